@@ -1,0 +1,1 @@
+"""What Tandem's three processes share: the bundle, errors, settings, telemetry and start-up."""

@@ -1,0 +1,136 @@
+"""Validation at the edge: from protobuf messages to the values that Tandem works with.
+
+Every limit that a proto comment states is enforced by a function here, so that the three
+servicers agree on it.
+"""
+
+import math
+from collections.abc import Sequence
+
+from runtime.errors import InvalidRequest
+from runtime.filters import AllOf, AnyOf, Filter, Not, OneOf, Range
+from tandem.v1 import common_pb2
+
+MAX_HISTORY = 10_000
+MAX_EXCLUDED = 10_000
+MAX_ID_BYTES = 512
+MAX_FILTER_DEPTH = 8
+MAX_FILTER_NODES = 256
+
+
+def result_count(requested: int, *, default: int, limit: int) -> int:
+    """Applies the rules of `max_results`: 0 means the default, above the limit is coerced down."""
+    if requested < 0:
+        raise InvalidRequest(
+            f"max_results is {requested}; give 0 for the default of {default}, or a positive number",
+            reason="NEGATIVE_MAX_RESULTS",
+        )
+    return min(requested or default, limit)
+
+
+def item_ids(values: Sequence[str], *, field: str, limit: int) -> Sequence[str]:
+    """Checks a list of item identifiers: not too many, none empty, none oversized."""
+    if len(values) > limit:
+        raise InvalidRequest(
+            f"{field} has {len(values)} items; send at most {limit}",
+            reason="TOO_MANY_ITEMS",
+            field=field,
+            limit=str(limit),
+        )
+    for value in values:
+        identifier(value, field=field)
+    return values
+
+
+def identifier(value: str, *, field: str) -> str:
+    """Checks one identifier: not empty, not oversized."""
+    if not value:
+        raise InvalidRequest(f"{field} holds an empty id", reason="EMPTY_ID", field=field)
+    # A character takes at most 4 bytes: encoding is needed only for long ids.
+    if len(value) > MAX_ID_BYTES // 4 and len(value.encode()) > MAX_ID_BYTES:
+        raise InvalidRequest(
+            f"{field} holds an id of over {MAX_ID_BYTES} bytes", reason="ID_TOO_LONG", field=field
+        )
+    return value
+
+
+def item_filter(message: common_pb2.ItemFilter) -> Filter:
+    """Translates a filter.
+
+    Raises:
+        InvalidRequest: it is empty somewhere, too deep or too large, or a number is NaN.
+    """
+    nodes = 0
+
+    def translate(node: common_pb2.ItemFilter, depth: int) -> Filter:
+        nonlocal nodes
+        nodes += 1
+        if depth > MAX_FILTER_DEPTH or nodes > MAX_FILTER_NODES:
+            raise InvalidRequest(
+                f"the filter is more than {MAX_FILTER_DEPTH} levels deep "
+                f"or {MAX_FILTER_NODES} conditions large",
+                reason="FILTER_TOO_LARGE",
+            )
+        match node.WhichOneof("kind"):
+            case "all_of":
+                return AllOf(_several(node.all_of.filters, depth))
+            case "any_of":
+                return AnyOf(_several(node.any_of.filters, depth))
+            case "not":
+                # `not` is a keyword of Python: protobuf offers the field through getattr only.
+                return Not(translate(getattr(node, "not").filter, depth + 1))
+            case "equals":
+                return OneOf(_attribute(node.equals.attribute), (_value(node.equals.value),))
+            case "one_of":
+                if not node.one_of.values:
+                    raise _empty("one_of needs at least one value")
+                nodes += len(node.one_of.values) // 8  # a value is cheaper than a condition
+                values = tuple(_value(v) for v in node.one_of.values)
+                return OneOf(_attribute(node.one_of.attribute), values)
+            case "range":
+                return _range(node.range)
+            case _:
+                raise _empty("a filter needs a condition")
+
+    def _several(filters: Sequence[common_pb2.ItemFilter], depth: int) -> tuple[Filter, ...]:
+        if not filters:
+            raise _empty("all_of and any_of need at least one filter")
+        return tuple(translate(f, depth + 1) for f in filters)
+
+    return translate(message, 1)
+
+
+def _empty(message: str) -> InvalidRequest:
+    return InvalidRequest(message, reason="EMPTY_FILTER")
+
+
+def _attribute(name: str) -> str:
+    if not name:
+        raise _empty("a condition needs the name of an attribute")
+    return name
+
+
+def _value(message: common_pb2.AttributeValue) -> str | float:
+    match message.WhichOneof("kind"):
+        case "text":
+            return message.text
+        case "number":
+            return _number(message.number)
+        case _:
+            raise _empty("an attribute value is neither text nor number")
+
+
+def _range(message: common_pb2.ItemFilter.Range) -> Range:
+    low = _number(message.min) if message.HasField("min") else -math.inf
+    high = _number(message.max) if message.HasField("max") else math.inf
+    if low > high:
+        raise InvalidRequest(
+            f"the range of {message.attribute!r} is empty: {low} > {high}", reason="EMPTY_RANGE"
+        )
+    return Range(_attribute(message.attribute), low, high)
+
+
+def _number(value: float) -> float:
+    if math.isnan(value):
+        raise InvalidRequest("a filter compares with NaN", reason="NOT_A_NUMBER")
+    return value

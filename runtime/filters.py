@@ -1,0 +1,81 @@
+"""Conditions on item attributes, evaluated to a mask over the catalog."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from runtime.catalog import Catalog, Mask
+from runtime.errors import InvalidRequest
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The attribute has one of the values."""
+
+    attribute: str
+    values: tuple[str | float, ...]
+
+
+@dataclass(frozen=True)
+class Range:
+    """The attribute has a number between the bounds, both inclusive."""
+
+    attribute: str
+    low: float = -math.inf
+    high: float = math.inf
+
+
+@dataclass(frozen=True)
+class AllOf:
+    """Every filter holds."""
+
+    filters: tuple["Filter", ...]
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """At least one filter holds."""
+
+    filters: tuple["Filter", ...]
+
+
+@dataclass(frozen=True)
+class Not:
+    """The filter does not hold."""
+
+    filter: "Filter"
+
+
+Filter = OneOf | Range | AllOf | AnyOf | Not
+
+
+def evaluate(condition: Filter, catalog: Catalog) -> Mask:
+    """Marks the items that satisfy the condition. Shape [items].
+
+    Raises:
+        InvalidRequest: reason UNKNOWN_ATTRIBUTE, for an attribute that no item has.
+    """
+    match condition:
+        case OneOf(attribute, values):
+            _require(attribute, catalog)
+            return catalog.having(attribute, values)
+        case Range(attribute, low, high):
+            _require(attribute, catalog)
+            return catalog.within(attribute, low, high)
+        case AllOf(filters):
+            return np.logical_and.reduce([evaluate(f, catalog) for f in filters])
+        case AnyOf(filters):
+            return np.logical_or.reduce([evaluate(f, catalog) for f in filters])
+        case Not(inner):
+            return ~evaluate(inner, catalog)
+
+
+def _require(attribute: str, catalog: Catalog) -> None:
+    if attribute not in catalog.attribute_names:
+        known = ", ".join(sorted(catalog.attribute_names)) or "none"
+        raise InvalidRequest(
+            f"no item has an attribute {attribute!r}; the catalog has: {known}",
+            reason="UNKNOWN_ATTRIBUTE",
+            attribute=attribute,
+        )

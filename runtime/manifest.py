@@ -1,0 +1,88 @@
+"""`manifest.json`: what a bundle holds, how it was made, and what it reached."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileEntry(_Section):
+    """One file of the bundle."""
+
+    sha256: str
+    bytes: int
+
+
+class CandidateSection(_Section):
+    """What the candidate service needs to know beside its files."""
+
+    max_history: int = Field(gt=0)
+    """Items that the query encoder reads; older ones are dropped."""
+    transition_window: int = Field(gt=0)
+    """Newest items of a history whose transitions count."""
+    transition_decay: float = Field(gt=0, le=1)
+    """Weight of a history item, per step that it lies back."""
+    behavior_weight: float = Field(ge=0)
+    """Weight of the query encoder's log-probability in the retrieval score."""
+    transition_weight: float = Field(ge=0)
+    """Weight of the log transition probability in the retrieval score."""
+    text_prefix: str = ""
+    """The instruction that the text encoder was trained to see before a query."""
+    max_text_tokens: int = Field(default=256, gt=0)
+
+
+class GeneratorSection(_Section):
+    """What the generator service needs to know beside its files."""
+
+    code_length: int = Field(gt=0, le=16)
+    max_input_tokens: int = Field(gt=0)
+    max_history: int = Field(gt=0)
+    """Items that a prompt shows; older ones are dropped."""
+    beams: int = Field(gt=0)
+    """Beams of the search when no more results are asked for."""
+    pad_token: int
+    eos_token: int
+    vocabulary: int = Field(gt=0)
+    serving_task: str = "sequential"
+
+
+class BlendSection(_Section):
+    """Weights of the final score, chosen on validation."""
+
+    retrieval_weight: float = Field(ge=0)
+    generator_weight: float = Field(ge=0)
+    shortlist: int = Field(gt=0)
+    """Items that are shortlisted for reranking."""
+
+
+class Provenance(_Section):
+    """How the bundle was made."""
+
+    dataset: str
+    seed: int
+    config: dict[str, Any]
+    git_revision: str
+    created: str
+    """UTC, ISO 8601."""
+    libraries: dict[str, str]
+
+
+class Manifest(_Section):
+    """The whole of `manifest.json`."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    version: str
+    items: int
+    users: int
+    candidate: CandidateSection
+    generator: GeneratorSection
+    blend: BlendSection
+    provenance: Provenance
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    files: dict[str, FileEntry] = Field(default_factory=dict)
