@@ -64,9 +64,7 @@ class Bundle:
 
     def array(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
         """Reads `<name>.npy`, memory-mapped and read-only."""
-        array: NDArray[Any] = np.load(
-            self.file(f"{name}.npy"), mmap_mode="r", allow_pickle=False
-        )
+        array: NDArray[Any] = np.load(self.file(f"{name}.npy"), mmap_mode="r", allow_pickle=False)
         if array.dtype != dtype:
             raise BundleError(f"{name}.npy holds {array.dtype}, not {np.dtype(dtype)}")
         return array
@@ -129,7 +127,9 @@ def write_bundle(root: Path, manifest: Manifest) -> Iterator[Path]:
     try:
         yield staging
         files = {
-            str(file.relative_to(staging)): FileEntry(sha256=sha256(file), bytes=file.stat().st_size)
+            str(file.relative_to(staging)): FileEntry(
+                sha256=sha256(file), bytes=file.stat().st_size
+            )
             for file in sorted(staging.rglob("*"))
             if file.is_file()
         }
@@ -154,7 +154,9 @@ def sha256(path: Path) -> str:
 
 def versions(root: Path) -> list[Path]:
     """The bundles under a root such as `bundles/`, oldest version first within each name."""
-    return sorted(path.parent for path in root.glob(f"*/*/{MANIFEST}") if not path.parent.is_symlink())
+    return sorted(
+        path.parent for path in root.glob(f"*/*/{MANIFEST}") if not path.parent.is_symlink()
+    )
 
 
 def _read_manifest(path: Path) -> Manifest:
@@ -171,7 +173,8 @@ def _read_manifest(path: Path) -> Manifest:
         raise BundleError(f"{file} is not a manifest of this version of Tandem: {error}") from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise BundleError(
-            f"{file} has schema version {manifest.schema_version}; this Tandem reads {SCHEMA_VERSION}"
+            f"{file} has schema version {manifest.schema_version}, "
+            f"and this Tandem reads {SCHEMA_VERSION}"
         )
     return manifest
 

@@ -128,7 +128,9 @@ class Catalog:
                         )
                     )
                 except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise BundleError(f"{path}, line {number}: not a catalog item: {error}") from error
+                    raise BundleError(
+                        f"{path}, line {number}: not a catalog item: {error}"
+                    ) from error
         return cls(items)
 
     def write(self, path: Path) -> None:

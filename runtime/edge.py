@@ -22,7 +22,7 @@ def result_count(requested: int, *, default: int, limit: int) -> int:
     """Applies the rules of `max_results`: 0 means the default, above the limit is coerced down."""
     if requested < 0:
         raise InvalidRequest(
-            f"max_results is {requested}; give 0 for the default of {default}, or a positive number",
+            f"max_results is {requested}; give a positive number, or 0 for {default}",
             reason="NEGATIVE_MAX_RESULTS",
         )
     return min(requested or default, limit)

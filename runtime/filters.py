@@ -64,9 +64,9 @@ def evaluate(condition: Filter, catalog: Catalog) -> Mask:
             _require(attribute, catalog)
             return catalog.within(attribute, low, high)
         case AllOf(filters):
-            return np.logical_and.reduce([evaluate(f, catalog) for f in filters])
+            return np.all([evaluate(f, catalog) for f in filters], axis=0)
         case AnyOf(filters):
-            return np.logical_or.reduce([evaluate(f, catalog) for f in filters])
+            return np.any([evaluate(f, catalog) for f in filters], axis=0)
         case Not(inner):
             return ~evaluate(inner, catalog)
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 import structlog
@@ -14,6 +14,8 @@ from runtime.telemetry import REQUEST_ID_HEADER, accept_request_id, request_id
 
 log = structlog.get_logger()
 
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]]
 Behavior = Callable[[Any, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[Any]]
 
 
@@ -27,11 +29,9 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Any, Any]"]
-        ],
+        continuation: Continuation,
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> "grpc.RpcMethodHandler[Any, Any]":
+    ) -> "Handler | None":
         """Wraps unary handlers; health and reflection streams pass through."""
         handler = await continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
@@ -40,7 +40,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         if not method.startswith("/tandem."):
             return handler  # health checks come every second: they would drown the access log
         return grpc.unary_unary_rpc_method_handler(
-            _guard(method, handler.unary_unary),
+            _guard(method, cast("Behavior", handler.unary_unary)),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )

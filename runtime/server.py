@@ -4,11 +4,8 @@ The port is bound before the bundle is loaded, so that health checks answer NOT_
 than being refused, while it loads.
 """
 
-import asyncio
 import gc
-import signal
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 
 import grpc
 import structlog
