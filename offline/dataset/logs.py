@@ -1,0 +1,282 @@
+"""The user's own logs: two tables, interactions and items, become a `Dataset`.
+
+What can be misread is an error that names file, row and column. What can be set right without
+guessing is done, counted and reported:
+
+- the same interaction twice (user, item and timestamp equal) counts once; the same item at
+  different times is kept, as it happened;
+- an item listed twice with the same cells counts once (with different cells it is an error);
+- an item without text goes by its id;
+- an interaction with an item that is not in the item table is left out, and so is one rated
+  below `min_rating`;
+- users and items outside the k-core are left out.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from offline.dataset.errors import DataError, DataWarning
+from offline.dataset.prepare import prepare
+from offline.dataset.schema import Dataset, Item
+from offline.dataset.table import Table, read_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["LogsConfig", "LogsReport", "load_logs", "read_logs"]
+
+# Tried in turn, with "T" read as a space and "Z" as "+00:00"; a time without a zone is UTC.
+DATE_FORMATS = (
+    "%Y-%m-%d %H:%M:%S%.f%#z",
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%d",
+)
+LARGEST_TIMESTAMP = 2.0**63
+
+
+@dataclass(frozen=True)
+class LogsConfig:
+    r"""Where the logs are and what their columns are called.
+
+    Attributes:
+        interactions: CSV (also gzipped) or Parquet, one row per interaction.
+        items: The same, one row per item.
+        name: Names the data in reports.
+        user_column: Whose interaction it is.
+        item_column: With which item.
+        timestamp_column: When: numbers in any unit (a position will do), or ISO 8601 dates.
+        rating_column: Read only for `min_rating`.
+        min_rating: Leave out interactions rated lower.
+        item_id_column: The id in the item table.
+        text_columns: What describes an item; the first is its title.
+        attribute_columns: What requests may filter by. A column is a number where all its cells
+            are; a cell may hold several values.
+        separator: Between the cells of a CSV file: a comma, or a tab in `.tsv`, by default.
+        value_separator: Between the values of one attribute's cell.
+        min_core: The `k` of the iterative k-core.
+    """
+
+    interactions: Path
+    items: Path
+    name: str = "logs"
+    user_column: str = "user_id"
+    item_column: str = "item_id"
+    timestamp_column: str = "timestamp"
+    rating_column: str | None = None
+    min_rating: float | None = None
+    item_id_column: str = "item_id"
+    text_columns: tuple[str, ...] = ("text",)
+    attribute_columns: tuple[str, ...] = ()
+    separator: str | None = None
+    value_separator: str = "|"
+    min_core: int = 5
+
+    def __post_init__(self) -> None:
+        if not self.text_columns:
+            raise DataError("name at least one text column: embeddings are made from it")
+        if self.min_rating is not None and self.rating_column is None:
+            raise DataError("a minimum rating needs the name of the rating column")
+
+
+@dataclass(frozen=True)
+class LogsReport:
+    """What was read and what became of it.
+
+    Attributes:
+        rows: Interactions in the file.
+        users: Users in the dataset.
+        items: Items in the dataset.
+        interactions: Interactions in the dataset.
+        notices: What was set right or left out, each with its count, for people.
+    """
+
+    rows: int
+    users: int
+    items: int
+    interactions: int
+    notices: tuple[str, ...]
+
+
+def load_logs(config: LogsConfig) -> Dataset:
+    """Read the logs; what was set right or left out becomes a `DataWarning`.
+
+    Raises:
+        DataError: Something cannot be read; the message names file, row and column.
+    """
+    dataset, report = read_logs(config)
+    for notice in report.notices:
+        warnings.warn(notice, DataWarning, stacklevel=2)
+    return dataset
+
+
+def read_logs(config: LogsConfig) -> tuple[Dataset, LogsReport]:
+    """Read the logs and report on them."""
+    notices: list[str] = []
+    catalog = _read_items(config, notices)
+    interactions = _read_interactions(config)
+    rows = interactions.height
+    interactions = _clean(interactions, catalog, config, notices)
+    dataset = prepare(config.name, interactions.drop("row"), catalog, config.min_core)
+    outside = interactions.height - len(dataset.item_index)
+    if outside:
+        notices.append(
+            f"{_count(outside, 'interaction')} left out, of users or items with fewer than "
+            f"{config.min_core}"
+        )
+    counts = len(dataset.user_ids), len(dataset.items), len(dataset.item_index)
+    return dataset, LogsReport(rows, *counts, notices=tuple(notices))
+
+
+def _read_interactions(config: LogsConfig) -> pl.DataFrame:
+    """Columns `user`, `item`, `timestamp`, `row` (as people count) and perhaps `rating`."""
+    columns = [config.user_column, config.item_column, config.timestamp_column]
+    if config.rating_column is not None:
+        columns.append(config.rating_column)
+    table = read_table(config.interactions, columns, config.separator)
+    frame = pl.DataFrame(
+        {
+            "user": _ids(table, config.user_column),
+            "item": _ids(table, config.item_column),
+            "timestamp": _timestamps(table, config.timestamp_column),
+            "row": pl.int_range(table.first_row, table.first_row + table.frame.height, eager=True),
+        }
+    )
+    if config.rating_column is None:
+        return frame
+    return frame.with_columns(rating=_numbers(table, config.rating_column))
+
+
+def _clean(
+    frame: pl.DataFrame, catalog: dict[str, Item], config: LogsConfig, notices: list[str]
+) -> pl.DataFrame:
+    """Leave out duplicates, low ratings and unknown items, in this order, and count them."""
+
+    def keep(kept: pl.DataFrame, what: str, before: pl.DataFrame) -> pl.DataFrame:
+        if lost := before.height - kept.height:
+            first = before.join(kept, on="row", how="anti").row(0, named=True)
+            example = f"the first is row {first['row']:,}: {first['user']!r}, {first['item']!r}"
+            notices.append(f"{_count(lost, 'interaction')} {what}; {example}")
+        return kept
+
+    same = ["user", "item", "timestamp"]
+    frame = keep(frame.unique(same, keep="first", maintain_order=True), "given twice", frame)
+    if config.min_rating is not None:
+        rated = frame.filter(pl.col("rating") >= config.min_rating)
+        frame = keep(rated, f"rated below {config.min_rating:g}", frame)
+    known = frame.filter(pl.col("item").is_in(list(catalog)))
+    if known.is_empty() and not frame.is_empty():
+        raise DataError(
+            f"no item of {config.interactions}, column {config.item_column!r}, is in "
+            f"{config.items}, column {config.item_id_column!r}: are these the right columns? "
+            f"{frame['item'][0]!r} is one, {next(iter(catalog))!r} the other"
+        )
+    return keep(known, f"left out, of items that {config.items} does not list", frame)
+
+
+def _read_items(config: LogsConfig, notices: list[str]) -> dict[str, Item]:
+    columns = [config.item_id_column, *config.text_columns, *config.attribute_columns]
+    table = read_table(config.items, columns, config.separator)
+    ids = _ids(table, config.item_id_column).alias("id")
+    texts = [_texts(table, column) for column in config.text_columns]
+    attributes = {
+        column: _attribute(table, column, config.value_separator)
+        for column in config.attribute_columns
+    }
+    catalog: dict[str, Item] = {}
+    twice = bare = 0
+    for index, item_id in enumerate(ids):
+        parts = [column[index] for column in texts if column[index]]
+        bare += not parts
+        title, text = (parts[0], ". ".join(parts)) if parts else (item_id, item_id)
+        values = {name: column[index] for name, column in attributes.items()}
+        item = Item(item_id, title, text, values)
+        known = catalog.setdefault(item_id, item)
+        if known != item:
+            problem = f"{item_id!r} stands in an earlier row with other text or attributes"
+            raise table.error(problem, index, config.item_id_column)
+        twice += known is not item
+    if twice:
+        notices.append(f"{_count(twice, 'item')} of {config.items} given twice")
+    if bare:
+        notices.append(f"{_count(bare, 'item')} of {config.items} without text, named by the id")
+    return catalog
+
+
+def _ids(table: Table, column: str) -> pl.Series:
+    cells = table.frame[column]
+    if cells.dtype.is_float() and (cells.drop_nulls() % 1 == 0).all():
+        cells = cells.cast(pl.Int64)  # what pandas makes of whole numbers with gaps
+    ids = cells.cast(pl.String).str.strip_chars()
+    table.require(column, ids != "", "the id is missing")
+    return ids
+
+
+def _texts(table: Table, column: str) -> list[str]:
+    cells = table.frame[column].cast(pl.String).fill_null("")
+    return [" ".join(cell.split()) for cell in cells]
+
+
+def _attribute(table: Table, column: str, separator: str) -> list[tuple[str | float, ...]]:
+    cells = table.frame[column]
+    if isinstance(cells.dtype, pl.List):
+        values = cells.cast(pl.List(pl.String))
+    else:
+        values = cells.cast(pl.String).str.split(separator)
+    rows = [tuple(v.strip() for v in row or () if v and v.strip()) for row in values]
+    flat = pl.Series([value for row in rows for value in row], dtype=pl.String)
+    if flat.cast(pl.Float64, strict=False).is_finite().fill_null(value=False).all():
+        return [tuple(float(value) for value in row) for row in rows]
+    return [tuple(row) for row in rows]
+
+
+def _numbers(table: Table, column: str) -> pl.Series:
+    numbers = table.frame[column].cast(pl.Float64, strict=False)
+    table.require(column, numbers.is_finite(), "{} is not a number")
+    return numbers
+
+
+def _timestamps(table: Table, column: str) -> pl.Series:
+    """Whole numbers where the cells are, else fractions, else microseconds since 1970."""
+    cells = table.frame[column]
+    if cells.dtype in (pl.Date, pl.Datetime):
+        times = cells.dt.epoch("us")
+        table.require(column, times.is_not_null(), "the timestamp is missing")
+        return times
+    whole = cells.cast(pl.Int64, strict=False) if not cells.dtype.is_float() else cells
+    if not whole.has_nulls() and whole.dtype == pl.Int64:
+        return whole
+    if cells.dtype == pl.String and (times := _dates(cells)).is_not_null().any():
+        table.require(column, times.is_not_null(), "{} is not an ISO 8601 date like the others")
+        return times
+    numbers = cells.cast(pl.Float64, strict=False)
+    table.require(
+        column,
+        numbers.is_finite() & (numbers.abs() < LARGEST_TIMESTAMP),
+        "the timestamp {} is neither a number nor an ISO 8601 date",
+    )
+    return numbers
+
+
+def _dates(cells: pl.Series) -> pl.Series:
+    plain = cells.str.replace("T", " ", literal=True).str.replace("Z$", "+00:00")
+    utc = pl.Datetime("us", "UTC")
+    parsed = [
+        pl.col("cell").str.to_datetime(format_, strict=False, time_unit="us", time_zone="UTC")
+        if "z" in format_
+        else pl.col("cell")
+        .str.to_datetime(format_, strict=False, time_unit="us")
+        .dt.replace_time_zone("UTC")
+        for format_ in DATE_FORMATS
+    ]
+    times = plain.alias("cell").to_frame().select(pl.coalesce(parsed).cast(utc).dt.epoch("us"))
+    return times.to_series()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("s" if number != 1 else "")

@@ -1,0 +1,201 @@
+"""Read a CSV or Parquet file that somebody else wrote, and say exactly what is wrong with it.
+
+The kind of file is told by its content, not its name: Parquet, or text, gzipped or not. Text is
+UTF-8, with or without a byte order mark, and has a header. Every cell of a CSV file is read as
+text; what it means is decided where it is used, so that an error can name its row and column.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import gzip
+import io
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from offline.dataset.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+__all__ = ["Table", "read_table"]
+
+PARQUET_MAGIC = b"PAR1"
+GZIP_MAGIC = b"\x1f\x8b"
+UTF16_MAGIC = (b"\xff\xfe", b"\xfe\xff")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """The columns asked for of one file.
+
+    Attributes:
+        path: Where it was read from.
+        frame: One row per record.
+        first_row: The number a person gives to `frame`'s first row.
+    """
+
+    path: Path
+    frame: pl.DataFrame
+    first_row: int
+
+    def place(self, index: int) -> str:
+        """Name a row of `frame`, for people."""
+        return f"row {index + self.first_row:,}"
+
+    def error(self, problem: str, index: int, column: str) -> DataError:
+        """Build the error about one cell."""
+        return DataError.at(problem, file=self.path, row=index + self.first_row, column=column)
+
+    def require(self, column: str, fine: pl.Series, problem: str) -> None:
+        """Raise an error about the first cell that is not fine.
+
+        Args:
+            column: Whose cells were looked at.
+            fine: `[rows]` booleans; null is not fine.
+            problem: What to say; `{}` stands for the cell.
+        """
+        wrong = (~fine.fill_null(value=False)).arg_true()
+        if len(wrong):
+            index = int(wrong[0])
+            raise self.error(problem.format(repr(self.frame[column][index])), index, column)
+
+
+def read_table(path: Path, columns: Sequence[str], separator: str | None = None) -> Table:
+    r"""Read `columns` of a file.
+
+    Args:
+        path: A Parquet file, or a CSV file, which may be gzipped.
+        columns: Names that must be in the header; the others are left out.
+        separator: Between a CSV file's cells, one character (`"\\t"` may be spelled out); by
+            default a tab in a `.tsv` file, otherwise a comma.
+
+    Returns:
+        CSV cells are text, stripped, null when empty. Parquet cells keep their type.
+
+    Raises:
+        DataError: The file is missing, empty, damaged, not UTF-8, ragged, or lacks a column.
+    """
+    raw = _contents(path)
+    if raw.startswith(PARQUET_MAGIC):
+        return _read_parquet(path, raw, columns)
+    if separator is None:
+        separator = "\t" if ".tsv" in path.suffixes else ","
+    separator = separator.replace("\\t", "\t")
+    if len(separator.encode()) != 1 or separator in '"\r\n':
+        raise DataError(f"the separator must be one ASCII character, not {separator!r}")
+    return _read_csv(path, raw.removeprefix(BYTE_ORDER_MARK), columns, separator)
+
+
+def _contents(path: Path) -> bytes:
+    try:
+        raw = path.read_bytes()
+        if raw.startswith(GZIP_MAGIC):
+            raw = gzip.decompress(raw)
+    except FileNotFoundError:
+        raise DataError.at("there is no such file", file=path) from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError.at(f"the gzip file is damaged ({error})", file=path) from error
+    except OSError as error:
+        raise DataError.at(f"cannot be read ({error.strerror or error})", file=path) from error
+    if not raw.strip():
+        raise DataError.at("the file is empty", file=path)
+    return raw
+
+
+def _read_parquet(path: Path, raw: bytes, columns: Sequence[str]) -> Table:
+    try:
+        header = list(pl.read_parquet_schema(io.BytesIO(raw)))
+        _check_header(path, header, columns)
+        frame = pl.read_parquet(io.BytesIO(raw), columns=list(dict.fromkeys(columns)))
+    except pl.exceptions.PolarsError as error:
+        raise DataError.at(f"the Parquet file is damaged ({error})", file=path) from error
+    return _nonempty(Table(path, frame, first_row=1))
+
+
+def _read_csv(path: Path, raw: bytes, columns: Sequence[str], separator: str) -> Table:
+    _check_utf8(path, raw, separator)
+    header = [name.strip() for name in next(_records(raw, separator))]
+    _check_header(path, header, columns, separator)
+    try:
+        frame = pl.read_csv(raw, separator=separator, infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise _ragged(path, raw, separator, len(header)) or DataError.at(
+            f"not a CSV file ({error})", file=path
+        ) from error
+    frame.columns = [f"{i}" for i in range(len(header))]  # a header may name a column twice
+    cells = (pl.col(f"{header.index(name)}").alias(name) for name in dict.fromkeys(columns))
+    frame = frame.select(cells).with_columns(pl.all().str.strip_chars().replace("", None))
+    return _nonempty(Table(path, frame, first_row=2))
+
+
+def _nonempty(table: Table) -> Table:
+    if table.frame.is_empty():
+        raise DataError.at("there is a header but no row below it", file=table.path)
+    return table
+
+
+def _records(raw: bytes, separator: str) -> Iterator[list[str]]:
+    text = io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8", newline="")
+    return csv.reader(text, delimiter=separator, strict=True)
+
+
+def _check_utf8(path: Path, raw: bytes, separator: str) -> None:
+    if raw.startswith(UTF16_MAGIC):
+        raise DataError.at("the text is UTF-16: save it as UTF-8", file=path)
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = list(_records(raw[: error.start] + b"?", separator))
+        column = min(len(before[-1]), len(before[0])) - 1
+        raise DataError.at(
+            f"the byte 0x{raw[error.start]:02x} is not UTF-8: save the file as UTF-8",
+            file=path,
+            row=len(before),
+            column=before[0][column],
+        ) from None
+
+
+def _check_header(
+    path: Path, header: Sequence[str], columns: Sequence[str], separator: str | None = None
+) -> None:
+    for name in columns:
+        if header.count(name) > 1:
+            problem = f"{header.count(name)} columns have this name: give each its own"
+            raise DataError.at(problem, file=path, row=1, column=name)
+        if name in header:
+            continue
+        if separator and len(header) == 1:
+            others = (other for other in SEPARATORS if other != separator and other in header[0])
+            if (likely := next(others, None)) is not None:
+                kind, this = SEPARATORS[likely], SEPARATORS.get(separator, repr(separator))
+                problem = f"the cells are separated by {kind}, not {this}: set the separator"
+                raise DataError.at(f"{problem} to {likely!r}", file=path, row=1)
+        raise DataError.at(_missing(name, header), file=path, row=1 if separator else None)
+
+
+def _missing(name: str, header: Sequence[str]) -> str:
+    folded = {known.casefold(): known for known in header}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    guess = f"; did you mean {folded[near[0]]!r}?" if near else ""
+    return f"there is no column {name!r} among {', '.join(map(repr, header))}{guess}"
+
+
+def _ragged(path: Path, raw: bytes, separator: str, width: int) -> DataError | None:
+    """Find the record that polars stumbled over, which it does not name."""
+    number = 0
+    try:
+        for number, cells in enumerate(_records(raw, separator), start=1):
+            if len(cells) > width:
+                problem = f"{len(cells)} cells where the header has {width}: quote the text"
+                return DataError.at(problem, file=path, row=number, column=f"{width + 1}")
+    except csv.Error as error:
+        return DataError.at(f"a quote is not closed ({error})", file=path, row=number + 1)
+    return None
