@@ -7,7 +7,9 @@
     ├── DeadlineExceeded    DEADLINE_EXCEEDED    the caller's time ran out
     ├── Unavailable         UNAVAILABLE          a service that is needed cannot be reached
     ├── PreconditionFailed  FAILED_PRECONDITION  the bundle cannot do what is asked
-    └── BundleError         (never sent)         a bundle that must not be served
+    ├── ServiceFailed       INTERNAL             a service that is needed answered with a defect
+    ├── BundleError         (never sent)         a bundle that must not be served
+    └── SettingsError       (never sent)         a server that was told something impossible
 
 Each carries a `reason` (UPPER_SNAKE_CASE, stable: callers may switch on it) and string metadata;
 they travel as `google.rpc.ErrorInfo` (https://google.aip.dev/193).
@@ -21,6 +23,11 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN = "tandem"
+
+# A status travels in HTTP/2 trailers, which clients limit to 8 KiB: what a caller sent is cut when
+# it is quoted back.
+MAX_MESSAGE_CHARACTERS = 500
+MAX_METADATA_CHARACTERS = 200
 
 
 class TandemError(Exception):
@@ -65,6 +72,12 @@ class PreconditionFailed(TandemError):
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class ServiceFailed(TandemError):
+    """A service that is needed answered with a defect of its own."""
+
+    code = grpc.StatusCode.INTERNAL
+
+
 class Overloaded(TandemError):
     """The server sheds load; `retry_after` says in how many seconds to come back."""
 
@@ -86,10 +99,22 @@ class BundleError(TandemError):
         super().__init__(message, reason="BUNDLE_INVALID", **metadata)
 
 
+class SettingsError(TandemError):
+    """A flag, an environment variable or the machine does not let the server start."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        super().__init__(message, reason="SETTINGS_INVALID", **metadata)
+
+
 def to_status(error: TandemError) -> status_pb2.Status:
     """Renders an error as the rich status that travels in `grpc-status-details-bin`."""
+    metadata = {
+        key: _shorten(value, MAX_METADATA_CHARACTERS) for key, value in error.metadata.items()
+    }
     details: list[Message] = [
-        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     ]
     if isinstance(error, Overloaded):
         delay = duration_pb2.Duration()
@@ -99,4 +124,9 @@ def to_status(error: TandemError) -> status_pb2.Status:
     for detail in details:
         packed.append(any_pb2.Any())
         packed[-1].Pack(detail)
-    return status_pb2.Status(code=error.code.value[0], message=error.message, details=packed)
+    message = _shorten(error.message, MAX_MESSAGE_CHARACTERS)
+    return status_pb2.Status(code=error.code.value[0], message=message, details=packed)
+
+
+def _shorten(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -64,9 +64,11 @@ def evaluate(condition: Filter, catalog: Catalog) -> Mask:
             _require(attribute, catalog)
             return catalog.within(attribute, low, high)
         case AllOf(filters):
-            return np.all([evaluate(f, catalog) for f in filters], axis=0)
+            every: Mask = np.logical_and.reduce([evaluate(f, catalog) for f in filters])
+            return every
         case AnyOf(filters):
-            return np.any([evaluate(f, catalog) for f in filters], axis=0)
+            some: Mask = np.logical_or.reduce([evaluate(f, catalog) for f in filters])
+            return some
         case Not(inner):
             return ~evaluate(inner, catalog)
 

@@ -1,4 +1,4 @@
-"""What surrounds every RPC: the request id, the mapping of errors to codes, and the access log."""
+"""What surrounds every RPC: request id, parsing, admission, errors to codes, and the access log."""
 
 import asyncio
 import time
@@ -7,82 +7,139 @@ from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from runtime.errors import DeadlineExceeded, TandemError, to_status
+from runtime.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    Overloaded,
+    TandemError,
+    to_status,
+)
 from runtime.telemetry import REQUEST_ID_HEADER, accept_request_id, request_id
 
 log = structlog.get_logger()
 
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]]
-Behavior = Callable[[Any, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[Any]]
+Behavior = Callable[[Any, Context], Awaitable[Any]]
 
 
 class Boundary(grpc.aio.ServerInterceptor):
-    """The one place where an exception becomes a status.
+    """The one place where a call enters and where an exception becomes a status.
 
-    A `TandemError` is sent as its canonical code with `google.rpc.ErrorInfo`. Anything else is a
-    defect: it is logged with its trace and sent as INTERNAL without its text, which may hold what
-    callers must not see.
+    - A `TandemError` is sent as its canonical code with `google.rpc.ErrorInfo`. Anything else is a
+      defect: it is logged with its trace and sent as INTERNAL without its text, which may hold
+      what callers must not see.
+    - Messages are parsed here rather than by gRPC, which answers bytes that are no message with
+      INTERNAL: they are the caller's mistake.
+    - Calls above the limit are shed with a retry hint. gRPC's own `maximum_concurrent_rpcs` would
+      shed health checks too, so that a busy server would be restarted.
     """
+
+    def __init__(self, max_concurrent: int) -> None:
+        self._max_concurrent = max_concurrent
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._handlers: dict[str, Handler] = {}
+
+    async def idle(self) -> None:
+        """Waits until no call is in flight: answered, and its answer handed to the network."""
+        await self._idle.wait()
 
     async def intercept_service(
         self,
         continuation: Continuation,
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "Handler | None":
-        """Wraps unary handlers; health and reflection streams pass through."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
-            return handler
+        """Wraps Tandem's unary handlers; health and reflection pass through.
+
+        Health checks come every second, and would drown the access log.
+        """
         method = handler_call_details.method
-        if not method.startswith("/tandem."):
-            return handler  # health checks come every second: they would drown the access log
-        return grpc.unary_unary_rpc_method_handler(
-            _guard(method, cast("Behavior", handler.unary_unary)),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+        if method in self._handlers:
+            return self._handlers[method]
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None or not method.startswith("/tandem."):
+            return handler
+        self._handlers[method] = grpc.unary_unary_rpc_method_handler(
+            cast("Callable[[Any, Any], Any]", self._guard(method, handler))
         )
+        return self._handlers[method]
 
+    def _guard(self, method: str, handler: Handler) -> Behavior:
+        behavior = cast("Behavior", handler.unary_unary)
+        parse = cast("Callable[[bytes], Any]", handler.request_deserializer)
+        serialize = cast("Callable[[Any], bytes]", handler.response_serializer)
 
-def _guard(method: str, behavior: Behavior) -> Behavior:
-    async def guarded(request: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> Any:
-        started = time.perf_counter()
-        metadata = dict(context.invocation_metadata() or ())
-        sent = metadata.get(REQUEST_ID_HEADER)
-        request_id.set(accept_request_id(sent if isinstance(sent, str) else None))
-        context.set_trailing_metadata(((REQUEST_ID_HEADER, request_id.get()),))
-        code = grpc.StatusCode.OK
-        reason = ""
-        try:
-            return await behavior(request, context)
-        except TandemError as error:
-            code, reason = error.code, error.reason
-            await _abort(context, error)
-        except TimeoutError:
-            code, reason = grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"
-            await _abort(context, DeadlineExceeded("the call's deadline passed", reason=reason))
-        except asyncio.CancelledError:
-            code = grpc.StatusCode.CANCELLED
-            raise
-        except Exception:
-            code, reason = grpc.StatusCode.INTERNAL, "INTERNAL"
-            log.exception("defect", method=method)
-            await context.abort(code, "internal error; see the server's log for this request id")
-        finally:
-            log.info(
-                "call",
-                method=method,
-                code=code.name,
-                reason=reason or None,
-                ms=round((time.perf_counter() - started) * 1e3, 3),
+        async def guarded(raw: bytes, context: Context) -> bytes:
+            started = time.perf_counter()
+            _adopt_request_id(context)
+            code, reason = grpc.StatusCode.OK, ""
+            try:
+                self._admit(context)
+                return serialize(await behavior(_parse(raw, parse), context))
+            except asyncio.CancelledError:
+                late = context.time_remaining() == 0
+                code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+                raise
+            except Exception as error:  # noqa: BLE001 - this is where all of them end
+                failure = _classify(error, method)
+                code, reason = failure.code, failure.reason
+                await _abort(context, failure)
+            finally:
+                ms = round((time.perf_counter() - started) * 1e3, 3)
+                log.info("call", method=method, code=code.name, reason=reason or None, ms=ms)
+
+        return guarded
+
+    def _admit(self, context: Context) -> None:
+        if self._in_flight >= self._max_concurrent:
+            raise Overloaded(
+                f"the server is at its limit of {self._max_concurrent} calls in flight",
+                reason="TOO_MANY_CALLS",
             )
+        self._in_flight += 1
+        self._idle.clear()
+        # grpc's stubs type the callback as a class of their own, which no function is.
+        context.add_done_callback(lambda _: self._leave())  # type: ignore[arg-type]
 
-    return guarded
+    def _leave(self) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
 
 
-async def _abort(context: "grpc.aio.ServicerContext[Any, Any]", error: TandemError) -> NoReturn:
+def _adopt_request_id(context: Context) -> None:
+    sent = dict(context.invocation_metadata() or ()).get(REQUEST_ID_HEADER)
+    request_id.set(accept_request_id(sent if isinstance(sent, str) else None))
+    context.set_trailing_metadata(((REQUEST_ID_HEADER, request_id.get()),))
+
+
+def _parse(raw: bytes, parse: Callable[[bytes], Any]) -> Any:
+    try:
+        return parse(raw)
+    except DecodeError as error:
+        raise InvalidRequest(
+            "the request is not a protobuf message of this method's type "
+            "(a string that is not UTF-8 has this effect too)",
+            reason="MALFORMED_MESSAGE",
+        ) from error
+
+
+def _classify(error: Exception, method: str) -> TandemError:
+    if isinstance(error, TandemError):
+        return error
+    if isinstance(error, TimeoutError):
+        return DeadlineExceeded("the call's deadline passed", reason="DEADLINE_EXCEEDED")
+    log.error("defect", method=method, exc_info=error)
+    return TandemError("internal error; the server's log has this request id", reason="INTERNAL")
+
+
+async def _abort(context: Context, error: TandemError) -> NoReturn:
     status = rpc_status.to_status(to_status(error))
     await context.abort(
         status.code,
