@@ -1,0 +1,28 @@
+"""Client and contract of Tandem, gRPC serving for generative recommendation."""
+
+from tandem import filters
+from tandem.client import AsyncClient, Client
+from tandem.errors import (
+    DeadlineExceeded,
+    Error,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "filters",
+    "Error",
+    "InvalidArgument",
+    "NotFound",
+    "FailedPrecondition",
+    "ResourceExhausted",
+    "DeadlineExceeded",
+    "Unavailable",
+    "Internal",
+]

@@ -1,0 +1,47 @@
+"""How Tandem's callers connect: retries, keepalive and quick reconnection.
+
+The gateway uses the same options towards its services as `tandem.Client` towards the gateway.
+"""
+
+import json
+from collections.abc import Sequence
+
+ChannelOptions = list[tuple[str, str | int]]
+
+
+def channel_options(services: Sequence[str]) -> ChannelOptions:
+    """Options for a gRPC channel to the named protobuf services.
+
+    Every call of these services is a read, so it may be retried; only UNAVAILABLE is, since the
+    other codes mean that a server took the call and that the same would happen again. Retries
+    stop while more than a tenth of the calls fail: a server in trouble needs fewer, not more.
+    """
+    config = {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [
+            {
+                "name": [{"service": service} for service in services],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "0.5s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+    }
+    return [
+        ("grpc.service_config", json.dumps(config)),
+        # A process that stopped without closing its connections is noticed after this long.
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_timeout_ms", 2_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        # A process that comes back is found within a second or so, rather than up to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.dns_min_time_between_resolutions_ms", 1_000),
+    ]

@@ -1,0 +1,281 @@
+"""The client of the gateway, for sync and for async programs.
+
+Answers are the contract's own messages (`tandem.v1`): they are typed and documented there, and
+what a newer server adds is not lost on the way. Failures are `tandem.Error`.
+"""
+
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Final, Literal, Self
+
+import grpc
+
+from tandem.channel import channel_options
+from tandem.errors import from_rpc
+from tandem.filters import Condition
+from tandem.v1 import candidate_service_pb2 as candidate
+from tandem.v1 import recommendation_service_pb2 as pb
+from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
+
+DEFAULT_TARGET: Final = "127.0.0.1:50050"
+DEFAULT_TIMEOUT: Final = 2.0
+
+StrategyName = Literal["rerank", "generate", "fuse", "embedding"]
+SpaceName = Literal["content", "behavior"]
+
+_SERVICES: Final = ("tandem.v1.RecommendationService",)
+
+
+class Client:
+    """Calls a gateway from sync code; safe to share between threads.
+
+        with tandem.Client("gateway:50050") as client:
+            for item in client.recommend("196", max_results=5).recommendations:
+                print(item.item_id, item.score)
+
+    Args:
+        target: the gateway's address; `host:port`, or any gRPC name such as `dns:///gateway:50050`.
+        timeout: seconds that a call may take unless it says otherwise.
+        credentials: of a TLS connection; without them the connection is plain.
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        options = channel_options(_SERVICES)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(target, options)
+        else:
+            self._channel = grpc.secure_channel(target, credentials, options)
+        self._stub = pb_grpc.RecommendationServiceStub(self._channel)
+        self._timeout = timeout
+
+    def recommend(
+        self,
+        user_id: str = "",
+        *,
+        history: Iterable[str] = (),
+        max_results: int = 0,
+        strategy: StrategyName | None = None,
+        exclude: Iterable[str] = (),
+        filter: Condition | None = None,  # noqa: A002 - the contract's word
+        include_seen: bool = False,
+        timeout: float | None = None,
+        request_id: str | None = None,
+    ) -> pb.RecommendResponse:
+        """Recommends items to a user.
+
+        Args:
+            user_id: the user; its stored history is used unless `history` is given.
+            history: items that the user interacted with, oldest first.
+            max_results: how many items; 0 is the server's default, 10.
+            strategy: how they are made; None is the server's default.
+            exclude: items to leave out.
+            filter: a condition of `tandem.filters` that every item satisfies.
+            include_seen: whether items of the history may come back.
+            timeout: seconds that the call may take, instead of the client's.
+            request_id: identifies the call in all logs; the server makes one when it is None.
+
+        Raises:
+            Error: the call failed; see `tandem.errors`.
+        """
+        request = _recommend(user_id, history, max_results, strategy, exclude, filter, include_seen)
+        try:
+            return self._stub.Recommend(
+                request,
+                timeout=self._timeout if timeout is None else timeout,
+                metadata=_metadata(request_id),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+
+    def similar_items(
+        self,
+        items: Iterable[str] = (),
+        *,
+        text: str | None = None,
+        vector: Sequence[float] | None = None,
+        space: SpaceName | None = None,
+        max_results: int = 0,
+        exclude: Iterable[str] = (),
+        filter: Condition | None = None,  # noqa: A002 - the contract's word
+        timeout: float | None = None,
+        request_id: str | None = None,
+    ) -> pb.SimilarItemsResponse:
+        """Finds the items most similar to items, to a text, or to a vector: exactly one of them.
+
+        Args:
+            items: items to be similar to; they are left out of the answer.
+            text: a free text, in the words of the catalog's item texts.
+            vector: as many numbers as the space has dimensions.
+            space: what to compare: what an item is (`content`, the default) or how it is used
+                (`behavior`).
+            max_results: how many items; 0 is the server's default, 10.
+            exclude: more items to leave out.
+            filter: a condition of `tandem.filters` that every item satisfies.
+            timeout: seconds that the call may take, instead of the client's.
+            request_id: identifies the call in all logs; the server makes one when it is None.
+
+        Raises:
+            ValueError: not exactly one of `items`, `text` and `vector` is given.
+            Error: the call failed; see `tandem.errors`.
+        """
+        request = _similar(items, text, vector, space, max_results, exclude, filter)
+        try:
+            return self._stub.SimilarItems(
+                request,
+                timeout=self._timeout if timeout is None else timeout,
+                metadata=_metadata(request_id),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+
+    def close(self) -> None:
+        """Closes the connection; calls in flight are cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class AsyncClient:
+    """`Client` for asyncio: the same methods, awaited. It belongs to the loop that makes it."""
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        options = channel_options(_SERVICES)
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(target, options)
+        else:
+            self._channel = grpc.aio.secure_channel(target, credentials, options)
+        self._stub = pb_grpc.RecommendationServiceStub(self._channel)
+        self._timeout = timeout
+
+    async def recommend(
+        self,
+        user_id: str = "",
+        *,
+        history: Iterable[str] = (),
+        max_results: int = 0,
+        strategy: StrategyName | None = None,
+        exclude: Iterable[str] = (),
+        filter: Condition | None = None,  # noqa: A002 - the contract's word
+        include_seen: bool = False,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
+        request_id: str | None = None,
+    ) -> pb.RecommendResponse:
+        """Recommends items to a user, as `Client.recommend` does."""
+        request = _recommend(user_id, history, max_results, strategy, exclude, filter, include_seen)
+        try:
+            return await self._stub.Recommend(
+                request,
+                timeout=self._timeout if timeout is None else timeout,
+                metadata=_metadata(request_id),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+
+    async def similar_items(
+        self,
+        items: Iterable[str] = (),
+        *,
+        text: str | None = None,
+        vector: Sequence[float] | None = None,
+        space: SpaceName | None = None,
+        max_results: int = 0,
+        exclude: Iterable[str] = (),
+        filter: Condition | None = None,  # noqa: A002 - the contract's word
+        timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
+        request_id: str | None = None,
+    ) -> pb.SimilarItemsResponse:
+        """Finds similar items, as `Client.similar_items` does."""
+        request = _similar(items, text, vector, space, max_results, exclude, filter)
+        try:
+            return await self._stub.SimilarItems(
+                request,
+                timeout=self._timeout if timeout is None else timeout,
+                metadata=_metadata(request_id),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+
+    async def close(self) -> None:
+        """Closes the connection; calls in flight are cancelled."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def _recommend(
+    user_id: str,
+    history: Iterable[str],
+    max_results: int,
+    strategy: StrategyName | None,
+    exclude: Iterable[str],
+    condition: Condition | None,
+    include_seen: bool,
+) -> pb.RecommendRequest:
+    return pb.RecommendRequest(
+        user_id=user_id,
+        history_item_ids=history,
+        max_results=max_results,
+        strategy=pb.Strategy.Value(f"STRATEGY_{(strategy or 'unspecified').upper()}"),
+        excluded_item_ids=exclude,
+        filter=condition.message if condition else None,
+        include_seen=include_seen,
+    )
+
+
+def _similar(
+    items: Iterable[str],
+    text: str | None,
+    vector: Sequence[float] | None,
+    space: SpaceName | None,
+    max_results: int,
+    exclude: Iterable[str],
+    condition: Condition | None,
+) -> pb.SimilarItemsRequest:
+    item_ids = list(items)
+    if bool(item_ids) + (text is not None) + (vector is not None) != 1:
+        raise ValueError("give exactly one of items, text and vector")
+    request = pb.SimilarItemsRequest(
+        items=candidate.ItemsQuery(item_ids=item_ids) if item_ids else None,
+        vector=candidate.VectorQuery(values=vector) if vector is not None else None,
+        max_results=max_results,
+        space=candidate.VectorSpace.Value(f"VECTOR_SPACE_{(space or 'unspecified').upper()}"),
+        excluded_item_ids=exclude,
+        filter=condition.message if condition else None,
+    )
+    if text is not None:
+        request.text = text
+    return request
+
+
+def _metadata(request_id: str | None) -> tuple[tuple[str, str], ...]:
+    return (("x-request-id", request_id),) if request_id else ()

@@ -1,0 +1,64 @@
+"""Conditions on item attributes, written as Python expressions.
+
+    from tandem import filters
+    drama_of_the_nineties = filters.equals("genre", "Drama") & filters.between("year", 1990, 1999)
+    neither = ~filters.one_of("genre", ["Horror", "War"])
+    client.recommend("196", filter=drama_of_the_nineties & neither)
+
+An attribute with several values satisfies a condition when any one of its values does.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tandem.v1.common_pb2 import AttributeValue, ItemFilter
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition that combines with `&`, `|` and `~`; `message` is what is sent."""
+
+    message: ItemFilter
+
+    def __and__(self, other: "Condition") -> "Condition":
+        filters = [*self._parts("all_of"), *other._parts("all_of")]
+        return Condition(ItemFilter(all_of=ItemFilter.AllOf(filters=filters)))
+
+    def __or__(self, other: "Condition") -> "Condition":
+        filters = [*self._parts("any_of"), *other._parts("any_of")]
+        return Condition(ItemFilter(any_of=ItemFilter.AnyOf(filters=filters)))
+
+    def __invert__(self) -> "Condition":
+        negated = ItemFilter()
+        # `not` is a keyword of Python: protobuf offers the field through getattr only.
+        getattr(negated, "not").filter.CopyFrom(self.message)
+        return Condition(negated)
+
+    def _parts(self, kind: str) -> list[ItemFilter]:
+        """The conditions of a conjunction or disjunction, so that `a & b & c` stays flat."""
+        if self.message.WhichOneof("kind") == kind:
+            return list(getattr(self.message, kind).filters)
+        return [self.message]
+
+
+def equals(attribute: str, value: str | float) -> Condition:
+    """The attribute has this value."""
+    condition = ItemFilter.Equals(attribute=attribute, value=_value(value))
+    return Condition(ItemFilter(equals=condition))
+
+
+def one_of(attribute: str, values: Iterable[str | float]) -> Condition:
+    """The attribute has one of these values."""
+    condition = ItemFilter.OneOf(attribute=attribute, values=[_value(v) for v in values])
+    return Condition(ItemFilter(one_of=condition))
+
+
+def between(attribute: str, low: float | None = None, high: float | None = None) -> Condition:
+    """The attribute has a number from `low` to `high`, both inclusive; None is no bound."""
+    return Condition(ItemFilter(range=ItemFilter.Range(attribute=attribute, min=low, max=high)))
+
+
+def _value(value: str | float) -> AttributeValue:
+    if isinstance(value, str):
+        return AttributeValue(text=value)
+    return AttributeValue(number=value)
