@@ -204,7 +204,8 @@ def bootstrap_ci(
         weights = np.bincount(generator.integers(users, size=users), minlength=users)
         means[i] = weights @ values / users
     tail = (1.0 - level) / 2.0
-    return np.asarray(np.quantile(means, [tail, 1.0 - tail], axis=0))
+    interval: NDArray[np.float64] = np.quantile(means, [tail, 1.0 - tail], axis=0)
+    return interval
 
 
 @dataclass(frozen=True)
