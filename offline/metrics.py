@@ -152,14 +152,15 @@ def ranks_from_scores(
         raise ValueError("a score is NaN: its rank would be arbitrary")
     users = np.arange(len(targets))
     target_scores = scores[users, targets][:, None]
-    ahead = scores > target_scores if ties == "best" else scores >= target_scores
+    ahead: NDArray[np.bool_] = scores > target_scores if ties == "best" else scores >= target_scores
     if isinstance(seen, np.ndarray):
         ahead &= ~seen
     elif seen is not None:
         for user, items in enumerate(seen):
             ahead[user, items] = False
     ahead[users, targets] = True  # itself, so that ranks start from 1
-    return np.count_nonzero(ahead, axis=1).astype(np.float64)
+    ranks: NDArray[np.float64] = ahead.sum(axis=1, dtype=np.float64)
+    return ranks
 
 
 def ranks_from_lists(
