@@ -100,6 +100,36 @@ def item_filter(message: common_pb2.ItemFilter) -> Filter:
     return translate(message, 1)
 
 
+def filter_message(condition: Filter) -> common_pb2.ItemFilter:
+    """Writes a filter as a message; `item_filter` reads the same filter back."""
+    pb = common_pb2.ItemFilter
+    match condition:
+        case OneOf(attribute, values):
+            return pb(one_of=pb.OneOf(attribute=attribute, values=map(_value_message, values)))
+        case Range(attribute, low, high):
+            return pb(
+                range=pb.Range(
+                    attribute=attribute,
+                    min=None if low == -math.inf else low,
+                    max=None if high == math.inf else high,
+                )
+            )
+        case AllOf(filters):
+            return pb(all_of=pb.AllOf(filters=map(filter_message, filters)))
+        case AnyOf(filters):
+            return pb(any_of=pb.AnyOf(filters=map(filter_message, filters)))
+        case Not(inner):
+            negated = pb()
+            getattr(negated, "not").filter.CopyFrom(filter_message(inner))
+            return negated
+
+
+def _value_message(value: str | float) -> common_pb2.AttributeValue:
+    if isinstance(value, str):
+        return common_pb2.AttributeValue(text=value)
+    return common_pb2.AttributeValue(number=value)
+
+
 def _empty(message: str) -> InvalidRequest:
     return InvalidRequest(message, reason="EMPTY_FILTER")
 

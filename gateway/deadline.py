@@ -1,0 +1,48 @@
+"""The moment by which a caller must have its answer.
+
+Deadlines do not propagate through gRPC Python by themselves: the gateway gives every call that it
+makes what is left of its caller's time, less a margin in which to answer.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from runtime.errors import DeadlineExceeded
+
+MARGIN_FRACTION: Final = 0.1
+MAX_MARGIN_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A moment on the monotonic clock."""
+
+    at: float
+
+    @classmethod
+    def of_caller(cls, remaining: float | None, *, default: float, limit: float) -> "Deadline":
+        """The moment until which services may work for a caller.
+
+        Args:
+            remaining: seconds until the caller gives up; None when it set no deadline.
+            default: seconds for a caller that set none.
+            limit: seconds that no call may exceed, whatever the caller allows.
+        """
+        budget = min(default if remaining is None else remaining, limit)
+        margin = min(budget * MARGIN_FRACTION, MAX_MARGIN_SECONDS)
+        return cls(time.monotonic() + budget - margin)
+
+    def remaining(self) -> float:
+        """Seconds that are left, more than 0.
+
+        Raises:
+            DeadlineExceeded: none are.
+        """
+        seconds = self.at - time.monotonic()
+        if seconds <= 0:
+            raise DeadlineExceeded(
+                "the caller's deadline passed before the answer was complete",
+                reason="DEADLINE_EXCEEDED",
+            )
+        return seconds

@@ -1,0 +1,19 @@
+"""The gateway's process."""
+
+from gateway.servicer import RecommendationServicer
+from gateway.settings import GatewaySettings
+from runtime.server import Service, run
+from tandem.v1 import recommendation_service_pb2_grpc
+
+
+def main(settings: GatewaySettings) -> None:
+    """Serves until SIGTERM."""
+    run(
+        Service(
+            process="gateway",
+            name="tandem.v1.RecommendationService",
+            attach=recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server,
+            load=lambda bundle: RecommendationServicer.load(bundle, settings),
+        ),
+        settings,
+    )
