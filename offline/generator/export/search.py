@@ -1,0 +1,177 @@
+"""The whole constrained beam search as one ONNX graph.
+
+One call encodes the prompts, and then, level by level of the trie, decodes the beams, looks up the
+children of each beam's node, drops those without an allowed leaf, and keeps the best. The trie is
+an input, so the catalog may change without a new export.
+
+Two things keep it fast. Beams are rows of their request: attention to the encoder is one product
+with keys that are computed once. And the cache of the decoder is never reordered: every row that
+was ever decoded stays where it is, and a beam attends to its ancestors through a mask, which is the
+only thing that follows the beams around.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from transformers import T5ForConditionalGeneration
+
+from offline.generator.export.layers import MASKED, T5Layers
+from offline.generator.export.tape import BOOL, FLOAT, INT32, INT64, Tape
+
+DEAD: Final = -1e30
+"""The score of what is not allowed: below every sum of log-probabilities."""
+
+
+@dataclass(frozen=True)
+class _Beams:
+    """The beams at one level."""
+
+    node: str
+    """int64 [batch, beams] where each stands in the trie."""
+    score: str
+    """[batch, beams] sums of log-probabilities."""
+    ancestors: str
+    """[batch, beams, rows] 0 for the decoded rows that a beam descends from, MASKED for others."""
+    token: str
+    """int64 [batch, beams] the last token of each."""
+
+
+@dataclass(frozen=True)
+class _Trie:
+    token: str
+    child_start: str
+    alive: str
+    alive_offset: str
+    widths: str
+
+
+def search_graph(model: T5ForConditionalGeneration, *, levels: int, max_tokens: int) -> Tape:
+    """Writes the graph of `generate.onnx`.
+
+    Inputs: `input_ids` and `attention_mask` int64 [batch, tokens]; `trie_token` int32 [nodes];
+    `trie_child_start` int32 [nodes + 1]; `trie_widths` int64 [levels]; `alive` bool [masks, nodes];
+    `alive_row` int64 [batch], the mask of each request; `beams` int64 [1].
+
+    Outputs: `node` int64 [batch, found] leaves, best first; `score` float32 [batch, found], DEAD
+    where there are fewer allowed items than beams.
+
+    Args:
+        model: a T5.
+        levels: the length of the codes.
+        max_tokens: the most prompt tokens.
+    """
+    tape = Tape()
+    layers = T5Layers(tape, model)
+    if levels > len(layers.decoder_position_bias):
+        raise ValueError(f"codes have {levels} tokens, the model tells {levels - 1} apart")
+    cross = layers.encode(max_tokens)
+    trie = _declare_trie(tape, levels)
+    limit = tape.input("beams", INT64, [1])
+    search = _Search(tape, layers, trie, limit)
+    beams = search.start()
+    past = None
+    row_counts: list[str] = []
+    for level in range(levels):
+        row_counts.append(tape.size(beams.token, 1))
+        bias = search.bias(beams, row_counts)
+        log_probabilities, past = layers.decode(beams.token, bias, cross, past)
+        beams = search.expand(beams, log_probabilities, level, last=level == levels - 1)
+    tape.output(beams.node, "node", INT64, ["batch", "found"])
+    tape.output(beams.score, "score", FLOAT, ["batch", "found"])
+    return tape
+
+
+def _declare_trie(t: Tape, levels: int) -> _Trie:
+    token = t.input("trie_token", INT32, ["nodes"])
+    child_start = t.input("trie_child_start", INT32, ["nodes_and_one"])
+    widths = t.input("trie_widths", INT64, [levels])
+    alive = t.input("alive", BOOL, ["masks", "nodes"])
+    row = t.input("alive_row", INT64, ["batch"])
+    offset = t.unsqueeze(t.mul(row, t.size(alive, 1)), 1, 2)
+    return _Trie(token, child_start, t.reshape(alive, -1), offset, widths)
+
+
+class _Search:
+    def __init__(self, tape: Tape, layers: T5Layers, trie: _Trie, limit: str) -> None:
+        self.tape = tape
+        self.layers = layers
+        self.trie = trie
+        self.limit = limit
+        self.pad = int(layers.config.pad_token_id)
+
+    def start(self) -> _Beams:
+        """One beam a request, at the root, about to read the decoder's start token."""
+        t = self.tape
+        batch = t.op("Shape", "input_ids", start=0, end=1)
+        shape = t.op("Concat", batch, t.ints(1), axis=0)
+        start_token = int(self.layers.config.decoder_start_token_id)
+        return _Beams(
+            node=t.op("Expand", t.integer(0), shape),
+            score=t.op("Expand", t.real(0.0), shape),
+            ancestors=t.op(
+                "Expand", t.real(0.0), t.op("Concat", batch, t.ints(1, 1), axis=0)
+            ),
+            token=t.op("Expand", t.integer(start_token), shape),
+        )
+
+    def bias(self, beams: _Beams, row_counts: list[str]) -> str:
+        """[batch, heads, beams, rows]: how far back each row lies, and whether it is an ancestor."""
+        t = self.tape
+        table = self.layers.decoder_position_bias
+        parts = []
+        for level, count in enumerate(row_counts):
+            back = len(row_counts) - 1 - level
+            column = t.constant(table[back].reshape(1, -1, 1, 1).astype(np.float32))
+            shape = t.op("Concat", t.ints(1, len(table[back]), 1), t.unsqueeze(count, 0), axis=0)
+            parts.append(t.op("Expand", column, shape))
+        position = t.op("Concat", *parts, axis=3)
+        return t.add(position, t.unsqueeze(beams.ancestors, 1))
+
+    def expand(self, beams: _Beams, log_probabilities: str, level: int, *, last: bool) -> _Beams:
+        """Replaces beams by the best of their allowed children."""
+        t = self.tape
+        child, token, allowed = self._children(beams.node, level)
+        gain = t.op("GatherElements", log_probabilities, token, axis=2)
+        gain = t.op("Where", t.op("Equal", token, t.integer(self.pad)), t.real(0.0), gain)
+        total = t.add(t.unsqueeze(beams.score, 2), gain)
+        total = t.op("Where", allowed, total, t.real(DEAD))
+        flat = t.reshape(total, 0, -1)
+        keep = t.op("Min", self.limit, t.unsqueeze(t.size(flat, 1), 0))
+        score, chosen = t.ops("TopK", flat, keep, outputs=2, axis=1)
+        node = t.op("GatherElements", t.reshape(child, 0, -1), chosen, axis=1)
+        if last:
+            return _Beams(node, score, "", "")
+        parent = t.op("Div", chosen, t.size(total, 2))
+        token = t.op("GatherElements", t.reshape(token, 0, -1), chosen, axis=1)
+        return _Beams(node, score, self._inherit(beams.ancestors, parent), token)
+
+    def _children(self, node: str, level: int) -> tuple[str, str, str]:
+        """Children, their tokens, and whether each exists and is allowed: [batch, beams, width]."""
+        t = self.tape
+        start = t.cast(t.op("Gather", self.trie.child_start, node, axis=0), INT64)
+        after = t.add(node, t.integer(1))
+        end = t.cast(t.op("Gather", self.trie.child_start, after, axis=0), INT64)
+        width = t.op("Gather", self.trie.widths, t.integer(level), axis=0)
+        slot = t.add(t.unsqueeze(start, 2), t.range(width))
+        exists = t.op("Less", slot, t.unsqueeze(end, 2))
+        child = t.op("Where", exists, slot, t.integer(0))
+        token = t.cast(t.op("Gather", self.trie.token, child, axis=0), INT64)
+        place = t.add(child, self.trie.alive_offset)
+        allowed = t.op("And", exists, t.op("Gather", self.trie.alive, place, axis=0))
+        return child, token, allowed
+
+    def _inherit(self, ancestors: str, parent: str) -> str:
+        """Each new beam's ancestors are its parent's, and itself."""
+        t = self.tape
+        index = t.op(
+            "Expand",
+            t.unsqueeze(parent, 2),
+            t.op("Concat", t.op("Shape", parent), t.unsqueeze(t.size(ancestors, 2), 0), axis=0),
+        )
+        inherited = t.op("GatherElements", ancestors, index, axis=1)
+        beams = t.range(t.size(parent, 1))
+        same = t.op("Equal", t.unsqueeze(beams, 0), t.unsqueeze(beams, 1))
+        own = t.op("Where", same, t.real(0.0), t.real(MASKED))
+        shape = t.op("Concat", t.op("Shape", parent), t.op("Shape", beams), axis=0)
+        return t.op("Concat", inherited, t.op("Expand", own, shape), axis=2)

@@ -1,0 +1,64 @@
+"""Saving graphs that share one file of weights.
+
+ONNX lets an initializer point into a file beside the graph. Both graphs of a generator point into
+the same one, so the bundle holds each weight once and the operating system maps it once.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from offline.generator.export.tape import IR_VERSION, OPSET, Tape
+
+_ALIGNMENT: Final = 4096  # a page: mapped weights start where the hardware likes it
+
+
+def save_graphs(directory: Path, weights_file: str, graphs: Mapping[str, Tape]) -> None:
+    """Writes `<name>` for each graph, and one file with all their weights, into a directory."""
+    offsets: dict[str, tuple[int, int]] = {}
+    with (directory / weights_file).open("wb") as out:
+        for tape in graphs.values():
+            for name, array in tape.weights.items():
+                if name not in offsets:
+                    out.seek(-out.tell() % _ALIGNMENT, 1)
+                    data = np.ascontiguousarray(array).tobytes()
+                    offsets[name] = (out.tell(), len(data))
+                    out.write(data)
+    for file, tape in graphs.items():
+        initializers = [
+            _external(name, array, weights_file, *offsets[name])
+            for name, array in tape.weights.items()
+        ]
+        graph = helper.make_graph(
+            tape.nodes,
+            Path(file).stem,
+            tape.inputs,
+            tape.outputs,
+            [*tape.constants.values(), *initializers],
+        )
+        model = helper.make_model(
+            graph,
+            ir_version=IR_VERSION,
+            producer_name="tandem",
+            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)],
+        )
+        onnx.save(model, str(directory / file))
+
+
+def _external(
+    name: str, array: NDArray[Any], location: str, offset: int, length: int
+) -> TensorProto:
+    tensor = TensorProto(
+        name=name,
+        data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+        dims=array.shape,
+        data_location=TensorProto.EXTERNAL,
+    )
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor

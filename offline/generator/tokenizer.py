@@ -1,0 +1,92 @@
+"""The tokenizer of a generator, and the item codes as its tokens.
+
+A model from scratch gets a closed vocabulary of whole words: those of the prompt templates, digits,
+and one token for each value of each code level. A pretrained checkpoint keeps its own tokenizer;
+codes written with level tokens (`<a_12>`) are added to it, codes written as text (`item_1081`) need
+no addition.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import AddedToken, Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import Split
+from tokenizers.processors import TemplateProcessing
+
+from services.generator.prompts import UNKNOWN_USER, Template, user_text
+
+PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
+"""T5's special tokens; from scratch they get T5's ids: 0, 1 and 2."""
+
+_LEVEL_TOKEN = re.compile(r"<[a-z]+_\d+>")
+_WORD = r"<[a-z]+_\d+>|\d|[\p{L}_]+|[^\s\p{L}\d_]"
+
+
+def from_scratch(
+    templates: Iterable[Template], dataset: str, code_texts: Sequence[str]
+) -> Tokenizer:
+    """Makes the closed vocabulary of a model that starts from nothing."""
+    splitter = Split(Regex(_WORD), behavior="removed", invert=True)
+    texts = [re.sub(r"\{\w+\}", " ", template.input) for template in templates]
+    texts += [dataset, " , ", UNKNOWN_USER, user_text(0), "0123456789"]
+    words = {
+        word for text in texts for word, _ in splitter.pre_tokenize_str(text.lower())
+    }
+    vocabulary = [PAD, EOS, UNK, *sorted(words), *_level_tokens(code_texts)]
+    model = WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token=UNK)
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = Lowercase()
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.post_processor = TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, 1)])
+    return tokenizer
+
+
+def extend(tokenizer: Tokenizer, code_texts: Sequence[str]) -> Tokenizer:
+    """Adds to a pretrained tokenizer the level tokens that the codes are written with."""
+    added = [
+        AddedToken(token, lstrip=True, rstrip=True, normalized=False)
+        for token in _level_tokens(code_texts)
+    ]
+    tokenizer.add_tokens(added)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def code_tokens(
+    tokenizer: Tokenizer, code_texts: Sequence[str], *, eos: int, pad: int
+) -> NDArray[np.int32]:
+    """Writes each item's code as token ids. Shape [items, levels].
+
+    Codes that all have the same length say by themselves where they end. Otherwise one may be the
+    beginning of another, so each ends with the end-of-sequence token, and shorter ones are padded.
+
+    Raises:
+        ValueError: a code holds a token that the tokenizer does not know.
+    """
+    rows = [encoding.ids for encoding in tokenizer.encode_batch(list(code_texts))]
+    rows = [row if row and row[-1] == eos else [*row, eos] for row in rows]
+    unknown = tokenizer.token_to_id(UNK)
+    for text, row in zip(code_texts, rows, strict=True):
+        if unknown in row:
+            raise ValueError(f"the tokenizer does not know every part of the code {text!r}")
+    lengths = {len(row) for row in rows}
+    if len(lengths) == 1:
+        return np.array([row[:-1] for row in rows], dtype=np.int32)
+    width = max(lengths)
+    return np.array([row + [pad] * (width - len(row)) for row in rows], dtype=np.int32)
+
+
+def _level_tokens(code_texts: Iterable[str]) -> list[str]:
+    """Every level token, by level and value."""
+    tokens = {token for text in code_texts for token in _LEVEL_TOKEN.findall(text)}
+
+    def place(token: str) -> tuple[str, int]:
+        level, value = token.strip("<>").rsplit("_", 1)
+        return level, int(value)
+
+    return sorted(tokens, key=place)

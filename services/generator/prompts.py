@@ -1,0 +1,144 @@
+"""Prompts as data, rendered the same way for training, evaluation and serving.
+
+A prompt file has one template a line, in OpenP5's format (https://arxiv.org/abs/2306.11134):
+
+    task; seen|unseen; input; output
+
+`seen` templates are trained on; `unseen` ones are kept for evaluation, to show that the model reads
+the prompt rather than recognizes it. Input and output are plain text with placeholders: `{dataset}`,
+`{user}`, `{history}` and `{target}`. Blank lines and lines that start with `#` are skipped.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from runtime.errors import BundleError
+
+Kind = Literal["seen", "unseen"]
+
+INPUT_PLACEHOLDERS: Final = frozenset({"dataset", "user", "history"})
+UNKNOWN_USER: Final = "user_unknown"
+HISTORY_SEPARATOR: Final = " "
+
+_PLACEHOLDER: Final = re.compile(r"\{(\w*)\}")
+
+
+@dataclass(frozen=True)
+class Template:
+    """One line of a prompt file."""
+
+    task: str
+    kind: Kind
+    input: str
+    output: str
+
+
+class PromptError(BundleError):
+    """A prompt file that cannot be used."""
+
+
+def read_templates(path: Path) -> tuple[Template, ...]:
+    """Reads a prompt file.
+
+    Raises:
+        PromptError: naming the file, the line, and what to change.
+    """
+    templates = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            templates.append(_parse(line))
+        except ValueError as error:
+            raise PromptError(f"{path}, line {number}: {error}") from error
+    if not templates:
+        raise PromptError(f"{path} has no template")
+    return tuple(templates)
+
+
+def select(templates: Iterable[Template], task: str, kind: Kind) -> tuple[Template, ...]:
+    """The templates of a task, in file order.
+
+    Raises:
+        PromptError: there is none.
+    """
+    found = tuple(t for t in templates if t.task == task and t.kind == kind)
+    if not found:
+        raise PromptError(f"no {kind} template for the task {task!r}")
+    return found
+
+
+def user_text(user: int | None) -> str:
+    """How a prompt names a user: by position in the bundle's `users.json`, or as unknown."""
+    return UNKNOWN_USER if user is None else f"user_{user}"
+
+
+def render(template: Template, *, dataset: str, user: int | None, history: Sequence[str]) -> str:
+    """Fills in a template's input.
+
+    Args:
+        template: the template.
+        dataset: the name of the data, as in training.
+        user: the user's position, or None for an unknown user.
+        history: the codes of the items as text, oldest first.
+    """
+    values = {
+        "dataset": dataset,
+        "user": user_text(user),
+        "history": HISTORY_SEPARATOR.join(history),
+    }
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], template.input)
+
+
+def render_ids(
+    template: Template,
+    encode: Callable[[str], list[int]],
+    *,
+    dataset: str,
+    user: int | None,
+    history: Sequence[str],
+    max_tokens: int,
+) -> list[int]:
+    """Renders a template to token ids, dropping the oldest items until they fit.
+
+    Args:
+        template: the template.
+        encode: text to token ids, end-of-sequence included.
+        dataset: the name of the data, as in training.
+        user: the user's position, or None for an unknown user.
+        history: the codes of the items as text, oldest first.
+        max_tokens: the most tokens that the model reads.
+
+    Raises:
+        PromptError: the template alone is too long.
+    """
+    kept = list(history)
+    while True:
+        ids = encode(render(template, dataset=dataset, user=user, history=kept))
+        if len(ids) <= max_tokens:
+            return ids
+        if not kept or "{history}" not in template.input:
+            raise PromptError(f"a prompt takes {len(ids)} tokens, the model reads {max_tokens}")
+        share = (len(ids) - max_tokens) / len(ids)
+        kept = kept[max(1, int(share * len(kept))) :]
+
+
+def _parse(line: str) -> Template:
+    fields = [field.strip() for field in line.split(";")]
+    if len(fields) != 4:
+        raise ValueError(f"expected `task; seen|unseen; input; output`, found {len(fields)} fields")
+    task, kind, text, output = fields
+    if kind not in ("seen", "unseen"):
+        raise ValueError(f"the second field is {kind!r}, not `seen` or `unseen`")
+    used = _PLACEHOLDER.findall(text)
+    if unknown := set(used) - INPUT_PLACEHOLDERS:
+        known = ", ".join(sorted(INPUT_PLACEHOLDERS))
+        raise ValueError(f"unknown placeholder {sorted(unknown)} in the input; known: {known}")
+    if len(used) != len(set(used)):
+        raise ValueError("a placeholder stands twice in the input")
+    if output != "{target}":
+        raise ValueError(f"the output is {output!r}; an item is generated, so it is `{{target}}`")
+    return Template(task=task, kind="seen" if kind == "seen" else "unseen", input=text, output=output)
