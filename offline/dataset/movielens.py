@@ -103,7 +103,7 @@ def _movies_dat(path: Path) -> Iterator[Item]:
     with path.open(encoding="latin-1") as file:
         for line in file:
             item_id, title, genres = line.rstrip("\n").split("::")
-            yield _item(item_id, title, genres.split("|"))
+            yield _item(item_id, title, [genre for genre in genres.split("|") if genre])
 
 
 def _atomic_items(path: Path) -> Iterator[Item]:
