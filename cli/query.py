@@ -1,0 +1,219 @@
+"""`tandem recommend` and `tandem similar`: the terminal client."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from google.protobuf.json_format import MessageToDict
+from rich.console import Console
+from rich.table import Table
+
+from cli.conditions import read_conditions
+from cli.titles import Titles
+from tandem import Client, Unavailable
+from tandem.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, SpaceName, StrategyName
+from tandem.v1 import recommendation_service_pb2 as pb
+
+SHOWN_HISTORY = 10
+
+recommend = typer.Typer()
+similar = typer.Typer()
+
+Address = Annotated[
+    str, typer.Option(help="The gateway's address.", envvar="TANDEM_ADDRESS", metavar="HOST:PORT")
+]
+BundlePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--bundle",
+        help="Where to read titles from; bundles/ml-100k/current where it exists.",
+        envvar="TANDEM_BUNDLE",
+    ),
+]
+MaxResults = Annotated[int, typer.Option("--max-results", "-k", help="How many items.")]
+Exclude = Annotated[str, typer.Option(help="Items to leave out.", metavar="ID,ID…")]
+Filters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        help="genre=Drama, genre!=Horror or year=1990..1999; repeat it for several, all of "
+        "which must hold.",
+        metavar="CONDITION",
+    ),
+]
+Timeout = Annotated[float, typer.Option(help="Seconds to wait.", min=0.001)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@recommend.command(
+    epilog="Examples:\n\n"
+    "tandem recommend --user 196 --strategy fuse -k 5\n\n"
+    "tandem recommend --history 50,172,181 --filter genre=Drama --filter year=1990..1999"
+)
+def _recommend(
+    user: Annotated[str, typer.Option(help="Whose stored history to use.")] = "",
+    history: Annotated[
+        str, typer.Option(help="A history instead, oldest first.", metavar="ID,ID…")
+    ] = "",
+    strategy: Annotated[
+        StrategyName | None, typer.Option(help="How to recommend; the server's default if unset.")
+    ] = None,
+    max_results: MaxResults = 10,
+    exclude: Exclude = "",
+    filter_: Filters = None,
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="Allow items of the history.")
+    ] = False,
+    address: Address = DEFAULT_TARGET,
+    bundle: BundlePath = None,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend items to a user, or to whoever has a given history."""
+    if not user and not history:
+        raise typer.BadParameter("give --user, --history, or both")
+    condition = read_conditions(filter_ or ())
+    titles = Titles.of(bundle)
+    with _connected(address, timeout) as client:
+        response = client.recommend(
+            user,
+            history=_identifiers(history),
+            max_results=max_results,
+            strategy=strategy,
+            exclude=_identifiers(exclude),
+            filter=condition,
+            include_seen=include_seen,
+        )
+    if as_json:
+        _print_json(response, "recommendations", titles)
+        return
+    console = Console()
+    _print_history(console, _identifiers(history) or list(titles.history(user)), titles)
+    table = _table(titles, "score", "retrieval", "generator")
+    for rank, item in enumerate(response.recommendations, start=1):
+        retrieval = f"{item.retrieval_score:.3f}" if item.HasField("retrieval_score") else ""
+        generator = f"{item.generator_score:.3f}" if item.HasField("generator_score") else ""
+        _add(table, titles, rank, item.item_id, f"{item.score:.3f}", retrieval, generator)
+    console.print(table)
+    _print_missing(console, response.missing_item_ids)
+    console.print(f"[dim]{_summary(response)}")
+
+
+@similar.command(
+    epilog="Examples:\n\n"
+    "tandem similar --item 50 --space behavior\n\n"
+    'tandem similar --text "a heist that goes wrong" -k 5 --filter year=1990..'
+)
+def _similar(
+    item: Annotated[str, typer.Option(help="Items to be similar to.", metavar="ID,ID…")] = "",
+    text: Annotated[str | None, typer.Option(help="A free text to be similar to.")] = None,
+    space: Annotated[
+        SpaceName,
+        typer.Option(help="Compare what items are (content) or how they are used (behavior)."),
+    ] = "content",
+    max_results: MaxResults = 10,
+    exclude: Exclude = "",
+    filter_: Filters = None,
+    address: Address = DEFAULT_TARGET,
+    bundle: BundlePath = None,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    as_json: AsJson = False,
+) -> None:
+    """Find the items most similar to items or to a text."""
+    if bool(item) == (text is not None):
+        raise typer.BadParameter("give either --item or --text")
+    condition = read_conditions(filter_ or ())
+    titles = Titles.of(bundle)
+    with _connected(address, timeout) as client:
+        response = client.similar_items(
+            _identifiers(item),
+            text=text,
+            space=space,
+            max_results=max_results,
+            exclude=_identifiers(exclude),
+            filter=condition,
+        )
+    if as_json:
+        _print_json(response, "items", titles)
+        return
+    console = Console()
+    table = _table(titles, "similarity")
+    for rank, found in enumerate(response.items, start=1):
+        _add(table, titles, rank, found.item_id, f"{found.score:.3f}")
+    console.print(table)
+    _print_missing(console, response.missing_item_ids)
+    console.print(f"[dim]from {response.bundle_version}")
+
+
+@contextmanager
+def _connected(address: str, timeout: float) -> Iterator[Client]:
+    """A client whose failure to reach a gateway says what to do."""
+    with Client(address, timeout=timeout) as client:
+        try:
+            yield client
+        except Unavailable as error:
+            if error.reason:
+                raise
+            raise Unavailable(
+                error.code,
+                f"no gateway answers at {address}; start one with `tandem serve all`, "
+                "or name another with --address",
+            ) from error
+
+
+def _identifiers(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _table(titles: Titles, *scores: str) -> Table:
+    table = Table("", "item", box=None, header_style="bold")
+    if titles.items:
+        table.add_column("title", overflow="fold")
+        table.add_column("")
+    for score in scores:
+        table.add_column(score, justify="right", no_wrap=True)
+    return table
+
+
+def _add(table: Table, titles: Titles, rank: int, item_id: str, *scores: str) -> None:
+    names = (titles.title(item_id), f"[dim]{titles.details(item_id)}") if titles.items else ()
+    table.add_row(str(rank), item_id, *names, *scores)
+
+
+def _print_history(console: Console, history: list[str], titles: Titles) -> None:
+    if not titles.items or not history:
+        return
+    shown = history[-SHOWN_HISTORY:]
+    earlier = f", the newest {len(shown)} of {len(history)}" if len(shown) < len(history) else ""
+    console.print(f"[bold]History[/]{earlier}:")
+    for item_id in shown:
+        console.print(f"  {titles.title(item_id) or item_id}", highlight=False)
+    console.print()
+
+
+def _print_missing(console: Console, missing: Sequence[str]) -> None:
+    if missing:
+        console.print(f"[yellow]not in the catalog: {', '.join(missing)}")
+
+
+def _summary(response: pb.RecommendResponse) -> str:
+    strategy = pb.Strategy.Name(response.strategy).removeprefix("STRATEGY_").lower()
+    stages = ", ".join(
+        f"{timing.stage} {timing.duration.ToMicroseconds() / 1e3:.1f}"
+        for timing in response.timings
+    )
+    return f"{strategy} from {response.bundle_version}; ms: {stages}"
+
+
+def _print_json(
+    response: pb.RecommendResponse | pb.SimilarItemsResponse, ranked: str, titles: Titles
+) -> None:
+    """The response as protobuf's JSON, with the titles that are known."""
+    document = MessageToDict(response, preserving_proto_field_name=True)
+    for item in document.get(ranked, ()):
+        if title := titles.title(item["item_id"]):
+            item["title"] = title
+    typer.echo(json.dumps(document, ensure_ascii=False, indent=2))

@@ -1,0 +1,172 @@
+"""`tandem serve`: each of the three servers, or all of them.
+
+What a flag leaves unset comes from its environment variable, `TANDEM_<FLAG>`, then from the
+service's default; `runtime.settings` decides, so that containers need no flags at all.
+"""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Serve a bundle. Every flag is also an environment variable: --port is TANDEM_PORT.",
+)
+
+BundlePath = Annotated[
+    Path | None, typer.Option(help="The bundle to serve, such as bundles/ml-100k/current.")
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 picks one.")]
+PortFile = Annotated[Path | None, typer.Option(help="File to write the port to once it is bound.")]
+Threads = Annotated[int | None, typer.Option(help="Compute threads; 0 means one per core.")]
+MaxConcurrent = Annotated[
+    int | None,
+    typer.Option("--max-concurrent-rpcs", help="Calls in flight above which new ones are shed."),
+]
+DrainSeconds = Annotated[
+    float | None, typer.Option(help="How long SIGTERM waits for calls in flight.")
+]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"] | None,
+    typer.Option(help="Least severe log line that is written."),
+]
+LogJson = Annotated[
+    bool | None, typer.Option("--log-json/--log-text", help="JSON lines, or text for people.")
+]
+
+
+@app.command()
+def candidate(
+    bundle: BundlePath = None,
+    host: Host = None,
+    port: Port = None,
+    port_file: PortFile = None,
+    threads: Threads = None,
+    max_concurrent_rpcs: MaxConcurrent = None,
+    drain_seconds: DrainSeconds = None,
+    log_level: LogLevel = None,
+    log_json: LogJson = None,
+) -> None:
+    """Serve the candidate service, on port 50051: shortlists and similarity."""
+    flags = locals()
+    from runtime.settings import load_settings
+    from services.candidate.main import main
+    from services.candidate.settings import CandidateSettings
+
+    main(load_settings(CandidateSettings, **flags))
+
+
+@app.command()
+def generator(
+    bundle: BundlePath = None,
+    host: Host = None,
+    port: Port = None,
+    port_file: PortFile = None,
+    threads: Threads = None,
+    max_concurrent_rpcs: MaxConcurrent = None,
+    drain_seconds: DrainSeconds = None,
+    log_level: LogLevel = None,
+    log_json: LogJson = None,
+) -> None:
+    """Serve the generator service, on port 50052: reranks and generates."""
+    flags = locals()
+    from runtime.settings import load_settings
+    from services.generator.main import main
+    from services.generator.settings import GeneratorSettings
+
+    main(load_settings(GeneratorSettings, **flags))
+
+
+@app.command()
+def gateway(
+    bundle: BundlePath = None,
+    candidate_target: Annotated[
+        str | None, typer.Option(help="The candidate's address. [default: 127.0.0.1:50051]")
+    ] = None,
+    generator_target: Annotated[
+        str | None, typer.Option(help="The generator's address. [default: 127.0.0.1:50052]")
+    ] = None,
+    strategy: Annotated[
+        Literal["rerank", "generate", "fuse", "embedding"] | None,
+        typer.Option(help="How to recommend when the caller does not say. [default: rerank]"),
+    ] = None,
+    default_timeout: Annotated[
+        float | None, typer.Option(help="Seconds for callers without a deadline. [default: 2]")
+    ] = None,
+    host: Host = None,
+    port: Port = None,
+    port_file: PortFile = None,
+    max_concurrent_rpcs: MaxConcurrent = None,
+    drain_seconds: DrainSeconds = None,
+    log_level: LogLevel = None,
+    log_json: LogJson = None,
+) -> None:
+    """Serve the gateway, on port 50050: Recommend and SimilarItems."""
+    flags = locals()
+    from gateway.main import main
+    from gateway.settings import GatewaySettings
+    from runtime.settings import load_settings
+
+    main(load_settings(GatewaySettings, **flags))
+
+
+@app.command("all", epilog="Example:  tandem serve all --bundle bundles/ml-100k/current")
+def serve_all(
+    bundle: BundlePath = None,
+    host: Host = None,
+    port: Annotated[int, typer.Option(help="The gateway's port; 0 picks one.")] = 50050,
+    candidate_port: Annotated[int, typer.Option(help="The candidate's port.")] = 50051,
+    generator_port: Annotated[int, typer.Option(help="The generator's port.")] = 50052,
+    threads: Threads = None,
+    log_level: LogLevel = None,
+    log_json: LogJson = None,
+) -> None:
+    """Serve all three as processes of this machine; one that ends ends all."""
+    from cli.supervise import supervise
+    from runtime.settings import ServerSettings, load_settings
+
+    common = {
+        "bundle": bundle,
+        "host": host,
+        "threads": threads,
+        "log_level": log_level,
+        "log_json": log_json,
+    }
+    settings = load_settings(ServerSettings, **common, port=port)
+
+    def report(name: str, address: str) -> None:
+        typer.echo(f"{name} serves at {address}")
+
+    asyncio.run(
+        supervise(
+            {
+                "candidate": _command("candidate", common, port=candidate_port),
+                "generator": _command("generator", common, port=generator_port),
+            },
+            lambda addresses: _command(
+                "gateway",
+                {name: value for name, value in common.items() if name != "threads"},
+                port=port,
+                candidate_target=addresses["candidate"],
+                generator_target=addresses["generator"],
+            ),
+            host=settings.host,
+            report=report,
+        )
+    )
+
+
+def _command(name: str, common: Mapping[str, object], **flags: object) -> list[str]:
+    """The command line of a server, in this Python."""
+    command = [sys.executable, "-m", "cli.main", "serve", name]
+    for flag, value in {**common, **flags}.items():
+        if flag == "log_json" and value is not None:
+            command.append("--log-json" if value else "--log-text")
+        elif value is not None:
+            command += [f"--{flag.replace('_', '-')}", str(value)]
+    return command

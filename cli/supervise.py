@@ -1,0 +1,154 @@
+"""Runs the three services as processes of this machine, for `tandem serve all`.
+
+It starts them, waits until each serves, and stops them together: on SIGTERM, on SIGINT, or when
+one of them ends by itself. It does not restart them: that is the work of a process manager.
+"""
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, NoReturn
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+POLL_SECONDS: Final = 0.02
+KILL_AFTER_SECONDS: Final = 15.0
+"""More than a server takes to drain by default."""
+
+_REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - read, not bound
+
+Command = Sequence[str]
+Report = Callable[[str, str], None]
+"""Told the name and the address of each service once it serves."""
+
+
+class ProcessEndedError(RuntimeError):
+    """A service ended, although nobody asked it to."""
+
+
+class Stack:
+    """Child processes that live and end together."""
+
+    def __init__(self, directory: Path, host: str) -> None:
+        self._directory = directory
+        self._host = _REACHABLE.get(host, host)
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+
+    async def start(self, name: str, command: Command) -> None:
+        """Starts a server; the command is completed with `--port-file`."""
+        # In a session of its own: the terminal's SIGINT goes to the parent alone, which decides.
+        self._processes[name] = await asyncio.create_subprocess_exec(
+            *command, "--port-file", str(self._directory / name), start_new_session=True
+        )
+
+    async def serving(self, name: str) -> str:
+        """Waits until a started server says that it serves; returns its address."""
+        port_file = self._directory / name
+        while not port_file.exists():  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(POLL_SECONDS)
+        address = f"{self._host}:{port_file.read_text(encoding='ascii').strip()}"
+        async with grpc.aio.insecure_channel(address) as channel:
+            while not await _says_serving(channel):  # noqa: ASYNC110 - nor has another process
+                await asyncio.sleep(POLL_SECONDS)
+        return address
+
+    async def died(self, name: str) -> NoReturn:
+        """Waits for the end of a process, and raises."""
+        code = await self._processes[name].wait()
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        raise ProcessEndedError(f"the {name} process ended with {how}; its log says more")
+
+    async def stop(self) -> None:
+        """Ends all processes, the last started first, and kills what does not end."""
+        for process in reversed(self._processes.values()):
+            if process.returncode is None:
+                process.terminate()
+                try:
+                    await asyncio.wait_for(process.wait(), KILL_AFTER_SECONDS)
+                except TimeoutError:
+                    process.kill()
+                    await process.wait()
+
+
+async def supervise(
+    services: Mapping[str, Command],
+    gateway: Callable[[Mapping[str, str]], Command],
+    *,
+    host: str,
+    report: Report,
+) -> None:
+    """Starts the services, then the gateway, and lives until one ends or a signal comes.
+
+    Args:
+        services: commands of the services that the gateway needs, by name; started side by side.
+        gateway: makes the gateway's command from the services' addresses.
+        host: that all of them listen on.
+        report: see `Report`.
+
+    Raises:
+        ProcessEndedError: one ended by itself.
+    """
+    stopping = _termination()
+    async with _stack(host) as stack:
+        living = asyncio.create_task(_live(stack, services, gateway, report))
+        stopped = asyncio.create_task(stopping.wait())
+        await asyncio.wait({living, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if living.done():
+            stopped.cancel()
+            await living
+        living.cancel()
+
+
+async def _live(
+    stack: Stack,
+    services: Mapping[str, Command],
+    gateway: Callable[[Mapping[str, str]], Command],
+    report: Report,
+) -> None:
+    addresses = {}
+    try:
+        async with asyncio.TaskGroup() as group:
+            for name, command in services.items():
+                await stack.start(name, command)
+                group.create_task(stack.died(name))
+            for name in services:
+                addresses[name] = await stack.serving(name)
+                report(name, addresses[name])
+            await stack.start("gateway", gateway(addresses))
+            group.create_task(stack.died("gateway"))
+            report("gateway", await stack.serving("gateway"))
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+async def _says_serving(channel: grpc.aio.Channel) -> bool:
+    """Follows a server's health until it serves; False when the connection breaks."""
+    request = health_pb2.HealthCheckRequest()
+    try:
+        async for response in health_pb2_grpc.HealthStub(channel).Watch(request):
+            if response.status == health_pb2.HealthCheckResponse.SERVING:
+                return True
+    except grpc.aio.AioRpcError:
+        pass  # it may be gone for good, which `died` notices
+    return False
+
+
+@asynccontextmanager
+async def _stack(host: str) -> AsyncIterator[Stack]:
+    with tempfile.TemporaryDirectory(prefix="tandem-") as directory:
+        stack = Stack(Path(directory), host)
+        try:
+            yield stack
+        finally:
+            await stack.stop()
+
+
+def _termination() -> asyncio.Event:
+    event = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, event.set)
+    return event
