@@ -228,7 +228,7 @@ def _attribute(table: Table, column: str, separator: str) -> list[tuple[str | fl
         values = cells.cast(pl.List(pl.String))
     else:
         values = cells.cast(pl.String).str.split(separator)
-    rows = [tuple(v.strip() for v in row or () if v and v.strip()) for row in values]
+    rows = [tuple(v.strip() for v in row or () if v and v.strip()) for row in values.to_list()]
     flat = pl.Series([value for row in rows for value in row], dtype=pl.String)
     if flat.cast(pl.Float64, strict=False).is_finite().fill_null(value=False).all():
         return [tuple(float(value) for value in row) for row in rows]

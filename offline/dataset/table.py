@@ -91,7 +91,8 @@ def read_table(path: Path, columns: Sequence[str], separator: str | None = None)
     separator = separator.replace("\\t", "\t")
     if len(separator.encode()) != 1 or separator in '"\r\n':
         raise DataError(f"the separator must be one ASCII character, not {separator!r}")
-    return _read_csv(path, raw.removeprefix(BYTE_ORDER_MARK), columns, separator)
+    text = raw.removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")  # blank lines at the end are no rows
+    return _read_csv(path, text, columns, separator)
 
 
 def _contents(path: Path) -> bytes:
