@@ -20,7 +20,7 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class Window:
-    """A cut through a user's sequence: what comes before `end` is history, what follows is learned."""
+    """A cut through a user's sequence: history comes before `end`, targets follow."""
 
     user: int
     end: int

@@ -9,8 +9,6 @@ no addition.
 import re
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
@@ -33,9 +31,7 @@ def from_scratch(
     splitter = Split(Regex(_WORD), behavior="removed", invert=True)
     texts = [re.sub(r"\{\w+\}", " ", template.input) for template in templates]
     texts += [dataset, " , ", UNKNOWN_USER, user_text(0), "0123456789"]
-    words = {
-        word for text in texts for word, _ in splitter.pre_tokenize_str(text.lower())
-    }
+    words = {word for text in texts for word, _ in splitter.pre_tokenize_str(text.lower())}
     vocabulary = [PAD, EOS, UNK, *sorted(words), *_level_tokens(code_texts)]
     model = WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token=UNK)
     tokenizer = Tokenizer(model)
@@ -55,30 +51,6 @@ def extend(tokenizer: Tokenizer, code_texts: Sequence[str]) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
-
-
-def code_tokens(
-    tokenizer: Tokenizer, code_texts: Sequence[str], *, eos: int, pad: int
-) -> NDArray[np.int32]:
-    """Writes each item's code as token ids. Shape [items, levels].
-
-    Codes that all have the same length say by themselves where they end. Otherwise one may be the
-    beginning of another, so each ends with the end-of-sequence token, and shorter ones are padded.
-
-    Raises:
-        ValueError: a code holds a token that the tokenizer does not know.
-    """
-    rows = [encoding.ids for encoding in tokenizer.encode_batch(list(code_texts))]
-    rows = [row if row and row[-1] == eos else [*row, eos] for row in rows]
-    unknown = tokenizer.token_to_id(UNK)
-    for text, row in zip(code_texts, rows, strict=True):
-        if unknown in row:
-            raise ValueError(f"the tokenizer does not know every part of the code {text!r}")
-    lengths = {len(row) for row in rows}
-    if len(lengths) == 1:
-        return np.array([row[:-1] for row in rows], dtype=np.int32)
-    width = max(lengths)
-    return np.array([row + [pad] * (width - len(row)) for row in rows], dtype=np.int32)
 
 
 def _level_tokens(code_texts: Iterable[str]) -> list[str]:

@@ -141,4 +141,6 @@ def _parse(line: str) -> Template:
         raise ValueError("a placeholder stands twice in the input")
     if output != "{target}":
         raise ValueError(f"the output is {output!r}; an item is generated, so it is `{{target}}`")
-    return Template(task=task, kind="seen" if kind == "seen" else "unseen", input=text, output=output)
+    return Template(
+        task=task, kind="seen" if kind == "seen" else "unseen", input=text, output=output
+    )

@@ -41,7 +41,7 @@ def rerank_graph(model: T5ForConditionalGeneration, *, levels: int, max_tokens: 
 
 
 def _bias(t: Tape, layers: T5Layers, depth: str, sees: str, levels: int) -> str:
-    """[batch, heads, rows, rows]: by difference in depth, and masked for what a row must not see."""
+    """[batch, heads, rows, rows]: by difference in depth; masked where a row must not look."""
     back = t.op("Sub", t.unsqueeze(depth, 2), t.unsqueeze(depth, 1))
     near = t.op("Clip", back, t.integer(0), t.integer(levels - 1))  # others are masked anyway
     table = t.constant(layers.decoder_position_bias[:levels].astype(np.float32))

@@ -109,14 +109,12 @@ class _Search:
         return _Beams(
             node=t.op("Expand", t.integer(0), shape),
             score=t.op("Expand", t.real(0.0), shape),
-            ancestors=t.op(
-                "Expand", t.real(0.0), t.op("Concat", batch, t.ints(1, 1), axis=0)
-            ),
+            ancestors=t.op("Expand", t.real(0.0), t.op("Concat", batch, t.ints(1, 1), axis=0)),
             token=t.op("Expand", t.integer(start_token), shape),
         )
 
     def bias(self, beams: _Beams, row_counts: list[str]) -> str:
-        """[batch, heads, beams, rows]: how far back each row lies, and whether it is an ancestor."""
+        """[batch, heads, beams, rows]: by how far back a row lies; masked if no ancestor."""
         t = self.tape
         table = self.layers.decoder_position_bias
         parts = []

@@ -18,8 +18,17 @@ from offline.generator.export.tape import IR_VERSION, OPSET, Tape
 _ALIGNMENT: Final = 4096  # a page: mapped weights start where the hardware likes it
 
 
-def save_graphs(directory: Path, weights_file: str, graphs: Mapping[str, Tape]) -> None:
-    """Writes `<name>` for each graph, and one file with all their weights, into a directory."""
+def save_graphs(
+    directory: Path, weights_file: str, graphs: Mapping[str, Tape], metadata: Mapping[str, str]
+) -> None:
+    """Writes the graphs, by file name, and one file with all their weights into a directory.
+
+    Args:
+        directory: where to.
+        weights_file: the name of the file of weights.
+        graphs: file name → graph.
+        metadata: what each graph says about itself to whoever loads it.
+    """
     offsets: dict[str, tuple[int, int]] = {}
     with (directory / weights_file).open("wb") as out:
         for tape in graphs.values():
@@ -47,6 +56,7 @@ def save_graphs(directory: Path, weights_file: str, graphs: Mapping[str, Tape]) 
             producer_name="tandem",
             opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)],
         )
+        helper.set_model_props(model, dict(metadata))
         onnx.save(model, str(directory / file))
 
 
