@@ -18,12 +18,11 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
 
 def from_preset(name: str, tokenizer: Tokenizer, *, dropout: float) -> T5ForConditionalGeneration:
     """Makes an untrained model whose vocabulary is the tokenizer's."""
+    special: dict[str, Any] = {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1}
     config = T5Config(
         vocab_size=tokenizer.get_vocab_size(),
         dropout_rate=dropout,
-        decoder_start_token_id=0,
-        pad_token_id=0,
-        eos_token_id=1,
+        **special,
         **PRESETS[name],
     )
     return T5ForConditionalGeneration(config)
@@ -77,7 +76,8 @@ class MultiTargetLoss(nn.Module):
 
     def _decode(self, encoded: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
         """Logits [batch, targets, code length, vocabulary]."""
-        decoder, config = self.t5.decoder, self.t5.config
+        decoder: Any = self.t5.decoder  # torch types a submodule as one that cannot be indexed
+        config = self.t5.config
         batch, targets, length = labels.shape
         tokens = labels.roll(1, dims=-1).clamp(min=0)  # clamped ones never reach a counted loss
         tokens[..., 0] = config.decoder_start_token_id

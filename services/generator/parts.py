@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from runtime.bundle import Bundle, sha256
@@ -93,7 +94,7 @@ def _check_codes(
     bundle: Bundle,
     tokenizer: Tokenizer,
     texts: list[str],
-    codes: np.ndarray[tuple[int, int], np.dtype[np.int32]],
+    codes: NDArray[np.int32],
 ) -> None:
     section = bundle.manifest.generator
     shape = (bundle.manifest.items, section.code_length)

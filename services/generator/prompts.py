@@ -4,9 +4,10 @@ A prompt file has one template a line, in OpenP5's format (https://arxiv.org/abs
 
     task; seen|unseen; input; output
 
-`seen` templates are trained on; `unseen` ones are kept for evaluation, to show that the model reads
-the prompt rather than recognizes it. Input and output are plain text with placeholders: `{dataset}`,
-`{user}`, `{history}` and `{target}`. Blank lines and lines that start with `#` are skipped.
+`seen` templates are trained on; `unseen` ones are kept for evaluation, to show that the model
+reads the prompt rather than recognizes it. Input and output are plain text with placeholders:
+`{dataset}`, `{user}`, `{history}` and `{target}`. Blank lines and lines that start with `#` are
+skipped.
 """
 
 import re
@@ -131,7 +132,7 @@ def _parse(line: str) -> Template:
     if len(fields) != 4:
         raise ValueError(f"expected `task; seen|unseen; input; output`, found {len(fields)} fields")
     task, kind, text, output = fields
-    if kind not in ("seen", "unseen"):
+    if kind != "seen" and kind != "unseen":  # noqa: PLR1714 - narrows the type
         raise ValueError(f"the second field is {kind!r}, not `seen` or `unseen`")
     used = _PLACEHOLDER.findall(text)
     if unknown := set(used) - INPUT_PLACEHOLDERS:
@@ -141,6 +142,4 @@ def _parse(line: str) -> Template:
         raise ValueError("a placeholder stands twice in the input")
     if output != "{target}":
         raise ValueError(f"the output is {output!r}; an item is generated, so it is `{{target}}`")
-    return Template(
-        task=task, kind="seen" if kind == "seen" else "unseen", input=text, output=output
-    )
+    return Template(task=task, kind=kind, input=text, output=output)

@@ -17,6 +17,7 @@ back as were asked for, or else all of them.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,13 +205,13 @@ def _first_leaves(ordered: Int32) -> Iterator[Int32]:
 def _children(first_leaf: tuple[Int32, ...], level_start: Int32) -> tuple[Int32, Int32]:
     """Finds each node's first child, and the largest family of each level."""
     starts: list[NDArray[np.int64]] = [np.array([1])]
-    for level, (above, below) in enumerate(zip(first_leaf, first_leaf[1:], strict=False), start=1):
+    for level, (above, below) in enumerate(pairwise(first_leaf), start=1):
         starts.append(level_start[level + 1] + np.searchsorted(below, above))
     nodes = int(level_start[-1])
     leaves = len(first_leaf[-1])
     child_start = np.concatenate([*starts, np.full(leaves + 1, nodes)]).astype(np.int32)
     sizes = np.diff(child_start)
-    widths = [sizes[a:b].max() for a, b in zip(level_start, level_start[1:-1], strict=False)]
+    widths = [sizes[a:b].max() for a, b in pairwise(level_start[:-1])]
     return child_start, np.array(widths, dtype=np.int32)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import T5ForConditionalGeneration
 
 from offline.generator.export.tape import FLOAT, INT64, Tape
 
@@ -34,13 +34,15 @@ class T5Layers:
 
     def __init__(self, tape: Tape, model: T5ForConditionalGeneration) -> None:
         self.tape = tape
-        self.config: T5Config = model.config
+        self.config: Any = model.config
         self.state: dict[str, torch.Tensor] = model.state_dict()
         self.heads = int(self.config.num_heads)
         self.width = int(self.config.d_kv)
         self.decoder_layers = int(self.config.num_decoder_layers)
-        self._encoder_bias = model.encoder.block[0].layer[0].SelfAttention
-        self._decoder_bias = model.decoder.block[0].layer[0].SelfAttention
+        encoder: Any = model.encoder
+        decoder: Any = model.decoder
+        self._encoder_bias = encoder.block[0].layer[0].SelfAttention
+        self._decoder_bias = decoder.block[0].layer[0].SelfAttention
 
     # The encoder
 
