@@ -64,7 +64,12 @@ class Bundle:
 
     def array(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
         """Reads `<name>.npy`, memory-mapped and read-only."""
-        array: NDArray[Any] = np.load(self.file(f"{name}.npy"), mmap_mode="r", allow_pickle=False)
+        try:
+            array: NDArray[Any] = np.load(
+                self.file(f"{name}.npy"), mmap_mode="r", allow_pickle=False
+            )
+        except ValueError as error:  # not an array, or one of pickled objects
+            raise BundleError(f"{name}.npy is not a plain array: {error}") from error
         if array.dtype != dtype:
             raise BundleError(f"{name}.npy holds {array.dtype}, not {np.dtype(dtype)}")
         return array
@@ -95,13 +100,24 @@ class Histories:
 
     @classmethod
     def read(cls, bundle: Bundle) -> "Histories":
-        """Reads `users.json` and the two arrays beside it."""
-        users = json.loads(bundle.file("users.json").read_text(encoding="utf-8"))
-        return cls(
-            user_index={user: i for i, user in enumerate(users)},
-            indptr=bundle.array("histories_indptr", np.int64),
-            items=bundle.array("histories_items", np.int32),
-        )
+        """Reads `users.json` and the two arrays beside it.
+
+        Raises:
+            BundleError: they do not belong together, or name items that the catalog lacks.
+        """
+        users = _read_users(bundle.file("users.json"))
+        indptr = bundle.array("histories_indptr", np.int64)
+        items = bundle.array("histories_items", np.int32)
+        ends = (0, len(items))
+        if (
+            len(indptr) != len(users) + 1
+            or (indptr[0], indptr[-1]) != ends
+            or any(np.diff(indptr) < 0)
+        ):
+            raise BundleError("histories_indptr.npy does not divide the histories among the users")
+        if len(items) and not (items.min() >= 0 and items.max() < bundle.manifest.items):
+            raise BundleError("histories_items.npy names items that the catalog does not have")
+        return cls({user: i for i, user in enumerate(users)}, indptr, items)
 
     def of(self, user_id: str) -> ItemArray | None:
         """The user's items as positions, or None for an unknown user."""
@@ -137,9 +153,7 @@ def write_bundle(root: Path, manifest: Manifest) -> Iterator[Path]:
         (staging / MANIFEST).write_text(whole.model_dump_json(indent=2) + "\n", encoding="utf-8")
         _sync(staging)
         staging.chmod(0o755)
-        if destination.exists():
-            shutil.rmtree(destination)
-        staging.rename(destination)
+        _replace(staging, destination)
         _point(parent / "current", manifest.version)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -154,8 +168,12 @@ def sha256(path: Path) -> str:
 
 def versions(root: Path) -> list[Path]:
     """The bundles under a root such as `bundles/`, oldest version first within each name."""
+    found = [path.parent for path in root.glob(f"*/*/{MANIFEST}")]
     return sorted(
-        path.parent for path in root.glob(f"*/*/{MANIFEST}") if not path.parent.is_symlink()
+        # A dot marks what a killed writer left behind, a link is `current`.
+        path
+        for path in found
+        if not path.name.startswith(".") and not path.is_symlink()
     )
 
 
@@ -163,7 +181,7 @@ def _read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
     try:
         text = file.read_text(encoding="utf-8")
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise BundleError(
             f"{path} is not a bundle: it has no readable {MANIFEST}; make one with `tandem build`"
         ) from error
@@ -177,6 +195,18 @@ def _read_manifest(path: Path) -> Manifest:
             f"and this Tandem reads {SCHEMA_VERSION}"
         )
     return manifest
+
+
+def _read_users(file: Path) -> list[str]:
+    try:
+        users = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{file} is not JSON: {error}") from error
+    if not isinstance(users, list) or not all(isinstance(user, str) for user in users):
+        raise BundleError(f"{file} is not a list of users")
+    if len(set(users)) != len(users):
+        raise BundleError(f"{file} names users twice")
+    return users
 
 
 def _check_files(path: Path, manifest: Manifest) -> None:
@@ -198,6 +228,17 @@ def _sync(directory: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _replace(staging: Path, destination: Path) -> None:
+    """Renames into place; a version that is there already goes only once the new one is there."""
+    if not destination.exists():
+        staging.rename(destination)
+        return
+    old = staging.with_name(f"{staging.name}.old")
+    destination.rename(old)
+    staging.rename(destination)
+    shutil.rmtree(old)
 
 
 def _point(link: Path, target: str) -> None:

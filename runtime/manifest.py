@@ -5,6 +5,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
+PATH_COMPONENT = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+"""Names and versions become directories."""
 
 
 class _Section(BaseModel):
@@ -76,8 +78,8 @@ class Manifest(_Section):
     """The whole of `manifest.json`."""
 
     schema_version: int = SCHEMA_VERSION
-    name: str
-    version: str
+    name: str = Field(pattern=PATH_COMPONENT)
+    version: str = Field(pattern=PATH_COMPONENT)
     items: int
     users: int
     candidate: CandidateSection
