@@ -83,7 +83,7 @@ class GeneratorEngine:
         node, score = self.parts.generate.run(
             ["node", "score"],
             {
-                **self._prompts([query.context for query in queries]),
+                **self.prompts([query.context for query in queries]),
                 "trie_token": self.trie.token,
                 "trie_child_start": self.trie.child_start,
                 "trie_widths": self._widths,
@@ -102,7 +102,7 @@ class GeneratorEngine:
         trees = [self.trie.prefixes(query.items) for query in queries]
         (scores,) = self.parts.rerank.run(
             ["score"],
-            {**self._prompts([query.context for query in queries]), **_stack(trees)},
+            {**self.prompts([query.context for query in queries]), **_stack(trees)},
         )
         ranked = []
         for query, row in zip(queries, scores, strict=True):
@@ -116,7 +116,7 @@ class GeneratorEngine:
         leaves = node[:count][found] - self.trie.leaf_base
         return Ranked(self.trie.leaf_item[leaves], score[:count][found])
 
-    def _prompts(self, contexts: Sequence[Context]) -> dict[str, NDArray[np.int64]]:
+    def prompts(self, contexts: Sequence[Context]) -> dict[str, NDArray[np.int64]]:
         """Renders and pads the prompts; both arrays are [queries, tokens]."""
         parts = self.parts
         prompts = [

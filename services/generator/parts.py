@@ -27,6 +27,8 @@ class GeneratorParts:
     tokenizer: Tokenizer
     template: Template
     code_texts: list[str]
+    codes: NDArray[np.int32]
+    """[items, levels] token ids."""
     trie: Trie
     generate: ort.InferenceSession
     rerank: ort.InferenceSession
@@ -65,6 +67,7 @@ def load_parts(bundle: Bundle, *, threads: int, providers: list[str]) -> Generat
             0
         ],
         code_texts=code_texts,
+        codes=codes,
         trie=Trie.build(codes),
         generate=_session(bundle, "generate.onnx", expected, threads, providers),
         rerank=_session(bundle, "rerank.onnx", expected, threads, providers),

@@ -24,6 +24,7 @@ INPUT_PLACEHOLDERS: Final = frozenset({"dataset", "user", "history"})
 UNKNOWN_USER: Final = "user_unknown"
 HISTORY_SEPARATOR: Final = " "
 
+_KINDS: Final[dict[str, Kind]] = {"seen": "seen", "unseen": "unseen"}
 _PLACEHOLDER: Final = re.compile(r"\{(\w*)\}")
 
 
@@ -132,8 +133,6 @@ def _parse(line: str) -> Template:
     if len(fields) != 4:
         raise ValueError(f"expected `task; seen|unseen; input; output`, found {len(fields)} fields")
     task, kind, text, output = fields
-    if kind != "seen" and kind != "unseen":  # noqa: PLR1714 - narrows the type
-        raise ValueError(f"the second field is {kind!r}, not `seen` or `unseen`")
     used = _PLACEHOLDER.findall(text)
     if unknown := set(used) - INPUT_PLACEHOLDERS:
         known = ", ".join(sorted(INPUT_PLACEHOLDERS))
@@ -142,4 +141,6 @@ def _parse(line: str) -> Template:
         raise ValueError("a placeholder stands twice in the input")
     if output != "{target}":
         raise ValueError(f"the output is {output!r}; an item is generated, so it is `{{target}}`")
-    return Template(task=task, kind=kind, input=text, output=output)
+    if kind not in _KINDS:
+        raise ValueError(f"the second field is {kind!r}, not `seen` or `unseen`")
+    return Template(task=task, kind=_KINDS[kind], input=text, output=output)

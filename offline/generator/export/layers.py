@@ -38,9 +38,9 @@ class T5Layers:
         self.state: dict[str, torch.Tensor] = model.state_dict()
         self.heads = int(self.config.num_heads)
         self.width = int(self.config.d_kv)
-        self.decoder_layers = int(self.config.num_decoder_layers)
         encoder: Any = model.encoder
         decoder: Any = model.decoder
+        self.decoder_layers = len(decoder.block)
         self._encoder_bias = encoder.block[0].layer[0].SelfAttention
         self._decoder_bias = decoder.block[0].layer[0].SelfAttention
 

@@ -1,0 +1,154 @@
+"""The exported graphs against `transformers`: same items, same order, same scores.
+
+What they are compared with is what research code runs: `generate` with `prefix_allowed_tokens_fn`
+and beam search (https://huggingface.co/docs/transformers/main_classes/text_generation).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import T5ForConditionalGeneration
+
+from services.generator.engine import GenerateQuery, GeneratorEngine, RerankQuery
+
+TOLERANCE: Final = 1e-4
+"""The largest difference of a log-probability."""
+
+
+class ParityError(Exception):
+    """The exported graph does not compute what the model computes."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How close the graphs came."""
+
+    users: int
+    identical_lists: int
+    """Users whose ranked lists are equal, up to the order of scores that tie within TOLERANCE."""
+    largest_difference: float
+    """Of the scores of `generate.onnx`."""
+    largest_rerank_difference: float
+    """Of the scores of `rerank.onnx`, for the same items."""
+
+    def require(self) -> None:
+        """Refuses an export that differs.
+
+        Raises:
+            ParityError: saying by how much.
+        """
+        difference = max(self.largest_difference, self.largest_rerank_difference)
+        if self.identical_lists < self.users or difference > TOLERANCE:
+            raise ParityError(
+                f"{self.identical_lists} of {self.users} ranked lists equal those of transformers, "
+                f"and scores differ by up to {difference:.2e} (allowed: {TOLERANCE:.0e})"
+            )
+
+
+def compare(
+    engine: GeneratorEngine,
+    model: T5ForConditionalGeneration,
+    queries: Sequence[GenerateQuery],
+    batch_size: int = 16,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Parity:
+    """Decodes the same prompts both ways, in padded batches.
+
+    Args:
+        engine: of the exported graphs.
+        model: what was exported.
+        queries: without filters; `count` is the number of beams.
+        batch_size: prompts a batch.
+        advance: told how many queries were compared.
+    """
+    identical, difference, rerank_difference = 0, 0.0, 0.0
+    for start in range(0, len(queries), batch_size):
+        chunk = queries[start : start + batch_size]
+        expected = reference(engine, model, chunk)
+        found = engine.generate(chunk)
+        for query, (items, scores), ranked in zip(chunk, expected, found, strict=True):
+            identical += _same_ranking(items, scores, ranked.items)
+            if len(scores) == len(ranked.scores):
+                difference = max(difference, float(np.abs(scores - ranked.scores).max()))
+            (again,) = engine.rerank([RerankQuery(query.context, ranked.items)])
+            by_item = dict(zip(again.items.tolist(), again.scores.tolist(), strict=True))
+            rescored = np.array([by_item[i] for i in ranked.items.tolist()])
+            rerank_difference = max(
+                rerank_difference, float(np.abs(rescored - ranked.scores).max())
+            )
+        advance(len(chunk))
+    return Parity(len(queries), identical, difference, rerank_difference)
+
+
+def reference(
+    engine: GeneratorEngine, model: T5ForConditionalGeneration, queries: Sequence[GenerateQuery]
+) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    """What `transformers` answers: items and scores, best first, for each query."""
+    section = engine.parts.section
+    beams = queries[0].count
+    prompts = engine.prompts([query.context for query in queries])
+    options: dict[str, Any] = {
+        "num_beams": beams,
+        "num_return_sequences": beams,
+        "min_new_tokens": section.code_length if _is_fixed(engine) else None,
+        "max_new_tokens": section.code_length,
+        "length_penalty": 0.0,  # scores are sums, as the graph's are
+        "do_sample": False,
+        "return_dict_in_generate": True,
+        "output_scores": True,
+        "prefix_allowed_tokens_fn": allowed_tokens(engine),
+    }
+    with torch.inference_mode():
+        output: Any = model.generate(  # type: ignore[operator]
+            torch.from_numpy(prompts["input_ids"]),
+            attention_mask=torch.from_numpy(prompts["attention_mask"]),
+            **options,
+        )
+    sequences = output.sequences.view(len(queries), beams, -1)[:, :, 1:].numpy()
+    scores = output.sequences_scores.view(len(queries), beams).numpy()
+    items = {tuple(code): item for item, code in enumerate(engine.parts.codes.tolist())}
+    width = section.code_length
+    padded = np.full((*sequences.shape[:2], width), section.pad_token, dtype=np.int64)
+    padded[:, :, : sequences.shape[2]] = sequences
+    return [
+        (np.array([items[tuple(code)] for code in rows], dtype=np.int32), row_scores)
+        for rows, row_scores in zip(padded.tolist(), scores, strict=True)
+    ]
+
+
+def allowed_tokens(engine: GeneratorEngine) -> Callable[[int, torch.Tensor], list[int]]:
+    """A `prefix_allowed_tokens_fn` that walks the same trie, in dictionaries, as is usual."""
+    section = engine.parts.section
+    children: dict[tuple[int, ...], set[int]] = {}
+    for code in engine.parts.codes.tolist():
+        for length, token in enumerate(code):
+            children.setdefault(tuple(code[:length]), set()).add(token)
+    after_end = [section.eos_token]  # an empty list after the end would be an error
+    sorted_children = {prefix: sorted(tokens) for prefix, tokens in children.items()}
+
+    def allowed(_row: int, sequence: torch.Tensor) -> list[int]:
+        return sorted_children.get(tuple(sequence[1:].tolist()), after_end)
+
+    return allowed
+
+
+def _is_fixed(engine: GeneratorEngine) -> bool:
+    """Whether codes end by their length rather than with the end-of-sequence token."""
+    return bool((engine.parts.codes[:, -1] != engine.parts.section.eos_token).all())
+
+
+def _same_ranking(
+    expected: NDArray[np.int32], scores: NDArray[np.float32], found: NDArray[np.int32]
+) -> bool:
+    """Equal lists; items whose scores tie within TOLERANCE may stand in either order."""
+    if len(expected) != len(found):
+        return False
+    place = {item: i for i, item in enumerate(expected.tolist())}
+    return all(
+        item in place and abs(float(scores[place[item]]) - float(scores[i])) <= TOLERANCE
+        for i, item in enumerate(found.tolist())
+    )
