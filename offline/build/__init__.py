@@ -1,0 +1,1 @@
+"""From raw data to a bundle, stage by stage, each built once."""
