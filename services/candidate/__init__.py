@@ -1,0 +1,1 @@
+"""The candidate service: shortlists and similarity, by vector search over item embeddings."""

@@ -1,0 +1,19 @@
+"""The candidate process."""
+
+from runtime.server import Service, run
+from services.candidate.servicer import CandidateServicer
+from services.candidate.settings import CandidateSettings
+from tandem.v1 import candidate_service_pb2_grpc
+
+
+def main(settings: CandidateSettings) -> None:
+    """Serves the candidates of a bundle until it is told to stop."""
+    run(
+        Service(
+            process="candidate",
+            name="tandem.v1.CandidateService",
+            attach=candidate_service_pb2_grpc.add_CandidateServiceServicer_to_server,
+            load=lambda bundle: CandidateServicer.load(bundle, threads=settings.compute_threads),
+        ),
+        settings,
+    )

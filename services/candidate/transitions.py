@@ -1,0 +1,87 @@
+"""Item transitions: what people went on to after the items of a history.
+
+A first-order Markov model over items, widened to the newest `window` items of a history, each
+step back weighing `decay` times less. It knows nothing of content, and complements an encoder.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.bundle import Bundle
+from runtime.catalog import ItemArray
+from runtime.errors import BundleError
+
+SMOOTHING = 0.1
+"""The share of probability that is spread evenly, so that no item is impossible."""
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """Weighted successors of every item, as a sparse matrix in CSR layout.
+
+    Attributes:
+        indptr: int64 [items + 1].
+        items: int32 [pairs], the successors of item i at `indptr[i]:indptr[i + 1]`.
+        weights: float32 [pairs], positive; a row that sums to more counts for more.
+        window: newest items of a history that count.
+        decay: weight of a history item, per step that it lies back.
+    """
+
+    indptr: NDArray[np.int64]
+    items: ItemArray
+    weights: NDArray[np.float32]
+    window: int
+    decay: float
+
+    @classmethod
+    def read(cls, bundle: Bundle) -> "Transitions":
+        """Reads the three arrays of a bundle.
+
+        Raises:
+            BundleError: they are not a matrix over the bundle's catalog.
+        """
+        section = bundle.manifest.candidate
+        table = cls(
+            indptr=bundle.array("transitions_indptr", np.int64),
+            items=bundle.array("transitions_items", np.int32),
+            weights=bundle.array("transitions_weights", np.float32),
+            window=section.transition_window,
+            decay=section.transition_decay,
+        )
+        if len(table) != bundle.manifest.items or table.indptr[-1] != len(table.items):
+            raise BundleError("the transitions are not those of the catalog")
+        return table
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def after(self, history: ItemArray) -> tuple[ItemArray, NDArray[np.float64]]:
+        """The items that the history leads to, ascending, and the probability of each.
+
+        Of item j that is `sum over s of decay**s * weights[history[-1 - s], j]`, over the newest
+        `window` items of the history, scaled to sum to 1. Without any successor both are empty.
+        """
+        rows, weights = [], []
+        for steps_back, item in enumerate(history[: -self.window - 1 : -1]):
+            row = slice(self.indptr[item], self.indptr[item + 1])
+            rows.append(self.items[row])
+            weights.append(self.weights[row] * np.float64(self.decay**steps_back))
+        if not sum(map(len, rows)):
+            return np.empty(0, np.int32), np.empty(0, np.float64)
+        reached, place = np.unique(np.concatenate(rows), return_inverse=True)
+        mass = np.bincount(place, weights=np.concatenate(weights))
+        return reached, mass / mass.sum()
+
+    def log_probability(
+        self, items: ItemArray, reached: ItemArray, probability: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Smoothed log-probabilities of `items`, given what `after` returned. Shape of `items`."""
+        smoothed: NDArray[np.float64] = np.full(len(items), SMOOTHING / len(self))
+        if len(reached):
+            place = np.minimum(np.searchsorted(reached, items), len(reached) - 1)
+            hit = reached[place] == items
+            smoothed[hit] += (1.0 - SMOOTHING) * probability[place[hit]]
+        logarithms: NDArray[np.float64] = np.log(smoothed)
+        return logarithms

@@ -1,0 +1,237 @@
+"""The servicer behind a real grpc.aio server: answers, and every bad input of the contract."""
+
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeAlias
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from runtime.testing import serving
+from runtime.workers import Workers
+from services.candidate.engine import SpaceName
+from services.candidate.index import FlatIndex, Neighbors
+from services.candidate.servicer import CandidateServicer
+from tandem.v1 import candidate_service_pb2 as pb
+from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
+from tandem.v1.common_pb2 import AttributeValue, ItemFilter
+from tests.candidate.made_up import BEHAVIOR, CONTENT, make_catalog, make_world, positions
+
+WORLD = make_world()
+CATALOG = make_catalog(WORLD)
+COMEDY = ItemFilter(
+    equals=ItemFilter.Equals(attribute="genre", value=AttributeValue(text="Comedy"))
+)
+VERSION = "made-up/1"
+
+Stub: TypeAlias = "pb_grpc.CandidateServiceAsyncStub"
+
+
+@pytest.fixture
+async def stub() -> AsyncIterator[Stub]:
+    servicer = CandidateServicer(WORLD.engine, CATALOG, VERSION, Workers(2))
+    await servicer.warm_up()
+    async with serving(
+        servicer, pb_grpc.add_CandidateServiceServicer_to_server, max_message_bytes=16 * 2**20
+    ) as channel:
+        yield pb_grpc.CandidateServiceStub(channel)
+    await servicer.close()
+
+
+def ids(response: pb.SearchResponse | pb.SimilarResponse) -> list[str]:
+    return [item.item_id for item in response.items]
+
+
+def names(items: Any) -> list[str]:
+    return [f"i{i}" for i in items]
+
+
+async def test_search(stub: Stub) -> None:
+    request = pb.SearchRequest(
+        history_item_ids=["i1", "nowhere", "i2", "nowhere", "i1"],
+        max_results=5,
+        excluded_item_ids=["i7", "unknown"],
+    )
+    response = await stub.Search(request)
+    expected = WORLD.engine.search(positions(1, 2, 1), 5, excluded=positions(7))
+    assert ids(response) == names(expected.items)
+    assert [item.score for item in response.items] == expected.scores.tolist()
+    assert list(response.missing_item_ids) == ["nowhere"]
+    assert response.source == pb.RETRIEVAL_SOURCE_HISTORY
+    assert response.bundle_version == VERSION
+
+
+async def test_search_with_a_filter_is_full(stub: Stub) -> None:
+    request = pb.SearchRequest(history_item_ids=["i0"], max_results=9, filter=COMEDY)
+    assert sorted(ids(await stub.Search(request))) == sorted(names(range(3, 30, 3)))
+    request.include_seen = True
+    request.max_results = 10
+    assert sorted(ids(await stub.Search(request))) == sorted(names(range(0, 30, 3)))
+
+
+@pytest.mark.parametrize("history", [[], ["nowhere"]])
+async def test_search_without_known_history(stub: Stub, history: list[str]) -> None:
+    response = await stub.Search(pb.SearchRequest(history_item_ids=history, filter=COMEDY))
+    assert response.source == pb.RETRIEVAL_SOURCE_POPULARITY
+    assert sorted(ids(response)) == sorted(names(range(0, 30, 3)))
+    popularity = [CATALOG.items[int(i[1:])].popularity for i in ids(response)]
+    assert popularity == sorted(popularity, reverse=True)
+
+
+async def test_search_with_nothing_allowed_is_empty(stub: Stub) -> None:
+    never = ItemFilter(range=ItemFilter.Range(attribute="year", min=3000))
+    response = await stub.Search(pb.SearchRequest(history_item_ids=["i0"], filter=never))
+    assert ids(response) == []
+
+
+@pytest.mark.parametrize(("requested", "returned"), [(0, 29), (3, 3), (2_000_000_000, 29)])
+async def test_search_sizes(stub: Stub, requested: int, returned: int) -> None:
+    request = pb.SearchRequest(history_item_ids=["i0"], max_results=requested)
+    assert len((await stub.Search(request)).items) == returned
+
+
+async def test_a_history_of_the_largest_size(stub: Stub) -> None:
+    response = await stub.Search(pb.SearchRequest(history_item_ids=["i3"] * 10_000, max_results=2))
+    assert len(response.items) == 2
+
+
+async def test_similar_to_items(stub: Stub) -> None:
+    for space, name in [
+        (pb.VECTOR_SPACE_UNSPECIFIED, SpaceName.CONTENT),
+        (pb.VECTOR_SPACE_CONTENT, SpaceName.CONTENT),
+        (pb.VECTOR_SPACE_BEHAVIOR, SpaceName.BEHAVIOR),
+    ]:
+        query = pb.ItemsQuery(item_ids=["i4", "nowhere", "i5"])
+        response = await stub.Similar(
+            pb.SimilarRequest(items=query, space=space, excluded_item_ids=["i9"])
+        )
+        expected = WORLD.engine.similar_to_items(positions(4, 5), 10, name, excluded=positions(9))
+        assert ids(response) == names(expected.items)
+        assert list(response.missing_item_ids) == ["nowhere"]
+        assert response.bundle_version == VERSION
+
+
+async def test_similar_to_a_text_and_to_a_vector(stub: Stub) -> None:
+    response = await stub.Similar(pb.SimilarRequest(text="Film 3", max_results=4))
+    assert ids(response) == names(WORLD.engine.similar_to_text("Film 3", 4).items)
+    vector = pb.VectorQuery(values=WORLD.content[6].tolist())
+    response = await stub.Similar(pb.SimilarRequest(vector=vector, max_results=1))
+    assert ids(response) == ["i6"]
+    assert response.items[0].score == pytest.approx(1.0)
+
+
+async def test_nothing_computes_on_the_event_loop(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed_on: set[threading.Thread] = set()
+    index_search = FlatIndex.search
+
+    def spy(*arguments: Any) -> Neighbors:
+        computed_on.add(threading.current_thread())
+        return index_search(*arguments)
+
+    monkeypatch.setattr(FlatIndex, "search", spy)
+    await stub.Search(pb.SearchRequest(history_item_ids=["i1"]))
+    await stub.Similar(pb.SimilarRequest(items=pb.ItemsQuery(item_ids=["i1"])))
+    assert computed_on
+    assert threading.current_thread() not in computed_on
+
+
+def deep(levels: int) -> ItemFilter:
+    nested = COMEDY
+    for _ in range(levels):
+        nested = ItemFilter(all_of=ItemFilter.AllOf(filters=[nested]))
+    return nested
+
+
+def search(**fields: Any) -> Callable[[Stub], Any]:
+    return lambda stub: stub.Search(pb.SearchRequest(**fields))
+
+
+def similar(**fields: Any) -> Callable[[Stub], Any]:
+    return lambda stub: stub.Similar(pb.SimilarRequest(**fields))
+
+
+ITEM = pb.ItemsQuery(item_ids=["i1"])
+UNKNOWN_ATTRIBUTE = ItemFilter(
+    equals=ItemFilter.Equals(attribute="color", value=AttributeValue(text="red"))
+)
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (search(history_item_ids=["i1"] * 1_000_000), "TOO_MANY_ITEMS"),
+        (search(history_item_ids=["i1"] * 10_001), "TOO_MANY_ITEMS"),
+        (search(history_item_ids=["i1", ""]), "EMPTY_ID"),
+        (search(history_item_ids=["x" * 100_000]), "ID_TOO_LONG"),
+        (search(excluded_item_ids=["i1"] * 10_001), "TOO_MANY_ITEMS"),
+        (search(excluded_item_ids=[""]), "EMPTY_ID"),
+        (search(max_results=-1), "NEGATIVE_MAX_RESULTS"),
+        (search(max_results=-(2**31)), "NEGATIVE_MAX_RESULTS"),
+        (search(filter=ItemFilter()), "EMPTY_FILTER"),
+        (search(filter=UNKNOWN_ATTRIBUTE), "UNKNOWN_ATTRIBUTE"),
+        (search(filter=deep(8)), "FILTER_TOO_LARGE"),
+        (similar(), "MISSING_QUERY"),
+        (similar(items=pb.ItemsQuery()), "NO_ITEMS"),
+        (similar(items=pb.ItemsQuery(item_ids=["i1"] * 1_001)), "TOO_MANY_ITEMS"),
+        (similar(items=pb.ItemsQuery(item_ids=[""])), "EMPTY_ID"),
+        (similar(items=ITEM, max_results=-5), "NEGATIVE_MAX_RESULTS"),
+        (similar(items=ITEM, space=99), "UNKNOWN_SPACE"),
+        (similar(items=ITEM, filter=UNKNOWN_ATTRIBUTE), "UNKNOWN_ATTRIBUTE"),
+        (similar(items=ITEM, excluded_item_ids=["i1"] * 10_001), "TOO_MANY_ITEMS"),
+        (similar(text=""), "EMPTY_TEXT"),
+        (similar(text=" \n\t"), "EMPTY_TEXT"),
+        (similar(text="é" * 2_049), "TEXT_TOO_LONG"),
+        (similar(text="film", space=pb.VECTOR_SPACE_BEHAVIOR), "TEXT_NEEDS_CONTENT_SPACE"),
+        (similar(vector=pb.VectorQuery()), "WRONG_DIMENSION"),
+        (similar(vector=pb.VectorQuery(values=[1.0] * (CONTENT + 1))), "WRONG_DIMENSION"),
+        (similar(vector=pb.VectorQuery(values=[1.0] * 1_000_000)), "WRONG_DIMENSION"),
+        (similar(vector=pb.VectorQuery(values=[NAN] * CONTENT)), "NOT_FINITE"),
+        (similar(vector=pb.VectorQuery(values=[float("inf")] * CONTENT)), "NOT_FINITE"),
+        (similar(vector=pb.VectorQuery(values=[0.0] * CONTENT)), "ZERO_VECTOR"),
+        (
+            similar(vector=pb.VectorQuery(values=[NAN] * BEHAVIOR), space=pb.VECTOR_SPACE_BEHAVIOR),
+            "NOT_FINITE",
+        ),
+    ],
+)
+async def test_a_callers_mistake_is_named(
+    stub: Stub, call: Callable[[Stub], Any], reason: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await call(stub)
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error_reason(error.value) == reason
+
+
+async def test_similar_to_unknown_items_is_not_found(stub: Stub) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await similar(items=pb.ItemsQuery(item_ids=["nowhere"]))(stub)
+    assert error.value.code() is grpc.StatusCode.NOT_FOUND
+    assert error_reason(error.value) == "UNKNOWN_ITEMS"
+
+
+@pytest.mark.parametrize("method", ["Search", "Similar"])
+async def test_bytes_that_are_no_message(method: str) -> None:
+    servicer = CandidateServicer(WORLD.engine, CATALOG, VERSION, Workers(1))
+    async with serving(servicer, pb_grpc.add_CandidateServiceServicer_to_server) as channel:
+        raw: Any = channel.unary_unary(f"/tandem.v1.CandidateService/{method}")
+        # Field 1 or 2, a string of two bytes that are not UTF-8.
+        field = b"\x0a" if method == "Search" else b"\x12"
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await raw(field + b"\x02\xff\xfe")
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    await servicer.close()
+
+
+def error_reason(error: grpc.aio.AioRpcError) -> str:
+    status = rpc_status.from_call(error)
+    assert status is not None
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert info.domain == "tandem"
+    return str(info.reason)
