@@ -1,3 +1,4 @@
+import shlex
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ def write_logs(folder: Path) -> list[str]:
     return [str(folder / "log.csv"), str(folder / "items.csv")]
 
 
-OPTIONS = (
+OPTIONS = shlex.split(
     "--user-column who --item-column what --timestamp-column when --rating-column stars "
-    "--item-id-column sku --text-column name --text-column about --separator ; --min-core 1"
-).split()
+    "--item-id-column sku --text-column name --text-column about --separator ';' --min-core 1"
+)
 
 
 def test_check_reports_what_becomes_of_the_logs(tmp_path: Path) -> None:
