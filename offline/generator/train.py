@@ -95,8 +95,7 @@ def train(
                 checkpoint.save(step)
     accelerator.wait_for_everyone()
     model.train(False)
-    model.to("cpu")
-    return model
+    return model.to("cpu")  # type: ignore[arg-type]  # transformers wraps the method untyped
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:

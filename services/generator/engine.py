@@ -5,7 +5,7 @@ session serves any number of threads. Items are positions in the catalog through
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from runtime.bundle import Bundle
 from runtime.catalog import ItemArray, Mask
 from services.generator.parts import GeneratorParts, load_parts
-from services.generator.prompts import render_ids
+from services.generator.prompts import Template, render_ids
 from services.generator.trie import PrefixTree
 
 _DEAD = -1e29
@@ -72,6 +72,10 @@ class GeneratorEngine:
     ) -> "GeneratorEngine":
         """Loads the engine of a bundle; see `load_parts`."""
         return cls(load_parts(bundle, threads=threads, providers=list(providers)))
+
+    def with_template(self, template: Template) -> "GeneratorEngine":
+        """The same model, asked with another prompt."""
+        return GeneratorEngine(replace(self.parts, template=template))
 
     def generate(self, queries: Sequence[GenerateQuery]) -> list[Ranked]:
         """Finds the best allowed items of the catalog for each query, by beam search.

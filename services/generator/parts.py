@@ -82,7 +82,13 @@ def _session(
     options.inter_op_num_threads = 1
     # Threads that spin while they wait starve the other processes of a small machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = ort.InferenceSession(str(bundle.file(name)), options, providers=providers)
+    try:
+        session = ort.InferenceSession(str(bundle.file(name)), options, providers=providers)
+    except Exception as error:
+        raise BundleError(
+            f"{name} cannot be loaded; it and generator.weights may come from different exports: "
+            f"{error}"
+        ) from error
     found = session.get_modelmeta().custom_metadata_map
     for key, value in expected.items():
         if found.get(key) != value:

@@ -103,7 +103,7 @@ def reference(
         "prefix_allowed_tokens_fn": allowed_tokens(engine),
     }
     with torch.inference_mode():
-        output: Any = model.generate(  # type: ignore[operator]
+        output: Any = model.generate(
             torch.from_numpy(prompts["input_ids"]),
             attention_mask=torch.from_numpy(prompts["attention_mask"]),
             **options,

@@ -1,0 +1,114 @@
+"""What a build is told: a preset, the one dial, and what differs from it."""
+
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from offline.generator.train import TrainConfig
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EmbedderSection(_Section):
+    """The item text embedder."""
+
+    model: str = "all-MiniLM-L6-v2"
+    """A sentence-transformers or Hugging Face model, by hub name or local path."""
+    prompt: str | None = None
+    """Put before every text; by default the model's own."""
+
+
+class CodesSection(_Section):
+    """The item codes."""
+
+    kind: Literal["random", "sequential", "collaborative", "semantic"] = "collaborative"
+    levels: int = Field(default=3, ge=1, le=8)
+    style: Literal["tokens", "text"] = "tokens"
+    """`tokens`: one new token a level (`<a_12><b_3>`); `text`: `item_1081` in the pieces of a
+    pretrained tokenizer, as OpenP5 has it (random and sequential codes only)."""
+
+
+class QueryEncoderSection(_Section):
+    """The sequence encoder behind the shortlist."""
+
+    epochs: int = Field(default=20, gt=0)
+
+
+class GeneratorConfig(_Section):
+    """The P5 model."""
+
+    preset: Literal["tiny", "mini", "small"] = "tiny"
+    checkpoint: str | None = None
+    """A T5 to start from, by hub name or local path, instead of a preset."""
+    prompts: Path | None = None
+    """A prompt file; by default Tandem's own."""
+    max_history: int = Field(default=20, gt=0)
+    max_input_tokens: int = Field(default=128, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    history_dropout: float = Field(default=0.1, ge=0, lt=1)
+    targets: int = Field(default=8, gt=0)
+    direct_share: float = Field(default=0.05, ge=0, lt=1)
+    beams: int = Field(default=20, gt=0, le=100)
+    train: TrainConfig = TrainConfig()
+
+
+class BuildConfig(_Section):
+    """Everything that a bundle depends on beside its data."""
+
+    seed: int = 0
+    embedder: EmbedderSection = EmbedderSection()
+    codes: CodesSection = CodesSection()
+    query_encoder: QueryEncoderSection = QueryEncoderSection()
+    generator: GeneratorConfig = GeneratorConfig()
+    shortlist: int = Field(default=100, gt=0, le=1000)
+    """Items that the generator reranks."""
+    parity_users: int = Field(default=32, gt=0)
+    """Users whose lists are compared with those of transformers at export."""
+
+
+PRESETS: Final[dict[str, dict[str, Any]]] = {
+    # Minutes on two CPU cores: two-token codes keep the prompts short.
+    "demo": {
+        "codes": {"levels": 2},
+        "generator": {"preset": "tiny", "train": {"epochs": 6}},
+    },
+    # An hour on a CPU, minutes on a GPU.
+    "base": {
+        "codes": {"levels": 3},
+        "query_encoder": {"epochs": 40},
+        "generator": {"preset": "mini", "dropout": 0.1, "train": {"epochs": 40}},
+    },
+    # T5-small's shape, for a GPU.
+    "small": {
+        "codes": {"levels": 3},
+        "query_encoder": {"epochs": 40},
+        "generator": {
+            "preset": "small",
+            "dropout": 0.1,
+            "train": {"epochs": 60, "learning_rate": 1e-3},
+        },
+    },
+}
+
+
+def configure(preset: str, overrides: dict[str, Any]) -> BuildConfig:
+    """A preset with some settings changed.
+
+    Args:
+        preset: a name in `PRESETS`.
+        overrides: nested like `BuildConfig`; what is None is left as the preset has it.
+    """
+    return BuildConfig.model_validate(_merge(PRESETS[preset], overrides))
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            merged[key] = _merge(merged.get(key, {}), value)
+        elif value is not None:
+            merged[key] = value
+    return merged

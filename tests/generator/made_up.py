@@ -1,0 +1,104 @@
+"""A made-up generator: a random T5, random codes, and the bundle that holds them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import T5Config, T5ForConditionalGeneration
+
+from offline.generator.export.files import GeneratorExport, export_generator
+from offline.generator.tokenizer import from_scratch
+from runtime.bundle import Bundle, write_bundle
+from runtime.catalog import Catalog, CatalogItem
+from runtime.manifest import Manifest
+from services.generator.codes import code_tokens
+from services.generator.engine import GeneratorEngine
+from services.generator.prompts import read_templates
+from tests import tiny_bundle
+
+PROMPTS = """\
+sequential; seen; {history} , next; {target}
+sequential; unseen; someone in {dataset} liked {history} . now ?; {target}
+direct; seen; recommend an item to {user}; {target}
+direct; unseen; what would {user} like ?; {target}
+"""
+EOS, PAD, UNKNOWN = 1, 0, 2
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """A model and the bundle that was exported from it."""
+
+    model: T5ForConditionalGeneration
+    bundle: Bundle
+    engine: GeneratorEngine
+
+    @property
+    def items(self) -> int:
+        return len(self.engine.parts.codes)
+
+
+def random_levels(items: int, sizes: tuple[int, ...], seed: int = 0) -> NDArray[np.int32]:
+    """Distinct random codes."""
+    rng = np.random.default_rng(seed)
+    numbers = rng.permutation(int(np.prod(sizes)))[:items]
+    return np.stack(np.unravel_index(numbers, sizes), axis=1).astype(np.int32)
+
+
+def level_texts(levels: NDArray[np.int32]) -> list[str]:
+    return ["".join(f"<{chr(97 + i)}_{v}>" for i, v in enumerate(row)) for row in levels.tolist()]
+
+
+def random_t5(vocabulary: int, seed: int = 0, **changes: object) -> T5ForConditionalGeneration:
+    torch.manual_seed(seed)
+    settings: dict[str, object] = {
+        "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4,
+        "decoder_start_token_id": PAD, "pad_token_id": PAD, "eos_token_id": EOS,
+    }  # fmt: skip
+    config = T5Config(vocab_size=vocabulary, **{**settings, **changes})  # type: ignore[arg-type]
+    model = T5ForConditionalGeneration(config)
+    model.train(False)
+    return model
+
+
+def write_made_up(
+    root: Path,
+    texts: list[str],
+    *,
+    version: str = "1",
+    beams: int = 20,
+    **t5: object,
+) -> MadeUp:
+    """Writes a bundle with a random generator for items with the given codes."""
+    (root / "prompts.txt").write_text(PROMPTS, encoding="utf-8")
+    tokenizer = from_scratch(read_templates(root / "prompts.txt"), "made-up", texts)
+    codes = code_tokens(tokenizer, texts, eos=EOS, pad=PAD, unknown=UNKNOWN)
+    model = random_t5(tokenizer.get_vocab_size(), **t5)
+    parts = GeneratorExport(tokenizer, texts, codes, PROMPTS, 64, 10, beams)
+    catalog = Catalog(
+        [
+            CatalogItem(
+                f"i{i}", f"Item {i}", f"Item {i}", {"parity": ("even", "odd")[i % 2 :][:1]}, 1
+            )
+            for i in range(len(texts))
+        ]
+    )
+    staging = root / "staging"
+    staging.mkdir(exist_ok=True)
+    section = export_generator(model, parts, staging)
+    manifest = Manifest.model_validate(
+        {
+            **dict(tiny_bundle.manifest(version)),
+            "items": len(texts),
+            "generator": section,
+        }
+    )
+    with write_bundle(root, manifest) as directory:
+        tiny_bundle.write_files(directory)
+        catalog.write(directory / "catalog.jsonl")
+        for file in staging.iterdir():
+            file.replace(directory / file.name)
+    bundle = Bundle.open(root / "tiny" / version)
+    return MadeUp(model, bundle, GeneratorEngine.load(bundle, threads=1))

@@ -1,0 +1,169 @@
+"""The engine against a brute force that scores every item, and against transformers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from offline.generator.export.parity import compare
+from services.generator.engine import Context, GenerateQuery, GeneratorEngine, RerankQuery
+from tests.generator.made_up import MadeUp, level_texts, random_levels, write_made_up
+
+NONE = np.empty(0, dtype=np.int32)
+
+
+def random_context(rng: np.random.Generator, items: int, longest: int = 12) -> Context:
+    history = rng.integers(0, items, rng.integers(0, longest + 1)).astype(np.int32)
+    return Context(user=None, history=history)
+
+
+def brute_force(made_up: MadeUp, context: Context) -> NDArray[np.float32]:
+    """The log-probability of every item, by teacher forcing in torch."""
+    prompts = made_up.engine.prompts([context])
+    codes = torch.from_numpy(made_up.engine.parts.codes.astype(np.int64))
+    pad = made_up.engine.parts.section.pad_token
+    with torch.inference_mode():
+        encoded = made_up.model.encoder(**{k: torch.from_numpy(v) for k, v in prompts.items()})
+        logits = made_up.model(
+            encoder_outputs=(encoded.last_hidden_state.expand(len(codes), -1, -1),),
+            labels=codes,
+        ).logits
+    steps = logits.log_softmax(-1).gather(2, codes[:, :, None])[:, :, 0]
+    scores: NDArray[np.float32] = steps.masked_fill(codes == pad, 0.0).sum(1).numpy()
+    return scores
+
+
+def test_reranking_gives_the_exact_score_of_every_item(made_up: MadeUp) -> None:
+    rng = np.random.default_rng(1)
+    contexts = [random_context(rng, made_up.items) for _ in range(4)]  # padded: lengths differ
+    everything = np.arange(made_up.items, dtype=np.int32)
+    for context, ranked in zip(
+        contexts,
+        made_up.engine.rerank([RerankQuery(c, everything) for c in contexts]),
+        strict=True,
+    ):
+        expected = brute_force(made_up, context)
+        np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
+        assert (np.diff(ranked.scores) <= 0).all()
+        assert sorted(ranked.items.tolist()) == everything.tolist()
+
+
+def test_a_beam_for_every_item_is_exhaustive_search(made_up: MadeUp) -> None:
+    context = random_context(np.random.default_rng(2), made_up.items)
+    (ranked,) = made_up.engine.generate([GenerateQuery(context, made_up.items, None, NONE)])
+    expected = brute_force(made_up, context)
+    assert sorted(ranked.items.tolist()) == list(range(made_up.items))
+    np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
+    np.testing.assert_allclose(ranked.scores, np.sort(expected)[::-1], atol=1e-4)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_whatever_is_allowed_the_list_is_full_legal_and_correctly_scored(
+    made_up: MadeUp, data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    share = data.draw(st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0]))
+    allowed = rng.random(made_up.items) < share if data.draw(st.booleans()) else None
+    denied = rng.integers(0, made_up.items, data.draw(st.integers(0, 600))).astype(np.int32)
+    count = data.draw(st.integers(1, 40))
+    context = random_context(rng, made_up.items)
+    left = np.ones(made_up.items, dtype=np.bool_) if allowed is None else allowed.copy()
+    left[denied] = False
+    (ranked,) = made_up.engine.generate([GenerateQuery(context, count, allowed, denied)])
+    assert len(ranked.items) == min(count, left.sum())
+    assert left[ranked.items].all()
+    assert len(set(ranked.items.tolist())) == len(ranked.items)
+    assert (np.diff(ranked.scores) <= 0).all()
+    expected = brute_force(made_up, context)
+    np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
+    if left.sum() <= 20:  # nothing is pruned, so the order is that of the brute force
+        best = np.sort(expected[left])[::-1][:count]
+        np.testing.assert_allclose(ranked.scores, best, atol=1e-4)
+
+
+def test_an_answer_does_not_depend_on_its_neighbors_in_the_batch(made_up: MadeUp) -> None:
+    rng = np.random.default_rng(3)
+    queries = [
+        GenerateQuery(random_context(rng, made_up.items), 20, rng.random(made_up.items) < 0.5, NONE)
+        for _ in range(8)
+    ]
+    for query, together in zip(queries, made_up.engine.generate(queries), strict=True):
+        (alone,) = made_up.engine.generate([query])
+        np.testing.assert_array_equal(alone.items, together.items)
+        np.testing.assert_allclose(alone.scores, together.scores, atol=1e-4)
+
+
+def test_200_users_get_the_lists_that_transformers_generates(made_up: MadeUp) -> None:
+    rng = np.random.default_rng(4)
+    queries = [
+        GenerateQuery(random_context(rng, made_up.items), 20, None, NONE) for _ in range(200)
+    ]
+    parity = compare(made_up.engine, made_up.model, queries)
+    assert parity.identical_lists == 200
+    assert parity.largest_difference < 1e-4
+    assert parity.largest_rerank_difference < 1e-4
+    parity.require()
+
+
+GATED = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+
+
+@pytest.mark.parametrize(
+    ("texts", "t5"),
+    [
+        pytest.param(level_texts(random_levels(80, (100,))), {}, id="one level"),
+        pytest.param(level_texts(random_levels(200, (3,) * 8)), {}, id="eight levels"),
+        pytest.param(level_texts(random_levels(90, (5, 5, 5))), GATED, id="T5 1.1"),
+        pytest.param(level_texts(random_levels(2, (1, 1, 2))), {}, id="two items"),
+    ],
+)
+def test_other_codes_and_models(tmp_path: Path, texts: list[str], t5: dict[str, object]) -> None:
+    made_up = write_made_up(tmp_path, texts, **t5)
+    rng = np.random.default_rng(5)
+    for _ in range(3):
+        context = random_context(rng, made_up.items)
+        expected = brute_force(made_up, context)
+        (ranked,) = made_up.engine.generate([GenerateQuery(context, 500, None, NONE)])
+        assert len(ranked.items) == made_up.items
+        np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
+
+
+def test_codes_that_begin_other_codes(tmp_path: Path) -> None:
+    """`item_1`, `item_10` and `item_108`: each ends with the end-of-sequence token."""
+    levels = [(1,), (1, 0), (1, 0, 8), (2,), (2, 0), (3, 1, 4)]
+    texts = ["".join(f"<a_{v}>" for v in code) for code in levels]
+    made_up = write_made_up(tmp_path, texts)
+    assert made_up.engine.parts.codes.shape == (6, 4)
+    context = Context(None, np.array([0, 2], dtype=np.int32))
+    expected = brute_force(made_up, context)
+    (ranked,) = made_up.engine.generate([GenerateQuery(context, 6, None, NONE)])
+    assert sorted(ranked.items.tolist()) == list(range(6))
+    np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
+    (reranked,) = made_up.engine.rerank([RerankQuery(context, np.array([2, 0], dtype=np.int32))])
+    np.testing.assert_allclose(reranked.scores, expected[reranked.items], atol=1e-4)
+
+
+def test_a_history_longer_than_the_prompt_counts_its_newest_items(made_up: MadeUp) -> None:
+    long = np.arange(200, dtype=np.int32)
+    newest = long[-made_up.engine.parts.section.max_history :]
+    lists = [
+        made_up.engine.generate([GenerateQuery(Context(None, h), 10, None, NONE)])[0].items
+        for h in (long, newest)
+    ]
+    np.testing.assert_array_equal(*lists)
+
+
+def test_another_template_asks_the_same_model(made_up: MadeUp) -> None:
+    template = made_up.engine.parts.template
+    again: GeneratorEngine = made_up.engine.with_template(template)
+    query = GenerateQuery(Context(None, np.array([1], dtype=np.int32)), 5, None, NONE)
+    np.testing.assert_array_equal(
+        again.generate([query])[0].items, made_up.engine.generate([query])[0].items
+    )

@@ -1,0 +1,103 @@
+"""Prompt files and their rendering."""
+
+from pathlib import Path
+
+import pytest
+
+import offline.generator
+from services.generator.prompts import (
+    PromptError,
+    Template,
+    read_templates,
+    render,
+    render_ids,
+    select,
+)
+
+NEXT = Template("sequential", "seen", "{user} of {dataset} chose {history} . next ?", "{target}")
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_reads_openp5s_format(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "p.txt",
+        "# comment\n\nsequential; seen; {history} next; {target}\n"
+        "direct;unseen;for {user};{target}\n",
+    )
+    assert read_templates(path) == (
+        Template("sequential", "seen", "{history} next", "{target}"),
+        Template("direct", "unseen", "for {user}", "{target}"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("sequential; seen; {history}", "found 3 fields"),
+        ("sequential; often; {history}; {target}", "'often'"),
+        ("sequential; seen; {histroy}; {target}", "histroy"),
+        ("sequential; seen; {history} {history}; {target}", "twice"),
+        ("sequential; seen; {history}; {item}", "the output"),
+        ("sequential; seen; {history.__class__}; {target}", ""),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path: Path, line: str, complaint: str) -> None:
+    path = write(tmp_path / "p.txt", f"direct; seen; for {{user}}; {{target}}\n{line}\n")
+    if not complaint:  # not a placeholder: plain text, and never looked up
+        assert read_templates(path)[1].input == "{history.__class__}"
+        return
+    with pytest.raises(PromptError, match=r"line 2: .*" + complaint):
+        read_templates(path)
+
+
+def test_a_task_without_template_is_named(tmp_path: Path) -> None:
+    templates = read_templates(write(tmp_path / "p.txt", "direct; seen; {user}; {target}\n"))
+    with pytest.raises(PromptError, match="no seen template for the task 'sequential'"):
+        select(templates, "sequential", "seen")
+
+
+def test_renders_known_and_unknown_users() -> None:
+    known = render(NEXT, dataset="ml", user=7, history=["<a_1><b_2>", "<a_3><b_4>"])
+    assert known == "user_7 of ml chose <a_1><b_2> <a_3><b_4> . next ?"
+    unknown = render(NEXT, dataset="ml", user=None, history=[])
+    assert unknown == "user_unknown of ml chose  . next ?"
+
+
+def test_text_of_a_history_is_not_a_template() -> None:
+    assert "{user}" in render(NEXT, dataset="ml", user=1, history=["{user}"])
+
+
+@pytest.mark.parametrize("limit", [10, 25, 60, 1000])
+def test_the_oldest_items_are_dropped_until_the_prompt_fits(limit: int) -> None:
+    history = [f"<a_{i}>" for i in range(50)]
+    template = Template("sequential", "seen", "{history} ?", "{target}")
+    ids = render_ids(
+        template,
+        lambda text: [int(w.strip("<a_>")) if w != "?" else -1 for w in text.split()],
+        dataset="ml",
+        user=None,
+        history=history,
+        max_tokens=limit,
+    )
+    assert len(ids) <= limit
+    assert ids[-1] == -1
+    assert ids[:-1] == list(range(50))[50 - len(ids) + 1 :]
+    assert len(ids) == min(limit, 51) or len(ids) >= limit - 3
+
+
+def test_a_template_that_never_fits_is_refused() -> None:
+    with pytest.raises(PromptError, match="takes 9 tokens, the model reads 5"):
+        render_ids(NEXT, lambda text: [0] * 9, dataset="ml", user=None, history=[], max_tokens=5)
+
+
+def test_tandems_own_prompts_are_ten_seen_and_one_unseen_a_task() -> None:
+    templates = read_templates(Path(offline.generator.__path__[0]) / "prompts.txt")
+    for task in ("sequential", "direct"):
+        assert len(select(templates, task, "seen")) == 10
+        assert len(select(templates, task, "unseen")) == 1
+    assert all("{history}" in t.input for t in templates if t.task == "sequential")
+    assert all("{user}" in t.input for t in templates if t.task == "direct")
