@@ -16,6 +16,8 @@ MAX_EXCLUDED = 10_000
 MAX_ID_BYTES = 512
 MAX_FILTER_DEPTH = 8
 MAX_FILTER_NODES = 256
+VALUES_PER_FILTER_NODE = 8
+"""A value of a list is cheaper than a condition: so many of them count as one more node."""
 
 
 def result_count(requested: int, *, default: int, limit: int) -> int:
@@ -62,15 +64,16 @@ def item_filter(message: common_pb2.ItemFilter) -> Filter:
     """
     nodes = 0
 
-    def translate(node: common_pb2.ItemFilter, depth: int) -> Filter:
+    def spend(count: int) -> None:
         nonlocal nodes
-        nodes += 1
-        if depth > MAX_FILTER_DEPTH or nodes > MAX_FILTER_NODES:
-            raise InvalidRequest(
-                f"the filter is more than {MAX_FILTER_DEPTH} levels deep "
-                f"or {MAX_FILTER_NODES} conditions large",
-                reason="FILTER_TOO_LARGE",
-            )
+        nodes += count
+        if nodes > MAX_FILTER_NODES:
+            raise _too_large()
+
+    def translate(node: common_pb2.ItemFilter, depth: int) -> Filter:
+        if depth > MAX_FILTER_DEPTH:
+            raise _too_large()
+        spend(1)
         match node.WhichOneof("kind"):
             case "all_of":
                 return AllOf(_several(node.all_of.filters, depth))
@@ -84,7 +87,7 @@ def item_filter(message: common_pb2.ItemFilter) -> Filter:
             case "one_of":
                 if not node.one_of.values:
                     raise _empty("one_of needs at least one value")
-                nodes += len(node.one_of.values) // 8  # a value is cheaper than a condition
+                spend(len(node.one_of.values) // VALUES_PER_FILTER_NODE)
                 values = tuple(_value(v) for v in node.one_of.values)
                 return OneOf(_attribute(node.one_of.attribute), values)
             case "range":
@@ -128,6 +131,14 @@ def _value_message(value: str | float) -> common_pb2.AttributeValue:
     if isinstance(value, str):
         return common_pb2.AttributeValue(text=value)
     return common_pb2.AttributeValue(number=value)
+
+
+def _too_large() -> InvalidRequest:
+    return InvalidRequest(
+        f"the filter is more than {MAX_FILTER_DEPTH} levels deep "
+        f"or {MAX_FILTER_NODES} conditions large",
+        reason="FILTER_TOO_LARGE",
+    )
 
 
 def _empty(message: str) -> InvalidRequest:

@@ -34,10 +34,16 @@ def configure_logging(process: str, level: str, *, as_json: bool, stream: TextIO
         as_json: one JSON object a line, for machines; otherwise colored text, for people.
         stream: where lines go.
     """
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
+    render: list[structlog.typing.Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if as_json
-        else structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=stream.isatty(),
+                # The default prints local variables too: requests, and all that users sent.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
     )
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
@@ -45,7 +51,7 @@ def configure_logging(process: str, level: str, *, as_json: bool, stream: TextIO
         _add_context(process),
     ]
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=True,
@@ -55,7 +61,7 @@ def configure_logging(process: str, level: str, *, as_json: bool, stream: TextIO
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

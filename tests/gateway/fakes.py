@@ -1,0 +1,159 @@
+"""Engine services without engines: every item has a fixed score, so that answers can be foretold.
+
+They keep the contract (filters, excludes, seen items, missing ids), and can be told to wait or to
+fail, which is what the gateway's tests are about.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime import edge
+from runtime.bundle import Bundle
+from runtime.errors import InvalidRequest, TandemError
+from runtime.filters import evaluate
+from runtime.telemetry import REQUEST_ID_HEADER
+from tandem.v1 import candidate_service_pb2 as candidate_pb
+from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
+from tandem.v1 import common_pb2
+from tandem.v1 import generator_service_pb2 as generator_pb
+from tandem.v1 import generator_service_pb2_grpc as generator_grpc
+
+WAIT = "wait"
+"""A call whose history has this item waits until it is cancelled."""
+
+
+def retrieval_score(position: int) -> float:
+    """The first items of the catalog are the best."""
+    return -1.0 - 0.1 * position
+
+
+def generator_score(position: int) -> float:
+    """Another order: a permutation of twelve items."""
+    return -1.0 - 0.3 * (position * 5 % 12)
+
+
+class Fake:
+    """What both fakes have in common.
+
+    Attributes:
+        failure: raised by every call while it is set.
+        requests: what was asked, in order.
+        request_ids: of those.
+        remaining: how much time each of them had.
+        waiting: set once a call waits.
+        cancelled: set once a waiting call was cancelled.
+    """
+
+    def __init__(self, bundle: Bundle, signal_file: Path | None = None) -> None:
+        self.bundle = bundle
+        self.version = bundle.version
+        self.failure: TandemError | None = None
+        self.requests: list[Any] = []
+        self.request_ids: list[str] = []
+        self.remaining: list[float] = []
+        self.waiting = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self._signal_file = signal_file
+
+    async def warm_up(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def enter(self, request: Any, history: Iterable[str], context: Any) -> None:
+        """What happens at the start of every call."""
+        self.requests.append(request)
+        self.request_ids.append(dict(context.invocation_metadata()).get(REQUEST_ID_HEADER, ""))
+        self.remaining.append(context.time_remaining())
+        if self.failure is not None:
+            raise self.failure
+        if WAIT in history:
+            self.waiting.set()
+            if self._signal_file is not None:
+                self._signal_file.touch()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.cancelled.set()
+
+    def allowed(self, request: Any, history: Iterable[str]) -> list[int]:
+        """The positions that a request allows."""
+        catalog = self.bundle.catalog
+        mask = np.ones(len(catalog), np.bool_)
+        if request.HasField("filter"):
+            mask &= evaluate(edge.item_filter(request.filter), catalog)
+        mask[catalog.lookup(request.excluded_item_ids)[0]] = False
+        if not request.include_seen:
+            mask[catalog.lookup(history)[0]] = False
+        return [int(position) for position in np.flatnonzero(mask)]
+
+    def scored(self, scores: dict[int, float], count: int) -> list[common_pb2.ScoredItem]:
+        """The best items."""
+        ids = self.bundle.catalog.ids(range(len(self.bundle.catalog)))
+        best = sorted(scores, key=lambda position: -scores[position])[:count]
+        return [common_pb2.ScoredItem(item_id=ids[p], score=scores[p]) for p in best]
+
+    def missing(self, item_ids: Iterable[str]) -> list[str]:
+        return self.bundle.catalog.lookup(item_ids)[1]
+
+
+class FakeCandidate(Fake, candidate_grpc.CandidateServiceServicer):
+    async def Search(  # noqa: N802
+        self, request: candidate_pb.SearchRequest, context: Any
+    ) -> candidate_pb.SearchResponse:
+        history = request.history_item_ids
+        await self.enter(request, history, context)
+        scores = {p: retrieval_score(p) for p in self.allowed(request, history)}
+        return candidate_pb.SearchResponse(
+            items=self.scored(scores, request.max_results),
+            missing_item_ids=self.missing(history),
+            bundle_version=self.version,
+            source=candidate_pb.RETRIEVAL_SOURCE_HISTORY,
+        )
+
+    async def Similar(  # noqa: N802
+        self, request: candidate_pb.SimilarRequest, context: Any
+    ) -> candidate_pb.SimilarResponse:
+        await self.enter(request, request.items.item_ids, context)
+        if request.WhichOneof("query") is None:
+            raise InvalidRequest("no query", reason="MISSING_QUERY")
+        edge.result_count(request.max_results, default=10, limit=1000)
+        return candidate_pb.SimilarResponse(
+            items=[common_pb2.ScoredItem(item_id="i7", score=0.5)],
+            missing_item_ids=self.missing(request.items.item_ids),
+            bundle_version=self.version,
+        )
+
+
+class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
+    def __init__(self, bundle: Bundle, signal_file: Path | None = None) -> None:
+        super().__init__(bundle, signal_file)
+        self.unknown: set[str] = set()
+        """Items that this service's bundle does not have."""
+
+    async def Rerank(  # noqa: N802
+        self, request: generator_pb.RerankRequest, context: Any
+    ) -> generator_pb.RerankResponse:
+        await self.enter(request, request.context.history_item_ids, context)
+        known = [item for item in request.item_ids if item not in self.unknown]
+        positions = self.bundle.catalog.lookup(known)[0].tolist()
+        return generator_pb.RerankResponse(
+            items=self.scored({p: generator_score(p) for p in positions}, len(positions)),
+            missing_item_ids=self.missing(request.context.history_item_ids),
+            bundle_version=self.version,
+        )
+
+    async def Generate(  # noqa: N802
+        self, request: generator_pb.GenerateRequest, context: Any
+    ) -> generator_pb.GenerateResponse:
+        history = request.context.history_item_ids
+        await self.enter(request, history, context)
+        scores = {p: generator_score(p) for p in self.allowed(request, history)}
+        return generator_pb.GenerateResponse(
+            items=self.scored(scores, request.max_results),
+            missing_item_ids=self.missing(history),
+            bundle_version=self.version,
+        )

@@ -1,0 +1,107 @@
+"""The catalog translates identifiers, and evaluates filters as a loop over the items would."""
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime import edge
+from runtime.catalog import Catalog, CatalogItem
+from runtime.errors import BundleError, InvalidRequest
+from runtime.filters import AllOf, AnyOf, Filter, Not, OneOf, Range, evaluate
+
+NAMES = ("genre", "year", "studio")
+TEXTS = ("Drama", "War", "1990", "")
+NUMBERS = (1990.0, 1991.5, -0.0, 2.0**53)
+
+values = st.sampled_from(TEXTS) | st.sampled_from(NUMBERS)
+attributes = st.dictionaries(st.sampled_from(NAMES), st.lists(values, max_size=3).map(tuple))
+names = st.sampled_from(NAMES)
+bounds = st.sampled_from((*NUMBERS, -math.inf, math.inf))
+conditions: st.SearchStrategy[Filter] = st.recursive(
+    st.builds(OneOf, names, st.lists(values, min_size=1, max_size=3).map(tuple))
+    | st.tuples(names, bounds, bounds).map(lambda r: Range(r[0], *sorted(r[1:]))),
+    lambda inner: (
+        st.builds(AllOf, st.lists(inner, min_size=1, max_size=3).map(tuple))
+        | st.builds(AnyOf, st.lists(inner, min_size=1, max_size=3).map(tuple))
+        | st.builds(Not, inner)
+    ),
+    max_leaves=8,
+)
+
+
+def item(number: int, attributes: dict[str, tuple[str | float, ...]]) -> CatalogItem:
+    return CatalogItem(f"i{number}", f"Film {number}", "text", attributes, popularity=number)
+
+
+def holds(condition: Filter, attributes: dict[str, tuple[str | float, ...]]) -> bool:
+    """The contract's sentences, as code over one item."""
+    match condition:
+        case OneOf(name, wanted):
+            return any(value in wanted for value in attributes.get(name, ()))
+        case Range(name, low, high):
+            numbers = [v for v in attributes.get(name, ()) if not isinstance(v, str)]
+            return any(low <= number <= high for number in numbers)
+        case AllOf(filters):
+            return all(holds(f, attributes) for f in filters)
+        case AnyOf(filters):
+            return any(holds(f, attributes) for f in filters)
+        case Not(inner):
+            return not holds(inner, attributes)
+
+
+@given(st.lists(attributes, min_size=1, max_size=12), conditions)
+def test_a_filter_marks_what_a_loop_over_the_items_finds(
+    rows: list[dict[str, tuple[str | float, ...]]], condition: Filter
+) -> None:
+    # One item that has every attribute, so that none is unknown.
+    rows = [*rows, dict.fromkeys(NAMES, ("rare",))]
+    catalog = Catalog([item(i, row) for i, row in enumerate(rows)])
+    assert evaluate(condition, catalog).tolist() == [holds(condition, row) for row in rows]
+
+
+@given(conditions)
+def test_a_filter_survives_the_wire(condition: Filter) -> None:
+    sent = edge.filter_message(condition).SerializeToString()
+    assert edge.item_filter(type(edge.filter_message(condition)).FromString(sent)) == condition
+
+
+def test_text_and_number_are_not_confused() -> None:
+    catalog = Catalog([item(0, {"year": ("1990",)}), item(1, {"year": (1990.0,)})])
+    assert evaluate(OneOf("year", ("1990",)), catalog).tolist() == [True, False]
+    assert evaluate(OneOf("year", (1990.0,)), catalog).tolist() == [False, True]
+    assert evaluate(Range("year"), catalog).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, Not, lambda f: AllOf((f,)), lambda f: AnyOf((f,))])
+def test_an_unknown_attribute_is_the_callers_mistake(wrap: type[Not]) -> None:
+    catalog = Catalog([item(0, {"genre": ("Drama",), "year": (1990.0,)})])
+    with pytest.raises(InvalidRequest, match="'genres'; the catalog has: genre, year") as caught:
+        evaluate(wrap(OneOf("genres", ("Drama",))), catalog)
+    assert caught.value.reason == "UNKNOWN_ATTRIBUTE"
+
+
+def test_lookup_keeps_order_and_duplicates_and_names_each_missing_id_once() -> None:
+    catalog = Catalog([item(i, {}) for i in range(4)])
+    positions, missing = catalog.lookup(["i2", "x", "i0", "y", "i2", "x"])
+    assert positions.tolist() == [2, 0, 2]
+    assert missing == ["x", "y"]
+    assert catalog.ids(positions) == ["i2", "i0", "i2"]
+    assert catalog.lookup([])[0].shape == (0,)
+
+
+def test_written_catalog_reads_back(tmp_path: Path) -> None:
+    catalog = Catalog(
+        [item(0, {"genre": ("Comédie", "War"), "year": (1990.5,)}), item(1, {"genre": ()})]
+    )
+    catalog.write(tmp_path / "catalog.jsonl")
+    again = Catalog.read(tmp_path / "catalog.jsonl")
+    assert again.items == catalog.items
+    assert again.popularity.tolist() == [0, 1]
+
+
+def test_an_item_may_not_appear_twice() -> None:
+    with pytest.raises(BundleError, match="twice"):
+        Catalog([item(0, {}), item(0, {})])
