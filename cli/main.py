@@ -63,6 +63,8 @@ def _tandem() -> None:
 
 def main() -> None:
     """Runs the command line; an error is one line on stderr and exit code 1 (2 for usage)."""
+    # gRPC's C core logs what it also raises, past the log's format; it reads this when first used.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         app(prog_name="tandem")
     except Exception as error:

@@ -1,0 +1,54 @@
+"""Serves a fake engine service in a process of its own, with the life that all servers have.
+
+python -m tests.gateway.fake_process candidate --bundle PATH --port 0 --port-file FILE
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from runtime.bundle import Bundle
+from runtime.server import Service, run
+from runtime.settings import ServerSettings, load_settings
+from tandem.v1 import candidate_service_pb2_grpc, generator_service_pb2_grpc
+from tests.gateway.fakes import FakeCandidate, FakeGenerator
+
+SERVICES: dict[str, tuple[str, Any, Any]] = {
+    "candidate": (
+        "tandem.v1.CandidateService",
+        candidate_service_pb2_grpc.add_CandidateServiceServicer_to_server,
+        FakeCandidate,
+    ),
+    "generator": (
+        "tandem.v1.GeneratorService",
+        generator_service_pb2_grpc.add_GeneratorServiceServicer_to_server,
+        FakeGenerator,
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("service", choices=SERVICES)
+    parser.add_argument("--bundle")
+    parser.add_argument("--port")
+    parser.add_argument("--port-file")
+    parser.add_argument("--drain-seconds")
+    parser.add_argument("--load-gate", type=Path, help="loading ends once this file exists")
+    parser.add_argument("--signal-file", type=Path, help="made when a call waits")
+    arguments = vars(parser.parse_args())
+    service, gate = arguments.pop("service"), arguments.pop("load_gate")
+    signal_file = arguments.pop("signal_file")
+    name, attach, fake = SERVICES[service]
+
+    def load(bundle: Bundle) -> Any:
+        while gate is not None and not gate.exists():
+            time.sleep(0.01)
+        return fake(bundle, signal_file)
+
+    run(Service(service, name, attach, load), load_settings(ServerSettings, **arguments))
+
+
+if __name__ == "__main__":
+    main()
