@@ -9,7 +9,7 @@
 
 from offline.embeddings.config import EmbedderConfig, Pooling
 from offline.embeddings.embed import embed, embed_texts
-from offline.embeddings.export import ParityError, TextEncoderExport, export_text_encoder
+from offline.embeddings.export import TextEncoderExport, export_text_encoder
 from offline.embeddings.model import TextEmbedder, load_embedder
 
 __all__ = [
@@ -21,5 +21,4 @@ __all__ = [
     "embed_texts",
     "export_text_encoder",
     "TextEncoderExport",
-    "ParityError",
 ]

@@ -41,15 +41,15 @@ def embed_texts(
     """
     if not texts:
         raise ValueError("there are no texts to embed")
-    task = progress.add_task("Embedding item texts", total=len(texts)) if progress else None
+    bar = progress or Progress(disable=True)
+    task = bar.add_task("Embedding item texts", total=len(texts))
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     size = embedder.config.batch_size
     parts = []
     for start in range(0, len(order), size):
         batch = [texts[i] for i in order[start : start + size]]
         parts.append(_embed_batch(embedder, batch))
-        if progress and task is not None:
-            progress.advance(task, len(batch))
+        bar.advance(task, len(batch))
     vectors = np.concatenate(parts)
     return vectors[np.argsort(order)]
 

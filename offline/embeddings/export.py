@@ -1,9 +1,7 @@
 """The text embedder as ONNX: what serving runs with onnxruntime and tokenizers alone."""
 
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import torch
 
 from offline.embeddings.embed import FloatArray
 from offline.embeddings.model import SentenceEncoder, TextEmbedder
+from offline.parity import ParityError, quiet_tracer
 
 GRAPH = "text_encoder.onnx"
 TOKENIZER = "text_tokenizer.json"
@@ -29,10 +28,6 @@ _PROBES = (
     "\u4e03\u4eba\u306e\u4f8d",
     "word " * 2000,
 )
-
-
-class ParityError(RuntimeError):
-    """The exported graph does not compute what the torch model computes."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +109,6 @@ def _export_graph(encoder: SentenceEncoder, path: Path, limit: int = _PROTOBUF_L
             onnx.save(graph, path, save_as_external_data=True, location=f"{path.name}.data")
         else:
             onnx.save(graph, path)
-
-
-@contextmanager
-def quiet_tracer() -> Iterator[None]:
-    """Silences the TorchScript exporter: its warnings are about what parity is checked for."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _with_torch(embedder: TextEmbedder, texts: Sequence[str]) -> FloatArray:

@@ -5,6 +5,7 @@ Its methods block, change nothing, and may be called from several threads at onc
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,12 @@ class Space:
             )
         return cls(vectors, index)
 
+    @staticmethod
+    def write(directory: Path, name: SpaceName, vectors: Vector) -> None:
+        """Writes what `read` reads."""
+        np.save(directory / f"{name.value}_vectors.npy", vectors, allow_pickle=False)
+        FlatIndex.build(vectors).write(directory / f"{name.value}.faiss")
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -121,12 +128,15 @@ class CandidateEngine:
         self._log_popularity = np.log((popularity + 1.0) / (popularity + 1.0).sum())
 
     @classmethod
-    def load(cls, bundle: Bundle, threads: int = 1) -> "CandidateEngine":
+    def load(
+        cls, bundle: Bundle, *, threads: int = 1, weights: Weights | None = None
+    ) -> "CandidateEngine":
         """Loads the engine of a bundle.
 
         Args:
             bundle: a verified bundle.
             threads: how many work on one call of an encoder; 1 under a pool of threads.
+            weights: of the sources of a shortlist, instead of the bundle's.
 
         Raises:
             BundleError: its parts do not belong together.
@@ -143,10 +153,14 @@ class CandidateEngine:
                 threads=threads,
             ),
             transitions=Transitions.read(bundle),
-            weights=Weights(section.behavior_weight, section.transition_weight),
+            weights=weights or Weights(section.behavior_weight, section.transition_weight),
             popularity=bundle.catalog.popularity,
             max_history=section.max_history,
         )
+
+    def vectors(self, space: SpaceName) -> Vector:
+        """The item vectors of a space, float32 [items, dimension], of unit norm."""
+        return self._spaces[space].vectors
 
     def search(
         self,

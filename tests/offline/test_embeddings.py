@@ -27,8 +27,9 @@ from transformers import (
 
 from offline.embeddings import EmbedderConfig, export_text_encoder, load_embedder
 from offline.embeddings import embed as embed_all
-from offline.embeddings.export import ParityError, _export_graph
+from offline.embeddings.export import _export_graph
 from offline.embeddings.layout import UnsupportedModel
+from offline.parity import ParityError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "good", "bad", "film", "genres", "drama", ","]
 UNKNOWN = WORDS[1]

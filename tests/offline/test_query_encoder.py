@@ -1,0 +1,286 @@
+"""The query encoder on made-up sequences: what it learns, repeats, resumes and exports."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.progress import Progress
+
+from offline.dataset.schema import Dataset, Item
+from offline.parity import ParityError
+from offline.query_encoder import (
+    CheckpointError,
+    QueryEncoderConfig,
+    TrainedQueryEncoder,
+    export_query_encoder,
+    source_scores,
+    train_query_encoder,
+)
+from offline.query_encoder.model import QueryEncoder, principal_components
+from offline.query_encoder.projection import fit_projection, project
+from services.candidate.encoders import OnnxQueryEncoder
+from services.candidate.engine import CandidateEngine, Space, SpaceName, Weights
+from services.candidate.index import FlatIndex
+from services.candidate.transitions import Transitions
+
+ITEMS, CONTENT = 12, 6
+CONFIG = QueryEncoderConfig(
+    dimension=8,
+    layers=1,
+    heads=2,
+    max_history=6,
+    dropout=0.1,
+    epochs=4,
+    learning_rate=1e-2,
+    warmup_steps=2,
+    batch_items=60,
+    evaluate_every=2,
+)
+VECTORS = np.random.default_rng(0).normal(size=(ITEMS, CONTENT)).astype(np.float32)
+
+
+def make_dataset(sequences: list[list[int]]) -> Dataset:
+    return Dataset(
+        name="made-up",
+        items=tuple(Item(f"i{i}", f"Film {i}", f"Film {i}", {}) for i in range(ITEMS)),
+        user_ids=tuple(f"u{u}" for u in range(len(sequences))),
+        indptr=np.cumsum([0, *map(len, sequences)]),
+        item_index=np.array([i for s in sequences for i in s], dtype=np.int32),
+        timestamps=np.arange(sum(map(len, sequences))),
+    )
+
+
+def cycles(users: int = 30, length: int = 10) -> Dataset:
+    """Everyone walks round the catalog, from a place of their own."""
+    return make_dataset([[(u + t) % ITEMS for t in range(length)] for u in range(users)])
+
+
+DATASET = cycles()
+
+
+@pytest.fixture(scope="module")
+def trained() -> TrainedQueryEncoder:
+    return train_query_encoder(DATASET, VECTORS, CONFIG, device="cpu")
+
+
+def test_learns_a_deterministic_walk() -> None:
+    config = QueryEncoderConfig(**{**vars(CONFIG), "epochs": 30, "dropout": 0.0})
+    trained = train_query_encoder(cycles(), VECTORS, config, device="cpu")
+    assert trained.curve[trained.best_epoch] > 0.95
+    with torch.inference_mode():
+        history = torch.from_numpy(trained.behavior_vectors[None, [3, 4, 5]])
+        query = trained.encoder(history)[0, -1].numpy()
+    assert int((trained.behavior_vectors @ query).argmax()) == 6
+
+
+def test_result_is_the_best_epoch_of_the_curve(trained: TrainedQueryEncoder) -> None:
+    assert sorted(trained.curve) == [2, 4]
+    assert trained.curve[trained.best_epoch] == max(trained.curve.values())
+    assert trained.behavior_vectors.shape == (ITEMS, 8)
+    np.testing.assert_allclose(np.linalg.norm(trained.behavior_vectors, axis=1), 1, rtol=1e-5)
+    assert not trained.encoder.training
+
+
+def assert_same(a: TrainedQueryEncoder, b: TrainedQueryEncoder) -> None:
+    np.testing.assert_array_equal(a.behavior_vectors, b.behavior_vectors)
+    assert (a.best_epoch, a.curve) == (b.best_epoch, b.curve)
+    state = b.encoder.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in a.encoder.state_dict().items())
+
+
+def test_the_seed_decides_everything(trained: TrainedQueryEncoder) -> None:
+    torch.manual_seed(99)  # what the caller did before has no influence
+    before = torch.random.get_rng_state()
+    assert_same(train_query_encoder(DATASET, VECTORS, CONFIG, device="cpu"), trained)
+    assert torch.equal(torch.random.get_rng_state(), before), "nor has training any on the caller"
+    other = QueryEncoderConfig(**{**vars(CONFIG), "seed": 1})
+    again = train_query_encoder(DATASET, VECTORS, other, device="cpu")
+    assert not np.array_equal(again.behavior_vectors, trained.behavior_vectors)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from offline.query_encoder import train
+from tests.offline.test_query_encoder import CONFIG, DATASET, VECTORS
+
+class Killer(train.ProgressBar):
+    advanced = 0.0
+    def advance(self, task, share=1.0):
+        self.advanced += share
+        if self.advanced > 2.5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+bar = Killer(disable=True)
+path = Path(sys.argv[1])
+train.train_query_encoder(
+    DATASET, VECTORS, CONFIG, checkpoint_path=path, device="cpu", progress=bar
+)
+"""
+
+
+def test_killed_in_an_epoch_it_resumes_to_the_same_result(
+    tmp_path: Path, trained: TrainedQueryEncoder
+) -> None:
+    path = tmp_path / "query.safetensors"
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(path)],
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env=os.environ | threads,
+    )
+    assert done.returncode == -signal.SIGKILL
+    bar = Progress(disable=True)
+    resumed = train_query_encoder(
+        DATASET, VECTORS, CONFIG, checkpoint_path=path, device="cpu", progress=bar
+    )
+    assert_same(resumed, trained)
+    assert bar.tasks[0].completed == pytest.approx(4)
+    again = train_query_encoder(DATASET, VECTORS, CONFIG, checkpoint_path=path, device="cpu")
+    assert_same(again, trained)
+
+
+def test_another_trainings_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "query.safetensors"
+    short = QueryEncoderConfig(**{**vars(CONFIG), "epochs": 1})
+    train_query_encoder(DATASET, VECTORS, short, checkpoint_path=path, device="cpu")
+    with pytest.raises(CheckpointError, match="other data or settings"):
+        train_query_encoder(DATASET, VECTORS, CONFIG, checkpoint_path=path, device="cpu")
+    with pytest.raises(CheckpointError, match="other data or settings"):
+        train_query_encoder(cycles(29), VECTORS, short, checkpoint_path=path, device="cpu")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="damaged"):
+        train_query_encoder(DATASET, VECTORS, short, checkpoint_path=path, device="cpu")
+
+
+def test_impossible_data_is_an_error() -> None:
+    with pytest.raises(ValueError, match="5 vectors for 12 items"):
+        train_query_encoder(DATASET, VECTORS[:5], CONFIG)
+    with pytest.raises(ValueError, match="nothing to train on"):
+        train_query_encoder(make_dataset([[1, 2, 3], [4]]), VECTORS, CONFIG)
+    with pytest.raises(ValueError, match="multiple of twice"):
+        QueryEncoderConfig(dimension=100, heads=3)
+
+
+def test_users_with_one_item_and_no_holdout_are_no_obstacle() -> None:
+    config = QueryEncoderConfig(**{**vars(CONFIG), "epochs": 1})
+    trained = train_query_encoder(make_dataset([[1, 2], [3], []]), VECTORS, config, device="cpu")
+    assert trained.curve == {1: 0.0}
+
+
+def test_the_future_has_no_influence() -> None:
+    torch.manual_seed(0)
+    encoder = QueryEncoder(CONFIG).eval()
+    history = torch.randn(1, 6, 8)
+    changed = history.clone()
+    changed[:, 3:] = 0.0
+    with torch.inference_mode():
+        torch.testing.assert_close(encoder(history)[:, :3], encoder(changed)[:, :3])
+
+
+def test_items_start_from_the_components_of_their_embeddings() -> None:
+    start = principal_components(VECTORS, CONFIG)
+    centered = VECTORS - VECTORS.mean(0)
+    inner = centered @ centered.T
+    expected = inner / (np.trace(inner) / (ITEMS * CONTENT))
+    np.testing.assert_allclose(start @ start.T, expected, atol=0.3)
+    equal = principal_components(np.ones((ITEMS, CONTENT), np.float32), CONFIG)
+    assert len(np.unique(equal, axis=0)) == ITEMS, "equal texts are told apart"
+
+
+def test_export_equals_torch(tmp_path: Path, trained: TrainedQueryEncoder) -> None:
+    export = export_query_encoder(trained, tmp_path)
+    assert export.max_error <= 1e-4
+    assert (export.dimension, export.max_history) == (8, 6)
+    graph = OnnxQueryEncoder(tmp_path / "query_encoder.onnx", threads=1)
+    history = trained.behavior_vectors[[1, 5, 2]]
+    with torch.inference_mode():
+        expected = trained.encoder(torch.from_numpy(history[None]))[0, -1].numpy()
+    np.testing.assert_allclose(graph.encode(history), expected, atol=1e-5)
+    vectors = np.load(tmp_path / "behavior_vectors.npy", allow_pickle=False)
+    np.testing.assert_array_equal(vectors, trained.behavior_vectors)
+    nearest = FlatIndex.read(tmp_path / "behavior.faiss").search(vectors[4], 1)
+    assert nearest.items.tolist() == [4]
+
+
+def test_an_export_that_differs_fails_loudly(
+    tmp_path: Path, trained: TrainedQueryEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = OnnxQueryEncoder.encode_batch
+
+    def unmasked(self: OnnxQueryEncoder, histories: Any) -> Any:
+        longest = max(map(len, histories))
+        padded = [np.resize(h, (longest, h.shape[1])) for h in histories]
+        return encode(self, padded)
+
+    monkeypatch.setattr(OnnxQueryEncoder, "encode_batch", unmasked)
+    with pytest.raises(ParityError, match="differs from the torch model"):
+        export_query_encoder(trained, tmp_path)
+
+
+def test_new_items_are_placed_by_their_text(trained: TrainedQueryEncoder) -> None:
+    rng = np.random.default_rng(1)
+    content = rng.normal(size=(200, CONTENT)).astype(np.float32)
+    truth = rng.normal(size=(CONTENT, 3)).astype(np.float32)
+    behavior = content @ truth
+    behavior /= np.linalg.norm(behavior, axis=1, keepdims=True)
+    projection = fit_projection(content[:150], behavior[:150])
+    assert projection.shape == (CONTENT + 1, 3)
+    placed = project(content[150:], projection)
+    np.testing.assert_allclose(np.linalg.norm(placed, axis=1), 1, rtol=1e-5)
+    assert (placed * behavior[150:]).sum(1).mean() > 0.9
+
+
+def test_source_scores_rank_as_the_engine_does(
+    tmp_path: Path, trained: TrainedQueryEncoder
+) -> None:
+    export_query_encoder(trained, tmp_path)
+    encoder = OnnxQueryEncoder(tmp_path / "query_encoder.onnx", threads=1)
+    behavior = Space(
+        trained.behavior_vectors, FlatIndex.read(tmp_path / f"{SpaceName.BEHAVIOR.value}.faiss")
+    )
+    transitions = Transitions(
+        indptr=np.arange(ITEMS + 1) * 2,
+        items=np.array(
+            [[(i + 1) % ITEMS, (i + 5) % ITEMS] for i in range(ITEMS)], np.int32
+        ).ravel(),
+        weights=np.tile(np.array([2.0, 1.0], np.float32), ITEMS),
+        window=3,
+        decay=0.7,
+    )
+    histories = [np.array(h, np.int32) for h in ([1], [2, 3, 4], list(range(10)), [5, 5])]
+    bar = Progress(disable=True)
+    scores = source_scores(
+        encoder, trained.behavior_vectors, transitions, histories, CONFIG.max_history, bar
+    )
+    np.testing.assert_allclose(np.exp(scores.behavior).sum(1), 1, rtol=1e-5)
+    assert bar.tasks[0].completed == len(histories)
+    engine = CandidateEngine(
+        content=behavior,
+        behavior=behavior,
+        query_encoder=encoder,
+        text_encoder=NoText(),
+        transitions=transitions,
+        weights=Weights(behavior=1.0, transitions=0.5),
+        popularity=np.ones(ITEMS, np.int64),
+        max_history=CONFIG.max_history,
+    )
+    for row, history in zip(scores.blend(1.0, 0.5), histories, strict=True):
+        found = engine.search(history, ITEMS, include_seen=True)
+        np.testing.assert_allclose(np.diff(row[found.items]), np.diff(found.scores), atol=1e-4)
+    with pytest.raises(ValueError, match="history 1 is empty"):
+        source_scores(
+            encoder, trained.behavior_vectors, transitions, [histories[0], histories[0][:0]], 6
+        )
+
+
+class NoText:
+    def encode(self, text: str) -> np.ndarray[Any, Any]:
+        raise NotImplementedError
