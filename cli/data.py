@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from offline.dataset import LogsConfig, LogsReport, MovieLens, fetch, read_logs
+from cli import logs
+from offline.dataset import LogsReport, MovieLens, fetch, read_logs
 
 app = typer.Typer(no_args_is_help=True, help="Fetch MovieLens, or check your own logs.")
 
@@ -29,51 +30,20 @@ def check(
         Path, typer.Argument(help="CSV (also gzipped) or Parquet: user, item, timestamp.")
     ],
     items: Annotated[Path, typer.Argument(help="CSV (also gzipped) or Parquet: id and text.")],
-    user_column: Annotated[str, typer.Option(help="Whose interaction it is.")] = "user_id",
-    item_column: Annotated[str, typer.Option(help="With which item.")] = "item_id",
-    timestamp_column: Annotated[
-        str, typer.Option(help="When: numbers of any unit, or ISO 8601 dates.")
-    ] = "timestamp",
-    rating_column: Annotated[
-        str | None, typer.Option(help="How good it was; read for --min-rating only.")
-    ] = None,
-    min_rating: Annotated[
-        float | None, typer.Option(help="Leave out interactions rated lower.")
-    ] = None,
-    item_id_column: Annotated[str, typer.Option(help="The id in the item table.")] = "item_id",
-    text_column: Annotated[
-        list[str] | None,
-        typer.Option(help="What describes an item; repeat for more. The first is its title."),
-    ] = None,
-    attribute_column: Annotated[
-        list[str] | None, typer.Option(help="What requests may filter by; repeat for more.")
-    ] = None,
-    separator: Annotated[
-        str | None, typer.Option(help=r"Between CSV cells; , or, in .tsv files, \t by default.")
-    ] = None,
-    value_separator: Annotated[
-        str, typer.Option(help="Between the values of an attribute's cell.")
-    ] = "|",
-    min_core: Annotated[
-        int, typer.Option(help="The fewest interactions of a user and of an item.", min=0)
-    ] = 5,
+    user_column: logs.UserColumn = "user_id",
+    item_column: logs.ItemColumn = "item_id",
+    timestamp_column: logs.TimestampColumn = "timestamp",
+    rating_column: logs.RatingColumn = None,
+    min_rating: logs.MinRating = None,
+    item_id_column: logs.ItemIdColumn = "item_id",
+    text_column: logs.TextColumn = None,
+    attribute_column: logs.AttributeColumn = None,
+    separator: logs.Separator = None,
+    value_separator: logs.ValueSeparator = "|",
+    min_core: logs.MinCore = 5,
 ) -> None:
     """Read your own logs as `tandem build` would, and report what becomes of them."""
-    config = LogsConfig(
-        interactions=interactions,
-        items=items,
-        user_column=user_column,
-        item_column=item_column,
-        timestamp_column=timestamp_column,
-        rating_column=rating_column,
-        min_rating=min_rating,
-        item_id_column=item_id_column,
-        text_columns=tuple(text_column or ["text"]),
-        attribute_columns=tuple(attribute_column or ()),
-        separator=separator,
-        value_separator=value_separator,
-        min_core=min_core,
-    )
+    config = logs.logs_config(locals())
     with Console(stderr=True).status(f"reading {interactions}"):
         _, report = read_logs(config)
     _print(report)

@@ -65,7 +65,7 @@ class BuildConfig(_Section):
     generator: GeneratorConfig = GeneratorConfig()
     shortlist: int = Field(default=100, gt=0, le=1000)
     """Items that the generator reranks."""
-    parity_users: int = Field(default=32, gt=0)
+    parity_users: int = Field(default=200, gt=0)
     """Users whose lists are compared with those of transformers at export."""
 
 

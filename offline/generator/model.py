@@ -51,6 +51,12 @@ def fit_vocabulary(model: T5ForConditionalGeneration, tokenizer: Tokenizer) -> N
         model.resize_token_embeddings(needed)
 
 
+def special_tokens(model: T5ForConditionalGeneration) -> tuple[int, int]:
+    """The ids of padding and of the end of a sequence."""
+    config: Any = model.config  # its class types what every checkpoint has as optional
+    return config.pad_token_id, config.eos_token_id
+
+
 class MultiTargetLoss(nn.Module):
     """A T5 that learns several targets from each encoded history.
 

@@ -13,6 +13,7 @@ from transformers import T5ForConditionalGeneration
 from offline.generator.export.rerank import rerank_graph
 from offline.generator.export.search import search_graph
 from offline.generator.export.weights import save_graphs
+from offline.generator.model import special_tokens
 from runtime.bundle import sha256
 from runtime.manifest import GeneratorSection
 from services.generator.codes import write_code_texts
@@ -52,13 +53,14 @@ def export_generator(
     write_code_texts(directory / "codes.txt", parts.code_texts)
     np.save(directory / "code_tokens.npy", parts.codes, allow_pickle=False)
     (directory / "prompts.txt").write_text(parts.prompts, encoding="utf-8")
+    pad, eos = special_tokens(model)
     section = GeneratorSection(
         code_length=parts.codes.shape[1],
         max_input_tokens=parts.max_input_tokens,
         max_history=parts.max_history,
         beams=parts.beams,
-        pad_token=int(model.config.pad_token_id),
-        eos_token=int(model.config.eos_token_id),
+        pad_token=pad,
+        eos_token=eos,
         vocabulary=int(model.config.vocab_size),
     )
     shape = {"levels": section.code_length, "max_tokens": section.max_input_tokens}

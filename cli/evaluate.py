@@ -1,0 +1,32 @@
+"""`tandem evaluate`: what a bundle reaches, part by part and as it is served."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example:  tandem evaluate --bundle bundles/ml-100k/current --json")
+def evaluate(
+    bundle: Annotated[Path, typer.Option(help="The bundle.")] = Path("bundles/ml-100k/current"),
+    split: Annotated[
+        Literal["test", "validation"], typer.Option(help="Which held-out items.")
+    ] = "test",
+    users: Annotated[int | None, typer.Option(help="Only the first so many users.", min=1)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Evaluate leave-one-out over all items, filtered and unfiltered, with 95% intervals.
+
+    The row `pipeline` is measured on the real processes, which are started for it.
+    """
+    from offline.evaluate.report import evaluate_bundle, print_report
+    from runtime.bundle import Bundle
+
+    report = evaluate_bundle(Bundle.open(bundle), split, users)
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        print_report(report)

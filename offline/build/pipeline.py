@@ -1,0 +1,187 @@
+"""The stages of a build, in order: each a directory that is made from the ones before it."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from offline.build import steps
+from offline.build.config import BuildConfig
+from offline.build.source import Source
+from offline.build.stages import Built, Workshop
+
+STAGES: Final = (
+    "dataset",
+    "embeddings",
+    "codes",
+    "query-encoder",
+    "transitions",
+    "generator",
+    "export",
+    "blend",
+    "evaluate",
+    "bundle",
+)
+
+
+@dataclass
+class Pipeline:
+    """A build of one bundle.
+
+    Args:
+        source: the data.
+        config: everything else.
+        name: of the bundle.
+        workshop: where stages are kept.
+        bundles: where bundles are kept.
+    """
+
+    source: Source
+    config: BuildConfig
+    name: str
+    workshop: Workshop
+    bundles: Path
+    _built: dict[str, Built] = field(default_factory=dict)
+
+    def run(self, until: str = "bundle") -> Path:
+        """Builds the stages up to one, and returns the directory of that one."""
+        makers: dict[str, Callable[[], Built]] = {
+            "dataset": self._dataset,
+            "embeddings": self._embeddings,
+            "codes": self._codes,
+            "query-encoder": self._query_encoder,
+            "transitions": self._transitions,
+            "generator": self._generator,
+            "export": self._export,
+            "blend": self._blend,
+            "evaluate": self._evaluate,
+        }
+        for stage in STAGES[:-1]:
+            self._built[stage] = makers[stage]()
+            if stage == until:
+                return self._built[stage].path
+        return steps.publish(
+            self._built["evaluate"].path, self._built["evaluate"].digest[:12], self.bundles
+        )
+
+    def _path(self, stage: str) -> Path:
+        return self._built[stage].path
+
+    def _after(self, *stages: str) -> tuple[Built, ...]:
+        return tuple(self._built[stage] for stage in stages)
+
+    def _dataset(self) -> Built:
+        return self.workshop.stage(
+            "dataset",
+            lambda out: self.source.load().save(out),
+            version=1,
+            config=self.source.facts(),
+        )
+
+    def _embeddings(self) -> Built:
+        return self.workshop.stage(
+            "embeddings",
+            lambda out: steps.embed(self._path("dataset"), self.config.embedder, out),
+            version=1,
+            config=self.config.embedder.model_dump(mode="json"),
+            after=self._after("dataset"),
+        )
+
+    def _codes(self) -> Built:
+        section = self.config.codes
+        needed = ("dataset", "embeddings") if section.kind == "semantic" else ("dataset",)
+        return self.workshop.stage(
+            "codes",
+            lambda out: steps.assign_codes(
+                self._path("dataset"), self._path("embeddings"), section, self.config.seed, out
+            ),
+            version=1,
+            config={**section.model_dump(mode="json"), "seed": self.config.seed},
+            after=self._after(*needed),
+        )
+
+    def _query_encoder(self) -> Built:
+        section = self.config.query_encoder
+        return self.workshop.stage(
+            "query-encoder",
+            lambda out: steps.train_retrieval(
+                self._path("dataset"), self._path("embeddings"), section, self.config.seed, out
+            ),
+            version=1,
+            config={**section.model_dump(mode="json"), "seed": self.config.seed},
+            after=self._after("dataset", "embeddings"),
+        )
+
+    def _transitions(self) -> Built:
+        return self.workshop.stage(
+            "transitions",
+            lambda out: steps.count_transitions(self._path("dataset"), out),
+            version=1,
+            config={},
+            after=self._after("dataset"),
+        )
+
+    def _generator(self) -> Built:
+        section = self.config.generator
+        return self.workshop.stage(
+            "generator",
+            lambda out: steps.train_generator(
+                self._path("dataset"), self._path("codes"), section, self.config.seed, out
+            ),
+            version=1,
+            config={
+                **section.model_dump(mode="json", exclude={"beams", "prompts"}),
+                "prompts": steps.prompt_text(section),
+                "seed": self.config.seed,
+            },
+            after=self._after("dataset", "codes"),
+        )
+
+    def _export(self) -> Built:
+        parts = ("dataset", "embeddings", "codes", "query-encoder", "transitions", "generator")
+        return self.workshop.stage(
+            "export",
+            lambda out: steps.export(
+                {part: self._path(part) for part in parts}, self.config, self.name, out
+            ),
+            version=1,
+            config={
+                "name": self.name,
+                "beams": self.config.generator.beams,
+                "parity_users": self.config.parity_users,
+                "shortlist": self.config.shortlist,
+            },
+            after=self._after(*parts),
+        )
+
+    def _blend(self) -> Built:
+        return self.workshop.stage(
+            "blend",
+            lambda out: steps.choose_blend(self._path("export"), self.config.shortlist, out),
+            version=1,
+            config={"shortlist": self.config.shortlist},
+            after=self._after("export"),
+        )
+
+    def _evaluate(self) -> Built:
+        return self.workshop.stage(
+            "evaluate",
+            lambda out: steps.evaluate(self._path("export"), self._path("blend"), out),
+            version=1,
+            config={},
+            after=self._after("export", "blend"),
+        )
+
+
+def check_torchrun(until: str) -> None:
+    """Under torchrun only the generator is trained together.
+
+    Raises:
+        ValueError: another stage is asked for.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and until != "generator":
+        raise ValueError(
+            "under torchrun, build with --until generator; "
+            "before and after it, run `tandem build` by itself"
+        )

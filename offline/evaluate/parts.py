@@ -1,0 +1,111 @@
+"""The rows of an evaluation that need no server: baselines, the retrieval, the generator."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offline.evaluate.protocol import DEPTH, METRICS, RANKINGS, RECALLS, Lister, Question, row
+from offline.metrics import Row
+from runtime.bundle import Bundle
+from runtime.catalog import ItemArray
+from services.candidate.engine import CandidateEngine, SpaceName, Weights
+from services.candidate.transitions import Transitions
+from services.generator.engine import Context, GenerateQuery, GeneratorEngine
+from services.generator.prompts import Kind, read_templates, select
+
+Advance = Callable[[int], None]
+
+_RECENT: Final = 10
+"""Newest items whose mean content vector the row `embedding` compares with."""
+_BATCH: Final = 8
+"""Prompts that the generator decodes at once."""
+
+
+def baseline_rows(bundle: Bundle, asked: Sequence[Question], advance: Advance) -> Iterator[Row]:
+    """`popularity` and `transitions`."""
+    popularity = bundle.catalog.popularity.astype(np.float64)
+    transitions = Transitions.read(bundle)
+
+    def popular(question: Question, include_seen: bool) -> ItemArray:
+        return _best(popularity, question, include_seen)
+
+    def followers(question: Question, include_seen: bool) -> ItemArray:
+        scores = np.zeros(len(popularity))
+        reached, probability = transitions.after(question.history)
+        scores[reached] = probability
+        return _best(scores, question, include_seen)
+
+    yield from _rows("popularity", asked, popular, METRICS, advance)
+    yield from _rows("transitions", asked, followers, METRICS, advance)
+
+
+def retrieval_rows(bundle: Bundle, asked: Sequence[Question], advance: Advance) -> Iterator[Row]:
+    """`embedding`, content alone, and `retrieval`, the query encoder alone."""
+    engine = CandidateEngine.load(bundle, weights=Weights(behavior=1.0, transitions=0.0))
+
+    def similar(question: Question, include_seen: bool) -> ItemArray:
+        recent = question.history[-_RECENT:]
+        mean = engine.vectors(SpaceName.CONTENT)[recent].mean(axis=0)
+        seen = np.empty(0, np.int32) if include_seen else question.history
+        return engine.similar_to_vector(mean, DEPTH, SpaceName.CONTENT, excluded=seen).items
+
+    def retrieved(question: Question, include_seen: bool) -> ItemArray:
+        return engine.search(question.history, DEPTH, include_seen=include_seen).items
+
+    yield from _rows("embedding", asked, similar, METRICS, advance)
+    yield from _rows("retrieval", asked, retrieved, (*METRICS, *RECALLS), advance)
+
+
+def generator_rows(
+    bundle: Bundle, engine: GeneratorEngine, asked: Sequence[Question], advance: Advance
+) -> Iterator[Row]:
+    """`generator/seen` and `generator/unseen`: with the prompt that serves, and with a new one."""
+    templates = read_templates(bundle.file("prompts.txt"))
+    task = bundle.manifest.generator.serving_task
+    kinds: tuple[Kind, ...] = ("seen", "unseen")
+    for kind in kinds:
+        variant = engine.with_template(select(templates, task, kind)[0])
+        for ranking in RANKINGS:
+            lists = []
+            for start in range(0, len(asked), _BATCH):
+                chunk = asked[start : start + _BATCH]
+                queries = [
+                    _generate(q, engine, include_seen=ranking == "unfiltered") for q in chunk
+                ]
+                lists += [ranked.items for ranked in variant.generate(queries)]
+                advance(len(chunk))
+            yield row(f"generator/{kind}", ranking, asked, lists)
+
+
+def _generate(question: Question, engine: GeneratorEngine, *, include_seen: bool) -> GenerateQuery:
+    return GenerateQuery(
+        context=Context(question.user, question.history),
+        count=engine.parts.section.beams,
+        allowed=None,
+        denied=np.empty(0, np.int32) if include_seen else question.history,
+    )
+
+
+def _rows(
+    name: str,
+    asked: Sequence[Question],
+    lister: Lister,
+    metrics: Sequence[str],
+    advance: Advance,
+) -> Iterator[Row]:
+    for ranking in RANKINGS:
+        lists = []
+        for question in asked:
+            lists.append(lister(question, ranking == "unfiltered"))
+            advance(1)
+        yield row(name, ranking, asked, lists, metrics)
+
+
+def _best(scores: NDArray[np.float64], question: Question, include_seen: bool) -> ItemArray:
+    """The best places of a score; equal ones by position."""
+    order = np.argsort(-scores, kind="stable").astype(np.int32)
+    if not include_seen:
+        order = order[~np.isin(order, question.history)]
+    return order[:DEPTH]

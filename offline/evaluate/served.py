@@ -1,0 +1,77 @@
+"""The row `pipeline`: what a client gets from the three real processes."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from offline.evaluate.protocol import RANKINGS, Question, row
+from offline.metrics import Row
+from runtime.bundle import Bundle
+from runtime.catalog import ItemArray
+from tandem import Client
+
+_CALLERS: Final = 4
+_RESULTS: Final = 50
+_START_SECONDS: Final = 120.0
+_CALL_SECONDS: Final = 30.0
+
+
+class ServingError(Exception):
+    """The processes did not come up."""
+
+
+def pipeline_rows(
+    bundle: Bundle, asked: Sequence[Question], advance: Callable[[int], None]
+) -> Iterator[Row]:
+    """Serves the bundle with three processes and asks the gateway, as any client would."""
+    with serving(bundle.path) as address, Client(address) as client:
+
+        def ask(question: Question, include_seen: bool) -> ItemArray:
+            answer = client.recommend(
+                user_id=question.user_id,
+                history=bundle.catalog.ids(question.history),
+                max_results=_RESULTS,
+                include_seen=include_seen,
+                timeout=_CALL_SECONDS,
+            )
+            advance(1)
+            items, _ = bundle.catalog.lookup(r.item_id for r in answer.recommendations)
+            return items
+
+        with ThreadPoolExecutor(_CALLERS) as callers:
+            for ranking in RANKINGS:
+                seen = [ranking == "unfiltered"] * len(asked)
+                yield row("pipeline", ranking, asked, list(callers.map(ask, asked, seen)))
+
+
+@contextmanager
+def serving(bundle: Path) -> Iterator[str]:
+    """Runs `tandem serve all` on free ports and yields the gateway's address."""
+    command = [
+        sys.executable, "-m", "cli.main", "serve", "all", "--bundle", str(bundle),
+        "--port", "0", "--candidate-port", "0", "--generator-port", "0", "--log-level", "warning",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own program
+        try:
+            yield _gateway_address(process)
+        finally:
+            process.terminate()
+
+
+def _gateway_address(process: subprocess.Popen[str]) -> str:
+    """Reads what `serve all` prints until it names the gateway."""
+    give_up = threading.Timer(_START_SECONDS, process.kill)
+    give_up.start()
+    try:
+        for line in process.stdout or ():
+            name, _, address = line.strip().partition(" serves at ")
+            if name == "gateway":
+                return address
+    finally:
+        give_up.cancel()
+    raise ServingError("the services did not start; their log is above")
