@@ -44,9 +44,9 @@ class Transitions:
         """
         section = bundle.manifest.candidate
         table = cls(
-            indptr=bundle.array("transitions_indptr", np.int64),
-            items=bundle.array("transitions_items", np.int32),
-            weights=bundle.array("transitions_weights", np.float32),
+            indptr=np.asarray(bundle.array("transitions_indptr", np.int64)),
+            items=np.asarray(bundle.array("transitions_items", np.int32)),
+            weights=np.asarray(bundle.array("transitions_weights", np.float32)),
             window=section.transition_window,
             decay=section.transition_decay,
         )
