@@ -29,7 +29,7 @@ def pipeline_rows(
     bundle: Bundle, asked: Sequence[Question], advance: Callable[[int], None]
 ) -> Iterator[Row]:
     """Serves the bundle with three processes and asks the gateway, as any client would."""
-    with serving(bundle.path) as address, Client(address) as client:
+    with serving(bundle.path) as addresses, Client(addresses["gateway"]) as client:
 
         def ask(question: Question, include_seen: bool) -> ItemArray:
             answer = client.recommend(
@@ -50,28 +50,30 @@ def pipeline_rows(
 
 
 @contextmanager
-def serving(bundle: Path) -> Iterator[str]:
-    """Runs `tandem serve all` on free ports and yields the gateway's address."""
+def serving(bundle: Path) -> Iterator[dict[str, str]]:
+    """Runs `tandem serve all` on free ports and yields the address of each service."""
     command = [
         sys.executable, "-m", "cli.main", "serve", "all", "--bundle", str(bundle),
         "--port", "0", "--candidate-port", "0", "--generator-port", "0", "--log-level", "warning",
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own program
         try:
-            yield _gateway_address(process)
+            yield _addresses(process)
         finally:
             process.terminate()
 
 
-def _gateway_address(process: subprocess.Popen[str]) -> str:
-    """Reads what `serve all` prints until it names the gateway."""
+def _addresses(process: subprocess.Popen[str]) -> dict[str, str]:
+    """Reads what `serve all` prints until it names the gateway, the last to serve."""
+    addresses: dict[str, str] = {}
     give_up = threading.Timer(_START_SECONDS, process.kill)
     give_up.start()
     try:
         for line in process.stdout or ():
             name, _, address = line.strip().partition(" serves at ")
+            addresses[name] = address
             if name == "gateway":
-                return address
+                return addresses
     finally:
         give_up.cancel()
     raise ServingError("the services did not start; their log is above")

@@ -95,7 +95,8 @@ def train(
                 checkpoint.save(step)
     accelerator.wait_for_everyone()
     model.train(False)
-    return model.to("cpu")  # type: ignore[arg-type]  # transformers wraps the method untyped
+    torch.nn.Module.to(model, "cpu")  # transformers wraps its own `to` untyped
+    return model
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:

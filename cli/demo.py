@@ -1,0 +1,83 @@
+"""`tandem demo`: one user's way through the running services, for people."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli.titles import DEFAULT_BUNDLE, Titles
+from tandem.v1 import candidate_service_pb2 as candidate_pb
+from tandem.v1 import candidate_service_pb2_grpc as candidate_rpc
+from tandem.v1 import recommendation_service_pb2 as pb
+
+app = typer.Typer()
+
+_SHOWN = 10
+_SECONDS = 10.0
+
+
+@app.command(epilog="Example:  tandem demo --user 405")
+def demo(
+    user: Annotated[str, typer.Option(help="Whose recommendations.")] = "196",
+    bundle: Annotated[Path, typer.Option(help="What to serve.")] = DEFAULT_BUNDLE,
+) -> None:
+    """Start the three services, and show a user's history, shortlist and recommendations."""
+    import grpc
+
+    from offline.evaluate.served import serving
+    from tandem import Client
+
+    console = Console()
+    titles = Titles.of(bundle)
+    history = list(titles.history(user))
+    with ExitStack() as stack:
+        with console.status("starting the candidate, the generator and the gateway"):
+            addresses = stack.enter_context(serving(bundle))
+        channel = stack.enter_context(grpc.insecure_channel(addresses["candidate"]))
+        shortlist = candidate_rpc.CandidateServiceStub(channel).Search(
+            candidate_pb.SearchRequest(history_item_ids=history), timeout=_SECONDS
+        )
+        client = stack.enter_context(Client(addresses["gateway"], timeout=_SECONDS))
+        answer = client.recommend(user, max_results=_SHOWN)
+    watched = f"User {user} watched {len(history)} films, lately"
+    _show_list(console, titles, watched, history[-_SHOWN:])
+    found = [item.item_id for item in shortlist.items]
+    headline = f"The candidate service shortlists {len(found)}, first of all"
+    _show_list(console, titles, headline, found[:_SHOWN])
+    _show_recommendations(console, titles, answer, found)
+
+
+def _show_list(console: Console, titles: Titles, headline: str, items: list[str]) -> None:
+    console.print(f"\n[bold]{headline}[/]")
+    for item_id in items:
+        console.print(f"  {titles.title(item_id)}  [dim]{titles.details(item_id)}", highlight=False)
+
+
+def _show_recommendations(
+    console: Console, titles: Titles, answer: pb.RecommendResponse, shortlist: list[str]
+) -> None:
+    place = {item_id: rank for rank, item_id in enumerate(shortlist, start=1)}
+    table = Table("", "recommended", "", title_justify="left", box=None, header_style="bold")
+    for column in ("score", "retrieval", "generator", "was"):
+        table.add_column(column, justify="right")
+    for rank, item in enumerate(answer.recommendations, start=1):
+        table.add_row(
+            str(rank),
+            titles.title(item.item_id),
+            f"[dim]{titles.details(item.item_id)}",
+            f"{item.score:.2f}",
+            f"{item.retrieval_score:.2f}",
+            f"{item.generator_score:.2f}",
+            str(place.get(item.item_id, "")),
+        )
+    console.print("\n[bold]The generator reranks them, and the gateway recommends[/]")
+    console.print(table)
+    steps = ", ".join(
+        f"{timing.stage} {timing.duration.ToTimedelta().total_seconds() * 1e3:.1f} ms"
+        for timing in answer.timings
+    )
+    strategy = pb.Strategy.Name(answer.strategy).removeprefix("STRATEGY_").lower()
+    console.print(f"[dim]strategy {strategy}; {steps}; bundle {answer.bundle_version}")
