@@ -85,7 +85,8 @@ class ServiceClient:
             )
         except grpc.aio.AioRpcError as error:
             failure = errors.from_rpc(error)
-            log.warning("service call failed", service=self.name, error=str(failure))
+            if failure.code not in _CALLERS_MISTAKES:
+                log.warning("service call failed", service=self.name, error=str(failure))
             raise translate(failure, self.name) from error
         self._compare(response.bundle_version)
         return response

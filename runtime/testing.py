@@ -11,14 +11,14 @@ from runtime.server import make_server
 
 
 @asynccontextmanager
-async def serving(
+async def listening(
     servicer: object,
     attach: Callable[[Any, grpc.aio.Server], None],
     *,
     max_concurrent_rpcs: int = 256,
     max_message_bytes: int = 8 * 2**20,
-) -> AsyncIterator[grpc.aio.Channel]:
-    """Serves a servicer on a free port of the loopback, with the boundary that all servers have.
+) -> AsyncIterator[str]:
+    """Serves a servicer on a free port of the loopback, behind the boundary that all servers have.
 
     Args:
         servicer: implements a generated base class.
@@ -27,14 +27,34 @@ async def serving(
         max_message_bytes: as in `ServerSettings`.
 
     Yields:
-        A channel to it.
+        Its address.
     """
     server = make_server(Boundary(max_concurrent_rpcs), max_message_bytes)
     attach(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield channel
+        yield f"127.0.0.1:{port}"
     finally:
         await server.stop(None)
+
+
+@asynccontextmanager
+async def serving(
+    servicer: object,
+    attach: Callable[[Any, grpc.aio.Server], None],
+    *,
+    max_concurrent_rpcs: int = 256,
+    max_message_bytes: int = 8 * 2**20,
+) -> AsyncIterator[grpc.aio.Channel]:
+    """As `listening`, but yields a channel to it."""
+    async with (
+        listening(
+            servicer,
+            attach,
+            max_concurrent_rpcs=max_concurrent_rpcs,
+            max_message_bytes=max_message_bytes,
+        ) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        yield channel
