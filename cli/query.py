@@ -212,7 +212,9 @@ def _print_json(
     response: pb.RecommendResponse | pb.SimilarItemsResponse, ranked: str, titles: Titles
 ) -> None:
     """The response as protobuf's JSON, with the titles that are known."""
-    document = MessageToDict(response, preserving_proto_field_name=True)
+    document = MessageToDict(
+        response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
     for item in document.get(ranked, ()):
         if title := titles.title(item["item_id"]):
             item["title"] = title

@@ -1,0 +1,147 @@
+"""`tandem recommend` and `tandem similar`, against a gateway in front of fake services."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.servicer import RecommendationServicer
+from gateway.settings import GatewaySettings
+from runtime.bundle import Bundle
+from runtime.testing import listening
+from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
+from tandem.v1 import generator_service_pb2_grpc as generator_grpc
+from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
+from tests.cli.command import run
+from tests.gateway.fakes import FakeCandidate, FakeGenerator
+from tests.tiny_bundle import write_tiny_bundle
+
+
+async def serve(bundle: Path, ready: "Gateway") -> None:
+    opened = Bundle.open(bundle)
+    async with AsyncExitStack() as stack:
+        settings = GatewaySettings(
+            bundle=bundle,
+            candidate_target=await stack.enter_async_context(
+                listening(
+                    FakeCandidate(opened),
+                    candidate_grpc.add_CandidateServiceServicer_to_server,
+                )
+            ),
+            generator_target=await stack.enter_async_context(
+                listening(
+                    FakeGenerator(opened),
+                    generator_grpc.add_GeneratorServiceServicer_to_server,
+                )
+            ),
+        )
+        servicer = RecommendationServicer.load(opened, settings)
+        stack.push_async_callback(servicer.close)
+        ready.address = await stack.enter_async_context(
+            listening(servicer, pb_grpc.add_RecommendationServiceServicer_to_server)
+        )
+        ready.stopping = asyncio.Event()
+        ready.loop = asyncio.get_running_loop()
+        ready.started.set()
+        await ready.stopping.wait()
+
+
+class Gateway:
+    """Runs on a thread of its own: the command line is sync."""
+
+    def __init__(self, bundle: Path) -> None:
+        self.bundle = bundle
+        self.address = ""
+        self.started = threading.Event()
+        self.stopping: asyncio.Event
+        self.loop: asyncio.AbstractEventLoop
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve(bundle, self)))
+
+    def __enter__(self) -> "Gateway":
+        self._thread.start()
+        assert self.started.wait(30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.loop.call_soon_threadsafe(self.stopping.set)
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    bundle = write_tiny_bundle(tmp_path_factory.mktemp("query"))
+    with capture_logs(), Gateway(bundle) as gateway:  # what it logs would be on our stdout
+        yield gateway
+
+
+@pytest.fixture(autouse=True)
+def without_the_demo(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TANDEM_ADDRESS", gateway.address)
+    monkeypatch.delenv("TANDEM_BUNDLE", raising=False)
+
+
+def test_a_table_with_titles(gateway: Gateway) -> None:
+    result = run("recommend", "--user", "ann", "-k", "2", "--bundle", str(gateway.bundle))
+    assert result.code == 0, result.stderr
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert lines[:5] == ["History:", "Film 0 (1990)", "Film 1 (1991)", "Film 2 (1992)", ""]
+    assert lines[5] == "item title score retrieval generator"
+    assert lines[6] == "1 i5 Film 5 (1995) War, 1995 -2.150 -1.500 -1.300"
+    assert lines[-1].startswith("rerank from tiny/1; ms: history ")
+    assert "search" in lines[-1]
+
+
+def test_a_table_without_a_bundle() -> None:
+    result = run("recommend", "--history", "i1,ghost", "--strategy", "embedding", "-k", "1")
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert lines[0] == "item score retrieval generator"
+    assert lines[1] == "1 i0 -1.000 -1.000"
+    assert lines[2] == "not in the catalog: ghost"
+
+
+def test_json(gateway: Gateway) -> None:
+    result = run(
+        "recommend", "--user", "ann", "--strategy", "fuse", "--filter", "year=1999..",
+        "--filter", "genre!=War", "--exclude", "i9, i10", "--include-seen", "--json",
+        "--bundle", str(gateway.bundle),
+    )  # fmt: skip
+    document = json.loads(result.stdout)
+    assert document["strategy"] == "STRATEGY_FUSE"
+    assert document["bundle_version"] == "tiny/1"
+    assert document["recommendations"] == []
+
+
+def test_json_with_titles(gateway: Gateway) -> None:
+    result = run("recommend", "--user", "ann", "-k", "1", "--json", "--bundle", str(gateway.bundle))
+    (item,) = json.loads(result.stdout)["recommendations"]
+    assert (item["item_id"], item["title"]) == ("i5", "Film 5 (1995)")
+    assert item["score"] == pytest.approx(item["retrieval_score"] + 0.5 * item["generator_score"])
+
+
+def test_similar(gateway: Gateway) -> None:
+    result = run("similar", "--item", "i1,ghost", "--bundle", str(gateway.bundle))
+    assert "Film 7 (1997)" in result.stdout
+    assert "not in the catalog: ghost" in result.stdout
+    document = json.loads(run("similar", "--text", "a war film", "--json").stdout)
+    assert document["items"] == [{"item_id": "i7", "score": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--user", "nobody"), "NOT_FOUND: user 'nobody' has no stored history"),
+        (("--user", "ann", "-k", "-1"), "INVALID_ARGUMENT: max_results is -1"),
+        (("--user", "ann", "--filter", "genres=x"), "no item has an attribute 'genres'"),
+    ],
+)
+def test_what_the_gateway_refuses_is_one_line(arguments: tuple[str, ...], message: str) -> None:
+    result = run("recommend", *arguments)
+    assert result.code == 1
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
