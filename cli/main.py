@@ -15,6 +15,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "data": "cli.data:app",
     "build": "cli.build:app",
     "evaluate": "cli.evaluate:app",
+    "demo": "cli.demo:app",
     "bundle": "cli.bundle:app",
     "serve": "cli.serve:app",
     "recommend": "cli.query:recommend",

@@ -6,8 +6,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from offline.baselines import transition_scores
 from offline.evaluate.protocol import DEPTH, METRICS, RANKINGS, RECALLS, Lister, Question, row
-from offline.metrics import Row
+from offline.metrics import Row, measure, ranks_from_scores
 from runtime.bundle import Bundle
 from runtime.catalog import ItemArray
 from services.candidate.engine import CandidateEngine, SpaceName, Weights
@@ -19,26 +20,31 @@ Advance = Callable[[int], None]
 
 _RECENT: Final = 10
 """Newest items whose mean content vector the row `embedding` compares with."""
+_SCORED_AT_ONCE: Final = 256
+"""Users whose scores of the whole catalog are held in memory."""
 _BATCH: Final = 8
 """Prompts that the generator decodes at once."""
 
 
 def baseline_rows(bundle: Bundle, asked: Sequence[Question], advance: Advance) -> Iterator[Row]:
-    """`popularity` and `transitions`."""
+    """`popularity` and `transitions`; ties count for the target, as in `offline.baselines`."""
     popularity = bundle.catalog.popularity.astype(np.float64)
-    transitions = Transitions.read(bundle)
-
-    def popular(question: Question, include_seen: bool) -> ItemArray:
-        return _best(popularity, question, include_seen)
-
-    def followers(question: Question, include_seen: bool) -> ItemArray:
-        scores = np.zeros(len(popularity))
-        reached, probability = transitions.after(question.history)
-        scores[reached] = probability
-        return _best(scores, question, include_seen)
-
-    yield from _rows("popularity", asked, popular, METRICS, advance)
-    yield from _rows("transitions", asked, followers, METRICS, advance)
+    table = Transitions.read(bundle)
+    scorers: dict[str, Callable[[list[ItemArray]], NDArray[np.float64]]] = {
+        "popularity": lambda histories: np.tile(popularity, (len(histories), 1)),
+        "transitions": lambda histories: transition_scores(table, histories),
+    }
+    for name, score in scorers.items():
+        for ranking in RANKINGS:
+            ranks = []
+            for start in range(0, len(asked), _SCORED_AT_ONCE):
+                chunk = asked[start : start + _SCORED_AT_ONCE]
+                histories = [question.history for question in chunk]
+                targets = np.array([question.target for question in chunk])
+                seen = histories if ranking == "filtered" else None
+                ranks.append(ranks_from_scores(score(histories), targets, seen, ties="best"))
+                advance(len(chunk))
+            yield measure(name, ranking, np.concatenate(ranks), METRICS)
 
 
 def retrieval_rows(bundle: Bundle, asked: Sequence[Question], advance: Advance) -> Iterator[Row]:
@@ -101,11 +107,3 @@ def _rows(
             lists.append(lister(question, ranking == "unfiltered"))
             advance(1)
         yield row(name, ranking, asked, lists, metrics)
-
-
-def _best(scores: NDArray[np.float64], question: Question, include_seen: bool) -> ItemArray:
-    """The best places of a score; equal ones by position."""
-    order = np.argsort(-scores, kind="stable").astype(np.int32)
-    if not include_seen:
-        order = order[~np.isin(order, question.history)]
-    return order[:DEPTH]
