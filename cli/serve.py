@@ -38,6 +38,10 @@ LogLevel = Annotated[
 LogJson = Annotated[
     bool | None, typer.Option("--log-json/--log-text", help="JSON lines, or text for people.")
 ]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"] | None,
+    typer.Option(help="Where the model runs; auto takes a GPU when there is one."),
+]
 
 
 @app.command()
@@ -68,6 +72,7 @@ def generator(
     port: Port = None,
     port_file: PortFile = None,
     threads: Threads = None,
+    device: Device = None,
     max_concurrent_rpcs: MaxConcurrent = None,
     drain_seconds: DrainSeconds = None,
     log_level: LogLevel = None,
@@ -123,6 +128,7 @@ def serve_all(
     candidate_port: Annotated[int, typer.Option(help="The candidate's port.")] = 50051,
     generator_port: Annotated[int, typer.Option(help="The generator's port.")] = 50052,
     threads: Threads = None,
+    device: Device = None,
     log_level: LogLevel = None,
     log_json: LogJson = None,
 ) -> None:
@@ -146,7 +152,7 @@ def serve_all(
         supervise(
             {
                 "candidate": _command("candidate", common, port=candidate_port),
-                "generator": _command("generator", common, port=generator_port),
+                "generator": _command("generator", common, port=generator_port, device=device),
             },
             lambda addresses: _command(
                 "gateway",

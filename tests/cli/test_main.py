@@ -1,11 +1,18 @@
 """The command line as a whole: help, one-line errors, and what it does not import."""
 
+import inspect
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cli import serve
+from gateway.settings import GatewaySettings
+from runtime.settings import ServerSettings
+from services.candidate.settings import CandidateSettings
+from services.generator.settings import GeneratorSettings
 from tests.cli.command import run
 from tests.processes import REPOSITORY
 from tests.tiny_bundle import write_tiny_bundle
@@ -14,7 +21,7 @@ from tests.tiny_bundle import write_tiny_bundle
 def test_help_lists_every_command_and_the_way() -> None:
     result = run("--help")
     assert result.code == 0
-    for command in ("data", "build", "evaluate", "bundle", "serve", "recommend", "similar"):
+    for command in ("data", "build", "evaluate", "bundle", "demo", "serve", "recommend"):
         assert command in result.stdout
     assert "tandem serve all --bundle" in result.stdout
 
@@ -84,6 +91,20 @@ def test_an_unexpected_error_is_named_and_debuggable(
     result = run("bundle", "list", "--root", str(tmp_path))
     assert result.code == 1
     assert result.stderr == "tandem: unexpected KeyError: 'oops' (TANDEM_DEBUG=1 shows where)\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "settings"),
+    [
+        (serve.candidate, CandidateSettings),
+        (serve.generator, GeneratorSettings),
+        (serve.gateway, GatewaySettings),
+    ],
+)
+def test_every_flag_of_a_server_is_one_of_its_settings(
+    command: Callable[..., None], settings: type[ServerSettings]
+) -> None:
+    assert set(inspect.signature(command).parameters) <= set(settings.model_fields)
 
 
 FORBIDDEN = {"torch", "transformers", "sklearn", "polars", "offline"}
