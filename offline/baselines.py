@@ -1,6 +1,20 @@
 """Baselines that cost nothing: what is popular, and what people went on to.
 
-`python -m offline.baselines build/data` prints both for ML-100K.
+`python -m offline.baselines build/data` prints both for ML-100K. They pin the protocol, so they
+are compared with the figures in the project's design (test items, HR@5 / NDCG@5 / HR@10 /
+NDCG@10):
+
+                            unfiltered                      filtered
+    popularity   published  .0255 / .0150 / .0498 / .0230   .0583 / .0364 / .0870 / .0453
+                 here       the same                        the same
+    transitions  published  .0838 / .0581 / .1421 / .0768   .1304 / .0882 / .2078 / .1128
+                 here       .0848 / .0573 / .1421 / .0757   .1283 / .0876 / .2078 / .1131
+
+Popularity counts training interactions, and its figures come out exactly when ties go to the
+target. Of the transitions only the window (10) and the decay (.85) of the table are published.
+How rows are scaled and how a history is weighed was chosen here so that the figures come out: of
+the ways that were tried none gives all eight, and this one is nearest, two users of 943 apart at
+most.
 """
 
 from __future__ import annotations
