@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import Any, Final, NoReturn, TypeAlias, cast
 
 import grpc
 import structlog
@@ -15,11 +15,15 @@ from runtime.errors import (
     InvalidRequest,
     Overloaded,
     TandemError,
+    Unavailable,
     to_status,
 )
 from runtime.telemetry import REQUEST_ID_HEADER, accept_request_id, request_id
 
 log = structlog.get_logger()
+
+HUSH_SECONDS: Final = 0.05
+"""Long enough for a busy event loop to take up every call that gRPC has received."""
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -37,18 +41,34 @@ class Boundary(grpc.aio.ServerInterceptor):
       INTERNAL: they are the caller's mistake.
     - Calls above the limit are shed with a retry hint. gRPC's own `maximum_concurrent_rpcs` would
       shed health checks too, so that a busy server would be restarted.
+    - Once the server drains, new calls are refused here: see `drain` and `hush`.
     """
 
     def __init__(self, max_concurrent: int) -> None:
         self._max_concurrent = max_concurrent
         self._in_flight = 0
+        self._draining = False
+        self._may_refuse = asyncio.Event()
+        self._may_refuse.set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._handlers: dict[str, Handler] = {}
 
-    async def idle(self) -> None:
-        """Waits until no call is in flight: answered, and its answer handed to the network."""
+    async def drain(self) -> None:
+        """Refuses new calls, and waits until those in flight are answered."""
+        self._draining = True
         await self._idle.wait()
+
+    async def hush(self) -> None:
+        """Holds refusals back for a moment; the server must be stopped right after.
+
+        When gRPC stops, it ends the calls that it has received but not yet passed on with
+        CANCELLED, as if their callers had wanted that; and there are such calls as long as callers
+        that are refused try again at once. While they wait for their refusal there are none.
+        """
+        self._may_refuse.clear()
+        await asyncio.sleep(HUSH_SECONDS)
+        self._may_refuse.set()
 
     async def intercept_service(
         self,
@@ -80,7 +100,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             _adopt_request_id(context)
             code, reason = grpc.StatusCode.OK, ""
             try:
-                self._admit(context)
+                await self._admit(context)
                 return serialize(await behavior(_parse(raw, parse), context))
             except asyncio.CancelledError:
                 late = context.time_remaining() == 0
@@ -96,7 +116,10 @@ class Boundary(grpc.aio.ServerInterceptor):
 
         return guarded
 
-    def _admit(self, context: Context) -> None:
+    async def _admit(self, context: Context) -> None:
+        if self._draining:
+            await self._may_refuse.wait()
+            raise Unavailable("the server is going away; try another", reason="DRAINING")
         if self._in_flight >= self._max_concurrent:
             raise Overloaded(
                 f"the server is at its limit of {self._max_concurrent} calls in flight",

@@ -5,6 +5,7 @@ than being refused, while it loads; calls that come too early are UNAVAILABLE, r
 """
 
 import asyncio
+import contextlib
 import gc
 import signal
 import sys
@@ -126,12 +127,10 @@ class ServiceHost:
         """
         log.info("draining", seconds=self._settings.drain_seconds)
         await self._health.enter_graceful_shutdown()
-        stopping = asyncio.create_task(self._server.stop(self._settings.drain_seconds))
-        idle = asyncio.create_task(self._boundary.idle())
-        await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
-        idle.cancel()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._boundary.drain(), self._settings.drain_seconds)
+        await self._boundary.hush()
         await self._server.stop(FLUSH_SECONDS)
-        await stopping
         if self._slot.servicer is not None:
             await self._slot.servicer.close()
         log.info("stopped")

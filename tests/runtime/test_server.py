@@ -1,5 +1,6 @@
 """The life of a server process: bind, load, warm, serve, drain."""
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -122,6 +123,40 @@ def test_a_drain_lets_calls_end_and_refuses_new_ones(
         waiting.cancel()  # the fake's call ends only so
         # The watcher, whose stream never ends by itself, does not hold the server up.
         assert server.exit_code() == 0
+
+
+def test_a_drain_under_load_ends_no_call_but_with_unavailable(server: Server) -> None:
+    open_gate(server)
+    server.start().wait_serving()
+
+    async def call_until_refused(channel: grpc.aio.Channel) -> tuple[int, str]:
+        stub = pb_grpc.CandidateServiceStub(channel)
+        answered = 0
+        while True:
+            try:
+                await stub.Search(pb.SearchRequest(max_results=3), timeout=PATIENCE)
+            except grpc.aio.AioRpcError as error:
+                return answered, error.code().name
+            answered += 1
+            if answered == 20:
+                busy.set()
+
+    busy = asyncio.Event()
+
+    async def callers() -> list[tuple[int, str]]:
+        options = [("grpc.enable_retries", 0)]
+        async with grpc.aio.insecure_channel(server.address, options) as channel:
+            calls = [asyncio.create_task(call_until_refused(channel)) for _ in range(16)]
+            await busy.wait()
+            server.send(signal.SIGTERM)
+            return await asyncio.gather(*calls)
+
+    ended = asyncio.run(callers())
+    assert {code for _, code in ended} == {"UNAVAILABLE"}
+    assert server.exit_code() == 0
+    assert sum(answered for answered, _ in ended) == len(
+        [line for line in server.calls() if line["code"] == "OK"]
+    )
 
 
 def test_calls_that_outlast_the_drain_are_cut_off(server: Server) -> None:
