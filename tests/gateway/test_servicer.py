@@ -1,6 +1,7 @@
 """The gateway over real channels, in front of fake engine services."""
 
 import asyncio
+import contextlib
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
@@ -405,6 +407,24 @@ class TestBadInputs:
             stack.channel, "Recommend", recommend().SerializeToString() + b"\xfa\x3f\x01x"
         )
         assert ids(pb.RecommendResponse.FromString(response))
+
+    @pytest.mark.parametrize("seed", range(5))
+    async def test_mutated_messages_never_find_a_defect(self, stack: Stack, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        whole = recommend(
+            history_item_ids=["i1", "i2"],
+            max_results=5,
+            strategy=3,
+            excluded_item_ids=["i3"],
+            filter=(filters.equals("genre", "War") | ~filters.between("year", 1990)).message,
+        ).SerializeToString()
+        for _ in range(60):
+            message = np.frombuffer(whole, np.uint8).copy()
+            places = random.integers(len(message), size=random.integers(1, 5))
+            message[places] = random.integers(256, size=len(places))
+            # Anything else but these two fails the test.
+            with contextlib.suppress(tandem.InvalidArgument, tandem.NotFound):
+                await raw(stack.channel, "Recommend", message.tobytes())
 
 
 class TestSimilarItems:
