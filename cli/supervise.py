@@ -5,6 +5,7 @@ one of them ends by itself. It does not restart them: that is the work of a proc
 """
 
 import asyncio
+import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -40,9 +41,15 @@ class Stack:
 
     async def start(self, name: str, command: Command) -> None:
         """Starts a server; the command is completed with `--port-file`."""
-        # In a session of its own: the terminal's SIGINT goes to the parent alone, which decides.
         self._processes[name] = await asyncio.create_subprocess_exec(
-            *command, "--port-file", str(self._directory / name), start_new_session=True
+            *command,
+            "--port-file",
+            str(self._directory / name),
+            # The terminal's SIGINT goes to the parent alone, which decides...
+            start_new_session=True,
+            # ...and when the parent is killed, the pipe ends, and the child with it.
+            stdin=asyncio.subprocess.PIPE,
+            env={**os.environ, "TANDEM_STOP_ON_EOF": "true"},
         )
 
     async def serving(self, name: str) -> str:

@@ -7,6 +7,7 @@ than being refused, while it loads; calls that come too early are UNAVAILABLE, r
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -180,6 +181,8 @@ async def serve(service: Service, settings: ServerSettings) -> None:
     """
     host = ServiceHost(settings, service)
     await host.start()
+    if settings.stop_on_eof:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _stop_at_eof)
     try:
         servicer = await asyncio.to_thread(lambda: service.load(Bundle.open(settings.bundle)))
         await servicer.warm_up()
@@ -196,6 +199,12 @@ def _termination() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, event.set)
     return event
+
+
+def _stop_at_eof() -> None:
+    if not os.read(sys.stdin.fileno(), 1024):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _write_port(path: Path, port: int) -> None:

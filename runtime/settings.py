@@ -39,6 +39,10 @@ class ServerSettings(BaseSettings):
     drain_seconds: float = Field(
         default=10.0, ge=0, description="How long SIGTERM waits for calls in flight."
     )
+    stop_on_eof: bool = Field(
+        default=False,
+        description="Stop when standard input ends: it does when a supervisor is killed.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log line that is written."
     )

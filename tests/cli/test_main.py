@@ -1,6 +1,7 @@
 """The command line as a whole: help, one-line errors, and what it does not import."""
 
 import inspect
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -110,7 +111,7 @@ def test_every_flag_of_a_server_is_one_of_its_settings(
 FORBIDDEN = {"torch", "transformers", "sklearn", "polars", "offline"}
 
 
-def imports_of(*arguments: str) -> set[str]:
+def imports_of(directory: Path, *arguments: str) -> set[str]:
     """The top-level packages that a command line has imported when it ends."""
     script = (
         "import sys\n"
@@ -123,20 +124,35 @@ def imports_of(*arguments: str) -> set[str]:
         "sys.stdout.write('\\n' + ' '.join({name.partition('.')[0] for name in sys.modules}))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return set(done.stdout.splitlines()[-1].split())
 
 
-def test_asking_needs_nothing_heavy() -> None:
-    imported = imports_of("recommend", "--user", "1", "--address", "127.0.0.1:1")
+def test_asking_needs_nothing_heavy(tmp_path: Path) -> None:
+    imported = imports_of(tmp_path, "recommend", "--user", "1", "--address", "127.0.0.1:1")
     assert "grpc" in imported
     assert not imported & (FORBIDDEN | {"faiss", "onnxruntime", "numpy", "services"})
 
 
-def test_the_gateway_needs_no_engine(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("process", "needed", "forbidden"),
+    [
+        ("candidate", "faiss", {"gateway"}),
+        ("generator", "onnxruntime", {"gateway", "faiss"}),
+        ("gateway", "gateway", {"services", "faiss", "onnxruntime", "tokenizers"}),
+    ],
+)
+def test_no_serving_process_imports_torch(
+    tmp_path: Path, process: str, needed: str, forbidden: set[str]
+) -> None:
     bundle = write_tiny_bundle(tmp_path)
     (bundle / "users.json").write_text("[]")  # so that it ends by itself, with all imported
-    imported = imports_of("serve", "gateway", "--bundle", str(bundle), "--port", "0")
-    assert "gateway" in imported
-    assert not imported & (FORBIDDEN | {"faiss", "onnxruntime", "services"})
+    imported = imports_of(tmp_path, "serve", process, "--bundle", str(bundle), "--port", "0")
+    assert needed in imported
+    assert not imported & (FORBIDDEN | forbidden)

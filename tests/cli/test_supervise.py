@@ -86,6 +86,13 @@ def test_the_death_of_one_ends_all_and_is_named(supervisor: Supervisor, name: st
     assert f"the {name} process ended with signal SIGKILL" in supervisor.log.read_text()
 
 
+def test_the_children_of_a_killed_supervisor_end_too(supervisor: Supervisor) -> None:
+    children = supervisor.children().values()
+    supervisor.process.kill()
+    wait_until(lambda: not any(map(alive, children)), "the children to end")
+    assert supervisor.log.read_text().count('"stopped"') == 3
+
+
 def test_a_service_that_cannot_start_ends_all(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path)
     (bundle / "users.json").write_text("[]")
