@@ -1,0 +1,1 @@
+"""Tandem's two back ends; neither knows the other."""

@@ -1,13 +1,15 @@
 """Choosing the weights of the blends, on validation only.
 
-First the retrieval's: how much item transitions count beside the query encoder. Then the final
+First the retrieval's: how much item transitions count beside the query encoder, and how quickly
+the items of a history lose their say in them. Then the final
 score's: how much the generator counts beside the retrieval, on the shortlist that the chosen
 retrieval makes. Weights are few and the grid is coarse, so there is little to overfit.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +23,21 @@ from services.candidate.encoders import OnnxQueryEncoder
 from services.candidate.transitions import Transitions
 from services.generator.engine import Context, GeneratorEngine, RerankQuery
 
+DECAYS: Final = (0.65, 0.75, 0.85)
+"""How much less a history item's transitions weigh, per step that it lies back."""
 GRID: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0)
 _MOST_USERS: Final = 2000
 """Users that weights are chosen on; more would not change them and take long."""
 
 Scores = NDArray[np.float32]
-Evaluate = Callable[[float], float]
+Choice = TypeVar("Choice")
 
 
 @dataclass(frozen=True)
 class Blend:
     """Chosen weights, relative to a weight of 1 for the query encoder and for the retrieval."""
 
+    transition_decay: float
     transition_weight: float
     generator_weight: float
     retrieval_ndcg: float
@@ -54,25 +59,32 @@ def choose(bundle: Bundle, engine: GeneratorEngine, shortlist: int, progress: Pr
     if len(asked) > _MOST_USERS:
         picked = np.random.default_rng(0).choice(len(asked), _MOST_USERS, replace=False)
         asked = [asked[i] for i in np.sort(picked)]
-    sources = _sources(bundle, asked, progress)
-    transition_weight, retrieval_ndcg = _best(
-        lambda weight: _ndcg_over_all(sources.blend(1.0, weight), asked)
+    table = Transitions.read(bundle)
+    by_decay = {
+        decay: _sources(bundle, replace(table, decay=decay), asked, progress) for decay in DECAYS
+    }
+    (decay, transition_weight), retrieval_ndcg = _best(
+        product(DECAYS, GRID),
+        lambda choice: _ndcg_over_all(by_decay[choice[0]].blend(1.0, choice[1]), asked),
     )
-    retrieval = sources.blend(1.0, transition_weight)
+    retrieval = by_decay[decay].blend(1.0, transition_weight)
     items, scores = _shortlists(retrieval, asked, shortlist)
     generated = _generator_scores(engine, asked, items, progress)
     targets = np.array([question.target for question in asked])
     generator_weight, final_ndcg = _best(
-        lambda weight: _ndcg_over_lists(items, scores + np.float32(weight) * generated, targets)
+        GRID,
+        lambda weight: _ndcg_over_lists(items, scores + np.float32(weight) * generated, targets),
     )
-    return Blend(transition_weight, generator_weight, retrieval_ndcg, final_ndcg)
+    return Blend(decay, transition_weight, generator_weight, retrieval_ndcg, final_ndcg)
 
 
-def _sources(bundle: Bundle, asked: Sequence[Question], progress: Progress) -> SourceScores:
+def _sources(
+    bundle: Bundle, table: Transitions, asked: Sequence[Question], progress: Progress
+) -> SourceScores:
     return source_scores(
         OnnxQueryEncoder(bundle.file("query_encoder.onnx"), threads=0),
         np.asarray(bundle.array("behavior_vectors", np.float32)),
-        Transitions.read(bundle),
+        table,
         [question.history for question in asked],
         bundle.manifest.candidate.max_history,
         progress,
@@ -107,11 +119,10 @@ def _generator_scores(
     return scores
 
 
-def _best(evaluate: Evaluate) -> tuple[float, float]:
-    """The weight of the grid with the highest value, the smallest of equals; and the value."""
-    values = [evaluate(weight) for weight in GRID]
-    best = int(np.argmax(values))
-    return GRID[best], values[best]
+def _best(choices: Iterable[Choice], evaluate: Callable[[Choice], float]) -> tuple[Choice, float]:
+    """The choice with the highest value, the first of equals; and the value."""
+    valued = [(choice, evaluate(choice)) for choice in choices]
+    return max(valued, key=lambda pair: pair[1])
 
 
 def _ndcg_over_all(scores: Scores, asked: Sequence[Question]) -> float:

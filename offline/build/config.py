@@ -34,7 +34,7 @@ class CodesSection(_Section):
 class QueryEncoderSection(_Section):
     """The sequence encoder behind the shortlist."""
 
-    epochs: int = Field(default=20, gt=0)
+    epochs: int = Field(default=15, gt=0)
 
 
 class GeneratorConfig(_Section):

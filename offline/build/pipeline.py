@@ -159,7 +159,7 @@ class Pipeline:
         return self.workshop.stage(
             "blend",
             lambda out: steps.choose_blend(self._path("export"), self.config.shortlist, out),
-            version=1,
+            version=2,
             config={"shortlist": self.config.shortlist},
             after=self._after("export"),
         )

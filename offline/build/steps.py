@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from transformers import T5ForConditionalGeneration
 
 import offline.generator
-from offline.baselines import transition_table
+from offline.baselines import WINDOW, transition_table
 from offline.build.blend import choose
 from offline.build.config import (
     BuildConfig,
@@ -91,7 +91,7 @@ def count_transitions(dataset: Path, out: Path) -> None:
     table = transition_table(Dataset.load(dataset))
     for name in ("indptr", "items", "weights"):
         np.save(out / f"transitions_{name}.npy", getattr(table, name), allow_pickle=False)
-    write_json(out / "facts.json", {"window": table.window, "decay": table.decay})
+    write_json(out / "facts.json", {"window": WINDOW, "decay": table.decay})
 
 
 def prompt_text(section: GeneratorConfig) -> str:
@@ -216,7 +216,10 @@ def evaluate(export: Path, blend: Path, out: Path) -> None:
     tuned = manifest.model_copy(
         update={
             "candidate": manifest.candidate.model_copy(
-                update={"transition_weight": weights["transition_weight"]}
+                update={
+                    "transition_weight": weights["transition_weight"],
+                    "transition_decay": weights["transition_decay"],
+                }
             ),
             "blend": manifest.blend.model_copy(
                 update={"generator_weight": weights["generator_weight"]}

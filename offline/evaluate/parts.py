@@ -1,12 +1,13 @@
 """The rows of an evaluation that need no server: baselines, the retrieval, the generator."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.baselines import transition_scores
+from offline.baselines import RECENT, RECENT_DECAY, transition_scores
 from offline.evaluate.protocol import DEPTH, METRICS, RANKINGS, RECALLS, Lister, Question, row
 from offline.metrics import Row, measure, ranks_from_scores
 from runtime.bundle import Bundle
@@ -29,7 +30,8 @@ _BATCH: Final = 8
 def baseline_rows(bundle: Bundle, asked: Sequence[Question], advance: Advance) -> Iterator[Row]:
     """`popularity` and `transitions`; ties count for the target, as in `offline.baselines`."""
     popularity = bundle.catalog.popularity.astype(np.float64)
-    table = Transitions.read(bundle)
+    # As published, whatever the bundle found best for its blend.
+    table = replace(Transitions.read(bundle), window=RECENT, decay=RECENT_DECAY)
     scorers: dict[str, Callable[[list[ItemArray]], NDArray[np.float64]]] = {
         "popularity": lambda histories: np.tile(popularity, (len(histories), 1)),
         "transitions": lambda histories: transition_scores(table, histories),

@@ -89,9 +89,13 @@ def test_the_oldest_items_are_dropped_until_the_prompt_fits(limit: int) -> None:
     assert len(ids) == min(limit, 51) or len(ids) >= limit - 3
 
 
+def letters(text: str) -> list[int]:
+    return [ord(letter) for letter in text]
+
+
 def test_a_template_that_never_fits_is_refused() -> None:
-    with pytest.raises(PromptError, match="takes 9 tokens, the model reads 5"):
-        render_ids(NEXT, lambda text: [0] * 9, dataset="ml", user=None, history=[], max_tokens=5)
+    with pytest.raises(PromptError, match="takes 36 tokens, the model reads 5"):
+        render_ids(NEXT, letters, dataset="ml", user=None, history=[], max_tokens=5)
 
 
 def test_tandems_own_prompts_are_ten_seen_and_one_unseen_a_task() -> None:

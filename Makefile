@@ -1,0 +1,63 @@
+# Tandem. `make demo` and `make test` do all the set-up themselves; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+READY := $(VENV)/.ready
+BUNDLE ?= bundles/ml-100k/current
+
+# Oldest grpcio-tools whose code runs on today's protobuf: its version is the floor for callers.
+PROTOC := $(UV) run --no-project --isolated --with grpcio-tools==1.72.2 \
+	--with mypy-protobuf==5.1.0 python -m grpc_tools.protoc
+PROTOS := $(wildcard protos/tandem/v1/*.proto)
+
+# Without an NVIDIA GPU, PyTorch's own index has a wheel a tenth the size of PyPI's. Whether it can
+# be reached is found out in seconds, by asking it for the one package.
+TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)" != Linux ] || \
+	(echo torch==2.13.0 | UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 timeout 20 $(UV) pip compile --quiet \
+	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
+
+.PHONY: help demo test lint protos check-protos load clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(READY): pyproject.toml protos/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Tandem needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@[ -x $(UV) ] || $(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(UV) pip install --python $(BIN)/python $(TORCH_BACKEND) -e ./protos -e '.[offline,dev]'
+	@touch $@
+
+demo: $(READY) ## MovieLens-100K to recommendations from three running services
+	$(BIN)/tandem build ml-100k
+	$(BIN)/tandem demo --user 196
+
+test: $(READY) ## all tests
+	$(BIN)/python -m pytest
+
+lint: $(READY) check-protos ## ruff, mypy --strict, import-linter, buf
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd protos && ../$(BIN)/buf lint
+
+protos: $(READY) ## regenerate the stubs
+	$(PROTOC) -I protos --python_out=protos --grpc_python_out=protos \
+		--mypy_out=quiet:protos --mypy_grpc_out=quiet:protos $(PROTOS)
+
+check-protos: $(READY) ## show that the committed stubs are those of the contract
+	@rm -rf build/stubs && mkdir -p build/stubs
+	$(PROTOC) -I protos --python_out=build/stubs --grpc_python_out=build/stubs \
+		--mypy_out=quiet:build/stubs --mypy_grpc_out=quiet:build/stubs $(PROTOS)
+	@for file in build/stubs/tandem/v1/*; do \
+		diff -q "$$file" "protos/tandem/v1/$$(basename "$$file")" \
+			|| { echo "the stubs are not current: run make protos"; exit 1; }; done
+
+clean: ## remove what was built, and the environment
+	rm -rf build bundles $(VENV)
