@@ -1,8 +1,9 @@
-"""`SimilarItems` through the gateway with the real candidate service: every bad input."""
+"""`SimilarItems`: passed through as it is, and with the real candidate service every bad input."""
 
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -15,12 +16,14 @@ from runtime.bundle import Bundle
 from runtime.testing import listening
 from runtime.workers import Workers
 from services.candidate.servicer import CandidateServicer
+from tandem import filters
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 from tandem.v1.common_pb2 import ItemFilter
 from tests.candidate.made_up import CONTENT, make_catalog, make_world
+from tests.gateway.stack import Stack, raw
 from tests.tiny_bundle import write_tiny_bundle
 
 WORLD = make_world()
@@ -115,3 +118,62 @@ async def test_unknown_items_are_not_found(
     failure = tandem.errors.from_rpc(caught.value)
     assert isinstance(failure, tandem.NotFound)
     assert failure.reason == "UNKNOWN_ITEMS"
+
+
+async def test_it_passes_through(stack: Stack) -> None:
+    response = await stack.client.similar_items(
+        ["i1", "ghost"],
+        space="behavior",
+        max_results=3,
+        exclude=["i2"],
+        filter=filters.equals("genre", "War"),
+    )
+    assert [(item.item_id, item.score) for item in response.items] == [("i7", 0.5)]
+    assert list(response.missing_item_ids) == ["ghost"]
+    (request,) = stack.candidate.requests
+    assert request == candidate_pb.SimilarRequest(
+        items=candidate_pb.ItemsQuery(item_ids=["i1", "ghost"]),
+        max_results=3,
+        space=candidate_pb.VECTOR_SPACE_BEHAVIOR,
+        excluded_item_ids=["i2"],
+        filter=filters.equals("genre", "War").message,
+    )
+
+
+async def test_text_and_vector(stack: Stack) -> None:
+    await stack.client.similar_items(text="")
+    await stack.client.similar_items(vector=[0.5, -1.0])
+    text, vector = stack.candidate.requests
+    assert text.WhichOneof("query") == "text"
+    assert list(vector.vector.values) == [0.5, -1.0]
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"items": ["a"], "text": "b"}, {"text": "b", "vector": [1.0]}]
+)
+async def test_the_client_wants_exactly_one_query(stack: Stack, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="exactly one"):
+        await stack.client.similar_items(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner"),
+    [
+        (pb.SimilarItemsRequest, candidate_pb.SimilarRequest),
+        (pb.SimilarItemsResponse, candidate_pb.SimilarResponse),
+    ],
+)
+def test_the_messages_are_the_same_field_by_field(outer: Any, inner: Any) -> None:
+    def fields(message: Any) -> list[tuple[object, ...]]:
+        return [
+            (f.number, f.name, f.type, f.is_repeated, f.message_type, f.enum_type)
+            for f in message.DESCRIPTOR.fields
+        ]
+
+    assert fields(outer) == fields(inner)
+
+
+async def test_bytes_that_are_no_message(stack: Stack) -> None:
+    with pytest.raises(tandem.InvalidArgument) as caught:
+        await raw(stack.channel, "SimilarItems", b"\x12\x02\xff\xfe")
+    assert caught.value.reason == "MALFORMED_MESSAGE"

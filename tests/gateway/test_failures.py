@@ -1,0 +1,113 @@
+"""What a caller gets when a service fails, is slow, or serves another bundle."""
+
+import pytest
+from structlog.testing import capture_logs
+
+import tandem
+from runtime import errors
+from tandem.client import StrategyName
+from tandem.v1 import recommendation_service_pb2 as pb
+from tests.gateway.fakes import WAIT
+from tests.gateway.stack import Stack, raw
+
+FAILURES = [
+    # What a service answers, and what the gateway's caller gets.
+    (
+        errors.InvalidRequest("bad", reason="WHY", field="f"),
+        tandem.InvalidArgument,
+        "WHY",
+        {"field": "f"},
+    ),
+    (errors.NotFound("gone", reason="GONE"), tandem.NotFound, "GONE", {}),
+    (errors.PreconditionFailed("no", reason="NO_TEXT"), tandem.FailedPrecondition, "NO_TEXT", {}),
+    (
+        errors.Overloaded("busy", reason="BUSY", retry_after=0.3),
+        tandem.ResourceExhausted,
+        "BUSY",
+        None,
+    ),
+    (errors.Unavailable("later", reason="WARMING_UP"), tandem.Unavailable, "WARMING_UP", None),
+    (
+        errors.DeadlineExceeded("late", reason="LATE"),
+        tandem.DeadlineExceeded,
+        "DEADLINE_EXCEEDED",
+        None,
+    ),
+    (errors.ServiceFailed("secret", reason="X"), tandem.Internal, "SERVICE_FAILED", None),
+    (errors.BundleError("secret"), tandem.FailedPrecondition, "BUNDLE_INVALID", {}),
+]
+
+
+@pytest.mark.parametrize(("raised", "received", "reason", "metadata"), FAILURES)
+@pytest.mark.parametrize("name", ["candidate", "generator"])
+async def test_a_services_failure_becomes_the_gateways(
+    stack: Stack,
+    name: str,
+    raised: errors.TandemError,
+    received: type[tandem.Error],
+    reason: str,
+    metadata: dict[str, str] | None,
+) -> None:
+    getattr(stack, name).failure = raised
+    strategies: tuple[StrategyName, ...] = ("rerank", "fuse")
+    for strategy in strategies:
+        with pytest.raises(tandem.Error) as caught:
+            await stack.client.recommend("ann", strategy=strategy)
+        assert type(caught.value) is received
+        assert caught.value.reason == reason
+        expected = {"service": name} if metadata is None else metadata
+        assert caught.value.metadata == expected
+        assert caught.value.request_id
+    if isinstance(raised, errors.Overloaded):
+        assert caught.value.retry_after == 0.3
+
+
+async def test_unavailable_is_tried_again_and_nothing_else_is(stack: Stack) -> None:
+    stack.candidate.failure = errors.Unavailable("later", reason="LATER")
+    with pytest.raises(tandem.Unavailable):
+        await raw(stack.channel, "Recommend", pb.RecommendRequest(user_id="ann"))
+    attempts = len(stack.candidate.requests)
+    assert attempts == 3
+    stack.candidate.failure = errors.ServiceFailed("no", reason="NO")
+    with pytest.raises(tandem.Internal):
+        await stack.client.recommend("ann")
+    assert len(stack.candidate.requests) == attempts + 1
+
+
+async def test_a_service_that_is_too_slow(stack: Stack) -> None:
+    cases = (
+        (pb.STRATEGY_EMBEDDING, "candidate"),
+        (pb.STRATEGY_GENERATE, "generator"),
+    )
+    for strategy, service in cases:
+        # Without a deadline of its own, so that it is the gateway's that passes.
+        request = pb.RecommendRequest(history_item_ids=[WAIT], strategy=strategy)
+        with pytest.raises(tandem.DeadlineExceeded) as caught:
+            await raw(stack.channel, "Recommend", request, timeout=None)
+        assert caught.value.metadata == {"service": service}
+        assert caught.value.reason == "DEADLINE_EXCEEDED"
+
+
+async def test_a_service_with_another_bundle_is_noticed_once(stack: Stack) -> None:
+    stack.candidate.version = "tiny/2"
+    with capture_logs() as logs:
+        for _ in range(3):
+            response = await stack.client.recommend("ann", strategy="embedding")
+    assert response.bundle_version == "tiny/1"
+    noticed = [line for line in logs if line["event"] == "service has another bundle"]
+    assert [(n["service"], n["theirs"], n["ours"]) for n in noticed] == [
+        ("candidate", "tiny/2", "tiny/1")
+    ]
+
+
+async def test_it_uses_every_method(stack: Stack) -> None:
+    await stack.servicer.warm_up()
+    assert len(stack.candidate.requests) == 1
+    assert len(stack.generator.requests) == 2
+
+
+async def test_services_may_come_later(stack: Stack) -> None:
+    stack.candidate.failure = errors.NotFound("no", reason="NO")
+    with capture_logs() as logs:
+        await stack.servicer.warm_up()
+    assert "serving without having reached the services" in {line["event"] for line in logs}
