@@ -4,47 +4,19 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.servicer import RecommendationServicer
-from gateway.settings import GatewaySettings
-from runtime.bundle import Bundle
-from runtime.testing import listening
-from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
-from tandem.v1 import generator_service_pb2_grpc as generator_grpc
-from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 from tests.cli.command import run
-from tests.gateway.fakes import FakeCandidate, FakeGenerator
+from tests.gateway.stack import running
 from tests.tiny_bundle import write_tiny_bundle
 
 
 async def serve(bundle: Path, ready: "Gateway") -> None:
-    opened = Bundle.open(bundle)
-    async with AsyncExitStack() as stack:
-        settings = GatewaySettings(
-            bundle=bundle,
-            candidate_target=await stack.enter_async_context(
-                listening(
-                    FakeCandidate(opened),
-                    candidate_grpc.add_CandidateServiceServicer_to_server,
-                )
-            ),
-            generator_target=await stack.enter_async_context(
-                listening(
-                    FakeGenerator(opened),
-                    generator_grpc.add_GeneratorServiceServicer_to_server,
-                )
-            ),
-        )
-        servicer = RecommendationServicer.load(opened, settings)
-        stack.push_async_callback(servicer.close)
-        ready.address = await stack.enter_async_context(
-            listening(servicer, pb_grpc.add_RecommendationServiceServicer_to_server)
-        )
+    async with running(bundle) as stack:
+        ready.address = stack.address
         ready.stopping = asyncio.Event()
         ready.loop = asyncio.get_running_loop()
         ready.started.set()

@@ -30,6 +30,7 @@ DEFAULT_TIMEOUT = 1.0
 class Stack:
     """A gateway and what is behind it."""
 
+    address: str
     client: AsyncClient
     channel: grpc.aio.Channel
     candidate: FakeCandidate
@@ -60,7 +61,7 @@ async def running(path: Path) -> AsyncIterator[Stack]:
         )
         channel = await opened.enter_async_context(grpc.aio.insecure_channel(address))
         client = await opened.enter_async_context(AsyncClient(address, timeout=10))
-        yield Stack(client, channel, candidate, generator, servicer)
+        yield Stack(address, client, channel, candidate, generator, servicer)
 
 
 def ids(response: pb.RecommendResponse) -> list[str]:
