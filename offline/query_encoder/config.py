@@ -26,9 +26,9 @@ class QueryEncoderConfig:
     layers: int = 2
     heads: int = 2
     max_history: int = 100
-    dropout: float = 0.2
+    dropout: float = 0.3
     epochs: int = 15
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
     warmup_steps: int = 100
     weight_decay: float = 0.01
     batch_items: int = 3200

@@ -67,7 +67,7 @@ def export_query_encoder(trained: TrainedQueryEncoder, directory: Path) -> Query
             f"more than {MAX_ERROR}"
         )
     Space.write(directory, SpaceName.BEHAVIOR, vectors)
-    projection = fit_projection(trained.content_vectors, vectors)
+    projection = fit_projection(trained.content_vectors, vectors, trained.interactions)
     np.save(directory / PROJECTION, projection, allow_pickle=False)
     return QueryEncoderExport(vectors.shape[1], trained.config.max_history, error)
 

@@ -41,6 +41,7 @@ class TrainedQueryEncoder:
         encoder: In evaluation mode, on the CPU.
         behavior_vectors: float32 [items, dimension], of unit norm.
         content_vectors: float32 [items, content dimension], what the item vectors started from.
+        interactions: int64 [items], how often each item occurs in the training sequences.
         config: How it was trained.
         best_epoch: The epoch it is from, counted from 1.
         curve: Validation NDCG@10, filtered, by epoch.
@@ -49,6 +50,7 @@ class TrainedQueryEncoder:
     encoder: QueryEncoder
     behavior_vectors: FloatArray
     content_vectors: FloatArray
+    interactions: NDArray[np.int64]
     config: QueryEncoderConfig
     best_epoch: int
     curve: dict[int, float]
@@ -92,7 +94,13 @@ def train_query_encoder(
     with torch.inference_mode():
         vectors = model.table().numpy()
     return TrainedQueryEncoder(
-        model.encoder, vectors, content_vectors, config, done.best_epoch, done.curve
+        encoder=model.encoder,
+        behavior_vectors=vectors,
+        content_vectors=content_vectors,
+        interactions=np.bincount(np.concatenate(dataset.train()), minlength=len(vectors)),
+        config=config,
+        best_epoch=done.best_epoch,
+        curve=done.curve,
     )
 
 

@@ -70,7 +70,7 @@ def trained() -> TrainedQueryEncoder:
 
 
 def test_learns_a_deterministic_walk() -> None:
-    config = QueryEncoderConfig(**{**vars(CONFIG), "epochs": 30, "dropout": 0.0})
+    config = QueryEncoderConfig(**{**vars(CONFIG), "epochs": 15, "dropout": 0.0})
     trained = train_query_encoder(cycles(), VECTORS, config, device="cpu")
     assert trained.curve[trained.best_epoch] > 0.95
     with torch.inference_mode():
@@ -225,17 +225,21 @@ def test_an_export_that_differs_fails_loudly(
         export_query_encoder(trained, tmp_path)
 
 
-def test_new_items_are_placed_by_their_text(trained: TrainedQueryEncoder) -> None:
+def test_new_items_are_placed_by_their_text() -> None:
     rng = np.random.default_rng(1)
     content = rng.normal(size=(200, CONTENT)).astype(np.float32)
     truth = rng.normal(size=(CONTENT, 3)).astype(np.float32)
     behavior = content @ truth
     behavior /= np.linalg.norm(behavior, axis=1, keepdims=True)
-    projection = fit_projection(content[:150], behavior[:150])
+    behavior[:50] = rng.normal(size=(50, 3))  # nobody has seen these: they say nothing
+    interactions = np.where(np.arange(150) < 50, 0, 10_000)
+    projection = fit_projection(content[:150], behavior[:150], interactions)
     assert projection.shape == (CONTENT + 1, 3)
     placed = project(content[150:], projection)
     np.testing.assert_allclose(np.linalg.norm(placed, axis=1), 1, rtol=1e-5)
     assert (placed * behavior[150:]).sum(1).mean() > 0.9
+    even = project(content[150:], fit_projection(content[:150], behavior[:150], np.ones(150, int)))
+    assert (placed * behavior[150:]).sum(1).mean() > (even * behavior[150:]).sum(1).mean()
 
 
 def test_source_scores_rank_as_the_engine_does(
