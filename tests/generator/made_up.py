@@ -1,7 +1,9 @@
 """A made-up generator: a random T5, random codes, and the bundle that holds them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -51,8 +53,8 @@ def level_texts(levels: NDArray[np.int32]) -> list[str]:
     return ["".join(f"<{chr(97 + i)}_{v}>" for i, v in enumerate(row)) for row in levels.tolist()]
 
 
-def random_t5(vocabulary: int, seed: int = 0, **changes: object) -> T5ForConditionalGeneration:
-    torch.manual_seed(seed)
+def random_t5(vocabulary: int, changes: Mapping[str, object]) -> T5ForConditionalGeneration:
+    torch.manual_seed(0)
     settings: dict[str, object] = {
         "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4,
         "decoder_start_token_id": PAD, "pad_token_id": PAD, "eos_token_id": EOS,
@@ -69,13 +71,13 @@ def write_made_up(
     *,
     version: str = "1",
     beams: int = 20,
-    **t5: object,
+    t5: Mapping[str, object] = MappingProxyType({}),
 ) -> MadeUp:
     """Writes a bundle with a random generator for items with the given codes."""
     (root / "prompts.txt").write_text(PROMPTS, encoding="utf-8")
     tokenizer = from_scratch(read_templates(root / "prompts.txt"), "made-up", texts)
     codes = code_tokens(tokenizer, texts, eos=EOS, pad=PAD, unknown=UNKNOWN)
-    model = random_t5(tokenizer.get_vocab_size(), **t5)
+    model = random_t5(tokenizer.get_vocab_size(), t5)
     parts = GeneratorExport(tokenizer, texts, codes, PROMPTS, 64, 10, beams)
     catalog = Catalog(
         [

@@ -125,7 +125,7 @@ GATED = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
     ],
 )
 def test_other_codes_and_models(tmp_path: Path, texts: list[str], t5: dict[str, object]) -> None:
-    made_up = write_made_up(tmp_path, texts, **t5)
+    made_up = write_made_up(tmp_path, texts, t5=t5)
     rng = np.random.default_rng(5)
     for _ in range(3):
         context = random_context(rng, made_up.items)
@@ -157,7 +157,7 @@ def test_a_history_longer_than_the_prompt_counts_its_newest_items(made_up: MadeU
         made_up.engine.generate([GenerateQuery(Context(None, h), 10, None, NONE)])[0].items
         for h in (long, newest)
     ]
-    np.testing.assert_array_equal(*lists)
+    np.testing.assert_array_equal(lists[0], lists[1])
 
 
 def test_another_template_asks_the_same_model(made_up: MadeUp) -> None:

@@ -159,7 +159,9 @@ async def test_bad_requests_are_the_callers_mistake(
 async def test_bytes_that_are_no_message_are_the_callers_mistake(made_up: MadeUp) -> None:
     servicer = GeneratorServicer(made_up.bundle, made_up.engine, Workers(1))
     async with serving(servicer, rpc.add_GeneratorServiceServicer_to_server) as channel:
-        raw = channel.unary_unary("/tandem.v1.GeneratorService/Generate")
+        raw: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            "/tandem.v1.GeneratorService/Generate"
+        )
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await raw(b"\x0a\x05\x12\x03\xff\xfe\xfd")  # a history item that is not UTF-8
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT

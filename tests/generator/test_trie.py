@@ -22,8 +22,8 @@ def distinct_codes(draw: st.DrawFn) -> Codes:
 
 def walk(trie: Trie) -> dict[tuple[int, ...], int]:
     """Every node by the prefix that leads to it."""
-    found = {(): 0}
-    frontier = [((), 0)]
+    found: dict[tuple[int, ...], int] = {(): 0}
+    frontier: list[tuple[tuple[int, ...], int]] = [((), 0)]
     while frontier:
         prefix, node = frontier.pop()
         for child in range(trie.child_start[node], trie.child_start[node + 1]):
