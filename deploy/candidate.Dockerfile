@@ -1,0 +1,39 @@
+# The candidate service: shortlists and similarity.
+#
+#   docker build -f deploy/candidate.Dockerfile -t tandem-candidate .
+#   docker run --init --read-only \
+#     -v "$PWD/bundles:/bundles:ro" -p 127.0.0.1:50051:50051 tandem-candidate
+#
+# deploy/compose.yaml runs all three. Settings are environment variables: docs/configuration.md.
+
+FROM python:3.11-slim-bookworm AS build
+RUN python -m venv /opt/tandem
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY protos protos
+COPY runtime runtime
+COPY cli cli
+COPY services/__init__.py services/
+COPY services/candidate services/candidate
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/tandem/bin/pip install ./protos '.[candidate]'
+
+FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="tandem-candidate" \
+      org.opencontainers.image.description="Tandem's candidate service: shortlists and similarity by vector search" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY deploy/healthcheck.py /opt/tandem/
+COPY --from=build /opt/tandem /opt/tandem
+ENV PATH=/opt/tandem/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    TANDEM_BUNDLE=/bundles/ml-100k/current \
+    TANDEM_HOST=0.0.0.0 \
+    TANDEM_PORT=50051 \
+    TANDEM_LOG_JSON=true
+USER 10001:10001
+EXPOSE 50051
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "/opt/tandem/healthcheck.py"]
+ENTRYPOINT ["tandem", "serve", "candidate"]
