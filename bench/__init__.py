@@ -1,0 +1,1 @@
+"""Measurements of Tandem as it runs: each prints a table and writes `build/bench/<name>.json`."""

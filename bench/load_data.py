@@ -1,0 +1,86 @@
+"""Request data for `deploy/ghz/*.json`, made from a bundle's real users.
+
+    python -m bench.load_data --bundle bundles/ml-100k/current
+
+ghz takes the requests of a file in turn, so the users rotate.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from runtime.bundle import Bundle
+
+DATA: Final = Path("build/load")
+STRATEGIES: Final = ("rerank", "generate", "fuse", "embedding")
+MAX_USERS: Final = 5_000
+"""ghz holds all requests in memory, and repeats them in its report."""
+
+Requests = list[dict[str, Any]]
+
+
+def load_requests(bundle: Bundle, *, max_results: int = 10) -> dict[str, Requests]:
+    """Makes the requests of every configuration, by its name, in protobuf's JSON form.
+
+    `recommend-<strategy>` asks for each user by id, so that the gateway looks the history up;
+    `similar-items` asks for what is like the newest item of each user. Large data is thinned out
+    evenly to `MAX_USERS`.
+
+    Raises:
+        ValueError: no user of the bundle has a history.
+    """
+    users = _users(bundle)
+    if not users:
+        raise ValueError(f"{bundle.path} has no user with a history")
+    requests = {
+        f"recommend-{strategy}": [
+            {
+                "user_id": user,
+                "strategy": f"STRATEGY_{strategy.upper()}",
+                "max_results": max_results,
+            }
+            for user in users
+        ]
+        for strategy in STRATEGIES
+    }
+    requests["similar-items"] = [
+        {"items": {"item_ids": [newest]}, "max_results": max_results} for newest in users.values()
+    ]
+    return requests
+
+
+def write_requests(requests: Mapping[str, Requests], directory: Path = DATA) -> None:
+    """Writes one file for each configuration, where `data-file` expects it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, data in requests.items():
+        (directory / f"{name}.json").write_text(json.dumps(data), encoding="utf-8")
+
+
+def _users(bundle: Bundle) -> dict[str, str]:
+    """Users with a history, and the newest item of each."""
+    newest = {}
+    for user in bundle.histories.user_index:
+        history = bundle.histories.of(user)
+        if history is not None and len(history):
+            newest[user] = int(history[-1])
+    users = list(newest)
+    if len(users) > MAX_USERS:
+        users = [users[i] for i in np.linspace(0, len(users) - 1, MAX_USERS).astype(int)]
+    return dict(zip(users, bundle.catalog.ids(newest[user] for user in users), strict=True))
+
+
+def main() -> None:
+    """Writes the request data of a bundle."""
+    parser = argparse.ArgumentParser(description="Make request data for ghz from a bundle.")
+    parser.add_argument("--bundle", type=Path, default=Path("bundles/ml-100k/current"))
+    parser.add_argument("--out", type=Path, default=DATA)
+    arguments = parser.parse_args()
+    write_requests(load_requests(Bundle.open(arguments.bundle, verify=False)), arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""What measurements have in common: where they ran, and where their figures go."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+REPORTS: Final = Path("build/bench")
+_LIBRARIES: Final = ("grpcio", "onnxruntime-gpu", "onnxruntime", "faiss-cpu", "numpy")
+
+Figures = Mapping[str, float | int]
+
+
+def environment() -> dict[str, str | int]:
+    """Where and on what it was measured: figures of different machines are not comparable."""
+    facts: dict[str, str | int] = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "git_revision": _git_revision(),
+    }
+    for library in _LIBRARIES:
+        try:
+            facts[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return facts
+
+
+def write_report(
+    name: str,
+    figures: Figures,
+    environment: Mapping[str, str | int],
+    directory: Path = REPORTS,
+) -> Path:
+    """Writes `<name>.json`: the figures by name, and the environment beside them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}.json"
+    temporary = directory / f".{name}.json.tmp"
+    document = {**figures, "environment": environment}
+    temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def _cpu() -> str:
+    """The processor's name as Linux tells it; the architecture elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.machine()
+
+
+def _git_revision() -> str:
+    """The revision of the code, or `unknown` outside of a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()
