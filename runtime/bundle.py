@@ -154,7 +154,7 @@ def write_bundle(root: Path, manifest: Manifest) -> Iterator[Path]:
         _sync(staging)
         staging.chmod(0o755)
         _replace(staging, destination)
-        _point(parent / "current", manifest.version)
+        point(parent / "current", manifest.version)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -241,7 +241,7 @@ def _replace(staging: Path, destination: Path) -> None:
     shutil.rmtree(old)
 
 
-def _point(link: Path, target: str) -> None:
+def point(link: Path, target: str) -> None:
     """Switches a symbolic link atomically."""
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)

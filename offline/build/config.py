@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from offline.generator.train import TrainConfig
+from offline.generator.config import TrainConfig
 
 
 class _Section(BaseModel):

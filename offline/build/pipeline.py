@@ -4,10 +4,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
-from offline.build import steps
 from offline.build.config import BuildConfig
+from offline.build.publish import prompt_text, publish
 from offline.build.source import Source
 from offline.build.stages import Built, Workshop
 
@@ -61,9 +62,16 @@ class Pipeline:
             self._built[stage] = makers[stage]()
             if stage == until:
                 return self._built[stage].path
-        return steps.publish(
+        return publish(
             self._built["evaluate"].path, self._built["evaluate"].digest[:12], self.bundles
         )
+
+    @staticmethod
+    def _steps() -> ModuleType:
+        """Imported by the first stage that is not built yet: it takes torch and many seconds."""
+        from offline.build import steps
+
+        return steps
 
     def _path(self, stage: str) -> Path:
         return self._built[stage].path
@@ -82,7 +90,7 @@ class Pipeline:
     def _embeddings(self) -> Built:
         return self.workshop.stage(
             "embeddings",
-            lambda out: steps.embed(self._path("dataset"), self.config.embedder, out),
+            lambda out: self._steps().embed(self._path("dataset"), self.config.embedder, out),
             version=1,
             config=self.config.embedder.model_dump(mode="json"),
             after=self._after("dataset"),
@@ -93,7 +101,7 @@ class Pipeline:
         needed = ("dataset", "embeddings") if section.kind == "semantic" else ("dataset",)
         return self.workshop.stage(
             "codes",
-            lambda out: steps.assign_codes(
+            lambda out: self._steps().assign_codes(
                 self._path("dataset"), self._path("embeddings"), section, self.config.seed, out
             ),
             version=1,
@@ -105,7 +113,7 @@ class Pipeline:
         section = self.config.query_encoder
         return self.workshop.stage(
             "query-encoder",
-            lambda out: steps.train_retrieval(
+            lambda out: self._steps().train_retrieval(
                 self._path("dataset"), self._path("embeddings"), section, self.config.seed, out
             ),
             version=1,
@@ -116,7 +124,7 @@ class Pipeline:
     def _transitions(self) -> Built:
         return self.workshop.stage(
             "transitions",
-            lambda out: steps.count_transitions(self._path("dataset"), out),
+            lambda out: self._steps().count_transitions(self._path("dataset"), out),
             version=1,
             config={},
             after=self._after("dataset"),
@@ -126,13 +134,13 @@ class Pipeline:
         section = self.config.generator
         return self.workshop.stage(
             "generator",
-            lambda out: steps.train_generator(
+            lambda out: self._steps().train_generator(
                 self._path("dataset"), self._path("codes"), section, self.config.seed, out
             ),
             version=1,
             config={
                 **section.model_dump(mode="json", exclude={"beams", "prompts"}),
-                "prompts": steps.prompt_text(section),
+                "prompts": prompt_text(section.prompts),
                 "seed": self.config.seed,
             },
             after=self._after("dataset", "codes"),
@@ -142,7 +150,7 @@ class Pipeline:
         parts = ("dataset", "embeddings", "codes", "query-encoder", "transitions", "generator")
         return self.workshop.stage(
             "export",
-            lambda out: steps.export(
+            lambda out: self._steps().export(
                 {part: self._path(part) for part in parts}, self.config, self.name, out
             ),
             version=1,
@@ -158,7 +166,9 @@ class Pipeline:
     def _blend(self) -> Built:
         return self.workshop.stage(
             "blend",
-            lambda out: steps.choose_blend(self._path("export"), self.config.shortlist, out),
+            lambda out: self._steps().choose_blend(
+                self._path("export"), self.config.shortlist, out
+            ),
             version=2,
             config={"shortlist": self.config.shortlist},
             after=self._after("export"),
@@ -167,7 +177,7 @@ class Pipeline:
     def _evaluate(self) -> Built:
         return self.workshop.stage(
             "evaluate",
-            lambda out: steps.evaluate(self._path("export"), self._path("blend"), out),
+            lambda out: self._steps().evaluate(self._path("export"), self._path("blend"), out),
             version=1,
             config={},
             after=self._after("export", "blend"),

@@ -1,17 +1,14 @@
 """What each stage does: read the directories of earlier stages, write one of its own."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.progress import Progress
 from tokenizers import Tokenizer
 from transformers import T5ForConditionalGeneration
 
-import offline.generator
 from offline.baselines import WINDOW, transition_table
 from offline.build.blend import choose
 from offline.build.config import (
@@ -22,6 +19,7 @@ from offline.build.config import (
     QueryEncoderSection,
 )
 from offline.build.drafts import draft, draft_manifest, link_or_copy, reissue, write_catalog
+from offline.build.publish import prompt_text, read_json, write_json
 from offline.codes import CodesConfig, assign
 from offline.dataset import Dataset
 from offline.embeddings import EmbedderConfig, embed_texts, export_text_encoder, load_embedder
@@ -94,12 +92,6 @@ def count_transitions(dataset: Path, out: Path) -> None:
     write_json(out / "facts.json", {"window": WINDOW, "decay": table.decay})
 
 
-def prompt_text(section: GeneratorConfig) -> str:
-    """The prompt file that a build uses."""
-    path = section.prompts or Path(offline.generator.__path__[0]) / "prompts.txt"
-    return path.read_text(encoding="utf-8")
-
-
 def train_generator(
     dataset: Path, codes: Path, section: GeneratorConfig, seed: int, out: Path
 ) -> None:
@@ -108,7 +100,7 @@ def train_generator(
 
     data = Dataset.load(dataset)
     texts = read_code_texts(codes / "codes.txt")
-    (out / "prompts.txt").write_text(prompt_text(section), encoding="utf-8")
+    (out / "prompts.txt").write_text(prompt_text(section.prompts), encoding="utf-8")
     templates = read_templates(out / "prompts.txt")
     torch.manual_seed(seed)
     if section.checkpoint is None:
@@ -231,22 +223,3 @@ def evaluate(export: Path, blend: Path, out: Path) -> None:
     parity = read_json(export / "parity.json")
     metrics = {**report.to_json(), "validation": weights, "parity": parity}
     write_json(out / "metrics.json", metrics)
-
-
-def publish(evaluated: Path, version: str, bundles: Path) -> Path:
-    """The finished bundle, made `current`."""
-    bundle = draft(evaluated)
-    metrics = read_json(evaluated / "metrics.json")
-    manifest = bundle.manifest.model_copy(update={"version": version, "metrics": metrics})
-    return reissue(bundle, manifest, bundles)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Writes JSON for people and for the next stage."""
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads what `write_json` wrote."""
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value

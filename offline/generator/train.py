@@ -10,12 +10,11 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from pydantic import BaseModel, ConfigDict, Field
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -29,30 +28,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import T5ForConditionalGeneration
 
+from offline.generator.config import TrainConfig
 from offline.generator.examples import Batch, ExampleSource
 from offline.generator.model import MultiTargetLoss
 
 CHECKPOINT: Final = "checkpoint.safetensors"
-
-
-class TrainConfig(BaseModel):
-    """How the generator is trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epochs: int = Field(default=10, gt=0)
-    batch_size: int = Field(default=64, gt=0)
-    learning_rate: float = Field(default=3e-3, gt=0)
-    """At its peak, after warm-up; it then falls as a cosine."""
-    warmup_steps: int = Field(default=100, ge=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    clip: float = Field(default=1.0, gt=0)
-    """The largest norm of a gradient."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on CUDA, fp32 elsewhere."""
-    checkpoint_every: int = Field(default=200, gt=0)
-    """Steps between checkpoints."""
-    seed: int = 0
 
 
 def train(

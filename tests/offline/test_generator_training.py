@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
+from offline.generator.config import TrainConfig
 from offline.generator.examples import IGNORE, ExampleSource
 from offline.generator.model import (
     MultiTargetLoss,
@@ -21,7 +22,7 @@ from offline.generator.model import (
     from_preset,
 )
 from offline.generator.tokenizer import UNK, extend, from_scratch
-from offline.generator.train import CHECKPOINT, TrainConfig, train
+from offline.generator.train import CHECKPOINT, train
 from services.generator.codes import code_tokens
 from services.generator.prompts import Template
 from tests.generator.made_up import level_texts, random_levels

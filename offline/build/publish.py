@@ -1,0 +1,42 @@
+"""The parts of a build that are needed even when every stage is built already.
+
+Apart from `offline.build.steps`, which takes many seconds to import.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from offline.build.drafts import draft, reissue
+from runtime.bundle import MANIFEST, point
+
+PROMPTS: Final = Path(__file__).parents[1] / "generator" / "prompts.txt"
+"""Tandem's own prompts."""
+
+
+def prompt_text(path: Path | None) -> str:
+    """The prompt file that a build uses."""
+    return (path or PROMPTS).read_text(encoding="utf-8")
+
+
+def publish(evaluated: Path, version: str, bundles: Path) -> Path:
+    """The finished bundle, made `current`."""
+    bundle = draft(evaluated)
+    published = bundles / bundle.manifest.name / version
+    if not (published / MANIFEST).exists():
+        metrics = read_json(evaluated / "metrics.json")
+        manifest = bundle.manifest.model_copy(update={"version": version, "metrics": metrics})
+        reissue(bundle, manifest, bundles)
+    point(published.parent / "current", version)
+    return published
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes JSON for people and for the next stage."""
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads what `write_json` wrote."""
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value

@@ -1,0 +1,66 @@
+"""A user's own logs, and the bundle that one command builds of them."""
+
+import csv
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.bundle import Bundle
+from tests.offline.tiny_models import save_text_embedder
+
+USERS, ITEMS = 40, 24
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A made-up shop: its files, and where its bundles go."""
+
+    root: Path
+
+    def build(
+        self, *options: str, interpreter: tuple[str, ...] = (sys.executable, "-m", "cli.main")
+    ) -> "subprocess.CompletedProcess[str]":
+        """Runs `tandem build` on the shop's logs."""
+        command = [
+            *interpreter, "build", "--name", "shop",
+            "--interactions", str(self.root / "orders.csv"),
+            "--items", str(self.root / "products.csv"),
+            "--user-column", "customer", "--item-column", "sku", "--timestamp-column", "at",
+            "--item-id-column", "sku", "--text-column", "title", "--attribute-column", "color",
+            "--embedder", str(self.root / "embedder"), "--epochs", "2", "--query-epochs", "1",
+            "--work", str(self.root / "work"), "--bundles", str(self.root / "bundles"), *options,
+        ]  # fmt: skip
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    @property
+    def bundle(self) -> Bundle:
+        return Bundle.open(self.root / "bundles" / "shop" / "current")
+
+
+def write_shop(root: Path) -> Shop:
+    rng = np.random.default_rng(0)
+    with (root / "orders.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["customer", "sku", "at"])
+        for user in range(USERS):
+            start, length = rng.integers(ITEMS), rng.integers(8, 14)
+            rows.writerows([f"c{user}", f"s{(start + t) % ITEMS}", t] for t in range(length))
+    with (root / "products.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["sku", "title", "color"])
+        rows.writerows([f"s{i}", f"product {i}", ("red", "blue")[i % 2]] for i in range(ITEMS))
+    save_text_embedder(root / "embedder")
+    return Shop(root)
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """Built once."""
+    shop = write_shop(tmp_path_factory.mktemp("shop"))
+    done = shop.build()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return shop

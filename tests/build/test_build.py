@@ -1,0 +1,175 @@
+"""`tandem build`, from a user's CSV files to recommendations from three processes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from offline.build.pipeline import check_torchrun
+from offline.build.stages import Workshop, fingerprint
+from offline.evaluate.protocol import questions
+from offline.evaluate.served import serving
+from runtime.bundle import Bundle
+from tandem import Client, filters
+from tests.build.conftest import ITEMS, USERS, Shop, write_shop
+
+
+def test_the_bundle_is_whole_and_says_how_it_was_made(shop: Shop) -> None:
+    manifest = shop.bundle.manifest
+    assert (manifest.name, manifest.items, manifest.users) == ("shop", ITEMS, USERS)
+    assert manifest.provenance.config["generator"]["train"]["epochs"] == 2
+    rows = {(row["name"], row["ranking"]): row for row in manifest.metrics["rows"]}
+    names = (
+        "popularity", "transitions", "embedding", "retrieval", "generator/seen",
+        "generator/unseen", "pipeline",
+    )  # fmt: skip
+    assert list(dict.fromkeys(name for name, _ in rows)) == list(names)
+    for row in rows.values():
+        assert row["users"] == USERS
+        low, high = row["ci95"]["hr@10"]
+        assert low <= row["hr@10"] <= high
+    assert {"recall@100", "recall@200"} <= rows["retrieval", "filtered"].keys()
+    # Everyone walks round the shop, so transitions know what comes next.
+    assert rows["transitions", "filtered"]["hr@5"] == 1.0
+    parity = manifest.metrics["parity"]
+    assert parity["identical_lists"] == parity["users"] == USERS
+
+
+def test_the_served_bundle_recommends(shop: Shop) -> None:
+    asked = questions(shop.bundle, "test")[0]
+    history = shop.bundle.catalog.ids(asked.history)
+    with serving(shop.bundle.path) as addresses, Client(addresses["gateway"]) as client:
+        for strategy in ("rerank", "generate", "fuse", "embedding"):
+            answer = client.recommend(
+                asked.user_id,
+                history=history,
+                strategy=strategy,
+                filter=filters.equals("color", "red"),
+                timeout=20,
+            )
+            items = [r.item_id for r in answer.recommendations]
+            assert items, strategy
+            assert not set(items) & set(history)
+            assert all(int(item[1:]) % 2 == 0 for item in items)
+        similar = client.similar_items(text="product 7", timeout=20)
+        assert len(similar.items) == 10
+
+
+def test_what_is_built_is_not_built_again(shop: Shop) -> None:
+    before = shop.bundle.version
+    done = shop.build()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("already built from the same inputs") == 9
+    assert shop.bundle.version == before
+
+
+def test_another_seed_is_another_bundle_that_shares_what_it_can(shop: Shop) -> None:
+    done = shop.build("--seed", "1", "--until", "codes")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("already built") == 2  # dataset and embeddings
+    assert "codes: already" not in done.stdout
+
+
+def test_evaluate_prints_what_the_manifest_keeps(shop: Shop) -> None:
+    command = [sys.executable, "-m", "cli.main", "evaluate", "--json", "--bundle"]
+    done = subprocess.run(
+        [*command, str(shop.bundle.path)], capture_output=True, text=True, check=True
+    )
+    printed = json.loads(done.stdout)
+    kept = shop.bundle.manifest.metrics["rows"]
+    assert [row["name"] for row in printed["rows"]] == [row["name"] for row in kept]
+    for ours, theirs in zip(printed["rows"], kept, strict=True):
+        assert ours["hr@10"] == pytest.approx(theirs["hr@10"]), ours["name"]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--until", "lunch"], "the stages are: dataset, embeddings"),
+        (["--item-column", "skew"], "skew"),
+        (["--embedder", "/no/such/model"], "/no/such/model"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(shop: Shop, options: list[str], complaint: str) -> None:
+    done = shop.build(*options)
+    assert done.returncode in (1, 2)
+    assert complaint in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+
+
+def test_data_must_be_named(shop: Shop) -> None:
+    command = [sys.executable, "-m", "cli.main", "build"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--interactions" in done.stderr
+
+
+def test_an_export_that_differs_from_the_model_makes_no_bundle(shop: Shop) -> None:
+    sabotage = (
+        "import sys\n"
+        "from cli.main import main\n"
+        "from offline.generator.export import layers\n"
+        "layers.MASKED = -0.1  # attends to padding, and to what comes later\n"
+        "main()\n"
+    )
+    done = shop.build("--name", "broken", interpreter=(sys.executable, "-c", sabotage))
+    assert done.returncode == 1
+    assert "ranked lists equal those of transformers" in done.stderr
+    assert not (shop.root / "bundles" / "broken").exists()
+
+
+def test_a_stage_that_fails_does_not_exist(shop: Shop) -> None:
+    workshop = Workshop(shop.root / "other", Console(quiet=True))
+    attempts = []
+
+    def make(directory: object) -> None:
+        attempts.append(directory)
+        if len(attempts) == 1:
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        workshop.stage("thing", make, version=1, config={})
+    assert not [p for p in workshop.root.iterdir() if not p.name.endswith(".partial")]
+    built = workshop.stage("thing", make, version=1, config={})
+    assert built.path.is_dir()
+    assert workshop.stage("thing", make, version=1, config={}) == built
+    assert len(attempts) == 2
+
+
+def test_a_fingerprint_depends_on_every_input() -> None:
+    base = fingerprint("codes", 1, {"seed": 0}, ["a"])
+    assert base == fingerprint("codes", 1, {"seed": 0}, ["a"])
+    others = [
+        fingerprint("code", 1, {"seed": 0}, ["a"]),
+        fingerprint("codes", 2, {"seed": 0}, ["a"]),
+        fingerprint("codes", 1, {"seed": 1}, ["a"]),
+        fingerprint("codes", 1, {"seed": 0}, ["b"]),
+    ]
+    assert len({base, *others}) == 5
+
+
+def test_torchrun_trains_the_generator_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_torchrun("bundle")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_torchrun("generator")
+    with pytest.raises(ValueError, match="--until generator"):
+        check_torchrun("bundle")
+
+
+def test_other_codes_and_a_checkpoint_of_ones_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    from tests.offline.tiny_models import save_t5
+
+    root = tmp_path_factory.mktemp("checkpoint")
+    shop = write_shop(root)
+    done = shop.build(
+        "--checkpoint", str(save_t5(root / "t5")), "--codes", "sequential", "--code-style", "text",
+        "--until", "export",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (manifest,) = (root / "work").glob("export-*/shop/draft/manifest.json")
+    bundle = Bundle.open(manifest.parent)
+    assert bundle.file("codes.txt").read_text().startswith("item_")
+    (parity,) = (root / "work").glob("export-*/parity.json")
+    assert json.loads(parity.read_text())["identical_lists"] == USERS
