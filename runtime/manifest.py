@@ -50,7 +50,6 @@ class GeneratorSection(_Section):
     pad_token: int
     eos_token: int
     vocabulary: int = Field(gt=0)
-    serving_task: str = "sequential"
 
 
 class BlendSection(_Section):

@@ -15,7 +15,7 @@ from runtime.catalog import ItemArray
 from services.candidate.engine import CandidateEngine, SpaceName, Weights
 from services.candidate.transitions import Transitions
 from services.generator.engine import Context, GenerateQuery, GeneratorEngine
-from services.generator.prompts import Kind, read_templates, select
+from services.generator.prompts import SEQUENTIAL, Kind, read_templates, select
 
 Advance = Callable[[int], None]
 
@@ -71,10 +71,9 @@ def generator_rows(
 ) -> Iterator[Row]:
     """`generator/seen` and `generator/unseen`: with the prompt that serves, and with a new one."""
     templates = read_templates(bundle.file("prompts.txt"))
-    task = bundle.manifest.generator.serving_task
     kinds: tuple[Kind, ...] = ("seen", "unseen")
     for kind in kinds:
-        variant = engine.with_template(select(templates, task, kind)[0])
+        variant = engine.with_template(select(templates, SEQUENTIAL, kind)[0])
         for ranking in RANKINGS:
             lists = []
             for start in range(0, len(asked), _BATCH):

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from services.generator.prompts import Template, render_ids, select
+from services.generator.prompts import DIRECT, SEQUENTIAL, Template, render_ids, select
 
 IGNORE = -100
 """The label that torch's cross-entropy leaves out."""
@@ -84,8 +84,8 @@ class ExampleSource:
 
     def _collate(self, windows: Sequence[Window], rng: np.random.Generator) -> Batch:
         templates = {
-            True: select(self.templates, "direct", "seen") if self.direct_share else (),
-            False: select(self.templates, "sequential", "seen"),
+            True: select(self.templates, DIRECT, "seen") if self.direct_share else (),
+            False: select(self.templates, SEQUENTIAL, "seen"),
         }
         prompts = []
         labels = np.full((len(windows), self.targets, self.codes.shape[1]), IGNORE, dtype=np.int64)

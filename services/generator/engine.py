@@ -125,7 +125,7 @@ class GeneratorEngine:
         parts = self.parts
         prompts = [
             render_ids(
-                parts.template,
+                parts.template if len(context.history) else parts.direct,
                 self._encode,
                 dataset=parts.dataset,
                 user=context.user,

@@ -11,7 +11,7 @@ from runtime.bundle import Bundle, sha256
 from runtime.errors import BundleError
 from runtime.manifest import GeneratorSection
 from services.generator.codes import code_tokens, read_code_texts
-from services.generator.prompts import Template, read_templates, select
+from services.generator.prompts import DIRECT, SEQUENTIAL, Template, read_templates, select
 from services.generator.trie import Trie
 
 _CHECKED_CODES = 1000
@@ -26,6 +26,9 @@ class GeneratorParts:
     dataset: str
     tokenizer: Tokenizer
     template: Template
+    """What is asked about a history."""
+    direct: Template
+    """What is asked when there is no history: names the user alone."""
     code_texts: list[str]
     codes: NDArray[np.int32]
     """[items, levels] token ids."""
@@ -58,14 +61,14 @@ def load_parts(bundle: Bundle, *, threads: int, providers: list[str]) -> Generat
         "max_input_tokens": str(section.max_input_tokens),
         "tokenizer_sha256": sha256(tokenizer_file),
     }
+    templates = read_templates(bundle.file("prompts.txt"))
     bundle.file("generator.weights")  # the graphs open it by themselves: say so if it is missing
     return GeneratorParts(
         section=section,
         dataset=bundle.manifest.provenance.dataset,
         tokenizer=tokenizer,
-        template=select(read_templates(bundle.file("prompts.txt")), section.serving_task, "seen")[
-            0
-        ],
+        template=select(templates, SEQUENTIAL, "seen")[0],
+        direct=select(templates, DIRECT, "seen")[0],
         code_texts=code_texts,
         codes=codes,
         trie=Trie.build(codes),

@@ -21,6 +21,10 @@ from runtime.errors import BundleError
 Kind = Literal["seen", "unseen"]
 
 INPUT_PLACEHOLDERS: Final = frozenset({"dataset", "user", "history"})
+SEQUENTIAL: Final = "sequential"
+"""The task of going on from a history."""
+DIRECT: Final = "direct"
+"""The task of recommending to a user by name, OpenP5's straightforward recommendation."""
 UNKNOWN_USER: Final = "user_unknown"
 HISTORY_SEPARATOR: Final = " "
 

@@ -160,6 +160,17 @@ def test_a_history_longer_than_the_prompt_counts_its_newest_items(made_up: MadeU
     np.testing.assert_array_equal(lists[0], lists[1])
 
 
+def test_without_a_history_the_user_alone_is_named(made_up: MadeUp) -> None:
+    engine, nobody = made_up.engine, Context(None, NONE)
+    text = "recommend an item to user_unknown"
+    assert (
+        engine.prompts([nobody])["input_ids"][0].tolist() == engine.parts.tokenizer.encode(text).ids
+    )
+    (ranked,) = engine.generate([GenerateQuery(nobody, 5, None, NONE)])
+    expected = brute_force(made_up, nobody)
+    np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
+
+
 def test_another_template_asks_the_same_model(made_up: MadeUp) -> None:
     template = made_up.engine.parts.template
     again: GeneratorEngine = made_up.engine.with_template(template)

@@ -94,7 +94,7 @@ def letters(text: str) -> list[int]:
 
 
 def test_a_template_that_never_fits_is_refused() -> None:
-    with pytest.raises(PromptError, match="takes [0-9]+ tokens, the model reads 5"):
+    with pytest.raises(PromptError, match=r"takes [0-9]+ tokens, the model reads 5"):
         render_ids(NEXT, letters, dataset="ml", user=None, history=[], max_tokens=5)
 
 
