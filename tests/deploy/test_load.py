@@ -172,32 +172,34 @@ class TestRunner:
         assert "rebuild it" in (checkout / "build/load/services.log").read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def ghz() -> Path:
+    try:
+        return find_ghz()
+    except GhzError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def address(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real gateway in front of fake services."""
+    directory = tmp_path_factory.mktemp("servers")
+    flags: dict[str, object] = {"bundle": bundle}
+    fakes = [
+        Server(name, ["tests.gateway.fake_process", name], directory, flags)
+        for name in ("candidate", "generator")
+    ]
+    with servers(*fakes):
+        targets: dict[str, object] = {
+            f"{fake.name}-target": fake.start().wait_serving().address for fake in fakes
+        }
+        module = ["cli.main", "serve", "gateway"]
+        gateway = Server("gateway", module, directory, flags | targets)
+        with servers(gateway):
+            yield gateway.start().wait_serving().address
+
+
 class TestWithGhz:
-    @pytest.fixture(scope="class")
-    def ghz(self) -> Path:
-        try:
-            return find_ghz()
-        except GhzError as error:
-            pytest.skip(str(error))
-
-    @pytest.fixture(scope="class")
-    def address(self, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-        """A real gateway in front of fake services."""
-        directory = tmp_path_factory.mktemp("servers")
-        flags: dict[str, object] = {"bundle": bundle}
-        fakes = [
-            Server(name, ["tests.gateway.fake_process", name], directory, flags)
-            for name in ("candidate", "generator")
-        ]
-        with servers(*fakes):
-            targets: dict[str, object] = {
-                f"{fake.name}-target": fake.start().wait_serving().address for fake in fakes
-            }
-            module = ["cli.main", "serve", "gateway"]
-            gateway = Server("gateway", module, directory, flags | targets)
-            with servers(gateway):
-                yield gateway.start().wait_serving().address
-
     @pytest.mark.slow
     @pytest.mark.usefixtures("ghz")
     def test_every_configuration_runs_without_an_error(
