@@ -21,7 +21,7 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	(echo torch==2.13.0 | UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 timeout 20 $(UV) pip compile --quiet \
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
-.PHONY: help demo test lint protos check-protos load clean
+.PHONY: help demo test lint protos check-protos load bench-generator clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,12 +46,26 @@ lint: $(READY) check-protos ## ruff, mypy --strict, import-linter, buf
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint
+	$(BIN)/hadolint deploy/*.Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+
+load: $(READY) ## load on the running services, by ghz: every strategy, and SimilarItems
+	$(BIN)/python -m bench.load --bundle $(BUNDLE)
+
+bench-generator: $(READY) ## the decoding engine against transformers
+	$(BIN)/python -m bench.generator
 
 protos: $(READY) ## regenerate the stubs
 	$(PROTOC) -I protos --python_out=protos --grpc_python_out=protos \
 		--mypy_out=quiet:protos --mypy_grpc_out=quiet:protos $(PROTOS)
 
-check-protos: $(READY) ## show that the committed stubs are those of the contract
+check-load: $(READY) ## load on the running services, by ghz: every strategy, and SimilarItems
+	$(BIN)/python -m bench.load --bundle $(BUNDLE)
+
+bench-generator: $(READY) ## the decoding engine against transformers
+	$(BIN)/python -m bench.generator
+
+protos: $(READY) ## show that the committed stubs are those of the contract
 	@rm -rf build/stubs && mkdir -p build/stubs
 	$(PROTOC) -I protos --python_out=build/stubs --grpc_python_out=build/stubs \
 		--mypy_out=quiet:build/stubs --mypy_grpc_out=quiet:build/stubs $(PROTOS)

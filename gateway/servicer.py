@@ -84,22 +84,22 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
                 deadline = Deadline.of_caller(None, default=seconds, limit=seconds)
                 await self._recommender.recommend(query, deadline)
         except (TandemError, TimeoutError) as error:
-            log.warning("serving without having reached the services", error=str(error))
+            log.warning(
+                "serving without having reached the services", error=str(error) or "timeout"
+            )
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._candidate.close()
         await self._generator.close()
 
-    async def Recommend(  # noqa: N802 - gRPC's name
-        self, request: pb.RecommendRequest, context: Any
-    ) -> pb.RecommendResponse:
+    async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
         """Recommends items to a user."""
         query = read_query(request, default_strategy=self._settings.strategy)
         answer = await self._recommender.recommend(query, self._deadline(context))
         return write_answer(answer, self._bundle.version)
 
-    async def SimilarItems(  # noqa: N802 - gRPC's name
+    async def SimilarItems(
         self, request: pb.SimilarItemsRequest, context: Any
     ) -> pb.SimilarItemsResponse:
         """Finds similar items: the candidate service's `Similar`, behind the gateway.

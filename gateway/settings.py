@@ -9,6 +9,7 @@ from runtime.settings import ServerSettings
 class GatewaySettings(ServerSettings):
     """Settings of the gateway."""
 
+    port: int = Field(default=50050, ge=0, le=65535, description="Port to listen on; 0 picks one.")
     candidate_target: str = Field(
         default="127.0.0.1:50051", min_length=1, description="Address of the candidate service."
     )

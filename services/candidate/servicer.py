@@ -77,9 +77,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         """Stops the threads."""
         self._workers.close()
 
-    async def Search(  # noqa: N802 - the contract's name
-        self, request: pb.SearchRequest, _context: RpcContext
-    ) -> pb.SearchResponse:
+    async def Search(self, request: pb.SearchRequest, _context: RpcContext) -> pb.SearchResponse:
         """Turns a history into a shortlist."""
         shortlist, missing = await self._workers.run(self._search, read_search(request))
         return pb.SearchResponse(
@@ -89,9 +87,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
             source=_SOURCES[shortlist.source],
         )
 
-    async def Similar(  # noqa: N802 - the contract's name
-        self, request: pb.SimilarRequest, _context: RpcContext
-    ) -> pb.SimilarResponse:
+    async def Similar(self, request: pb.SimilarRequest, _context: RpcContext) -> pb.SimilarResponse:
         """Finds similar items."""
         neighbors, missing = await self._workers.run(self._similar, read_similar(request))
         return pb.SimilarResponse(

@@ -62,9 +62,7 @@ class GeneratorServicer(generator_service_pb2_grpc.GeneratorServiceServicer):
         """Stops the threads."""
         self._workers.close()
 
-    async def Rerank(  # noqa: N802 - the contract's name
-        self, request: pb.RerankRequest, _context: RpcContext
-    ) -> pb.RerankResponse:
+    async def Rerank(self, request: pb.RerankRequest, _context: RpcContext) -> pb.RerankResponse:
         """Orders given items by the probability that the model gives each of them."""
         edge.item_ids(request.item_ids, field="item_ids", limit=MAX_RERANKED)
         if not request.item_ids:
@@ -80,7 +78,7 @@ class GeneratorServicer(generator_service_pb2_grpc.GeneratorServiceServicer):
             bundle_version=self._bundle.version,
         )
 
-    async def Generate(  # noqa: N802 - the contract's name
+    async def Generate(
         self, request: pb.GenerateRequest, _context: RpcContext
     ) -> pb.GenerateResponse:
         """Generates the best items of the whole catalog by constrained beam search."""
