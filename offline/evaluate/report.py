@@ -15,6 +15,7 @@ from offline.metrics import Row
 from runtime.bundle import Bundle
 from services.generator.engine import GeneratorEngine
 
+_WIDTH = 110
 _LISTS_PER_QUESTION = 14
 """Seven rows, each filtered and unfiltered."""
 
@@ -71,28 +72,31 @@ def _all_rows(
 def print_report(report: Report, console: Console | None = None) -> None:
     """Prints the table, with 95% confidence intervals of the metrics at 10."""
     console = console or Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)  # a log or a pipe: nothing to fit into
     users = report.rows[0].users if report.rows else 0
     title = f"{report.bundle} on the {report.split} items of {report.dataset}, {users} users"
-    table = Table(title=title)
-    for heading in ("", "ranking"):
-        table.add_column(heading)
+    table = Table("", "", title=title, box=None, pad_edge=False, header_style="bold")
     for metric in METRICS:
-        table.add_column(metric.upper(), justify="right")
-    table.add_column("recall@50/100/200", justify="right")
+        table.add_column(metric.upper(), justify="right", no_wrap=True)
     for row in report.rows:
-        recalls = [f"{row.metrics[r]:.3f}" for r in RECALLS if r in row.metrics]
-        table.add_row(
-            row.name,
-            row.ranking,
-            *(_cell(row, metric) for metric in METRICS),
-            "/".join(recalls),
-        )
+        table.add_row(row.name, row.ranking, *(_cell(row, metric) for metric in METRICS))
     console.print(table)
+    for row in report.rows:
+        if recalls := [
+            f"{name} {_short(row.metrics[name])}" for name in RECALLS if name in row.metrics
+        ]:
+            console.print(f"{row.name}, {row.ranking}: {', '.join(recalls)}", highlight=False)
 
 
 def _cell(row: Row, metric: str) -> str:
-    value = f"{row.metrics[metric]:.4f}"
+    value = _short(row.metrics[metric], digits=4)
     if metric not in ("hr@10", "ndcg@10"):
         return value
     low, high = row.ci95[metric]
-    return f"{value} [{low:.3f}, {high:.3f}]"
+    return f"{value} [dim]({_short(low)}–{_short(high)})[/]"
+
+
+def _short(value: float, digits: int = 3) -> str:
+    """A share without its leading zero, as the field's tables have it."""
+    return f"{value:.{digits}f}".removeprefix("0")
