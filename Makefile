@@ -59,13 +59,7 @@ protos: $(READY) ## regenerate the stubs
 	$(PROTOC) -I protos --python_out=protos --grpc_python_out=protos \
 		--mypy_out=quiet:protos --mypy_grpc_out=quiet:protos $(PROTOS)
 
-check-load: $(READY) ## load on the running services, by ghz: every strategy, and SimilarItems
-	$(BIN)/python -m bench.load --bundle $(BUNDLE)
-
-bench-generator: $(READY) ## the decoding engine against transformers
-	$(BIN)/python -m bench.generator
-
-protos: $(READY) ## show that the committed stubs are those of the contract
+check-protos: $(READY) ## show that the committed stubs are those of the contract
 	@rm -rf build/stubs && mkdir -p build/stubs
 	$(PROTOC) -I protos --python_out=build/stubs --grpc_python_out=build/stubs \
 		--mypy_out=quiet:build/stubs --mypy_grpc_out=quiet:build/stubs $(PROTOS)

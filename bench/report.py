@@ -4,11 +4,12 @@ import importlib.metadata
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+
+from offline.build.drafts import git_revision
 
 REPORTS: Final = Path("build/bench")
 _LIBRARIES: Final = ("grpcio", "onnxruntime-gpu", "onnxruntime", "faiss-cpu", "numpy")
@@ -24,7 +25,7 @@ def environment() -> dict[str, str | int]:
         "cores": len(os.sched_getaffinity(0)),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
-        "git_revision": _git_revision(),
+        "git_revision": git_revision(),
     }
     for library in _LIBRARIES:
         try:
@@ -61,13 +62,3 @@ def _cpu() -> str:
         if key.strip() == "model name":
             return value.strip()
     return platform.machine()
-
-
-def _git_revision() -> str:
-    """The revision of the code, or `unknown` outside of a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return done.stdout.strip()

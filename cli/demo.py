@@ -16,6 +16,7 @@ from tandem.v1 import recommendation_service_pb2 as pb
 app = typer.Typer()
 
 _SHOWN = 10
+_WIDTH = 110
 _SECONDS = 10.0
 
 
@@ -31,6 +32,8 @@ def demo(
     from tandem import Client
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)  # a log or a pipe: nothing to fit into
     titles = Titles.of(bundle)
     history = list(titles.history(user))
     with ExitStack() as stack:

@@ -73,7 +73,6 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
     # Minutes on two CPU cores: two-token codes keep the prompts short.
     "demo": {
         "codes": {"levels": 2},
-        "query_encoder": {"epochs": 12},
         "generator": {"preset": "tiny", "train": {"epochs": 5}},
     },
     # An hour on a CPU, minutes on a GPU.

@@ -61,7 +61,7 @@ def draft_manifest(
             dataset=data.name,
             seed=config.seed,
             config=config.model_dump(mode="json"),
-            git_revision=_git_revision(),
+            git_revision=git_revision(),
             created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             libraries=_libraries(),
         ),
@@ -104,7 +104,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _git_revision() -> str:
+def git_revision() -> str:
     """The revision of the code, or `unknown` outside of a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:

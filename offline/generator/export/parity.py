@@ -13,14 +13,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import T5ForConditionalGeneration
 
+from offline.parity import ParityError
 from services.generator.engine import GenerateQuery, GeneratorEngine, RerankQuery
 
 TOLERANCE: Final = 1e-4
 """The largest difference of a log-probability."""
-
-
-class ParityError(Exception):
-    """The exported graph does not compute what the model computes."""
 
 
 @dataclass(frozen=True)
