@@ -117,6 +117,9 @@ def reference(
     width = section.code_length
     padded = np.full((*sequences.shape[:2], width), section.pad_token, dtype=np.int64)
     padded[:, :, : sequences.shape[2]] = sequences
+    # transformers fills what follows an end with further ends where the pad token is 0.
+    ends = np.cumsum(padded == section.eos_token, axis=2)
+    padded[(ends > 1) | ((ends == 1) & (padded != section.eos_token))] = section.pad_token
     answers = []
     for rows, row_scores in zip(padded.tolist(), scores, strict=True):
         # Beams beyond the last legal code hold what the mask forbids, at minus infinity.

@@ -13,7 +13,7 @@ from offline.evaluate.protocol import questions
 from offline.evaluate.served import serving
 from runtime.bundle import Bundle
 from tandem import Client, filters
-from tests.build.conftest import ITEMS, USERS, Shop, write_shop
+from tests.pipeline.conftest import ITEMS, USERS, Shop, write_shop
 
 
 def test_the_bundle_is_whole_and_says_how_it_was_made(shop: Shop) -> None:
