@@ -153,7 +153,7 @@ class Pipeline:
             lambda out: self._steps().export(
                 {part: self._path(part) for part in parts}, self.config, self.name, out
             ),
-            version=2,
+            version=3,
             config={
                 "name": self.name,
                 "beams": self.config.generator.beams,

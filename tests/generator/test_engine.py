@@ -178,3 +178,34 @@ def test_another_template_asks_the_same_model(made_up: MadeUp) -> None:
     np.testing.assert_array_equal(
         again.generate([query])[0].items, made_up.engine.generate([query])[0].items
     )
+
+
+def test_codes_of_different_lengths_are_searched_at_least_as_far_as_by_transformers(
+    tmp_path: Path,
+) -> None:
+    texts = ["".join(f"<a_{digit}>" for digit in str(number)) for number in range(150)]
+    made_up = write_made_up(tmp_path, texts)
+    rng = np.random.default_rng(6)
+    contexts = [random_context(rng, 150) for _ in range(40)]
+    parity = compare(
+        made_up.engine, made_up.model, [GenerateQuery(c, 20, None, NONE) for c in contexts]
+    )
+    parity.require()
+    for context in contexts[:5]:  # and a beam for every item finds them all, in order
+        (ranked,) = made_up.engine.generate([GenerateQuery(context, 150, None, NONE)])
+        best = np.sort(brute_force(made_up, context))[::-1]
+        np.testing.assert_allclose(ranked.scores, best, atol=1e-4)
+
+
+def test_codes_of_different_lengths_fill_the_list_whatever_is_denied(tmp_path: Path) -> None:
+    texts = ["".join(f"<a_{digit}>" for digit in str(number)) for number in range(150)]
+    made_up = write_made_up(tmp_path, texts, beams=4)
+    rng = np.random.default_rng(7)
+    for count in (1, 3, 10, 40):
+        denied = rng.permutation(150)[: rng.integers(0, 150)].astype(np.int32)
+        context = random_context(rng, 150)
+        (ranked,) = made_up.engine.generate([GenerateQuery(context, count, None, denied)])
+        assert len(ranked.items) == min(count, 150 - len(denied))
+        assert not set(ranked.items.tolist()) & set(denied.tolist())
+        expected = brute_force(made_up, context)
+        np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)

@@ -68,7 +68,7 @@ def export_generator(
         directory,
         "generator.weights",
         {
-            "generate.onnx": search_graph(model, **shape),
+            "generate.onnx": search_graph(model, **shape, ends=bool((parts.codes == eos).any())),
             "rerank.onnx": rerank_graph(model, **shape),
         },
         {

@@ -46,7 +46,9 @@ class _Trie:
     widths: str
 
 
-def search_graph(model: T5ForConditionalGeneration, *, levels: int, max_tokens: int) -> Tape:
+def search_graph(
+    model: T5ForConditionalGeneration, *, levels: int, max_tokens: int, ends: bool
+) -> Tape:
     """Writes the graph of `generate.onnx`.
 
     Inputs: `input_ids` and `attention_mask` int64 [batch, tokens]; `trie_token` int32 [nodes];
@@ -60,6 +62,7 @@ def search_graph(model: T5ForConditionalGeneration, *, levels: int, max_tokens: 
         model: a T5.
         levels: the length of the codes.
         max_tokens: the most prompt tokens.
+        ends: whether codes end with the end-of-sequence token, and may have different lengths.
     """
     tape = Tape()
     layers = T5Layers(tape, model)
@@ -68,7 +71,7 @@ def search_graph(model: T5ForConditionalGeneration, *, levels: int, max_tokens: 
     cross = layers.encode(max_tokens)
     trie = _declare_trie(tape, levels)
     limit = tape.input("beams", INT64, [1])
-    search = _Search(tape, layers, trie, limit)
+    search = _Search(tape, layers, trie, limit, levels=levels, ends=ends)
     beams = search.start()
     past = None
     row_counts: list[str] = []
@@ -76,9 +79,10 @@ def search_graph(model: T5ForConditionalGeneration, *, levels: int, max_tokens: 
         row_counts.append(tape.size(beams.token, 1))
         bias = search.bias(beams, row_counts)
         log_probabilities, past = layers.decode(beams.token, bias, cross, past)
-        beams = search.expand(beams, log_probabilities, level, last=level == levels - 1)
-    tape.output(beams.node, "node", INT64, ["batch", "found"])
-    tape.output(beams.score, "score", FLOAT, ["batch", "found"])
+        beams = search.expand(beams, log_probabilities, level)
+    node, score = search.finish(beams)
+    tape.output(node, "node", INT64, ["batch", "found"])
+    tape.output(score, "score", FLOAT, ["batch", "found"])
     return tape
 
 
@@ -93,12 +97,18 @@ def _declare_trie(t: Tape, levels: int) -> _Trie:
 
 
 class _Search:
-    def __init__(self, tape: Tape, layers: T5Layers, trie: _Trie, limit: str) -> None:
+    def __init__(
+        self, tape: Tape, layers: T5Layers, trie: _Trie, limit: str, *, levels: int, ends: bool
+    ) -> None:
         self.tape = tape
         self.layers = layers
         self.trie = trie
         self.limit = limit
-        self.pad = int(layers.config.pad_token_id)
+        self.levels = levels
+        self.ends = ends
+        self.eos = int(layers.config.eos_token_id)
+        self._ended_scores: list[str] = []
+        self._ended_leaves: list[str] = []
 
     def start(self) -> _Beams:
         """One beam a request, at the root, about to read the decoder's start token."""
@@ -126,23 +136,51 @@ class _Search:
         position = t.op("Concat", *parts, axis=3)
         return t.add(position, t.unsqueeze(beams.ancestors, 1))
 
-    def expand(self, beams: _Beams, log_probabilities: str, level: int, *, last: bool) -> _Beams:
+    def expand(self, beams: _Beams, log_probabilities: str, level: int) -> _Beams:
         """Replaces beams by the best of their allowed children."""
         t = self.tape
         child, token, allowed = self._children(beams.node, level)
         gain = t.op("GatherElements", log_probabilities, token, axis=2)
-        gain = t.op("Where", t.op("Equal", token, t.integer(self.pad)), t.real(0.0), gain)
         total = t.add(t.unsqueeze(beams.score, 2), gain)
         total = t.op("Where", allowed, total, t.real(DEAD))
-        flat = t.reshape(total, 0, -1)
-        keep = t.op("Min", self.limit, t.unsqueeze(t.size(flat, 1), 0))
-        score, chosen = t.ops("TopK", flat, keep, outputs=2, axis=1)
+        if self.ends:
+            total = self._set_aside(child, token, total, level)
+        score, chosen = self._best(t.reshape(total, 0, -1))
         node = t.op("GatherElements", t.reshape(child, 0, -1), chosen, axis=1)
-        if last:
-            return _Beams(node, score, "", "")
-        parent = t.op("Div", chosen, t.size(total, 2))
         token = t.op("GatherElements", t.reshape(token, 0, -1), chosen, axis=1)
+        parent = t.op("Div", chosen, t.size(total, 2))
         return _Beams(node, score, self._inherit(beams.ancestors, parent), token)
+
+    def finish(self, beams: _Beams) -> tuple[str, str]:
+        """The leaves that were found, best first, and their scores: both [batch, found]."""
+        if not self.ends:
+            return beams.node, beams.score
+        t = self.tape
+        score, chosen = self._best(t.op("Concat", *self._ended_scores, axis=1))
+        leaves = t.op("Concat", *self._ended_leaves, axis=1)
+        return t.op("GatherElements", leaves, chosen, axis=1), score
+
+    def _set_aside(self, child: str, token: str, total: str, level: int) -> str:
+        """Keeps the children that end a code, and takes them out of the running.
+
+        So they do not narrow the search for longer codes: in `transformers`, too, a finished
+        hypothesis leaves its beam free.
+        """
+        t = self.tape
+        end = t.op("Equal", token, t.integer(self.eos))
+        self._ended_scores.append(t.reshape(t.op("Where", end, total, t.real(DEAD)), 0, -1))
+        leaf = child
+        for _ in range(self.levels - 1 - level):  # padding: an only child, down to the leaf
+            leaf = t.cast(t.op("Gather", self.trie.child_start, leaf, axis=0), INT64)
+        self._ended_leaves.append(t.reshape(leaf, 0, -1))
+        return t.op("Where", end, t.real(DEAD), total)
+
+    def _best(self, scores: str) -> tuple[str, str]:
+        """The best scores of each row, as many as there are beams, and where they stand."""
+        t = self.tape
+        keep = t.op("Min", self.limit, t.unsqueeze(t.size(scores, 1), 0))
+        score, chosen = t.ops("TopK", scores, keep, outputs=2, axis=1)
+        return score, chosen
 
     def _children(self, node: str, level: int) -> tuple[str, str, str]:
         """Children, their tokens, and whether each exists and is allowed: [batch, beams, width]."""

@@ -33,6 +33,16 @@ class Tape:
     constants: dict[bytes, onnx.TensorProto] = field(default_factory=dict)
     weights: dict[str, NDArray[Any]] = field(default_factory=dict)
 
+    def live_nodes(self) -> list[onnx.NodeProto]:
+        """The operators that an output depends on, in order."""
+        needed = {output.name for output in self.outputs}
+        live = []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+                live.append(node)
+        return live[::-1]
+
     def input(self, name: str, kind: int, shape: Sequence[Dim]) -> str:
         """Declares an input of the graph."""
         self.inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))

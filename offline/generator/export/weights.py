@@ -44,7 +44,7 @@ def save_graphs(
             for name, array in tape.weights.items()
         ]
         graph = helper.make_graph(
-            tape.nodes,
+            tape.live_nodes(),
             Path(file).stem,
             tape.inputs,
             tape.outputs,
