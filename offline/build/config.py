@@ -1,9 +1,9 @@
 """What a build is told: a preset, the one dial, and what differs from it."""
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from offline.generator.config import TrainConfig
 
@@ -29,6 +29,15 @@ class CodesSection(_Section):
     style: Literal["tokens", "text"] = "tokens"
     """`tokens`: one new token a level (`<a_12><b_3>`); `text`: `item_1081` in the pieces of a
     pretrained tokenizer, as OpenP5 has it (random and sequential codes only)."""
+
+    @model_validator(mode="after")
+    def _text_is_a_number(self) -> Self:
+        if self.style == "text" and self.kind not in ("random", "sequential"):
+            raise ValueError(
+                f"{self.kind} codes say something level by level, and text writes one number: "
+                "use --code-style tokens, or --codes random or sequential"
+            )
+        return self
 
 
 class QueryEncoderSection(_Section):
@@ -94,14 +103,25 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
+class ConfigError(ValueError):
+    """Settings of a build that are impossible or do not go together."""
+
+
 def configure(preset: str, overrides: dict[str, Any]) -> BuildConfig:
     """A preset with some settings changed.
 
     Args:
         preset: a name in `PRESETS`.
         overrides: nested like `BuildConfig`; what is None is left as the preset has it.
+
+    Raises:
+        ConfigError: the settings do not go together.
     """
-    return BuildConfig.model_validate(_merge(PRESETS[preset], overrides))
+    try:
+        return BuildConfig.model_validate(_merge(PRESETS[preset], overrides))
+    except ValidationError as error:
+        problems = (problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        raise ConfigError("; ".join(problems)) from error
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def test_evaluate_prints_what_the_manifest_keeps(shop: Shop) -> None:
     [
         (["--until", "lunch"], "the stages are: dataset, embeddings"),
         (["--item-column", "skew"], "skew"),
+        (["--code-style", "text", "--codes", "semantic"], "tandem: semantic codes say"),
         (["--embedder", "/no/such/model"], "/no/such/model"),
     ],
 )
