@@ -1,0 +1,396 @@
+"""Batches grow with the load, stay within their limits, and answer every job once, with its own."""
+
+import asyncio
+import itertools
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from unittest.mock import Mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.errors import InvalidRequest, Overloaded, Unavailable
+from services.generator.batching import MAX_PADDING, Batcher, Limits, Served, choose
+
+PATIENCE = 30.0
+
+
+@dataclass(frozen=True)
+class FakeJob:
+    name: int
+    group: str = "a"
+    tokens: int = 10
+    broken: bool = False
+
+
+@dataclass
+class FakeModel:
+    """Answers with the jobs' names. A run goes on when it is let to, a second one at once."""
+
+    held: bool = True
+    runs: list[list[FakeJob]] = field(default_factory=list)
+    started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    let: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    now: float = 0.0
+    """The time, which stands still unless a test moves it."""
+
+    def run(self, jobs: Sequence[FakeJob]) -> list[str]:
+        again = any(jobs[0] is job for run in self.runs for job in run)
+        self.runs.append(list(jobs))
+        if self.held and not again:
+            self.started.release()
+            assert self.let.acquire(timeout=PATIENCE)
+        if broken := [job.name for job in jobs if job.broken]:
+            raise ValueError(f"cannot answer {broken}")
+        return [f"answer {job.name}" for job in jobs]
+
+    def clock(self) -> float:
+        return self.now
+
+    def names(self) -> list[list[int]]:
+        return [[job.name for job in jobs] for jobs in self.runs]
+
+    async def until_started(self) -> None:
+        assert await asyncio.to_thread(self.started.acquire, timeout=PATIENCE)
+
+
+Tasks = list["asyncio.Task[Served[str]]"]
+FakeBatcher = Batcher[FakeJob, str]
+
+
+@asynccontextmanager
+async def batching(model: FakeModel, limits: Limits) -> AsyncIterator[FakeBatcher]:
+    batcher = FakeBatcher(model.run, limits, model.clock)
+    try:
+        yield batcher
+    finally:
+        model.held = False
+        model.let.release(1_000)
+        await batcher.close()
+
+
+def ready(job: FakeJob) -> Callable[[], FakeJob]:
+    return lambda: job
+
+
+def submit(batcher: FakeBatcher, *jobs: FakeJob) -> Tasks:
+    return [asyncio.create_task(batcher.submit(ready(job))) for job in jobs]
+
+
+async def until_waiting(batcher: FakeBatcher, jobs: int) -> None:
+    """Lets the event loop turn until so many jobs are ready and wait."""
+    async with asyncio.timeout(PATIENCE):
+        while batcher.waiting != jobs:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0)
+
+
+async def occupy(batcher: FakeBatcher, model: FakeModel, *waiting: FakeJob) -> Tasks:
+    """Keeps the model busy with job 0 while others come to wait."""
+    tasks = submit(batcher, FakeJob(0))
+    await model.until_started()
+    tasks += submit(batcher, *waiting)
+    await until_waiting(batcher, len(waiting))
+    return tasks
+
+
+async def test_an_idle_model_runs_a_job_at_once_and_alone() -> None:
+    model = FakeModel(held=False)
+    async with batching(model, Limits()) as batcher:
+        for name in range(3):
+            served = await batcher.submit(ready(FakeJob(name)))
+            assert (served.answer, served.batch) == (f"answer {name}", 1)
+    assert model.names() == [[0], [1], [2]]
+
+
+async def test_what_comes_while_the_model_is_busy_shares_the_next_run() -> None:
+    model = FakeModel()
+    async with batching(model, Limits(batch=4)) as batcher:
+        tasks = await occupy(batcher, model, *map(FakeJob, range(1, 7)))
+        model.let.release(3)
+        served = await asyncio.gather(*tasks)
+    assert model.names() == [[0], [1, 2, 3, 4], [5, 6]]
+    assert [one.answer for one in served] == [f"answer {name}" for name in range(7)]
+    assert [one.batch for one in served] == [1, 4, 4, 4, 4, 2, 2]
+
+
+async def test_the_times_of_a_job_are_told() -> None:
+    model = FakeModel()
+    async with batching(model, Limits()) as batcher:
+        tasks = await occupy(batcher, model, FakeJob(1))
+        model.now = 0.25
+        model.let.release()
+        await model.until_started()
+        model.now = 0.375
+        model.let.release()
+        first, second = await asyncio.gather(*tasks)
+    assert first == Served("answer 0", prepared=0.0, queued=0.0, ran=0.25, batch=1)
+    assert second == Served("answer 1", prepared=0.0, queued=0.25, ran=0.125, batch=1)
+
+
+async def test_a_full_queue_sheds_and_says_when_to_come_back() -> None:
+    model = FakeModel()
+    async with batching(model, Limits(batch=2, queue=4)) as batcher:
+        (before,) = await occupy(batcher, model)
+        model.now = 0.5
+        model.let.release()
+        await before
+        tasks = await occupy(batcher, model, *map(FakeJob, range(1, 5)))
+        prepare = Mock()
+        with pytest.raises(Overloaded) as caught:
+            await batcher.submit(prepare)
+        assert caught.value.reason == "QUEUE_FULL"
+        assert caught.value.retry_after == pytest.approx(4 * 0.5)
+        prepare.assert_not_called()
+        model.let.release(4)
+        await asyncio.gather(*tasks)
+        assert (await submit(batcher, FakeJob(6))[0]).answer == "answer 6"
+
+
+async def test_a_job_that_waited_too_long_is_shed() -> None:
+    model = FakeModel()
+    async with batching(model, Limits(batch=2, wait=1.0)) as batcher:
+        first, late = await occupy(batcher, model, FakeJob(1))
+        model.now = 0.75
+        young = submit(batcher, FakeJob(2))
+        await until_waiting(batcher, 2)
+        model.now = 1.25
+        model.let.release(2)
+        await asyncio.gather(first, *young)
+        with pytest.raises(Overloaded) as caught:
+            await late
+    assert caught.value.reason == "WAITED_TOO_LONG"
+    assert caught.value.retry_after == pytest.approx(1 * 1.25)  # for the young one, still queued
+    assert model.names() == [[0], [2]]
+
+
+async def test_a_cancelled_job_leaves_the_queue_and_never_runs() -> None:
+    model = FakeModel()
+    async with batching(model, Limits(queue=2)) as batcher:
+        first, gone, kept = await occupy(batcher, model, FakeJob(1), FakeJob(2))
+        gone.cancel()
+        await asyncio.wait({gone})
+        assert batcher.waiting == 1
+        more = submit(batcher, FakeJob(3))  # its place is free again
+        await until_waiting(batcher, 2)
+        model.let.release(2)
+        await asyncio.gather(first, kept, *more)
+    assert model.names() == [[0], [2, 3]]
+
+
+async def test_a_job_that_is_cancelled_while_it_is_prepared_never_queues() -> None:
+    model = FakeModel(held=False)
+    preparing, go_on = threading.Event(), threading.Event()
+
+    def slow() -> FakeJob:
+        preparing.set()
+        assert go_on.wait(PATIENCE)
+        return FakeJob(0)
+
+    async with batching(model, Limits(queue=1)) as batcher:
+        gone = asyncio.create_task(batcher.submit(slow))
+        await asyncio.to_thread(preparing.wait, PATIENCE)
+        with pytest.raises(Overloaded):
+            await batcher.submit(lambda: FakeJob(1))  # what is prepared has a place already
+        gone.cancel()
+        await asyncio.wait({gone})
+        kept = submit(batcher, FakeJob(2))
+        go_on.set()
+        await asyncio.gather(*kept)
+    assert model.names() == [[2]]
+
+
+async def test_the_answer_to_a_caller_who_left_meanwhile_is_dropped() -> None:
+    model = FakeModel()
+    async with batching(model, Limits()) as batcher:
+        first, second = await occupy(batcher, model, FakeJob(1))
+        first.cancel()
+        await asyncio.wait({first})
+        model.let.release(2)
+        assert (await second).answer == "answer 1"
+
+
+async def test_only_the_job_to_blame_fails() -> None:
+    model = FakeModel()
+    async with batching(model, Limits()) as batcher:
+        jobs = [FakeJob(1), FakeJob(2, broken=True), FakeJob(3)]
+        tasks = await occupy(batcher, model, *jobs)
+        model.held = False
+        model.let.release()
+        served = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(served[2], ValueError)
+    assert str(served[2]) == "cannot answer [2]"
+    answers = [one.answer for one in served if isinstance(one, Served)]
+    assert answers == ["answer 0", "answer 1", "answer 3"]
+    assert model.names() == [[0], [1, 2, 3], [1], [2], [3]]
+
+
+async def test_a_job_that_cannot_be_prepared_fails_alone_and_frees_its_place() -> None:
+    def impossible() -> FakeJob:
+        raise InvalidRequest("no", reason="EMPTY_FILTER")
+
+    async with batching(FakeModel(held=False), Limits(queue=1)) as batcher:
+        for _ in range(3):
+            with pytest.raises(InvalidRequest):
+                await batcher.submit(impossible)
+        assert (await batcher.submit(lambda: FakeJob(1))).answer == "answer 1"
+
+
+async def test_answers_that_do_not_fit_the_jobs_reach_no_one() -> None:
+    batcher: FakeBatcher = Batcher(lambda _: ["one", "too many"], Limits())
+    with pytest.raises(RuntimeError, match="2 answers came for 1 jobs"):
+        await batcher.submit(lambda: FakeJob(0))
+    await batcher.close()
+
+
+async def test_closing_answers_what_is_there_and_takes_no_more() -> None:
+    model = FakeModel()
+    batcher = FakeBatcher(model.run, Limits(batch=2))
+    tasks = await occupy(batcher, model, *map(FakeJob, range(1, 4)))
+    closing = asyncio.create_task(batcher.close())
+    await asyncio.sleep(0)  # let it begin
+    with pytest.raises(Unavailable) as caught:
+        await batcher.submit(lambda: FakeJob(9))
+    assert caught.value.reason == "DRAINING"
+    assert not closing.done()
+    model.let.release(3)
+    await closing
+    assert [(await task).answer for task in tasks] == [f"answer {name}" for name in range(4)]
+
+
+async def test_closing_does_not_wait_for_a_job_that_is_given_up_while_it_is_prepared() -> None:
+    preparing, go_on = threading.Event(), threading.Event()
+    batcher = FakeBatcher(FakeModel(held=False).run, Limits())
+
+    def slow() -> FakeJob:
+        preparing.set()
+        assert go_on.wait(PATIENCE)
+        return FakeJob(0)
+
+    task = asyncio.create_task(batcher.submit(slow))
+    await asyncio.to_thread(preparing.wait, PATIENCE)
+    closing = asyncio.create_task(batcher.close())
+    await asyncio.sleep(0)
+    task.cancel()
+    go_on.set()
+    await closing
+    assert task.cancelled()
+
+
+jobs_of_any_kind = st.lists(
+    st.builds(FakeJob, name=st.just(0), group=st.sampled_from("abc"), tokens=st.integers(1, 60)),
+    min_size=1,
+    max_size=30,
+)
+
+
+@given(jobs_of_any_kind, st.integers(1, 9))
+def test_a_batch_is_the_oldest_job_and_what_is_nearest_to_it(
+    jobs: list[FakeJob], size: int
+) -> None:
+    chosen = choose(jobs, size)
+    assert chosen[0] == 0
+    assert len(set(chosen)) == len(chosen) <= size
+    assert {jobs[i].group for i in chosen} == {jobs[0].group}
+    tokens = [jobs[i].tokens for i in chosen]
+    assert max(tokens) * len(tokens) - sum(tokens) <= MAX_PADDING * max(tokens) * len(tokens)
+    far = [(abs(jobs[i].tokens - jobs[0].tokens), i) for i in chosen]
+    assert far == sorted(far)
+    if len(chosen) < size:  # what fits without padding is never left out
+        left = [jobs[i] for i in set(range(len(jobs))) - set(chosen)]
+        assert (jobs[0].group, jobs[0].tokens) not in [(job.group, job.tokens) for job in left]
+
+
+@given(jobs_of_any_kind, st.integers(1, 9), st.data())
+def test_nothing_is_overtaken_forever(jobs: list[FakeJob], size: int, data: st.DataObject) -> None:
+    """A job starts after as many batches as there were jobs before it, whatever comes meanwhile."""
+    waiting, coming = list(enumerate(jobs)), 0
+    latest = {name: name + 1 for name, _ in waiting}
+    batches = 0
+    while latest:
+        chosen = choose([job for _, job in waiting], size)
+        batches += 1
+        for i in chosen:
+            assert batches <= latest.pop(waiting[i][0], batches)
+        waiting = [one for i, one in enumerate(waiting) if i not in chosen]
+        for job in data.draw(st.lists(st.sampled_from(jobs), max_size=4)):
+            coming -= 1  # a name that no one else has
+            waiting.append((coming, job))
+
+
+@dataclass(frozen=True)
+class Wave:
+    """What happens while one batch runs."""
+
+    jobs: list[FakeJob]
+    cancelled: int
+    """How many of them leave again, the first ones first."""
+
+
+waves = st.lists(
+    st.builds(
+        Wave,
+        st.lists(
+            st.builds(
+                FakeJob,
+                name=st.just(0),
+                group=st.sampled_from("ab"),
+                tokens=st.integers(1, 20),
+                broken=st.sampled_from([False, False, False, True]),
+            ),
+            max_size=6,
+        ),
+        st.integers(0, 2),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(waves, st.integers(1, 4))
+def test_every_job_is_answered_once_with_its_own(waves: list[Wave], size: int) -> None:
+    asyncio.run(live_through(waves, size))
+
+
+async def live_through(waves: list[Wave], size: int) -> None:
+    model = FakeModel()
+    names = itertools.count()
+    kept: list[tuple[FakeJob, asyncio.Task[Served[str]]]] = []
+    gone: list[FakeJob] = []
+    busy = False
+    async with batching(model, Limits(batch=size)) as batcher:
+        for wave in waves:
+            if not busy:
+                await asyncio.gather(*(task for _, task in kept), return_exceptions=True)
+                first = FakeJob(next(names))
+                kept += zip([first], submit(batcher, first), strict=True)
+                await model.until_started()
+            jobs = [replace(job, name=next(names)) for job in wave.jobs]
+            expected = batcher.waiting + len(jobs)
+            tasks = submit(batcher, *jobs)
+            await until_waiting(batcher, expected)
+            for task in tasks[: wave.cancelled]:
+                task.cancel()
+                await asyncio.wait({task})
+            gone += jobs[: wave.cancelled]
+            kept += list(zip(jobs, tasks, strict=True))[wave.cancelled :]
+            busy = batcher.waiting > 0
+            model.let.release()
+            if busy:
+                await model.until_started()
+        model.held = False
+        model.let.release(1_000)
+        await asyncio.gather(*(task for _, task in kept), return_exceptions=True)
+    for job, task in kept:
+        if job.broken:
+            assert str(task.exception()) == f"cannot answer [{job.name}]"
+        else:
+            assert task.result().answer == f"answer {job.name}"
+    for run in model.runs:
+        assert len(run) <= size
+        assert len({job.group for job in run}) == 1
+    whole = [job for run in model.runs for job in run if not any(one.broken for one in run)]
+    assert sorted(job.name for job in whole) == sorted(j.name for j, _ in kept if not j.broken)
+    assert not {job.name for run in model.runs for job in run} & {job.name for job in gone}
