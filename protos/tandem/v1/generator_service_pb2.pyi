@@ -90,8 +90,12 @@ class RerankResponse(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """The version of the bundle that answered."""
+    batch_size: _builtins.int
+    """How many calls that run of the model answered, this one included."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoredItem]:
         """Every known item of the request, best first. The score is the model's
@@ -104,16 +108,25 @@ class RerankResponse(_message.Message):
         each once, in the order of the request.
         """
 
+    @_builtins.property
+    def timings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StageTiming]:
+        """How long each step took, in order: "prepare" makes the model's input,
+        "queue" waits for the model, and "model" runs it. Empty when no item of
+        the request is known.
+        """
+
     def __init__(
         self,
         *,
         items: _abc.Iterable[_common_pb2.ScoredItem] | None = ...,
         missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         bundle_version: _builtins.str = ...,
+        timings: _abc.Iterable[_common_pb2.StageTiming] | None = ...,
+        batch_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "items", b"items", "missing_item_ids", b"missing_item_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "bundle_version", b"bundle_version", "items", b"items", "missing_item_ids", b"missing_item_ids", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -176,8 +189,12 @@ class GenerateResponse(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """The version of the bundle that answered."""
+    batch_size: _builtins.int
+    """How many calls that run of the model answered, this one included."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoredItem]:
         """The items, best first. The score is the model's log-probability of the
@@ -190,17 +207,142 @@ class GenerateResponse(_message.Message):
         order of the request.
         """
 
+    @_builtins.property
+    def timings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StageTiming]:
+        """How long each step took, in order: "prepare" makes the model's input,
+        "queue" waits for the model, and "model" runs it.
+        """
+
     def __init__(
         self,
         *,
         items: _abc.Iterable[_common_pb2.ScoredItem] | None = ...,
         missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         bundle_version: _builtins.str = ...,
+        timings: _abc.Iterable[_common_pb2.StageTiming] | None = ...,
+        batch_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "items", b"items", "missing_item_ids", b"missing_item_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "bundle_version", b"bundle_version", "items", b"items", "missing_item_ids", b"missing_item_ids", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
+
+@_typing.final
+class RankRequest(_message.Message):
+    """A request to order items and to generate more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    EXCLUDED_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    max_results: _builtins.int
+    """How many items to generate: 0 means 10, more than 100 is coerced to 100,
+    and a negative number is INVALID_ARGUMENT.
+    """
+    include_seen: _builtins.bool
+    """Whether items of the history may be generated; by default they are left
+    out inside the search, so that the list is full.
+    """
+    @_builtins.property
+    def context(self) -> Global___UserContext:
+        """What the model is told."""
+
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The items to order, from 1 to 1,000. Duplicates count once."""
+
+    @_builtins.property
+    def excluded_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items not to generate. At most 10,000; unknown ones are harmless. This and
+        the two fields below are about the generated items alone: every known item
+        of item_ids is ordered.
+        """
+
+    @_builtins.property
+    def filter(self) -> _common_pb2.ItemFilter:
+        """Generate only items that satisfy this condition."""
+
+    def __init__(
+        self,
+        *,
+        context: Global___UserContext | None = ...,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        max_results: _builtins.int = ...,
+        excluded_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _common_pb2.ItemFilter | None = ...,
+        include_seen: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "include_seen", b"include_seen", "item_ids", b"item_ids", "max_results", b"max_results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankRequest: _TypeAlias = RankRequest  # noqa: Y015
+
+@_typing.final
+class RankResponse(_message.Message):
+    """Generated items and ordered items. An item may be in both lists, with the
+    same score up to rounding: scores of the two lists are comparable.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATED_FIELD_NUMBER: _builtins.int
+    RERANKED_FIELD_NUMBER: _builtins.int
+    MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    bundle_version: _builtins.str
+    """The version of the bundle that answered."""
+    batch_size: _builtins.int
+    """How many calls that run of the model answered, this one included."""
+    @_builtins.property
+    def generated(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoredItem]:
+        """The generated items, best first. The score is the model's log-probability
+        of the item's code. Fewer than asked for only when fewer are allowed.
+        """
+
+    @_builtins.property
+    def reranked(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoredItem]:
+        """Every known item of the request's item_ids, best first, with the same kind
+        of score.
+        """
+
+    @_builtins.property
+    def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items of the history and of item_ids that the catalogue does not have,
+        each once, in the order of the request.
+        """
+
+    @_builtins.property
+    def timings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StageTiming]:
+        """How long each step took, in order: "prepare" makes the model's input,
+        "queue" waits for the model, and "model" runs it.
+        """
+
+    def __init__(
+        self,
+        *,
+        generated: _abc.Iterable[_common_pb2.ScoredItem] | None = ...,
+        reranked: _abc.Iterable[_common_pb2.ScoredItem] | None = ...,
+        missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        bundle_version: _builtins.str = ...,
+        timings: _abc.Iterable[_common_pb2.StageTiming] | None = ...,
+        batch_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "bundle_version", b"bundle_version", "generated", b"generated", "missing_item_ids", b"missing_item_ids", "reranked", b"reranked", "timings", b"timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RankResponse: _TypeAlias = RankResponse  # noqa: Y015

@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class GeneratorServiceStub(object):
-    """Runs the P5 model. Every item it returns exists and is allowed.
+    """Runs the P5 model. Every item it returns exists and is allowed. Calls that
+    come while the model is busy share its next run. When too many wait, or one
+    waits for too long, it is RESOURCE_EXHAUSTED, with a delay to try again after.
     """
 
     def __init__(self, channel):
@@ -45,10 +47,17 @@ class GeneratorServiceStub(object):
                 request_serializer=tandem_dot_v1_dot_generator__service__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_generator__service__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Rank = channel.unary_unary(
+                '/tandem.v1.GeneratorService/Rank',
+                request_serializer=tandem_dot_v1_dot_generator__service__pb2.RankRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_generator__service__pb2.RankResponse.FromString,
+                _registered_method=True)
 
 
 class GeneratorServiceServicer(object):
-    """Runs the P5 model. Every item it returns exists and is allowed.
+    """Runs the P5 model. Every item it returns exists and is allowed. Calls that
+    come while the model is busy share its next run. When too many wait, or one
+    waits for too long, it is RESOURCE_EXHAUSTED, with a delay to try again after.
     """
 
     def Rerank(self, request, context):
@@ -60,6 +69,15 @@ class GeneratorServiceServicer(object):
 
     def Generate(self, request, context):
         """Generates the best items of the whole catalogue by constrained beam search.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rank(self, request, context):
+        """Does both for one user, so that the lists can be fused: orders given items,
+        and generates the best items of the whole catalogue. The model reads the
+        user once, so this costs less than two calls.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +96,11 @@ def add_GeneratorServiceServicer_to_server(servicer, server):
                     request_deserializer=tandem_dot_v1_dot_generator__service__pb2.GenerateRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_generator__service__pb2.GenerateResponse.SerializeToString,
             ),
+            'Rank': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rank,
+                    request_deserializer=tandem_dot_v1_dot_generator__service__pb2.RankRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_generator__service__pb2.RankResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'tandem.v1.GeneratorService', rpc_method_handlers)
@@ -87,7 +110,9 @@ def add_GeneratorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GeneratorService(object):
-    """Runs the P5 model. Every item it returns exists and is allowed.
+    """Runs the P5 model. Every item it returns exists and is allowed. Calls that
+    come while the model is busy share its next run. When too many wait, or one
+    waits for too long, it is RESOURCE_EXHAUSTED, with a delay to try again after.
     """
 
     @staticmethod
@@ -134,6 +159,33 @@ class GeneratorService(object):
             '/tandem.v1.GeneratorService/Generate',
             tandem_dot_v1_dot_generator__service__pb2.GenerateRequest.SerializeToString,
             tandem_dot_v1_dot_generator__service__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tandem.v1.GeneratorService/Rank',
+            tandem_dot_v1_dot_generator__service__pb2.RankRequest.SerializeToString,
+            tandem_dot_v1_dot_generator__service__pb2.RankResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GeneratorServiceStub:
-    """Runs the P5 model. Every item it returns exists and is allowed."""
+    """Runs the P5 model. Every item it returns exists and is allowed. Calls that
+    come while the model is busy share its next run. When too many wait, or one
+    waits for too long, it is RESOURCE_EXHAUSTED, with a delay to try again after.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,19 +40,35 @@ class GeneratorServiceStub:
     """Orders given items by the probability that the model gives each of them."""
     Generate: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.GenerateRequest, _generator_service_pb2.GenerateResponse]
     """Generates the best items of the whole catalogue by constrained beam search."""
+    Rank: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.RankRequest, _generator_service_pb2.RankResponse]
+    """Does both for one user, so that the lists can be fused: orders given items,
+    and generates the best items of the whole catalogue. The model reads the
+    user once, so this costs less than two calls.
+    """
 
 @_typing.type_check_only
 class GeneratorServiceAsyncStub(GeneratorServiceStub):
-    """Runs the P5 model. Every item it returns exists and is allowed."""
+    """Runs the P5 model. Every item it returns exists and is allowed. Calls that
+    come while the model is busy share its next run. When too many wait, or one
+    waits for too long, it is RESOURCE_EXHAUSTED, with a delay to try again after.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Rerank: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.RerankRequest, _generator_service_pb2.RerankResponse]  # type: ignore[assignment]
     """Orders given items by the probability that the model gives each of them."""
     Generate: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.GenerateRequest, _generator_service_pb2.GenerateResponse]  # type: ignore[assignment]
     """Generates the best items of the whole catalogue by constrained beam search."""
+    Rank: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.RankRequest, _generator_service_pb2.RankResponse]  # type: ignore[assignment]
+    """Does both for one user, so that the lists can be fused: orders given items,
+    and generates the best items of the whole catalogue. The model reads the
+    user once, so this costs less than two calls.
+    """
 
 class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Runs the P5 model. Every item it returns exists and is allowed."""
+    """Runs the P5 model. Every item it returns exists and is allowed. Calls that
+    come while the model is busy share its next run. When too many wait, or one
+    waits for too long, it is RESOURCE_EXHAUSTED, with a delay to try again after.
+    """
 
     @_abc_1.abstractmethod
     def Rerank(
@@ -66,5 +85,16 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generator_service_pb2.GenerateResponse, _abc.Awaitable[_generator_service_pb2.GenerateResponse]]:
         """Generates the best items of the whole catalogue by constrained beam search."""
+
+    @_abc_1.abstractmethod
+    def Rank(
+        self,
+        request: _generator_service_pb2.RankRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generator_service_pb2.RankResponse, _abc.Awaitable[_generator_service_pb2.RankResponse]]:
+        """Does both for one user, so that the lists can be fused: orders given items,
+        and generates the best items of the whole catalogue. The model reads the
+        user once, so this costs less than two calls.
+        """
 
 def add_GeneratorServiceServicer_to_server(servicer: GeneratorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
