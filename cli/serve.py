@@ -42,6 +42,23 @@ Device = Annotated[
     Literal["auto", "cpu", "cuda"] | None,
     typer.Option(help="Where the model runs; auto takes a GPU when there is one."),
 ]
+Spin = Annotated[
+    bool | None,
+    typer.Option(
+        "--spin/--no-spin", help="Waiting compute threads spin, or sleep. [default: sleep]"
+    ),
+]
+MaxBatch = Annotated[
+    int | None, typer.Option(help="Calls that share one run of the model, at most. [default: 8]")
+]
+MaxQueue = Annotated[
+    int | None,
+    typer.Option(help="Calls waiting for the model above which new ones are shed. [default: 128]"),
+]
+MaxQueueMs = Annotated[
+    float | None,
+    typer.Option(help="Milliseconds after which a waiting call is shed. [default: 1000]"),
+]
 
 
 @app.command()
@@ -73,6 +90,10 @@ def generator(
     port_file: PortFile = None,
     threads: Threads = None,
     device: Device = None,
+    spin: Spin = None,
+    max_batch: MaxBatch = None,
+    max_queue: MaxQueue = None,
+    max_queue_ms: MaxQueueMs = None,
     max_concurrent_rpcs: MaxConcurrent = None,
     drain_seconds: DrainSeconds = None,
     log_level: LogLevel = None,

@@ -14,3 +14,16 @@ class GeneratorSettings(ServerSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where the model runs; auto takes a GPU when there is one."
     )
+    spin: bool = Field(
+        default=False,
+        description="Let compute threads that wait for each other spin instead of sleeping.",
+    )
+    max_batch: int = Field(
+        default=8, gt=0, description="Calls that share one run of the model, at most."
+    )
+    max_queue: int = Field(
+        default=128, gt=0, description="Calls waiting for the model above which new ones are shed."
+    )
+    max_queue_ms: float = Field(
+        default=1000.0, gt=0, description="Milliseconds after which a waiting call is shed."
+    )
