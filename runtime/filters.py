@@ -51,10 +51,10 @@ Filter = OneOf | Range | AllOf | AnyOf | Not
 
 
 def evaluate(condition: Filter, catalog: Catalog) -> Mask:
-    """Marks the items that satisfy the condition. Shape [items].
+    """Marks the live items that satisfy the condition. Shape [positions].
 
     Raises:
-        InvalidRequest: reason UNKNOWN_ATTRIBUTE, for an attribute that no item has.
+        InvalidRequest: reason UNKNOWN_ATTRIBUTE, for an attribute that no live item has.
     """
     match condition:
         case OneOf(attribute, values):
@@ -70,7 +70,7 @@ def evaluate(condition: Filter, catalog: Catalog) -> Mask:
             some: Mask = np.logical_or.reduce([evaluate(f, catalog) for f in filters])
             return some
         case Not(inner):
-            return ~evaluate(inner, catalog)
+            return catalog.live & ~evaluate(inner, catalog)
 
 
 def _require(attribute: str, catalog: Catalog) -> None:
