@@ -122,7 +122,7 @@ class Batcher(Generic[J, A]):
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._run = run
-        self._limits = limits
+        self.limits = limits
         self._clock = clock
         self._preparers = Workers(PREPARERS)
         self._changed = threading.Condition()
@@ -179,9 +179,9 @@ class Batcher(Generic[J, A]):
         with self._changed:
             if self._closing:
                 raise Unavailable("the server is going away; try another", reason="DRAINING")
-            if len(self._places) >= self._limits.queue:
+            if len(self._places) >= self.limits.queue:
                 raise Overloaded(
-                    f"{self._limits.queue} calls wait for the model, and no more may",
+                    f"{self.limits.queue} calls wait for the model, and no more may",
                     reason="QUEUE_FULL",
                     retry_after=self._retry_after(),
                 )
@@ -209,7 +209,7 @@ class Batcher(Generic[J, A]):
                 self._shed_late()
                 ready = [waiting for waiting in self._places.values() if waiting is not None]
                 if ready:
-                    chosen = choose([waiting.job for waiting in ready], self._limits.batch)
+                    chosen = choose([waiting.job for waiting in ready], self.limits.batch)
                     batch = [ready[i] for i in chosen]
                     for waiting in batch:
                         del self._places[waiting.place]
@@ -221,10 +221,10 @@ class Batcher(Generic[J, A]):
     def _shed_late(self) -> None:
         now = self._clock()
         for waiting in list(self._places.values()):
-            if waiting is not None and now - waiting.place.arrived > self._limits.wait:
+            if waiting is not None and now - waiting.place.arrived > self.limits.wait:
                 del self._places[waiting.place]
                 late = Overloaded(
-                    f"the model was not free within {self._limits.wait:g} s",
+                    f"the model was not free within {self.limits.wait:g} s",
                     reason="WAITED_TOO_LONG",
                     retry_after=self._retry_after(),
                 )

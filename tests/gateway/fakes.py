@@ -157,3 +157,17 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
             missing_item_ids=self.missing(history),
             bundle_version=self.version,
         )
+
+    async def Rank(  # noqa: N802
+        self, request: generator_pb.RankRequest, context: Any
+    ) -> generator_pb.RankResponse:
+        history = request.context.history_item_ids
+        await self.enter(request, history, context)
+        known = self.bundle.catalog.lookup(request.item_ids)[0].tolist()
+        generated = {p: generator_score(p) for p in self.allowed(request, history)}
+        return generator_pb.RankResponse(
+            generated=self.scored(generated, request.max_results),
+            reranked=self.scored({p: generator_score(p) for p in known}, len(known)),
+            missing_item_ids=self.missing([*history, *request.item_ids]),
+            bundle_version=self.version,
+        )
