@@ -1,11 +1,14 @@
 """Item codes: the text that a prompt shows, and the tokens that the decoder emits."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+
+from runtime.errors import InvalidRequest
 
 
 def read_code_texts(path: Path) -> list[str]:
@@ -39,3 +42,56 @@ def code_tokens(
         return np.array([row[:-1] for row in rows], dtype=np.int32)
     width = max(lengths)
     return np.array([row + [pad] * (width - len(row)) for row in rows], dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How the codes of a catalog are written as tokens; see `code_tokens`."""
+
+    levels: int
+    """Tokens of a code as it is stored, end and padding included."""
+    vocabulary: int
+    """How many tokens the model knows."""
+    eos: int
+    pad: int
+    ends: bool
+    """Whether codes have different lengths, so that each ends with `eos`."""
+
+    @classmethod
+    def of(cls, codes: NDArray[np.int32], *, vocabulary: int, eos: int, pad: int) -> "Spelling":
+        """The spelling that codes follow. Shape [items, levels]."""
+        ends = bool((codes == eos).any())
+        return cls(codes.shape[1], vocabulary, eos, pad, ends)
+
+    def row(self, text: str, tokens: Sequence[int]) -> NDArray[np.int32]:
+        """Writes a new code as the others are stored. Shape [levels].
+
+        Args:
+            text: the code, for messages.
+            tokens: its tokens, with or without the end and the padding.
+
+        Raises:
+            InvalidRequest: reason INVALID_CODE, for one that is empty, too long, of another length
+                where all have the same, or made of tokens that a code cannot have.
+        """
+        bare = list(tokens)
+        while bare and bare[-1] == self.pad:
+            bare.pop()
+        if bare and bare[-1] == self.eos:
+            bare.pop()
+        strange = [t for t in bare if not 0 <= t < self.vocabulary or t in (self.eos, self.pad)]
+        if strange:
+            raise self._invalid(text, f"has the token {strange[0]}, which no code can have")
+        most = self.levels - self.ends
+        if not bare or len(bare) > most or (len(bare) < most and not self.ends):
+            wanted = f"1 to {most}" if self.ends else str(most)
+            raise self._invalid(
+                text, f"has {len(bare)} tokens; codes of this catalog have {wanted}"
+            )
+        end = [self.eos] if self.ends else []
+        padding = [self.pad] * (self.levels - len(bare) - len(end))
+        return np.array([*bare, *end, *padding], np.int32)
+
+    @staticmethod
+    def _invalid(text: str, problem: str) -> InvalidRequest:
+        return InvalidRequest(f"the code {text!r} {problem}", reason="INVALID_CODE", code=text)

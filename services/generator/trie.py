@@ -1,4 +1,4 @@
-"""The trie of item codes, as two flat arrays that the decoding graph takes as inputs.
+"""The trie of item codes, as flat arrays that the decoding graph takes as inputs.
 
 Nodes are numbered breadth-first: the root is 0, then level 1, level 2, … Within a level they stand
 in lexicographic order, so the children of a node are consecutive, the children of consecutive nodes
@@ -6,36 +6,52 @@ follow each other, and a node is nothing but a token and the position of its fir
 
     children of n  =  child_start[n] … child_start[n + 1] - 1
 
-Every item is one leaf, on the last level. Codes that are shorter than the longest end with the
+Every live item is one leaf, on the last level. Codes that are shorter than the longest end with the
 end-of-sequence token and are padded with the pad token, which is decoded at no cost, so that all
 leaves are equally deep.
 
 What a request allows acts through `alive`: a node is alive while some leaf below it is allowed.
 A beam search over the alive nodes alone never runs into a dead end. Hence as many legal items come
 back as were asked for, or else all of them.
+
+For a million items of 4 tokens (two AMD EPYC cores, one thread; the second figure is for codes most
+of whose last tokens have no sibling): a trie is built in 0.27 or 0.40 s and takes 20 or 32 MB. One
+with 1,000 changes is made of it in 25 or 36 ms, by merging them into the order of the leaves: only
+sorting everything anew is dear. `alive` takes 1.6 to 2.2 or 3.4 to 4.0 ms for a filter, 0.8 ms
+where 1% is allowed, and 1.2 ms where 10,000 items are denied.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import BundleError
+from services.generator.prefix_tree import PrefixTree
+
+__all__ = ["PrefixTree", "Trie"]
 
 Int32 = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
+_FEW: Final = 25
+"""Where at most one item in so many is allowed, it is faster to go up from each of them."""
+
 
 @dataclass(frozen=True)
 class Trie:
-    """The trie of a catalog's codes."""
+    """The trie of a catalog's codes; immutable."""
 
     token: Int32
     """[nodes] the token that leads to a node; the root's is never read."""
     child_start: Int32
     """[nodes + 1] the first child of a node; leaves have none."""
+    parent: Int32
+    """[nodes] the node above; the root's is never read."""
     level_start: Int32
     """[levels + 2] the first node of each level, the root's included, and the end."""
     widths: Int32
@@ -43,9 +59,7 @@ class Trie:
     leaf_item: Int32
     """[items] the item of each leaf, in leaf order."""
     item_leaf: Int32
-    """[items] the leaf of each item."""
-    first_leaf: tuple[Int32, ...]
-    """For each level below the root: the first leaf below each node."""
+    """[positions] the leaf of each item; -1 for what is not live."""
 
     @property
     def levels(self) -> int:
@@ -59,7 +73,7 @@ class Trie:
 
     @property
     def items(self) -> int:
-        """The number of leaves."""
+        """The number of live items, each of which is a leaf."""
         return len(self.leaf_item)
 
     @property
@@ -70,127 +84,195 @@ class Trie:
     @property
     def nbytes(self) -> int:
         """The memory that the arrays take."""
-        arrays = (self.token, self.child_start, self.leaf_item, self.item_leaf, *self.first_leaf)
+        arrays = (self.token, self.child_start, self.parent, self.leaf_item, self.item_leaf)
         return sum(array.nbytes for array in arrays)
 
     @classmethod
-    def build(cls, codes: Int32) -> "Trie":
-        """Builds the trie of codes, one row an item. Shape [items, levels].
-
-        Raises:
-            BundleError: no items, or two items with the same code.
-        """
-        items, levels = codes.shape
-        if items == 0 or levels == 0:
-            raise BundleError("a trie needs at least one item with a code")
-        order = np.lexsort(codes.T[::-1]).astype(np.int32)
-        ordered = codes[order]
-        first_leaf = tuple(_first_leaves(ordered))
-        if len(first_leaf[-1]) != items:
-            raise BundleError(_describe_collision(ordered, order))
-        level_start = np.cumsum([0, 1, *map(len, first_leaf)], dtype=np.int64).astype(np.int32)
-        token = np.concatenate([[0], *(ordered[f, i] for i, f in enumerate(first_leaf))])
-        child_start, widths = _children(first_leaf, level_start)
-        item_leaf = np.empty(items, dtype=np.int32)
-        item_leaf[order] = np.arange(items, dtype=np.int32)
-        return cls(
-            token=token.astype(np.int32),
-            child_start=child_start,
-            level_start=level_start,
-            widths=widths,
-            leaf_item=order,
-            item_leaf=item_leaf,
-            first_leaf=first_leaf,
-        )
-
-    def alive(self, allowed: Mask | None, denied_items: Int32) -> Mask:
-        """Marks the nodes that have an allowed leaf below them. Shape [nodes].
+    def build(cls, codes: Int32, live: Mask | None = None) -> "Trie":
+        """Builds the trie of codes, one row an item.
 
         Args:
-            allowed: [items] the items that a filter lets through; None for all of them.
-            denied_items: items to leave out, in any order, duplicates allowed. The cost of denying
-                grows with their number, not with the catalog.
+            codes: [positions, levels].
+            live: [positions] which items have a leaf; None for all of them.
+
+        Raises:
+            BundleError: codes without tokens, or two live items with the same code.
         """
-        if allowed is None:
-            alive = np.ones(self.nodes, dtype=np.bool_)
-            self._deny(alive, denied_items)
-            return alive
-        leaves = allowed[self.leaf_item]
-        leaves[self.item_leaf[denied_items]] = False
-        alive = np.empty(self.nodes, dtype=np.bool_)
-        alive[0] = leaves.any()
-        for level, first in enumerate(self.first_leaf, start=1):
-            nodes = slice(self.level_start[level], self.level_start[level + 1])
-            alive[nodes] = np.logical_or.reduceat(leaves, first)
-        return alive
+        if codes.shape[1] == 0:
+            raise BundleError("a code needs at least one token")
+        if live is None:
+            return cls._of_order(codes, np.lexsort(codes.T[::-1]).astype(np.int32))
+        items = np.flatnonzero(live).astype(np.int32)
+        return cls._of_order(codes, items[np.lexsort(codes[items].T[::-1])])
 
-    def _deny(self, alive: Mask, denied_items: Int32) -> None:
-        """Kills leaves, and upward every node whose last alive child died."""
-        leaves = np.unique(self.item_leaf[denied_items])
-        alive[self.leaf_base + leaves] = False
-        for level in range(self.levels - 1, 0, -1):
-            if not len(leaves):
-                return
-            first = self.first_leaf[level - 1]
-            parents, died = np.unique(
-                np.searchsorted(first, leaves, side="right") - 1, return_counts=True
-            )
-            ends = np.append(first, self.items)[parents + 1]
-            gone = parents[died == ends - first[parents]]
-            alive[self.level_start[level] + gone] = False
-            # A parent counts dead leaves, so those below nodes that live on need no further look.
-            keep = np.isin(np.searchsorted(first, leaves, side="right") - 1, gone)
-            leaves = leaves[keep]
-        alive[0] = bool(alive[1 : self.level_start[2]].any())
+    def replaced(self, codes: Int32, gone: Int32, added: Int32) -> "Trie":
+        """The trie without some items and with some others.
 
-    def prefixes(self, items: Int32) -> "PrefixTree":
-        """The unique prefixes of some items' codes, for scoring them in one decoder pass."""
-        return PrefixTree.build(self, items)
-
-
-@dataclass(frozen=True)
-class PrefixTree:
-    """The part of a trie that leads to some items: what one decoder pass must read.
-
-    Rows are the proper prefixes, the empty one first, each once; `T` of them. Item `c` is scored by
-    adding up, over its levels, the log-probability of `target[c, l]` after row `path[c, l]`.
-    """
-
-    token: Int32
-    """[T] the last token of each prefix; 0, the decoder's start token, for the empty one."""
-    depth: Int32
-    """[T] the length of each prefix."""
-    sees: Mask
-    """[T, T] whether a row attends to another: to itself and to the prefixes of it."""
-    path: Int32
-    """[items, levels] the row from which each token of an item's code is predicted."""
-    target: Int32
-    """[items, levels] the tokens of the codes."""
+        Args:
+            codes: [positions, levels] of all items, those of this trie unchanged.
+            gone: the items to leave out, each once.
+            added: the items to take in, whose codes no other item has.
+        """
+        added = added[np.lexsort(codes[added].T[::-1])]
+        places, _ = self.find(codes[added])
+        dead = np.sort(self.item_leaf[gone])
+        order = np.insert(
+            np.delete(self.leaf_item, dead), places - np.searchsorted(dead, places), added
+        )
+        return self._of_order(codes, order)
 
     @classmethod
-    def build(cls, trie: Trie, items: Int32) -> "PrefixTree":
-        """Builds the tree of some items. Shape of `items`: [items]."""
-        leaves = trie.item_leaf[items]
-        # [levels + 1, items]: the nodes on the way from the root to each leaf
-        way = np.empty((trie.levels + 1, len(items)), dtype=np.int32)
-        way[0] = 0
-        for level, first in enumerate(trie.first_leaf, start=1):
-            inside = np.searchsorted(first, leaves, side="right") - 1
-            way[level] = trie.level_start[level] + inside
-        nodes, rows = np.unique(way[:-1], return_inverse=True)
-        path = rows.reshape(way[:-1].shape).astype(np.int32)
-        depth = np.searchsorted(trie.level_start, nodes, side="right").astype(np.int32) - 1
-        sees = np.zeros((len(nodes), len(nodes)), dtype=np.bool_)
-        for below in range(trie.levels):
-            for above in range(below + 1):
-                sees[path[below], path[above]] = True
+    def _of_order(cls, codes: Int32, leaf_item: Int32) -> "Trie":
+        """Builds the trie whose leaves are these items, in the order of their codes."""
+        ordered = codes.take(leaf_item, axis=0)
+        if not len(leaf_item):
+            # A search of no items still needs a way down, and finds it dead.
+            ordered = np.zeros((1, codes.shape[1]), np.int32)
+        first_leaf = tuple(_first_leaves(ordered))
+        if len(first_leaf[-1]) < len(leaf_item):
+            raise BundleError(_describe_collision(ordered, leaf_item))
+        level_start = np.cumsum([0, 1, *map(len, first_leaf)], dtype=np.int32)
+        leaf_base = level_start[-2]
+        child_start = _child_starts(first_leaf, level_start)
+        families = np.diff(child_start[: leaf_base + 1])
+        item_leaf = np.full(len(codes), -1, np.int32)
+        item_leaf[leaf_item] = np.arange(len(leaf_item), dtype=np.int32)
         return cls(
-            token=np.where(nodes == 0, 0, trie.token[nodes]).astype(np.int32),
-            depth=depth,
-            sees=sees,
-            path=path.T,
-            target=trie.token[way[1:]].T,
+            token=np.concatenate(
+                [np.zeros(1, np.int32), *(ordered[:, i].take(f) for i, f in enumerate(first_leaf))]
+            ),
+            child_start=child_start,
+            parent=np.append(
+                np.zeros(1, np.int32), np.repeat(np.arange(leaf_base, dtype=np.int32), families)
+            ),
+            level_start=level_start,
+            widths=np.maximum.reduceat(families, level_start[:-2]),
+            leaf_item=leaf_item,
+            item_leaf=item_leaf,
         )
+
+    def find(self, codes: Int32) -> tuple[Int32, Mask]:
+        """Looks codes up, in a time that does not grow with the catalog.
+
+        Args:
+            codes: [codes, levels].
+
+        Returns:
+            [codes] the leaf of each code, or the one before which it would stand, or the end;
+            [codes] whether it is there.
+        """
+        node = np.zeros(len(codes), np.int32)
+        found = np.ones(len(codes), np.bool_)
+        for column in codes.T:
+            low, end = self.child_start[node], self.child_start[node + 1]
+            # Below a prefix that is not there, the first leaf of the node that follows it.
+            node = np.where(found, self._bound(low, end, column), low)
+            found &= (node < end) & (self.token.take(node, mode="clip") == column)
+        return np.minimum(node - self.leaf_base, self.items), found & (self.items > 0)
+
+    def _bound(self, low: Int32, end: Int32, token: Int32) -> Int32:
+        """The first of the nodes from `low` to `end` that does not come before a token."""
+        while (low < end).any():
+            middle = (low + end) // 2
+            before = (low < end) & (self.token.take(middle, mode="clip") < token)
+            low, end = np.where(before, middle + 1, low), np.where(before, end, middle)
+        return low
+
+    def alive(self, allowed: Mask | None, denied_items: Int32) -> Mask:
+        """Marks the nodes that have an allowed leaf below them. Shape [nodes]; do not write to it.
+
+        Args:
+            allowed: [positions] the items that a filter lets through; None for all of them.
+            denied_items: items to leave out, in any order, duplicates and tombstones allowed. The
+                cost of denying grows with their number, not with the catalog.
+        """
+        denied = self.item_leaf[denied_items]
+        denied = self.leaf_base + denied[denied >= 0]
+        if not self.items or (allowed is None and not len(denied)):
+            return self._everything
+        if allowed is None:
+            return self._without(denied)
+        if np.count_nonzero(allowed) <= self.items // _FEW:
+            return self._upward(allowed, denied)
+        return self._level_by_level(allowed, denied)
+
+    @cached_property
+    def _everything(self) -> Mask:
+        mask = np.full(self.nodes, self.items > 0)
+        mask.flags.writeable = False
+        return mask
+
+    def _without(self, leaves: Int32) -> Mask:
+        """Kills leaves, and upward every node whose last child died."""
+        alive = self._everything.copy()
+        dead = np.unique(leaves)
+        while len(dead):
+            alive[dead] = False
+            if not alive[0]:
+                break
+            parents, died = np.unique(self.parent[dead], return_counts=True)
+            dead = parents[died == self.child_start[parents + 1] - self.child_start[parents]]
+        return alive
+
+    def _upward(self, allowed: Mask, denied: Int32) -> Mask:
+        """Revives the ways from few leaves to the root."""
+        alive = np.zeros(self.nodes, np.bool_)
+        leaves = self.item_leaf[np.flatnonzero(allowed)]
+        nodes = self.leaf_base + leaves[leaves >= 0]
+        alive[nodes] = True
+        alive[denied] = False
+        nodes = nodes[alive[nodes]]
+        for _ in range(self.levels):
+            nodes = self.parent[nodes]
+            alive[nodes] = True
+        return alive
+
+    def _level_by_level(self, allowed: Mask, denied: Int32) -> Mask:
+        """Asks each node, from the leaves to the root, whether a child is alive."""
+        alive = np.empty(self.nodes, np.bool_)
+        np.take(allowed, self.leaf_item, out=alive[self.leaf_base :], mode="clip")
+        alive[denied] = False
+        levels = list(pairwise(self.level_start[:-1]))
+        for (start, end), siblings in zip(reversed(levels), reversed(self._siblings), strict=True):
+            first = self.child_start[start:end]
+            if siblings is None:
+                below = alive[: self.child_start[end]]
+                alive[start:end] = np.logical_or.reduceat(below, first)
+            elif not len(siblings):
+                alive[start:end] = alive[self.child_start[start] : self.child_start[end]]
+            else:
+                alive[start:end] = alive.take(first)
+                alive[self.parent[siblings[alive[siblings]]]] = True
+        return alive
+
+    @cached_property
+    def _siblings(self) -> list[Int32 | None]:
+        """For each level but the last: the nodes below it that are not their parent's first child.
+
+        None where they are many, and it is faster to go through families than to go through these.
+        """
+        few: list[Int32 | None] = []
+        for start, end in pairwise(self.level_start[:-1]):
+            children = np.arange(self.child_start[start], self.child_start[end], dtype=np.int32)
+            first = self.child_start[start:end]
+            later = len(children) - len(first)
+            few.append(np.setdiff1d(children, first) if later * 4 < len(children) else None)
+        return few
+
+    def prefixes(self, items: Int32) -> PrefixTree:
+        """The unique prefixes of some items' codes, for scoring them in one decoder pass.
+
+        Raises:
+            ValueError: an item is not live, and so has no code.
+        """
+        leaves = self.item_leaf[items]
+        if (leaves < 0).any():
+            raise ValueError(f"items {items[leaves < 0].tolist()} are not live")
+        way = np.zeros((self.levels + 1, len(items)), np.int32)
+        way[-1] = self.leaf_base + leaves
+        for level in range(self.levels, 1, -1):
+            way[level - 1] = self.parent[way[level]]
+        return PrefixTree.build(way, self.token[way[1:]])
 
 
 def _first_leaves(ordered: Int32) -> Iterator[Int32]:
@@ -202,22 +284,20 @@ def _first_leaves(ordered: Int32) -> Iterator[Int32]:
         yield np.flatnonzero(starts).astype(np.int32)
 
 
-def _children(first_leaf: tuple[Int32, ...], level_start: Int32) -> tuple[Int32, Int32]:
-    """Finds each node's first child, and the largest family of each level."""
-    starts: list[NDArray[np.int64]] = [np.array([1])]
-    for level, (above, below) in enumerate(pairwise(first_leaf), start=1):
-        starts.append(level_start[level + 1] + np.searchsorted(below, above))
-    nodes = int(level_start[-1])
+def _child_starts(first_leaf: tuple[Int32, ...], level_start: Int32) -> Int32:
+    """Finds each node's first child, from the leaf at which each node begins."""
     leaves = len(first_leaf[-1])
-    child_start = np.concatenate([*starts, np.full(leaves + 1, nodes)]).astype(np.int32)
-    sizes = np.diff(child_start)
-    widths = [sizes[a:b].max() for a, b in pairwise(level_start[:-1])]
-    return child_start, np.array(widths, dtype=np.int32)
+    starts = [np.ones(1, np.int32)]
+    for level, (above, below) in enumerate(pairwise(first_leaf), start=1):
+        # Where every leaf has a node of its own, the node that begins at a leaf has its number.
+        inside = above if len(below) == leaves else np.searchsorted(below, above).astype(np.int32)
+        starts.append(level_start[level + 1] + inside)
+    return np.concatenate([*starts, np.full(leaves + 1, level_start[-1])])
 
 
-def _describe_collision(ordered: Int32, order: Int32) -> str:
+def _describe_collision(ordered: Int32, leaf_item: Int32) -> str:
     same = np.flatnonzero((ordered[1:] == ordered[:-1]).all(axis=1))[0]
     return (
-        f"items {order[same]} and {order[same + 1]} have the same code {ordered[same].tolist()}; "
-        "every item needs a code of its own"
+        f"items {leaf_item[same]} and {leaf_item[same + 1]} have the same code "
+        f"{ordered[same].tolist()}; every item needs a code of its own"
     )

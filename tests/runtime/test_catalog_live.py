@@ -163,9 +163,11 @@ def test_readers_see_whole_versions_while_a_writer_applies_hundreds() -> None:
     with ThreadPoolExecutor(3) as pool:
         readers = [pool.submit(read) for _ in range(3)]
         started.wait()
-        for number in range(1, 301):
-            current[0] = current[0].apply(map(Upsert, generation(number)))
-        done.set()
+        try:
+            for number in range(1, 301):
+                current[0] = current[0].apply(map(Upsert, generation(number)))
+        finally:
+            done.set()
     for reader in readers:
         reader.result()
     assert len(current[0]) == 50 * 301
