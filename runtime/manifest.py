@@ -1,12 +1,16 @@
 """`manifest.json`: what a bundle holds, how it was made, and what it reached."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PATH_COMPONENT = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """Names and versions become directories."""
+
+
+Precision = Literal["fp32", "int8", "fp16"]
+"""The precision of a generator's products; all else is computed in float32."""
 
 
 class _Section(BaseModel):
@@ -50,6 +54,8 @@ class GeneratorSection(_Section):
     pad_token: int
     eos_token: int
     vocabulary: int = Field(gt=0)
+    precisions: tuple[Precision, ...] = ("fp32",)
+    """Those in which the bundle holds the model."""
 
 
 class BlendSection(_Section):

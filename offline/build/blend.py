@@ -21,7 +21,7 @@ from offline.query_encoder.scores import SourceScores, source_scores
 from runtime.bundle import Bundle
 from services.candidate.encoders import OnnxQueryEncoder
 from services.candidate.transitions import Transitions
-from services.generator.engine import Context, GeneratorEngine, RerankQuery
+from services.generator.engine import Context, GeneratorEngine, Query
 
 DECAYS: Final = (0.65, 0.75, 0.85)
 """How much less a history item's transitions weigh, per step that it lies back."""
@@ -112,7 +112,7 @@ def _generator_scores(
     task = progress.add_task("Reranking shortlists", total=len(asked))
     for row, question in enumerate(asked):
         context = Context(question.user, question.history)
-        (ranked,) = engine.rerank([RerankQuery(context, items[row])])
+        (ranked,) = engine.rerank([Query(context, shortlist=items[row])])
         by_item = dict(zip(ranked.items.tolist(), ranked.scores.tolist(), strict=True))
         scores[row] = [by_item[item] for item in items[row].tolist()]
         progress.advance(task)

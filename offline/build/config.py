@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from offline.generator.config import TrainConfig
+from runtime.manifest import Precision
 
 
 class _Section(BaseModel):
@@ -61,7 +62,15 @@ class GeneratorConfig(_Section):
     targets: int = Field(default=8, gt=0)
     direct_share: float = Field(default=0.05, ge=0, lt=1)
     beams: int = Field(default=20, gt=0, le=100)
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+    """Those that the bundle is to hold."""
     train: TrainConfig = TrainConfig()
+
+    @field_validator("precisions")
+    @classmethod
+    def _fp32_is_held(cls, precisions: tuple[Precision, ...]) -> tuple[Precision, ...]:
+        """What every other precision is compared with, in a fixed order."""
+        return ("fp32", *(p for p in ("int8", "fp16") if p in precisions))
 
 
 class BuildConfig(_Section):
@@ -97,6 +106,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
         "generator": {
             "preset": "small",
             "dropout": 0.1,
+            "precisions": ("fp32", "int8", "fp16"),
             "train": {"epochs": 60, "learning_rate": 1e-3},
         },
     },

@@ -139,7 +139,7 @@ class Pipeline:
             ),
             version=1,
             config={
-                **section.model_dump(mode="json", exclude={"beams", "prompts"}),
+                **section.model_dump(mode="json", exclude={"beams", "prompts", "precisions"}),
                 "prompts": prompt_text(section.prompts),
                 "seed": self.config.seed,
             },
@@ -153,9 +153,10 @@ class Pipeline:
             lambda out: self._steps().export(
                 {part: self._path(part) for part in parts}, self.config, self.name, out
             ),
-            version=3,
+            version=4,
             config={
                 "name": self.name,
+                "precisions": self.config.generator.precisions,
                 "beams": self.config.generator.beams,
                 "parity_users": self.config.parity_users,
                 "shortlist": self.config.shortlist,

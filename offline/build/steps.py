@@ -1,8 +1,10 @@
 """What each stage does: read the directories of earlier stages, write one of its own."""
 
 import dataclasses
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from rich.progress import Progress
@@ -19,6 +21,8 @@ from offline.build.config import (
     QueryEncoderSection,
 )
 from offline.build.drafts import draft, draft_manifest, link_or_copy, reissue, write_catalog
+from offline.build.precision import LIMIT, PrecisionLoss, measure_loss
+from offline.build.precision import questions as precision_questions
 from offline.build.publish import prompt_text, read_json, write_json
 from offline.codes import CodesConfig, assign
 from offline.dataset import Dataset
@@ -26,18 +30,20 @@ from offline.embeddings import EmbedderConfig, embed_texts, export_text_encoder,
 from offline.evaluate.protocol import questions
 from offline.evaluate.report import evaluate_bundle, print_report
 from offline.generator.examples import ExampleSource
-from offline.generator.export.files import GeneratorExport, export_generator
+from offline.generator.export.files import HEAD, GeneratorExport, export_generator
 from offline.generator.export.parity import compare
 from offline.generator.model import fit_vocabulary, from_checkpoint, from_preset, special_tokens
 from offline.generator.tokenizer import UNK, extend, from_scratch
 from offline.generator.train import train
 from offline.query_encoder import QueryEncoderConfig, export_query_encoder, train_query_encoder
 from runtime.bundle import Bundle, write_bundle
-from runtime.manifest import GeneratorSection
+from runtime.manifest import Precision
 from services.candidate.engine import Space, SpaceName
 from services.generator.codes import code_tokens, read_code_texts, write_code_texts
-from services.generator.engine import Context, GenerateQuery, GeneratorEngine
-from services.generator.prompts import read_templates
+from services.generator.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.prompts import SEQUENTIAL, read_templates, render_ids, select
+
+CALIBRATION_USERS: Final = 128
 
 
 def embed(dataset: Path, section: EmbedderSection, out: Path) -> None:
@@ -137,16 +143,51 @@ def train_generator(
 def export(parts: Mapping[str, Path], config: BuildConfig, name: str, out: Path) -> None:
     """A draft of the bundle, whole but for its weights and metrics, that agrees with the model.
 
+    8-bit products that lose too much get their head in float32; where that does not help, the
+    bundle does without them.
+
     Raises:
         ParityError: the exported graphs do not compute what the model computes.
     """
-    data = Dataset.load(parts["dataset"])
     model = T5ForConditionalGeneration.from_pretrained(parts["generator"] / "model")
     model.train(False)
+    facts: dict[str, object] = {}
+    for changes in _attempts(config.generator.precisions):
+        bundle = _draft(model, parts, config, name, changes, out)
+        if "parity" not in facts:
+            facts["parity"] = _require_parity(bundle, model, config)
+        if "int8" not in bundle.manifest.generator.precisions:
+            break
+        loss = _measure_int8(bundle)
+        facts["int8"] = dataclasses.asdict(loss)
+        if loss.relative_loss <= LIMIT:
+            break
+    write_json(out / "agreement.json", facts)
+
+
+def _attempts(precisions: tuple[Precision, ...]) -> Iterator[dict[str, Any]]:
+    """What to change about an export, until its 8-bit products keep their quality."""
+    yield {"precisions": precisions}
+    if "int8" in precisions:
+        yield {"precisions": precisions, "in_float32": frozenset({HEAD})}
+        yield {"precisions": tuple(p for p in precisions if p != "int8")}
+
+
+def _draft(
+    model: T5ForConditionalGeneration,
+    parts: Mapping[str, Path],
+    config: BuildConfig,
+    name: str,
+    changes: dict[str, Any],
+    out: Path,
+) -> Bundle:
+    data = Dataset.load(parts["dataset"])
     staged = out / "generator"
-    staged.mkdir(exist_ok=True)
-    section = _export_generator(model, parts, config, staged)
-    manifest = draft_manifest(data, config, name, section, parts)
+    shutil.rmtree(staged, ignore_errors=True)
+    shutil.rmtree(out / name, ignore_errors=True)
+    staged.mkdir()
+    exported = dataclasses.replace(_generator_parts(data, parts, config), **changes)
+    manifest = draft_manifest(data, config, name, export_generator(model, exported, staged), parts)
     with write_bundle(out, manifest) as directory:
         write_catalog(data, directory)
         served = ("embeddings", "query-encoder", "transitions")
@@ -154,49 +195,76 @@ def export(parts: Mapping[str, Path], config: BuildConfig, name: str, out: Path)
             for file in source.iterdir():
                 if file.name != "facts.json":  # what the manifest says
                     link_or_copy(file, directory / file.name)
-    _require_parity(draft(out), model, config, out)
+    return draft(out)
 
 
-def _export_generator(
-    model: T5ForConditionalGeneration, parts: Mapping[str, Path], config: BuildConfig, staged: Path
-) -> GeneratorSection:
-    generator = parts["generator"]
-    exported = GeneratorExport(
-        tokenizer=Tokenizer.from_file(str(generator / "tokenizer.json")),
-        code_texts=read_code_texts(parts["codes"] / "codes.txt"),
-        codes=np.load(generator / "code_tokens.npy"),
+def _generator_parts(
+    data: Dataset, parts: Mapping[str, Path], config: BuildConfig
+) -> GeneratorExport:
+    generator, section = parts["generator"], config.generator
+    tokenizer = Tokenizer.from_file(str(generator / "tokenizer.json"))
+    texts = read_code_texts(parts["codes"] / "codes.txt")
+    template = select(read_templates(generator / "prompts.txt"), SEQUENTIAL, "seen")[0]
+    sequences = data.train()
+    users = np.random.default_rng(config.seed).permutation(len(sequences))[:CALIBRATION_USERS]
+    calibration = [
+        render_ids(
+            template,
+            lambda text: list(tokenizer.encode(text).ids),
+            dataset=data.name,
+            user=int(user),
+            history=[texts[i] for i in sequences[user][-section.max_history :]],
+            max_tokens=section.max_input_tokens,
+        )
+        for user in users
+    ]
+    return GeneratorExport(
+        tokenizer=tokenizer,
+        code_texts=texts,
+        codes=np.load(generator / "code_tokens.npy", allow_pickle=False),
         prompts=(generator / "prompts.txt").read_text(encoding="utf-8"),
-        max_input_tokens=config.generator.max_input_tokens,
-        max_history=config.generator.max_history,
-        beams=config.generator.beams,
+        max_input_tokens=section.max_input_tokens,
+        max_history=section.max_history,
+        beams=section.beams,
+        calibration=calibration,
     )
-    return export_generator(model, exported, staged)
 
 
 def _require_parity(
-    bundle: Bundle, model: T5ForConditionalGeneration, config: BuildConfig, out: Path
-) -> None:
+    bundle: Bundle, model: T5ForConditionalGeneration, config: BuildConfig
+) -> dict[str, Any]:
     """Compares the draft's generator with transformers for real users."""
-    engine = GeneratorEngine.load(bundle, threads=0)
+    engine = GeneratorEngine.load(bundle, precision="fp32")
     nothing = np.empty(0, dtype=np.int32)
+    wish = Generation(config.generator.beams, None, nothing)
     queries = [
-        GenerateQuery(
-            Context(question.user, question.history), config.generator.beams, None, nothing
-        )
+        Query(Context(question.user, question.history), wish)
         for question in questions(bundle, "test")[: config.parity_users]
     ]
     with Progress() as progress:
         task = progress.add_task("Comparing with transformers", total=len(queries))
         parity = compare(engine, model, queries, advance=lambda n: progress.advance(task, n))
     parity.require()
-    write_json(out / "parity.json", dataclasses.asdict(parity))
+    return dataclasses.asdict(parity)
+
+
+def _measure_int8(bundle: Bundle) -> PrecisionLoss:
+    asked = precision_questions(bundle)
+    with Progress() as progress:
+        task = progress.add_task("Comparing int8 with fp32", total=2 * len(asked))
+        loss = measure_loss(bundle, "int8", asked, lambda n: progress.advance(task, n))
+        progress.console.print(
+            f"int8 loses {loss.relative_loss:+.2%} (± {loss.half_width:.2%}) of the NDCG@10 of "
+            f"fp32 over {loss.questions} rankings; at most {LIMIT:.0%} may be lost"
+        )
+    return loss
 
 
 def choose_blend(export: Path, shortlist: int, out: Path) -> None:
     """The weights of the retrieval and of the final score."""
     bundle = draft(export)
     with Progress() as progress:
-        blend = choose(bundle, GeneratorEngine.load(bundle, threads=0), shortlist, progress)
+        blend = choose(bundle, GeneratorEngine.load(bundle), shortlist, progress)
     write_json(out / "blend.json", dataclasses.asdict(blend))
 
 
@@ -220,6 +288,6 @@ def evaluate(export: Path, blend: Path, out: Path) -> None:
     )
     report = evaluate_bundle(Bundle.open(reissue(bundle, tuned, out), verify=False))
     print_report(report)
-    parity = read_json(export / "parity.json")
-    metrics = {**report.to_json(), "validation": weights, "parity": parity}
+    agreement = read_json(export / "agreement.json")
+    metrics = {**report.to_json(), "validation": weights, **agreement}
     write_json(out / "metrics.json", metrics)

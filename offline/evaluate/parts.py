@@ -14,7 +14,7 @@ from runtime.bundle import Bundle
 from runtime.catalog import ItemArray
 from services.candidate.engine import CandidateEngine, SpaceName, Weights
 from services.candidate.transitions import Transitions
-from services.generator.engine import Context, GenerateQuery, GeneratorEngine
+from services.generator.engine import Context, Generation, GeneratorEngine, Query
 from services.generator.prompts import SEQUENTIAL, Kind, read_templates, select
 
 Advance = Callable[[int], None]
@@ -86,13 +86,10 @@ def generator_rows(
             yield row(f"generator/{kind}", ranking, asked, lists)
 
 
-def _generate(question: Question, engine: GeneratorEngine, *, include_seen: bool) -> GenerateQuery:
-    return GenerateQuery(
-        context=Context(question.user, question.history),
-        count=engine.parts.section.beams,
-        allowed=None,
-        denied=np.empty(0, np.int32) if include_seen else question.history,
-    )
+def _generate(question: Question, engine: GeneratorEngine, *, include_seen: bool) -> Query:
+    denied = np.empty(0, np.int32) if include_seen else question.history
+    wish = Generation(engine.parts.section.beams, None, denied)
+    return Query(Context(question.user, question.history), wish)
 
 
 def _rows(

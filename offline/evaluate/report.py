@@ -60,7 +60,7 @@ def _all_rows(
     def advance(count: int) -> None:
         progress.advance(task, count)
 
-    generator = GeneratorEngine.load(bundle, threads=0)
+    generator = GeneratorEngine.load(bundle)
     return [
         *baseline_rows(bundle, asked, advance),
         *retrieval_rows(bundle, asked, advance),

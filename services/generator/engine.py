@@ -2,22 +2,33 @@
 
 Blocking and thread-safe: ONNX Runtime releases the interpreter's lock while it runs, and one
 session serves any number of threads. Items are positions in the catalog throughout.
+
+A query is answered in two steps. `prepare` renders its prompt and marks what it allows, which needs
+no model; `run` answers the jobs of one group together. An answer does not depend on the jobs that
+it was batched with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
 from runtime.catalog import ItemArray, Mask
-from services.generator.parts import GeneratorParts, load_parts
+from runtime.manifest import Precision
+from services.generator.coded_catalog import CodedCatalog
+from services.generator.graphs import Prompts
+from services.generator.parts import GeneratorParts, load_catalog, load_parts
 from services.generator.prompts import Template, render_ids
+from services.generator.providers import Compute, choose_precision
 from services.generator.trie import PrefixTree
 
-_DEAD = -1e29
+_DEAD: Final = -1e29
 """Above the score of what is not allowed, below every sum of log-probabilities."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,23 +42,24 @@ class Context:
 
 
 @dataclass(frozen=True)
-class GenerateQuery:
-    """A request for the best items of the catalog."""
+class Generation:
+    """A wish for the best items of the catalog."""
 
-    context: Context
     count: int
     allowed: Mask | None
-    """[items] what a filter lets through; None for everything."""
+    """[positions] what a filter lets through; None for everything."""
     denied: ItemArray
     """Items to leave out."""
 
 
 @dataclass(frozen=True)
-class RerankQuery:
-    """A request for the scores of given items."""
+class Query:
+    """What is asked about one user: items to generate, items to score, or both."""
 
     context: Context
-    items: ItemArray
+    generation: Generation | None = None
+    shortlist: ItemArray | None = None
+    """Items to score."""
 
 
 @dataclass(frozen=True)
@@ -58,114 +70,187 @@ class Ranked:
     scores: NDArray[np.float32]
 
 
-class GeneratorEngine:
-    """The P5 model of one bundle."""
+@dataclass(frozen=True)
+class Answer:
+    """An answer to a query; a part is None where it was not asked for."""
 
-    def __init__(self, parts: GeneratorParts) -> None:
+    generated: Ranked | None
+    """As many items as were asked for, or all allowed ones where there are fewer."""
+    reranked: Ranked | None
+    """The shortlist by its exact scores; ties keep the query's order."""
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A generation, ready to run."""
+
+    count: int
+    alive: Mask
+    beams: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A query that is ready to run."""
+
+    snapshot: CodedCatalog
+    """What its positions refer to."""
+    prompt: Sequence[int]
+    search: _Search | None
+    shortlist: ItemArray | None
+    tree: PrefixTree | None
+
+    @property
+    def tokens(self) -> int:
+        """The length of the prompt."""
+        return len(self.prompt)
+
+    @property
+    def group(self) -> Hashable:
+        """Jobs of equal groups may run together.
+
+        More beams search further: that beams are part of it keeps answers independent of company.
+        """
+        beams = None if self.search is None else self.search.beams
+        return self.snapshot.version, beams, self.tree is not None
+
+
+class GeneratorEngine:
+    """The P5 model of one bundle, and the current version of its catalog."""
+
+    def __init__(self, parts: GeneratorParts, snapshot: CodedCatalog) -> None:
         self.parts = parts
-        self.trie = parts.trie
-        self._widths = parts.trie.widths.astype(np.int64)
+        self._snapshot = snapshot
 
     @classmethod
     def load(
-        cls, bundle: Bundle, *, threads: int, providers: Sequence[str] = ("CPUExecutionProvider",)
+        cls,
+        bundle: Bundle,
+        compute: Compute | None = None,
+        precision: Literal["auto"] | Precision = "auto",
     ) -> "GeneratorEngine":
-        """Loads the engine of a bundle; see `load_parts`."""
-        return cls(load_parts(bundle, threads=threads, providers=list(providers)))
+        """Loads the engine of a bundle.
+
+        Args:
+            bundle: a verified bundle.
+            compute: where the model runs; by default on all cores.
+            precision: one that the bundle holds, or the fastest of those that suit the device.
+
+        Raises:
+            BundleError: the bundle's files do not belong together; the message says which.
+            SettingsError: the precision cannot be had.
+        """
+        compute = compute or Compute()
+        chosen = choose_precision(precision, bundle.manifest.generator.precisions, compute)
+        parts = load_parts(bundle, chosen, compute)
+        return cls(parts, load_catalog(bundle, parts.tokenizer))
+
+    @property
+    def snapshot(self) -> CodedCatalog:
+        """The current version of the catalog; a request keeps the one that it started with."""
+        return self._snapshot
+
+    def swap(self, snapshot: CodedCatalog) -> None:
+        """Makes another version current. Jobs that were prepared before keep theirs."""
+        self._snapshot = snapshot
 
     def with_template(self, template: Template) -> "GeneratorEngine":
         """The same model, asked with another prompt."""
-        return GeneratorEngine(replace(self.parts, template=template))
+        return GeneratorEngine(replace(self.parts, template=template), self._snapshot)
 
-    def generate(self, queries: Sequence[GenerateQuery]) -> list[Ranked]:
-        """Finds the best allowed items of the catalog for each query, by beam search.
+    def prepare(self, query: Query, snapshot: CodedCatalog) -> Job:
+        """Does the part of a query's work that needs no model.
 
-        As many come back as were asked for, or all allowed ones where there are fewer.
+        Args:
+            query: whose positions are of the snapshot.
+            snapshot: a version of the catalog.
         """
-        masks = np.stack([self.trie.alive(query.allowed, query.denied) for query in queries])
-        beams = max(self.parts.section.beams, *(query.count for query in queries))
-        node, score = self.parts.generate.run(
-            ["node", "score"],
-            {
-                **self.prompts([query.context for query in queries]),
-                "trie_token": self.trie.token,
-                "trie_child_start": self.trie.child_start,
-                "trie_widths": self._widths,
-                "alive": masks,
-                "alive_row": np.arange(len(queries), dtype=np.int64),
-                "beams": np.array([beams], dtype=np.int64),
-            },
+        search, wish = None, query.generation
+        if wish is not None:
+            alive = snapshot.trie.alive(wish.allowed, wish.denied)
+            search = _Search(wish.count, alive, self._beams(wish.count))
+        return Job(
+            snapshot=snapshot,
+            prompt=self.render(query.context, snapshot),
+            search=search,
+            shortlist=query.shortlist,
+            tree=None if query.shortlist is None else snapshot.trie.prefixes(query.shortlist),
         )
-        return [
-            self._ranked(row_node, row_score, query.count)
-            for row_node, row_score, query in zip(node, score, queries, strict=True)
-        ]
 
-    def rerank(self, queries: Sequence[RerankQuery]) -> list[Ranked]:
-        """Orders the items of each query by their exact scores. Ties keep the query's order."""
-        trees = [self.trie.prefixes(query.items) for query in queries]
-        (scores,) = self.parts.rerank.run(
-            ["score"],
-            {**self.prompts([query.context for query in queries]), **_stack(trees)},
-        )
-        ranked = []
-        for query, row in zip(queries, scores, strict=True):
-            own = row[: len(query.items)]
-            order = np.argsort(-own, kind="stable")
-            ranked.append(Ranked(query.items[order], own[order]))
-        return ranked
+    def run(self, jobs: Sequence[Job]) -> list[Answer]:
+        """Answers jobs of one group, in order."""
+        graphs = self.parts.graphs
+        prompts = Prompts.of([job.prompt for job in jobs], self.parts.section.pad_token)
+        encoded = graphs.encode(prompts)
+        generated: list[Ranked | None] = [None] * len(jobs)
+        reranked: list[Ranked | None] = [None] * len(jobs)
+        if searches := _all([job.search for job in jobs]):
+            trie = jobs[0].snapshot.trie
+            masks = [search.alive for search in searches]
+            node, score = graphs.generate(encoded, trie, masks, searches[0].beams)
+            for row, search in enumerate(searches):
+                found = score[row, : search.count] > _DEAD
+                leaves = node[row, : search.count][found] - trie.leaf_base
+                generated[row] = Ranked(trie.leaf_item[leaves], score[row, : search.count][found])
+        if trees := _all([job.tree for job in jobs]):
+            for row, (job, score) in enumerate(
+                zip(jobs, graphs.rerank(encoded, trees), strict=True)
+            ):
+                reranked[row] = _by_score(job.shortlist, score)
+        return [Answer(*parts) for parts in zip(generated, reranked, strict=True)]
 
-    def _ranked(self, node: NDArray[np.int64], score: NDArray[np.float32], count: int) -> Ranked:
-        found = score[:count] > _DEAD
-        leaves = node[:count][found] - self.trie.leaf_base
-        return Ranked(self.trie.leaf_item[leaves], score[:count][found])
+    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+        """Answers queries about the current catalog, those of one kind together."""
+        snapshot = self._snapshot
+        groups: dict[Hashable, list[tuple[int, Job]]] = {}
+        for place, query in enumerate(queries):
+            job = self.prepare(query, snapshot)
+            groups.setdefault(job.group, []).append((place, job))
+        answers: dict[int, Answer] = {}
+        for members in groups.values():
+            places, jobs = zip(*members, strict=True)
+            answers.update(zip(places, self.run(jobs), strict=True))
+        return [answers[place] for place in range(len(queries))]
 
-    def prompts(self, contexts: Sequence[Context]) -> dict[str, NDArray[np.int64]]:
-        """Renders and pads the prompts; both arrays are [queries, tokens]."""
+    def generate(self, queries: Sequence[Query]) -> list[Ranked]:
+        """What `answer` generates, for queries that all have a generation."""
+        return _all([answer.generated for answer in self.answer(queries)])
+
+    def rerank(self, queries: Sequence[Query]) -> list[Ranked]:
+        """What `answer` reranks, for queries that all have a shortlist."""
+        return _all([answer.reranked for answer in self.answer(queries)])
+
+    def render(self, context: Context, snapshot: CodedCatalog) -> list[int]:
+        """The prompt about a user, as token ids."""
         parts = self.parts
-        prompts = [
-            render_ids(
-                parts.template if len(context.history) else parts.direct,
-                self._encode,
-                dataset=parts.dataset,
-                user=context.user,
-                history=[
-                    parts.code_texts[i] for i in context.history[-parts.section.max_history :]
-                ],
-                max_tokens=parts.section.max_input_tokens,
-            )
-            for context in contexts
-        ]
-        ids = np.full((len(prompts), max(map(len, prompts))), parts.section.pad_token, np.int64)
-        mask = np.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt)] = prompt
-            mask[row, : len(prompt)] = 1
-        return {"input_ids": ids, "attention_mask": mask}
+        newest = context.history[-parts.section.max_history :]
+        return render_ids(
+            parts.template if len(newest) else parts.direct,
+            self._encode,
+            dataset=parts.dataset,
+            user=context.user,
+            history=[snapshot.code_texts[i] for i in newest],
+            max_tokens=parts.section.max_input_tokens,
+        )
+
+    def _beams(self, count: int) -> int:
+        """Beams to find so many items with: few distinct numbers, so that batches fill."""
+        step = self.parts.section.beams
+        return -(-max(count, 1) // step) * step
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.parts.tokenizer.encode(text).ids
         return ids
 
 
-def _stack(trees: Sequence[PrefixTree]) -> dict[str, NDArray[np.int64] | Mask]:
-    """Pads prefix trees to one batch.
+def _all(values: Sequence[T | None]) -> list[T]:
+    """The values; a group's jobs all have one, or none of them has."""
+    return [value for value in values if value is not None]
 
-    Rows beyond a tree's own see nothing and are read by no one; items beyond its own follow row 0.
-    """
-    batch, levels = len(trees), trees[0].path.shape[1]
-    rows = max(len(tree.token) for tree in trees)
-    items = max(len(tree.path) for tree in trees)
-    token = np.zeros((batch, rows), np.int64)
-    depth = np.zeros((batch, rows), np.int64)
-    sees = np.zeros((batch, rows, rows), np.bool_)
-    path = np.zeros((batch, items, levels), np.int64)
-    target = np.zeros((batch, items, levels), np.int64)
-    for i, tree in enumerate(trees):
-        own, asked = len(tree.token), len(tree.path)
-        token[i, :own] = tree.token
-        depth[i, :own] = tree.depth
-        sees[i, :own, :own] = tree.sees
-        path[i, :asked] = tree.path
-        target[i, :asked] = tree.target
-    return {"token": token, "depth": depth, "sees": sees, "path": path, "target": target}
+
+def _by_score(items: ItemArray | None, scores: NDArray[np.float32]) -> Ranked | None:
+    if items is None:
+        return None
+    own = scores[: len(items)]
+    order = np.argsort(-own, kind="stable")
+    return Ranked(items[order], own[order])

@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from runtime.bundle import Bundle, sha256
 from runtime.errors import BundleError
-from runtime.manifest import GeneratorSection
+from runtime.manifest import GeneratorSection, Precision
+from services.generator.coded_catalog import CodedCatalog
 from services.generator.codes import code_tokens, read_code_texts
+from services.generator.graphs import Graphs, weights_file
 from services.generator.prompts import DIRECT, SEQUENTIAL, Template, read_templates, select
-from services.generator.trie import Trie
+from services.generator.providers import Compute
 
 _CHECKED_CODES = 1000
 """Codes that are written anew at load, to see that tokenizer and codes belong together."""
@@ -20,86 +21,73 @@ _CHECKED_CODES = 1000
 
 @dataclass(frozen=True)
 class GeneratorParts:
-    """Sessions, tokenizer, codes and prompts of one bundle."""
+    """What one bundle's generator consists of, apart from its catalog, which may change."""
 
     section: GeneratorSection
+    precision: Precision
     dataset: str
     tokenizer: Tokenizer
     template: Template
     """What is asked about a history."""
     direct: Template
     """What is asked when there is no history: names the user alone."""
-    code_texts: list[str]
-    codes: NDArray[np.int32]
-    """[items, levels] token ids."""
-    trie: Trie
-    generate: ort.InferenceSession
-    rerank: ort.InferenceSession
+    graphs: Graphs
 
 
-def load_parts(bundle: Bundle, *, threads: int, providers: list[str]) -> GeneratorParts:
-    """Loads the generator of a bundle.
+def load_parts(bundle: Bundle, precision: Precision, compute: Compute) -> GeneratorParts:
+    """Loads the model of a bundle.
 
     Args:
         bundle: a verified bundle.
-        threads: that one inference may use.
-        providers: ONNX Runtime's execution providers, best first.
+        precision: one that the bundle holds.
+        compute: where the model runs.
 
     Raises:
-        BundleError: the tokenizer, the graphs and the codes do not belong together; the message
+        BundleError: the tokenizer, the graphs and the manifest do not belong together; the message
             says which.
     """
     section = bundle.manifest.generator
     tokenizer_file = bundle.file("generator_tokenizer.json")
-    tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    code_texts = read_code_texts(bundle.file("codes.txt"))
-    codes = np.asarray(bundle.array("code_tokens", np.int32))
-    _check_codes(bundle, tokenizer, code_texts, codes)
+    weights = weights_file(precision)
+    bundle.file(weights)  # the graphs open it by themselves: say so if it is missing
     expected = {
+        "precision": precision,
+        "weights_sha256": bundle.manifest.files[weights].sha256,
         "code_length": str(section.code_length),
         "vocabulary": str(section.vocabulary),
         "max_input_tokens": str(section.max_input_tokens),
         "tokenizer_sha256": sha256(tokenizer_file),
     }
     templates = read_templates(bundle.file("prompts.txt"))
-    bundle.file("generator.weights")  # the graphs open it by themselves: say so if it is missing
     return GeneratorParts(
         section=section,
+        precision=precision,
         dataset=bundle.manifest.provenance.dataset,
-        tokenizer=tokenizer,
+        tokenizer=Tokenizer.from_file(str(tokenizer_file)),
         template=select(templates, SEQUENTIAL, "seen")[0],
         direct=select(templates, DIRECT, "seen")[0],
-        code_texts=code_texts,
-        codes=codes,
-        trie=Trie.build(codes),
-        generate=_session(bundle, "generate.onnx", expected, threads, providers),
-        rerank=_session(bundle, "rerank.onnx", expected, threads, providers),
+        graphs=Graphs.load(bundle, precision, compute, expected),
     )
 
 
-def _session(
-    bundle: Bundle, name: str, expected: dict[str, str], threads: int, providers: list[str]
-) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Threads that spin while they wait starve the other processes of a small machine.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = ort.InferenceSession(str(bundle.file(name)), options, providers=providers)
-    except Exception as error:
-        raise BundleError(
-            f"{name} cannot be loaded; it and generator.weights may come from different exports: "
-            f"{error}"
-        ) from error
-    found = session.get_modelmeta().custom_metadata_map
-    for key, value in expected.items():
-        if found.get(key) != value:
-            raise BundleError(
-                f"{name} was exported for {key} {found.get(key)}, but the bundle has {value}: "
-                "graph, tokenizer and manifest come from different exports"
-            )
-    return session
+def load_catalog(bundle: Bundle, tokenizer: Tokenizer) -> CodedCatalog:
+    """Loads the codes of a bundle's items: the first version of its catalog.
+
+    Raises:
+        BundleError: codes, tokenizer and catalog do not belong together; the message says which.
+    """
+    code_texts = read_code_texts(bundle.file("codes.txt"))
+    codes = np.asarray(bundle.array("code_tokens", np.int32))
+    _check_codes(bundle, tokenizer, code_texts, codes)
+    section = bundle.manifest.generator
+    return CodedCatalog.of(
+        bundle.catalog,
+        code_texts,
+        codes,
+        vocabulary=section.vocabulary,
+        eos=section.eos_token,
+        pad=section.pad_token,
+    )
 
 
 def _check_codes(

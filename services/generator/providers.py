@@ -1,15 +1,55 @@
-"""ONNX Runtime's execution providers."""
+"""Where the model runs, and in which precision."""
 
+import platform
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import onnxruntime as ort
 
 from runtime.errors import SettingsError
+from runtime.manifest import Precision
 
 Device = Literal["auto", "cpu", "cuda"]
 
 
-def execution_providers(device: Device) -> list[str]:
+@dataclass(frozen=True)
+class Compute:
+    """Where and how ONNX Runtime runs."""
+
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    """Best first."""
+    threads: int = 0
+    """That one run may use; 0 means one per core."""
+    spin: bool = False
+    """Whether threads that wait for each other within a run spin."""
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where arrays must be, as ONNX Runtime calls it."""
+        return "cuda" if self.providers[0] == "CUDAExecutionProvider" else "cpu"
+
+    def session_options(self) -> ort.SessionOptions:
+        """The one tuned set of options; `docs/decoding.md` has the measurements.
+
+        Threads that spin pass work on faster, but when another process needs their core, all wait
+        for the one that lost it, which costs several times what was gained. They never spin between
+        runs. Numbers that are too small to be normal count as zero: the exponentials of unlikely
+        tokens are, and a core computes with them ten times slower.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors
+        entry = options.add_session_config_entry
+        entry("session.intra_op.allow_spinning", "1" if self.spin else "0")
+        entry("session.force_spinning_stop", "1")
+        entry("session.set_denormal_as_zero", "1")
+        return options
+
+
+def execution_providers(device: Device) -> tuple[str, ...]:
     """The providers for a device, best first.
 
     Raises:
@@ -22,8 +62,47 @@ def execution_providers(device: Device) -> list[str]:
             "or use --device cpu"
         )
     if has_cuda and device != "cpu":
-        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    return ["CPUExecutionProvider"]
+        return ("CUDAExecutionProvider", "CPUExecutionProvider")
+    return ("CPUExecutionProvider",)
+
+
+def choose_precision(
+    asked: Literal["auto"] | Precision, held: Collection[Precision], compute: Compute
+) -> Precision:
+    """The precision to serve: what was asked for, or the fastest that suits the device.
+
+    Raises:
+        SettingsError: the bundle does not hold it, or the device cannot run it.
+    """
+    if asked == "auto":
+        order: tuple[Precision, ...]
+        if compute.device == "cuda":
+            order = ("fp16", "fp32")
+        else:
+            order = ("int8", "fp32") if multiplies_bytes() else ("fp32",)
+        return next((precision for precision in order if precision in held), "fp32")
+    if asked not in held:
+        raise SettingsError(
+            f"--precision {asked}: the bundle holds {', '.join(sorted(held))}; "
+            "build it with another --precision, or leave the choice to auto"
+        )
+    if asked == "int8" and compute.device == "cuda":
+        raise SettingsError("--precision int8 is for CPUs; use fp16 or fp32 with a GPU")
+    return asked
+
+
+def multiplies_bytes() -> bool:
+    """Whether this CPU multiplies 8-bit integers without loss and faster than floats.
+
+    x86 needs VNNI: older instructions saturate at 16 bits. 64-bit ARM has them since 2017.
+    """
+    if platform.machine() in ("aarch64", "arm64"):
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return any(name in flags for name in ("avx512_vnni", "avx_vnni"))
 
 
 def _has_device() -> bool:

@@ -1,6 +1,6 @@
 """A made-up generator: a random T5, random codes, and the bundle that holds them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -14,10 +14,11 @@ from offline.generator.export.files import GeneratorExport, export_generator
 from offline.generator.tokenizer import from_scratch
 from runtime.bundle import Bundle, write_bundle
 from runtime.catalog import Catalog, CatalogItem
-from runtime.manifest import Manifest
+from runtime.manifest import Manifest, Precision
 from services.generator.codes import code_tokens
 from services.generator.engine import GeneratorEngine
 from services.generator.prompts import read_templates
+from services.generator.providers import Compute
 from tests import tiny_bundle
 
 PROMPTS = """\
@@ -39,7 +40,7 @@ class MadeUp:
 
     @property
     def items(self) -> int:
-        return len(self.engine.parts.codes)
+        return len(self.engine.snapshot.codes)
 
 
 def random_levels(items: int, sizes: tuple[int, ...], seed: int = 0) -> NDArray[np.int32]:
@@ -72,13 +73,20 @@ def write_made_up(
     version: str = "1",
     beams: int = 20,
     t5: Mapping[str, object] = MappingProxyType({}),
+    precisions: tuple[Precision, ...] = ("fp32",),
+    change: Callable[[T5ForConditionalGeneration], None] = lambda _: None,
 ) -> MadeUp:
     """Writes a bundle with a random generator for items with the given codes."""
     (root / "prompts.txt").write_text(PROMPTS, encoding="utf-8")
     tokenizer = from_scratch(read_templates(root / "prompts.txt"), "made-up", texts)
     codes = code_tokens(tokenizer, texts, eos=EOS, pad=PAD, unknown=UNKNOWN)
     model = random_t5(tokenizer.get_vocab_size(), t5)
-    parts = GeneratorExport(tokenizer, texts, codes, PROMPTS, 64, 10, beams)
+    change(model)
+    rng = np.random.default_rng(0)
+    prompts = [tokenizer.encode("".join(rng.choice(texts, 8))).ids for _ in range(16)]
+    parts = GeneratorExport(
+        tokenizer, texts, codes, PROMPTS, 64, 10, beams, precisions, calibration=prompts
+    )
     catalog = Catalog(
         [
             CatalogItem(
@@ -103,4 +111,4 @@ def write_made_up(
         for file in staging.iterdir():
             file.replace(directory / file.name)
     bundle = Bundle.open(root / "tiny" / version)
-    return MadeUp(model, bundle, GeneratorEngine.load(bundle, threads=1))
+    return MadeUp(model, bundle, GeneratorEngine.load(bundle, Compute(threads=1), "fp32"))

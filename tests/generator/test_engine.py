@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from offline.generator.export.parity import compare
-from services.generator.engine import Context, GenerateQuery, GeneratorEngine, RerankQuery
+from offline.generator.export.parity import compare, prompts_of
+from runtime.catalog import Delete
+from services.generator.engine import Context, Generation, GeneratorEngine, Query
 from tests.generator.made_up import MadeUp, level_texts, random_levels, write_made_up
 
 NONE = np.empty(0, dtype=np.int32)
@@ -21,10 +22,19 @@ def random_context(rng: np.random.Generator, items: int, longest: int = 12) -> C
     return Context(user=None, history=history)
 
 
+def wish(
+    context: Context,
+    count: int,
+    allowed: NDArray[np.bool_] | None = None,
+    denied: NDArray[np.int32] = NONE,
+) -> Query:
+    return Query(context, Generation(count, allowed, denied))
+
+
 def brute_force(made_up: MadeUp, context: Context) -> NDArray[np.float32]:
     """The log-probability of every item, by teacher forcing in torch."""
-    prompts = made_up.engine.prompts([context])
-    codes = torch.from_numpy(made_up.engine.parts.codes.astype(np.int64))
+    prompts = prompts_of(made_up.engine, [Query(context)]).to_dict()
+    codes = torch.from_numpy(made_up.engine.snapshot.codes.astype(np.int64))
     pad = made_up.engine.parts.section.pad_token
     with torch.inference_mode():
         encoded = made_up.model.encoder(**{k: torch.from_numpy(v) for k, v in prompts.items()})
@@ -43,7 +53,7 @@ def test_reranking_gives_the_exact_score_of_every_item(made_up: MadeUp) -> None:
     everything = np.arange(made_up.items, dtype=np.int32)
     for context, ranked in zip(
         contexts,
-        made_up.engine.rerank([RerankQuery(c, everything) for c in contexts]),
+        made_up.engine.rerank([Query(c, shortlist=everything) for c in contexts]),
         strict=True,
     ):
         expected = brute_force(made_up, context)
@@ -54,7 +64,7 @@ def test_reranking_gives_the_exact_score_of_every_item(made_up: MadeUp) -> None:
 
 def test_a_beam_for_every_item_is_exhaustive_search(made_up: MadeUp) -> None:
     context = random_context(np.random.default_rng(2), made_up.items)
-    (ranked,) = made_up.engine.generate([GenerateQuery(context, made_up.items, None, NONE)])
+    (ranked,) = made_up.engine.generate([wish(context, made_up.items)])
     expected = brute_force(made_up, context)
     assert sorted(ranked.items.tolist()) == list(range(made_up.items))
     np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
@@ -76,7 +86,7 @@ def test_whatever_is_allowed_the_list_is_full_legal_and_correctly_scored(
     context = random_context(rng, made_up.items)
     left = np.ones(made_up.items, dtype=np.bool_) if allowed is None else allowed.copy()
     left[denied] = False
-    (ranked,) = made_up.engine.generate([GenerateQuery(context, count, allowed, denied)])
+    (ranked,) = made_up.engine.generate([wish(context, count, allowed, denied)])
     assert len(ranked.items) == min(count, left.sum())
     assert left[ranked.items].all()
     assert len(set(ranked.items.tolist())) == len(ranked.items)
@@ -91,7 +101,7 @@ def test_whatever_is_allowed_the_list_is_full_legal_and_correctly_scored(
 def test_an_answer_does_not_depend_on_its_neighbors_in_the_batch(made_up: MadeUp) -> None:
     rng = np.random.default_rng(3)
     queries = [
-        GenerateQuery(random_context(rng, made_up.items), 20, rng.random(made_up.items) < 0.5, NONE)
+        wish(random_context(rng, made_up.items), 20, rng.random(made_up.items) < 0.5, NONE)
         for _ in range(8)
     ]
     for query, together in zip(queries, made_up.engine.generate(queries), strict=True):
@@ -102,9 +112,7 @@ def test_an_answer_does_not_depend_on_its_neighbors_in_the_batch(made_up: MadeUp
 
 def test_200_users_get_the_lists_that_transformers_generates(made_up: MadeUp) -> None:
     rng = np.random.default_rng(4)
-    queries = [
-        GenerateQuery(random_context(rng, made_up.items), 20, None, NONE) for _ in range(200)
-    ]
+    queries = [wish(random_context(rng, made_up.items), 20) for _ in range(200)]
     parity = compare(made_up.engine, made_up.model, queries)
     assert parity.identical_lists == 200
     assert parity.largest_difference < 1e-4
@@ -130,7 +138,7 @@ def test_other_codes_and_models(tmp_path: Path, texts: list[str], t5: dict[str, 
     for _ in range(3):
         context = random_context(rng, made_up.items)
         expected = brute_force(made_up, context)
-        (ranked,) = made_up.engine.generate([GenerateQuery(context, 500, None, NONE)])
+        (ranked,) = made_up.engine.generate([wish(context, 500)])
         assert len(ranked.items) == made_up.items
         np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
 
@@ -140,33 +148,30 @@ def test_codes_that_begin_other_codes(tmp_path: Path) -> None:
     levels = [(1,), (1, 0), (1, 0, 8), (2,), (2, 0), (3, 1, 4)]
     texts = ["".join(f"<a_{v}>" for v in code) for code in levels]
     made_up = write_made_up(tmp_path, texts)
-    assert made_up.engine.parts.codes.shape == (6, 4)
+    assert made_up.engine.snapshot.codes.shape == (6, 4)
     context = Context(None, np.array([0, 2], dtype=np.int32))
     expected = brute_force(made_up, context)
-    (ranked,) = made_up.engine.generate([GenerateQuery(context, 6, None, NONE)])
+    (ranked,) = made_up.engine.generate([wish(context, 6)])
     assert sorted(ranked.items.tolist()) == list(range(6))
     np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
-    (reranked,) = made_up.engine.rerank([RerankQuery(context, np.array([2, 0], dtype=np.int32))])
+    (reranked,) = made_up.engine.rerank(
+        [Query(context, shortlist=np.array([2, 0], dtype=np.int32))]
+    )
     np.testing.assert_allclose(reranked.scores, expected[reranked.items], atol=1e-4)
 
 
 def test_a_history_longer_than_the_prompt_counts_its_newest_items(made_up: MadeUp) -> None:
     long = np.arange(200, dtype=np.int32)
     newest = long[-made_up.engine.parts.section.max_history :]
-    lists = [
-        made_up.engine.generate([GenerateQuery(Context(None, h), 10, None, NONE)])[0].items
-        for h in (long, newest)
-    ]
+    lists = [made_up.engine.generate([wish(Context(None, h), 10)])[0].items for h in (long, newest)]
     np.testing.assert_array_equal(lists[0], lists[1])
 
 
 def test_without_a_history_the_user_alone_is_named(made_up: MadeUp) -> None:
     engine, nobody = made_up.engine, Context(None, NONE)
     text = "recommend an item to user_unknown"
-    assert (
-        engine.prompts([nobody])["input_ids"][0].tolist() == engine.parts.tokenizer.encode(text).ids
-    )
-    (ranked,) = engine.generate([GenerateQuery(nobody, 5, None, NONE)])
+    assert engine.render(nobody, engine.snapshot) == engine.parts.tokenizer.encode(text).ids
+    (ranked,) = engine.generate([wish(nobody, 5)])
     expected = brute_force(made_up, nobody)
     np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
 
@@ -174,7 +179,7 @@ def test_without_a_history_the_user_alone_is_named(made_up: MadeUp) -> None:
 def test_another_template_asks_the_same_model(made_up: MadeUp) -> None:
     template = made_up.engine.parts.template
     again: GeneratorEngine = made_up.engine.with_template(template)
-    query = GenerateQuery(Context(None, np.array([1], dtype=np.int32)), 5, None, NONE)
+    query = wish(Context(None, np.array([1], dtype=np.int32)), 5)
     np.testing.assert_array_equal(
         again.generate([query])[0].items, made_up.engine.generate([query])[0].items
     )
@@ -187,12 +192,10 @@ def test_codes_of_different_lengths_are_searched_at_least_as_far_as_by_transform
     made_up = write_made_up(tmp_path, texts)
     rng = np.random.default_rng(6)
     contexts = [random_context(rng, 150) for _ in range(40)]
-    parity = compare(
-        made_up.engine, made_up.model, [GenerateQuery(c, 20, None, NONE) for c in contexts]
-    )
+    parity = compare(made_up.engine, made_up.model, [wish(c, 20) for c in contexts])
     parity.require()
     for context in contexts[:5]:  # and a beam for every item finds them all, in order
-        (ranked,) = made_up.engine.generate([GenerateQuery(context, 150, None, NONE)])
+        (ranked,) = made_up.engine.generate([wish(context, 150)])
         best = np.sort(brute_force(made_up, context))[::-1]
         np.testing.assert_allclose(ranked.scores, best, atol=1e-4)
 
@@ -204,8 +207,58 @@ def test_codes_of_different_lengths_fill_the_list_whatever_is_denied(tmp_path: P
     for count in (1, 3, 10, 40):
         denied = rng.permutation(150)[: rng.integers(0, 150)].astype(np.int32)
         context = random_context(rng, 150)
-        (ranked,) = made_up.engine.generate([GenerateQuery(context, count, None, denied)])
+        (ranked,) = made_up.engine.generate([wish(context, count, None, denied)])
         assert len(ranked.items) == min(count, 150 - len(denied))
         assert not set(ranked.items.tolist()) & set(denied.tolist())
         expected = brute_force(made_up, context)
         np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
+
+
+def test_both_ways_of_ranking_in_one_call_give_what_each_gives_alone(made_up: MadeUp) -> None:
+    rng = np.random.default_rng(8)
+    for _ in range(5):
+        context = random_context(rng, made_up.items)
+        wanted = Generation(10, rng.random(made_up.items) < 0.5, NONE)
+        shortlist = rng.permutation(made_up.items)[:50].astype(np.int32)
+        generated, reranked, both = made_up.engine.answer(
+            [
+                Query(context, wanted),
+                Query(context, shortlist=shortlist),
+                Query(context, wanted, shortlist),
+            ]
+        )
+        assert generated.generated is not None
+        assert reranked.reranked is not None
+        assert both.generated is not None
+        assert both.reranked is not None
+        assert generated.reranked is None
+        assert reranked.generated is None
+        np.testing.assert_array_equal(both.generated.items, generated.generated.items)
+        np.testing.assert_allclose(both.generated.scores, generated.generated.scores, atol=1e-5)
+        np.testing.assert_array_equal(both.reranked.items, reranked.reranked.items)
+        np.testing.assert_allclose(both.reranked.scores, reranked.reranked.scores, atol=1e-5)
+
+
+def test_a_neighbor_that_wants_more_does_not_widen_the_search_of_others(made_up: MadeUp) -> None:
+    context = random_context(np.random.default_rng(9), made_up.items)
+    alone = made_up.engine.generate([wish(context, 5)])[0]
+    together = made_up.engine.generate([wish(context, 5), wish(context, 100)])[0]
+    np.testing.assert_array_equal(alone.items, together.items)
+    jobs = [made_up.engine.prepare(wish(context, n), made_up.engine.snapshot) for n in (5, 20, 100)]
+    assert jobs[0].group == jobs[1].group != jobs[2].group
+
+
+def test_a_job_keeps_the_catalog_that_it_was_prepared_with(made_up: MadeUp) -> None:
+    before = made_up.engine.snapshot
+    engine = GeneratorEngine(made_up.engine.parts, before)
+    query = wish(Context(None, NONE), 10)
+    old = engine.prepare(query, before)
+    best = engine.run([old])[0].generated
+    assert best is not None
+    gone = before.catalog.ids(best.items[:3])
+    engine.swap(before.apply([Delete(item_id) for item_id in gone]))
+    again, new = engine.run([old])[0].generated, engine.generate([query])[0]
+    assert again is not None
+    np.testing.assert_array_equal(again.items, best.items)
+    np.testing.assert_array_equal(new.items[:7], best.items[3:])
+    assert engine.prepare(query, engine.snapshot).group != old.group

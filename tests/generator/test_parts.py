@@ -19,7 +19,7 @@ def tokenizer_of_another(directory: Path, other: Path) -> None:
 
 
 def graph_of_another(directory: Path, other: Path) -> None:
-    (directory / "rerank.onnx").write_bytes((other / "rerank.onnx").read_bytes())
+    (directory / "rerank.fp32.onnx").write_bytes((other / "rerank.fp32.onnx").read_bytes())
 
 
 def codes_shuffled(directory: Path, _other: Path) -> None:
@@ -54,7 +54,7 @@ def two_items_with_one_code(directory: Path, _other: Path) -> None:
     ("damage", "complaint"),
     [
         (tokenizer_of_another, "codes and tokenizer|graph, tokenizer and manifest"),
-        (graph_of_another, "rerank.onnx (was exported for|cannot be loaded)"),
+        (graph_of_another, "rerank.fp32.onnx (was exported for|cannot be loaded)"),
         (codes_shuffled, "codes.txt, written with generator_tokenizer.json"),
         (codes_of_too_many, "codes.txt has 51 lines for 50 items"),
         (codes_of_another_length, r"code_tokens.npy has the shape \(50, 1\)"),
@@ -71,4 +71,4 @@ def test_parts_of_different_builds_are_refused(
     two = write_made_up(tmp_path / "two", level_texts(random_levels(50, (9, 9), seed=1)))
     damage(one.bundle.path, two.bundle.path)
     with pytest.raises(BundleError, match=complaint):
-        GeneratorEngine.load(Bundle.open(one.bundle.path, verify=False), threads=1)
+        GeneratorEngine.load(Bundle.open(one.bundle.path, verify=False))

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from transformers import T5ForConditionalGeneration
 
 from offline.parity import ParityError
-from services.generator.engine import GenerateQuery, GeneratorEngine, Ranked, RerankQuery
+from services.generator.engine import GeneratorEngine, Query, Ranked
+from services.generator.graphs import Prompts
 
 TOLERANCE: Final = 1e-4
 """The largest difference of a log-probability."""
@@ -50,7 +51,7 @@ class Parity:
 def compare(
     engine: GeneratorEngine,
     model: T5ForConditionalGeneration,
-    queries: Sequence[GenerateQuery],
+    queries: Sequence[Query],
     batch_size: int = 16,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Parity:
@@ -62,7 +63,7 @@ def compare(
     Args:
         engine: of the exported graphs.
         model: what was exported.
-        queries: without filters; `count` is the number of beams.
+        queries: of a generation without filters; its count is the number of beams.
         batch_size: prompts a batch.
         advance: told how many queries were compared.
     """
@@ -77,7 +78,7 @@ def compare(
                 agreeing += _same_ranking(items, scores, ranked.items)
             else:
                 agreeing += _at_least_as_good(scores, ranked.scores)
-            (again,) = engine.rerank([RerankQuery(query.context, items)])
+            (again,) = engine.rerank([Query(query.context, shortlist=items)])
             difference = max(difference, _largest_gap(items, scores, ranked))
             rerank_difference = max(rerank_difference, _largest_gap(items, scores, again))
         advance(len(chunk))
@@ -85,12 +86,12 @@ def compare(
 
 
 def reference(
-    engine: GeneratorEngine, model: T5ForConditionalGeneration, queries: Sequence[GenerateQuery]
+    engine: GeneratorEngine, model: T5ForConditionalGeneration, queries: Sequence[Query]
 ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
     """What `transformers` answers: items and scores, best first, for each query."""
     section = engine.parts.section
-    beams = queries[0].count
-    prompts = engine.prompts([query.context for query in queries])
+    beams = queries[0].generation.count if queries[0].generation else section.beams
+    prompts = prompts_of(engine, queries)
     options: dict[str, Any] = {
         "num_beams": beams,
         "num_return_sequences": beams,
@@ -104,13 +105,13 @@ def reference(
     }
     with torch.inference_mode():
         output: Any = model.generate(
-            torch.from_numpy(prompts["input_ids"]),
-            attention_mask=torch.from_numpy(prompts["attention_mask"]),
+            torch.from_numpy(prompts.input_ids),
+            attention_mask=torch.from_numpy(prompts.attention_mask),
             **options,
         )
     sequences = output.sequences.view(len(queries), beams, -1)[:, :, 1:].numpy()
     scores = output.sequences_scores.view(len(queries), beams).numpy()
-    items = {tuple(code): item for item, code in enumerate(engine.parts.codes.tolist())}
+    items = {tuple(code): item for item, code in enumerate(engine.snapshot.codes.tolist())}
     width = section.code_length
     padded = np.full((*sequences.shape[:2], width), section.pad_token, dtype=np.int64)
     padded[:, :, : sequences.shape[2]] = sequences
@@ -126,11 +127,17 @@ def reference(
     return answers
 
 
+def prompts_of(engine: GeneratorEngine, queries: Sequence[Query]) -> Prompts:
+    """The prompts of queries, padded."""
+    rendered = [engine.render(query.context, engine.snapshot) for query in queries]
+    return Prompts.of(rendered, engine.parts.section.pad_token)
+
+
 def allowed_tokens(engine: GeneratorEngine) -> Callable[[int, torch.Tensor], list[int]]:
     """A `prefix_allowed_tokens_fn` that walks the same trie, in dictionaries, as is usual."""
     section = engine.parts.section
     children: dict[tuple[int, ...], set[int]] = {}
-    for code in engine.parts.codes.tolist():
+    for code in engine.snapshot.codes.tolist():
         for length, token in enumerate(code):
             children.setdefault(tuple(code[:length]), set()).add(token)
     after_end = [section.eos_token]  # an empty list after the end would be an error
@@ -144,7 +151,7 @@ def allowed_tokens(engine: GeneratorEngine) -> Callable[[int, torch.Tensor], lis
 
 def _is_fixed(engine: GeneratorEngine) -> bool:
     """Whether codes end by their length rather than with the end-of-sequence token."""
-    return bool((engine.parts.codes[:, -1] != engine.parts.section.eos_token).all())
+    return bool((engine.snapshot.codes[:, -1] != engine.parts.section.eos_token).all())
 
 
 def _same_ranking(

@@ -6,16 +6,16 @@ log-probabilities along its way. Nothing is pruned, so the scores are exact.
 """
 
 import numpy as np
-from transformers import T5ForConditionalGeneration
 
-from offline.generator.export.layers import MASKED, T5Layers
+from offline.generator.export.layers import MASKED, T5Layers, T5Weights
+from offline.generator.export.linear import Linears
 from offline.generator.export.tape import BOOL, FLOAT, INT64, Tape
 
 
-def rerank_graph(model: T5ForConditionalGeneration, *, levels: int, max_tokens: int) -> Tape:
+def rerank_graph(model: T5Weights, linears: Linears, *, levels: int) -> Tape:
     """Writes the graph of `rerank.onnx`.
 
-    Inputs: `input_ids` and `attention_mask` int64 [batch, tokens]; the fields of
+    Inputs: `attention_mask` int64 [batch, tokens]; what `encode.onnx` returns; the fields of
     `services.generator.trie.PrefixTree`: `token` and `depth` int64 [batch, rows], `sees` bool
     [batch, rows, rows], `path` and `target` int64 [batch, items, levels].
 
@@ -23,18 +23,19 @@ def rerank_graph(model: T5ForConditionalGeneration, *, levels: int, max_tokens: 
 
     Args:
         model: a T5.
+        linears: the precision.
         levels: the length of the codes.
-        max_tokens: the most prompt tokens.
     """
     t = Tape()
-    layers = T5Layers(t, model)
-    cross = layers.encode(max_tokens)
+    layers = T5Layers(t, model, linears)
+    padding, cross = layers.declare_padding(), layers.declare_cross()
     token = t.input("token", INT64, ["batch", "rows"])
     depth = t.input("depth", INT64, ["batch", "rows"])
     sees = t.input("sees", BOOL, ["batch", "rows", "rows"])
     path = t.input("path", INT64, ["batch", "items", levels])
     target = t.input("target", INT64, ["batch", "items", levels])
-    log_probabilities, _ = layers.decode(token, _bias(t, layers, depth, sees, levels), cross)
+    bias = _bias(t, layers, depth, sees, levels)
+    log_probabilities, _ = layers.decode(token, bias, cross, padding)
     score = _sum_along(t, log_probabilities, path, target, int(layers.config.pad_token_id))
     t.output(score, "score", FLOAT, ["batch", "items"])
     return t

@@ -1,8 +1,8 @@
 """The whole constrained beam search as one ONNX graph.
 
-One call encodes the prompts, and then, level by level of the trie, decodes the beams, looks up the
-children of each beam's node, drops those without an allowed leaf, and keeps the best. The trie is
-an input, so the catalog may change without a new export.
+Level by level of the trie, one call decodes the beams of all requests, looks up the children of
+each beam's node, drops those without an allowed leaf, and keeps the best. The trie is an input, so
+the catalog may change without a new export.
 
 Two things keep it fast. Beams are rows of their request: attention to the encoder is one product
 with keys that are computed once. And the cache of the decoder is never reordered: every row that
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from transformers import T5ForConditionalGeneration
 
-from offline.generator.export.layers import MASKED, T5Layers
+from offline.generator.export.layers import MASKED, T5Layers, T5Weights
+from offline.generator.export.linear import Linears
 from offline.generator.export.tape import BOOL, FLOAT, INT32, INT64, Tape
 
 DEAD: Final = -1e30
@@ -46,29 +46,27 @@ class _Trie:
     widths: str
 
 
-def search_graph(
-    model: T5ForConditionalGeneration, *, levels: int, max_tokens: int, ends: bool
-) -> Tape:
+def search_graph(model: T5Weights, linears: Linears, *, levels: int, ends: bool) -> Tape:
     """Writes the graph of `generate.onnx`.
 
-    Inputs: `input_ids` and `attention_mask` int64 [batch, tokens]; `trie_token` int32 [nodes];
-    `trie_child_start` int32 [nodes + 1]; `trie_widths` int64 [levels]; `alive` bool [masks, nodes];
-    `alive_row` int64 [batch], the mask of each request; `beams` int64 [1].
+    Inputs: `attention_mask` int64 [batch, tokens]; what `encode.onnx` returns; `trie_token` int32
+    [nodes]; `trie_child_start` int32 [nodes + 1]; `trie_widths` int64 [levels]; `alive` bool
+    [masks, nodes]; `alive_row` int64 [batch], the mask of each request; `beams` int64 [1].
 
     Outputs: `node` int64 [batch, found] leaves, best first; `score` float32 [batch, found], DEAD
     where there are fewer allowed items than beams.
 
     Args:
         model: a T5.
+        linears: the precision.
         levels: the length of the codes.
-        max_tokens: the most prompt tokens.
         ends: whether codes end with the end-of-sequence token, and may have different lengths.
     """
     tape = Tape()
-    layers = T5Layers(tape, model)
+    layers = T5Layers(tape, model, linears)
     if levels > len(layers.decoder_position_bias):
         raise ValueError(f"codes have {levels} tokens, the model tells {levels - 1} apart")
-    cross = layers.encode(max_tokens)
+    padding, cross = layers.declare_padding(), layers.declare_cross()
     trie = _declare_trie(tape, levels)
     limit = tape.input("beams", INT64, [1])
     search = _Search(tape, layers, trie, limit, levels=levels, ends=ends)
@@ -78,7 +76,7 @@ def search_graph(
     for level in range(levels):
         row_counts.append(tape.size(beams.token, 1))
         bias = search.bias(beams, row_counts)
-        log_probabilities, past = layers.decode(beams.token, bias, cross, past)
+        log_probabilities, past = layers.decode(beams.token, bias, cross, padding, past)
         beams = search.expand(beams, log_probabilities, level)
     node, score = search.finish(beams)
     tape.output(node, "node", INT64, ["batch", "found"])
@@ -113,7 +111,7 @@ class _Search:
     def start(self) -> _Beams:
         """One beam a request, at the root, about to read the decoder's start token."""
         t = self.tape
-        batch = t.op("Shape", "input_ids", start=0, end=1)
+        batch = t.op("Shape", "attention_mask", start=0, end=1)
         shape = t.op("Concat", batch, t.ints(1), axis=0)
         start_token = int(self.layers.config.decoder_start_token_id)
         return _Beams(

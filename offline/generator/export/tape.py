@@ -15,6 +15,7 @@ IR_VERSION: Final = 10
 INT64: Final = TensorProto.INT64
 INT32: Final = TensorProto.INT32
 FLOAT: Final = TensorProto.FLOAT
+FLOAT16: Final = TensorProto.FLOAT16
 BOOL: Final = TensorProto.BOOL
 
 Dim = int | str

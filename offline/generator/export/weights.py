@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from offline.generator.export.tape import IR_VERSION, OPSET, Tape
+from runtime.bundle import sha256
 
 _ALIGNMENT: Final = 4096  # a page: mapped weights start where the hardware likes it
 
@@ -22,6 +23,8 @@ def save_graphs(
     directory: Path, weights_file: str, graphs: Mapping[str, Tape], metadata: Mapping[str, str]
 ) -> None:
     """Writes the graphs, by file name, and one file with all their weights into a directory.
+
+    Each graph says which weights it belongs to, as `weights_sha256`.
 
     Args:
         directory: where to.
@@ -38,6 +41,7 @@ def save_graphs(
                     data = np.ascontiguousarray(array).tobytes()
                     offsets[name] = (out.tell(), len(data))
                     out.write(data)
+    facts = {**metadata, "weights_sha256": sha256(directory / weights_file)}
     for file, tape in graphs.items():
         initializers = [
             _external(name, array, weights_file, *offsets[name])
@@ -56,7 +60,7 @@ def save_graphs(
             producer_name="tandem",
             opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)],
         )
-        helper.set_model_props(model, dict(metadata))
+        helper.set_model_props(model, facts)
         onnx.save(model, str(directory / file))
 
 

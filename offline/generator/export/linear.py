@@ -1,0 +1,146 @@
+"""The products of a T5's linear layers, in the precisions that are served.
+
+The weights are nearly all of the model, and their products nearly all of its work, so a precision
+is nothing but a way to write a product. Everything else, the residual stream, attention and the
+search, stays in float32.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offline.generator.export.tape import FLOAT, FLOAT16, Tape
+
+Matrix = NDArray[np.float32]
+
+ZERO_POINT: Final = 128
+"""What zero is written as: VNNI multiplies unsigned activations by signed weights."""
+LARGEST: Final = 127
+
+
+class Linears(Protocol):
+    """Writes the products of linear layers onto a tape."""
+
+    def product(self, t: Tape, rows: str, layer: "Linear") -> str:
+        """Writes float32 [..., in] times weights [in, out], which is float32 [..., out]."""
+
+    def rectified(self, t: Tape, rows: str, first: "Linear", second: "Linear") -> str:
+        """Writes the feed-forward network `relu(rows · first) · second`."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer."""
+
+    name: str
+    """Equal names are equal weights."""
+    weights: Matrix
+    """[in, out]"""
+
+
+class Float32:
+    """Products in float32."""
+
+    def product(self, t: Tape, rows: str, layer: Linear) -> str:
+        """See `Linears`."""
+        return t.matmul(rows, t.weight(layer.name, layer.weights))
+
+    def rectified(self, t: Tape, rows: str, first: Linear, second: Linear) -> str:
+        """See `Linears`."""
+        return self.product(t, t.op("Relu", self.product(t, rows, first)), second)
+
+
+class Float16(Float32):
+    """Products in float16, for GPUs.
+
+    T5's feed-forward output leaves float16's range in real checkpoints
+    (https://github.com/huggingface/transformers/issues/9295), so that one product stays in float32,
+    as it does in `transformers`.
+    """
+
+    def product(self, t: Tape, rows: str, layer: Linear) -> str:
+        """See `Linears`."""
+        if layer.name.endswith(".wo"):
+            return super().product(t, rows, layer)
+        half = t.weight(f"{layer.name}.float16", layer.weights.astype(np.float16))
+        return t.cast(t.matmul(t.cast(rows, FLOAT16), half), FLOAT)
+
+
+@dataclass(frozen=True)
+class Int8:
+    """Products of 8-bit integers, accumulated in 32 bits, for CPUs.
+
+    Weights have a scale a column. Activations have one scale a layer, found by calibration, and not
+    one a batch, as ONNX Runtime's dynamic quantization does it: so a row's product depends on
+    nothing but the row, and an answer not on what it was batched with.
+    """
+
+    ranges: Mapping[str, float]
+    """By the name of the layer: the largest absolute value that its input has on real prompts."""
+    in_float32: frozenset[str] = frozenset()
+    """The layers whose products would lose too much."""
+    _quantized: dict[tuple[int, str, float], str] = field(default_factory=dict)
+
+    def product(self, t: Tape, rows: str, layer: Linear) -> str:
+        """See `Linears`."""
+        if layer.name in self.in_float32:
+            return Float32().product(t, rows, layer)
+        scale = self.ranges[layer.name] / LARGEST
+        return self._dequantized(t, self._quantize(t, rows, scale), scale, ZERO_POINT, layer)
+
+    def rectified(self, t: Tape, rows: str, first: Linear, second: Linear) -> str:
+        """See `Linears`.
+
+        What is between the layers stays an integer: its zero is the least that can be written, so
+        that what is negative saturates to it.
+        """
+        if {first.name, second.name} & self.in_float32:
+            between = t.op("Relu", self.product(t, rows, first))
+            return self.product(t, between, second)
+        scale = self.ranges[first.name] / LARGEST
+        weights, columns = self._weights(t, first)
+        scale_between = self.ranges[second.name] / (2 * LARGEST + 1)
+        between = t.op(
+            "QLinearMatMul",
+            self._quantize(t, rows, scale),
+            t.real(scale),
+            t.constant(np.array(ZERO_POINT, dtype=np.uint8)),
+            weights,
+            columns,
+            t.constant(np.zeros(first.weights.shape[1], dtype=np.int8)),
+            t.real(scale_between),
+            t.constant(np.array(0, dtype=np.uint8)),
+        )
+        return self._dequantized(t, between, scale_between, 0, second)
+
+    def _dequantized(self, t: Tape, rows: str, scale: float, zero: int, layer: Linear) -> str:
+        weights, columns = self._weights(t, layer)
+        return t.op(
+            "MatMulIntegerToFloat",
+            rows,
+            weights,
+            t.real(scale),
+            columns,
+            t.constant(np.array(zero, dtype=np.uint8)),
+            domain="com.microsoft",
+        )
+
+    def _weights(self, t: Tape, layer: Linear) -> tuple[str, str]:
+        """The weights as integers, and the scales of their columns."""
+        columns = np.maximum(np.abs(layer.weights).max(axis=0), 1e-12) / LARGEST
+        integers = np.round(layer.weights / columns).astype(np.int8)
+        return (
+            t.weight(f"{layer.name}.int8", integers),
+            t.weight(f"{layer.name}.scale", columns.astype(np.float32)),
+        )
+
+    def _quantize(self, t: Tape, rows: str, scale: float) -> str:
+        """Rows as integers; written once for all products that read them."""
+        key = (id(t), rows, scale)
+        if key not in self._quantized:
+            zero = t.constant(np.array(ZERO_POINT, dtype=np.uint8))
+            self._quantized[key] = t.op("QuantizeLinear", rows, t.real(scale), zero)
+        return self._quantized[key]

@@ -1,0 +1,221 @@
+"""The model as three ONNX graphs of one precision, and how arrays get in and out of them.
+
+    prompts ──▶ encode ──┬──▶ generate ──▶ leaves and scores
+                         └──▶ rerank ────▶ scores
+
+What the encoder returns stays where the model runs, and so do the arrays of the trie; only prompts
+and answers travel. On a CPU nothing is copied.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from runtime.bundle import Bundle
+from runtime.errors import BundleError
+from runtime.manifest import Precision
+from services.generator.providers import Compute
+from services.generator.trie import PrefixTree, Trie
+
+Value = Any
+"""An `ort.OrtValue`: an array on the device."""
+
+
+def graph_file(name: str, precision: Precision) -> str:
+    """The bundle's file of a graph: `encode`, `generate` or `rerank`."""
+    return f"{name}.{precision}.onnx"
+
+
+def weights_file(precision: Precision) -> str:
+    """The bundle's file of the weights that the graphs of a precision share."""
+    return f"generator.{precision}.weights"
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Rendered prompts, padded on the right."""
+
+    input_ids: NDArray[np.int64]
+    """[queries, tokens]"""
+    attention_mask: NDArray[np.int64]
+    """[queries, tokens] 1 for prompt, 0 for padding."""
+
+    @classmethod
+    def of(cls, prompts: Sequence[Sequence[int]], pad: int) -> "Prompts":
+        """Pads token ids to the longest."""
+        ids = np.full((len(prompts), max(map(len, prompts))), pad, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, : len(prompt)] = prompt
+            mask[row, : len(prompt)] = 1
+        return cls(ids, mask)
+
+    def to_dict(self) -> dict[str, NDArray[np.int64]]:
+        """As the graphs and `transformers` name them."""
+        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+
+
+class Graphs:
+    """The sessions; any number of threads may use them at once."""
+
+    def __init__(self, sessions: Mapping[str, ort.InferenceSession], compute: Compute) -> None:
+        self._sessions = sessions
+        self._device = compute.device
+        self._cross: Final = [output.name for output in sessions["encode"].get_outputs()]
+        self._trie: tuple[Trie, dict[str, Value]] | None = None
+
+    @classmethod
+    def load(
+        cls, bundle: Bundle, precision: Precision, compute: Compute, expected: Mapping[str, str]
+    ) -> "Graphs":
+        """Loads the graphs of one precision.
+
+        Args:
+            bundle: that holds them.
+            precision: one of those that the manifest names.
+            compute: where they run.
+            expected: what the graphs must say about themselves.
+
+        Raises:
+            BundleError: they cannot be loaded, or come from another export.
+        """
+        sessions = {
+            name: _session(bundle, graph_file(name, precision), compute, expected)
+            for name in ("encode", "generate", "rerank")
+        }
+        return cls(sessions, compute)
+
+    def encode(self, prompts: Prompts) -> dict[str, Value]:
+        """What both ways of decoding need to know about the prompts."""
+        values = self._run("encode", prompts.to_dict(), self._cross, self._device)
+        return {
+            **dict(zip(self._cross, values, strict=True)),
+            "attention_mask": prompts.attention_mask,
+        }
+
+    def generate(
+        self,
+        encoded: Mapping[str, Value],
+        trie: Trie,
+        alive: Sequence[NDArray[np.bool_]],
+        beams: int,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Searches the trie.
+
+        Args:
+            encoded: what `encode` returned.
+            trie: of the catalog.
+            alive: each query's mask of nodes; equal objects are passed on once.
+            beams: of every query.
+
+        Returns:
+            Leaf nodes, best first, and their scores; both [queries, found].
+        """
+        distinct = {id(mask): mask for mask in alive}
+        row = {key: i for i, key in enumerate(distinct)}
+        node, score = self._run(
+            "generate",
+            {
+                **encoded,
+                **self._uploaded(trie),
+                "alive": np.stack(list(distinct.values())),
+                "alive_row": np.array([row[id(mask)] for mask in alive], dtype=np.int64),
+                "beams": np.array([beams], dtype=np.int64),
+            },
+            ["node", "score"],
+            "cpu",
+        )
+        return node.numpy(), score.numpy()
+
+    def rerank(
+        self, encoded: Mapping[str, Value], trees: Sequence[PrefixTree]
+    ) -> NDArray[np.float32]:
+        """The scores of each query's items; [queries, most items], a row's end without meaning."""
+        (score,) = self._run("rerank", {**encoded, **_stack(trees)}, ["score"], "cpu")
+        scores: NDArray[np.float32] = score.numpy()
+        return scores
+
+    def _uploaded(self, trie: Trie) -> dict[str, Value]:
+        """The trie's arrays on the device, which stay there until another trie comes."""
+        known = self._trie
+        if known is None or known[0] is not trie:
+            arrays = {
+                "trie_token": trie.token,
+                "trie_child_start": trie.child_start,
+                "trie_widths": trie.widths.astype(np.int64),
+            }
+            known = (
+                trie,
+                {
+                    name: ort.OrtValue.ortvalue_from_numpy(array, self._device)
+                    for name, array in arrays.items()
+                },
+            )
+            self._trie = known
+        return known[1]
+
+    def _run(
+        self, graph: str, feeds: Mapping[str, Value], outputs: Sequence[str], device: str
+    ) -> list[Value]:
+        session = self._sessions[graph]
+        binding = session.io_binding()
+        for name, value in feeds.items():
+            if isinstance(value, np.ndarray):
+                binding.bind_cpu_input(name, value)
+            else:
+                binding.bind_ortvalue_input(name, value)
+        for name in outputs:
+            binding.bind_output(name, device)
+        session.run_with_iobinding(binding)
+        values: list[Value] = binding.get_outputs()
+        return values
+
+
+def _session(
+    bundle: Bundle, name: str, compute: Compute, expected: Mapping[str, str]
+) -> ort.InferenceSession:
+    try:
+        session = ort.InferenceSession(
+            str(bundle.file(name)), compute.session_options(), providers=list(compute.providers)
+        )
+    except BundleError:
+        raise
+    except Exception as error:
+        raise BundleError(
+            f"{name} cannot be loaded; it and its weights may come from different exports: {error}"
+        ) from error
+    found = session.get_modelmeta().custom_metadata_map
+    for key, value in expected.items():
+        if found.get(key) != value:
+            raise BundleError(
+                f"{name} was exported for {key} {found.get(key)}, but the bundle has {value}: "
+                "graph, tokenizer and manifest come from different exports"
+            )
+    return session
+
+
+def _stack(trees: Sequence[PrefixTree]) -> dict[str, NDArray[Any]]:
+    """Pads prefix trees to one batch.
+
+    Rows beyond a tree's own see nothing and are read by no one; items beyond its own follow row 0.
+    """
+    batch, levels = len(trees), trees[0].path.shape[1]
+    rows = max(len(tree.token) for tree in trees)
+    items = max(len(tree.path) for tree in trees)
+    token = np.zeros((batch, rows), np.int64)
+    depth = np.zeros((batch, rows), np.int64)
+    sees = np.zeros((batch, rows, rows), np.bool_)
+    path = np.zeros((batch, items, levels), np.int64)
+    target = np.zeros((batch, items, levels), np.int64)
+    for i, tree in enumerate(trees):
+        own, asked = len(tree.token), len(tree.path)
+        token[i, :own] = tree.token
+        depth[i, :own] = tree.depth
+        sees[i, :own, :own] = tree.sees
+        path[i, :asked] = tree.path
+        target[i, :asked] = tree.target
+    return {"token": token, "depth": depth, "sees": sees, "path": path, "target": target}
