@@ -133,10 +133,13 @@ async def test_the_times_of_a_job_are_told() -> None:
 async def test_a_full_queue_sheds_and_says_when_to_come_back() -> None:
     model = FakeModel()
     async with batching(model, Limits(batch=2, queue=4)) as batcher:
-        (before,) = await occupy(batcher, model)
-        model.now = 0.5
+        before = await occupy(batcher, model, FakeJob(-1), FakeJob(-2))
+        model.now = 0.5  # half a second for one job
         model.let.release()
-        await before
+        await model.until_started()
+        model.now = 1.5  # and a second for two
+        model.let.release()
+        await asyncio.gather(*before)
         tasks = await occupy(batcher, model, *map(FakeJob, range(1, 5)))
         prepare = Mock()
         with pytest.raises(Overloaded) as caught:
@@ -203,13 +206,15 @@ async def test_a_job_that_is_cancelled_while_it_is_prepared_never_queues() -> No
 
 
 async def test_the_answer_to_a_caller_who_left_meanwhile_is_dropped() -> None:
-    model = FakeModel()
+    model, complaints = FakeModel(), Mock()
+    asyncio.get_running_loop().set_exception_handler(complaints)
     async with batching(model, Limits()) as batcher:
         first, second = await occupy(batcher, model, FakeJob(1))
         first.cancel()
         await asyncio.wait({first})
         model.let.release(2)
         assert (await second).answer == "answer 1"
+    complaints.assert_not_called()
 
 
 async def test_only_the_job_to_blame_fails() -> None:
@@ -260,7 +265,8 @@ async def test_closing_answers_what_is_there_and_takes_no_more() -> None:
     assert [(await task).answer for task in tasks] == [f"answer {name}" for name in range(4)]
 
 
-async def test_closing_does_not_wait_for_a_job_that_is_given_up_while_it_is_prepared() -> None:
+@pytest.mark.parametrize("given_up", [False, True])
+async def test_closing_waits_for_what_is_prepared_unless_it_is_given_up(given_up: bool) -> None:
     preparing, go_on = threading.Event(), threading.Event()
     batcher = FakeBatcher(FakeModel(held=False).run, Limits())
 
@@ -272,11 +278,12 @@ async def test_closing_does_not_wait_for_a_job_that_is_given_up_while_it_is_prep
     task = asyncio.create_task(batcher.submit(slow))
     await asyncio.to_thread(preparing.wait, PATIENCE)
     closing = asyncio.create_task(batcher.close())
-    await asyncio.sleep(0)
-    task.cancel()
+    await asyncio.sleep(0)  # let it begin
+    if given_up:
+        task.cancel()
     go_on.set()
     await closing
-    assert task.cancelled()
+    assert task.cancelled() if given_up else (await task).answer == "answer 0"
 
 
 jobs_of_any_kind = st.lists(
