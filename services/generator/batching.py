@@ -244,11 +244,11 @@ class Batcher(Generic[J, A]):
             return
         ran = self._clock() - started
         self._learn(ran / len(batch))
+        log.debug("batch", size=len(batch), waiting=self.waiting, ms=round(ran * 1e3, 3))
         for waiting, answer in zip(batch, answers, strict=True):
             since, arrived = waiting.since, waiting.place.arrived
             times = {"prepared": since - arrived, "queued": started - since, "ran": ran}
             waiting.place.settle(Served(answer, **times, batch=len(batch)))
-        log.debug("batch", size=len(batch), waiting=self.waiting, ms=round(ran * 1e3, 3))
 
     def _answers(self, jobs: Sequence[J]) -> Sequence[A]:
         answers = self._run(jobs)

@@ -1,118 +1,171 @@
-"""The generator's RPCs: protobuf to domain and back."""
+"""GeneratorService: messages in, queries to the engine in batches, messages out."""
 
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-import numpy as np
 
-from runtime import edge
 from runtime.bundle import Bundle
-from runtime.catalog import ItemArray, Mask
-from runtime.errors import InvalidRequest
-from runtime.filters import evaluate
-from runtime.workers import Workers
-from services.generator.engine import (
-    Context,
-    GenerateQuery,
-    GeneratorEngine,
-    Ranked,
-    RerankQuery,
+from runtime.catalog import Catalog
+from services.generator.batching import Batcher, Limits, Served
+from services.generator.engine import Answer, Context, GeneratorEngine, Job, Query, Ranked
+from services.generator.providers import Compute, execution_providers
+from services.generator.requests import (
+    DEFAULT_RESULTS,
+    Request,
+    Wanted,
+    read_generate,
+    read_rank,
+    read_rerank,
 )
-from services.generator.providers import execution_providers
 from services.generator.settings import GeneratorSettings
-from tandem.v1 import common_pb2, generator_service_pb2_grpc
+from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
-
-DEFAULT_RESULTS, MAX_RESULTS = 10, 100
-MAX_RERANKED = 1_000
+from tandem.v1 import generator_service_pb2_grpc as pb_grpc
 
 RpcContext = grpc.aio.ServicerContext[Any, Any]
 
 
-class GeneratorServicer(generator_service_pb2_grpc.GeneratorServiceServicer):
-    """Answers `Rerank` and `Generate`."""
+@dataclass(frozen=True)
+class _Reply:
+    """What the three responses have in common, and both lists."""
 
-    def __init__(self, bundle: Bundle, engine: GeneratorEngine, workers: Workers) -> None:
-        self._bundle = bundle
-        self._catalog = bundle.catalog
-        self._users = bundle.histories.user_index
+    missing: list[str]
+    generated: list[common_pb2.ScoredItem] = field(default_factory=list)
+    reranked: list[common_pb2.ScoredItem] = field(default_factory=list)
+    timings: list[common_pb2.StageTiming] = field(default_factory=list)
+    batch_size: int = 0
+
+
+class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
+    """Answers `Rerank`, `Generate` and `Rank`.
+
+    Args:
+        engine: does the work.
+        users: the position of each user in the bundle.
+        version: of the bundle, named in every response.
+        batcher: runs the engine.
+    """
+
+    def __init__(
+        self,
+        engine: GeneratorEngine,
+        users: Mapping[str, int],
+        version: str,
+        batcher: Batcher[Job, Answer],
+    ) -> None:
         self._engine = engine
-        self._workers = workers
+        self._users = users
+        self._version = version
+        self._batcher = batcher
 
     @classmethod
     def load(cls, bundle: Bundle, settings: GeneratorSettings) -> "GeneratorServicer":
         """Loads the engine; takes seconds."""
-        engine = GeneratorEngine.load(
-            bundle,
-            threads=settings.compute_threads,
-            providers=execution_providers(settings.device),
+        compute = Compute(
+            execution_providers(settings.device), settings.compute_threads, settings.spin
         )
-        # One inference at a time has all threads: faster for each, and as fast for all together.
-        return cls(bundle, engine, Workers(1))
+        engine = GeneratorEngine.load(bundle, compute, settings.precision)
+        limits = Limits(settings.max_batch, settings.max_queue, settings.max_queue_ms / 1e3)
+        batcher = Batcher(engine.run, limits)
+        return cls(engine, bundle.histories.user_index, bundle.version, batcher)
 
     async def warm_up(self) -> None:
-        """Runs both graphs once."""
-        nothing = np.empty(0, dtype=np.int32)
-        context = Context(user=None, history=np.zeros(1, dtype=np.int32))
-        await self._workers.run(self._engine.generate, [GenerateQuery(context, 1, None, nothing)])
-        shortlist = np.arange(min(100, len(self._catalog)), dtype=np.int32)
-        await self._workers.run(self._engine.rerank, [RerankQuery(context, shortlist)])
+        """Runs a full batch, which takes the most memory, and makes one call of each kind."""
+        snapshot = self._engine.snapshot
+        some = snapshot.catalog.ids(range(min(100, len(snapshot.catalog))))
+        wanted = Wanted(DEFAULT_RESULTS)
+        history, _ = snapshot.catalog.lookup(some[:1])
+        query = Query(Context(None, history), wanted.resolve(snapshot.catalog, history), None)
+        job = await asyncio.to_thread(self._engine.prepare, query, snapshot)
+        await asyncio.to_thread(self._engine.run, [job] * self._batcher.limits.batch)
+        for shortlist, generation in ((some, None), ((), wanted), (some, wanted)):
+            await self._answer(Request("", some[:1], shortlist, generation))
 
     async def close(self) -> None:
         """Stops the threads."""
-        self._workers.close()
+        await self._batcher.close()
 
     async def Rerank(self, request: pb.RerankRequest, _context: RpcContext) -> pb.RerankResponse:
         """Orders given items by the probability that the model gives each of them."""
-        edge.item_ids(request.item_ids, field="item_ids", limit=MAX_RERANKED)
-        if not request.item_ids:
-            raise InvalidRequest("item_ids is empty; name the items to order", reason="NO_ITEMS")
-        context, missing = self._user_context(request.context)
-        items, unknown = self._catalog.lookup(dict.fromkeys(request.item_ids))
-        ranked = Ranked(items, np.empty(0, dtype=np.float32))
-        if len(items):
-            (ranked,) = await self._workers.run(self._engine.rerank, [RerankQuery(context, items)])
+        reply = await self._answer(read_rerank(request))
         return pb.RerankResponse(
-            items=self._scored(ranked),
-            missing_item_ids=dict.fromkeys([*missing, *unknown]),
-            bundle_version=self._bundle.version,
+            items=reply.reranked,
+            missing_item_ids=reply.missing,
+            bundle_version=self._version,
+            timings=reply.timings,
+            batch_size=reply.batch_size,
         )
 
     async def Generate(
         self, request: pb.GenerateRequest, _context: RpcContext
     ) -> pb.GenerateResponse:
         """Generates the best items of the whole catalog by constrained beam search."""
-        count = edge.result_count(request.max_results, default=DEFAULT_RESULTS, limit=MAX_RESULTS)
-        context, missing = self._user_context(request.context)
-        edge.item_ids(request.excluded_item_ids, field="excluded_item_ids", limit=edge.MAX_EXCLUDED)
-        denied, _ = self._catalog.lookup(request.excluded_item_ids)
-        if not request.include_seen:
-            denied = np.concatenate([denied, context.history])
-        query = GenerateQuery(context, count, self._allowed(request), denied)
-        (ranked,) = await self._workers.run(self._engine.generate, [query])
+        reply = await self._answer(read_generate(request))
         return pb.GenerateResponse(
-            items=self._scored(ranked),
-            missing_item_ids=missing,
-            bundle_version=self._bundle.version,
+            items=reply.generated,
+            missing_item_ids=reply.missing,
+            bundle_version=self._version,
+            timings=reply.timings,
+            batch_size=reply.batch_size,
         )
 
-    def _user_context(self, context: pb.UserContext) -> tuple[Context, list[str]]:
-        """Translates the context; also the history's unknown items."""
-        edge.item_ids(context.history_item_ids, field="history_item_ids", limit=edge.MAX_HISTORY)
-        if context.user_id:
-            edge.identifier(context.user_id, field="user_id")
-        history: ItemArray
-        history, missing = self._catalog.lookup(context.history_item_ids)
-        return Context(self._users.get(context.user_id), history), missing
+    async def Rank(self, request: pb.RankRequest, _context: RpcContext) -> pb.RankResponse:
+        """Orders given items and generates the best ones of the whole catalog."""
+        reply = await self._answer(read_rank(request))
+        return pb.RankResponse(
+            generated=reply.generated,
+            reranked=reply.reranked,
+            missing_item_ids=reply.missing,
+            bundle_version=self._version,
+            timings=reply.timings,
+            batch_size=reply.batch_size,
+        )
 
-    def _allowed(self, request: pb.GenerateRequest) -> Mask | None:
-        if not request.HasField("filter"):
-            return None
-        return evaluate(edge.item_filter(request.filter), self._catalog)
+    async def _answer(self, request: Request) -> _Reply:
+        # One version of the catalog from here to the end, whatever becomes of the engine's.
+        snapshot = self._engine.snapshot
+        catalog = snapshot.catalog
+        history, missing = catalog.lookup(request.history)
+        shortlist, unknown = catalog.lookup(request.shortlist)
+        missing = list(dict.fromkeys([*missing, *unknown]))
+        if request.wanted is None and not len(shortlist):
+            return _Reply(missing)
+        context = Context(self._users.get(request.user_id), history)
 
-    def _scored(self, ranked: Ranked) -> list[common_pb2.ScoredItem]:
-        ids = self._catalog.ids(ranked.items)
-        return [
-            common_pb2.ScoredItem(item_id=item_id, score=score)
-            for item_id, score in zip(ids, ranked.scores.tolist(), strict=True)
-        ]
+        def prepare() -> Job:
+            wanted = request.wanted
+            generation = None if wanted is None else wanted.resolve(catalog, history)
+            query = Query(context, generation, shortlist if len(shortlist) else None)
+            return self._engine.prepare(query, snapshot)
+
+        served = await self._batcher.submit(prepare)
+        return _Reply(
+            missing=missing,
+            generated=_scored(served.answer.generated, catalog),
+            reranked=_scored(served.answer.reranked, catalog),
+            timings=_timings(served),
+            batch_size=served.batch,
+        )
+
+
+def _scored(ranked: Ranked | None, catalog: Catalog) -> list[common_pb2.ScoredItem]:
+    if ranked is None:
+        return []
+    pairs = zip(catalog.ids(ranked.items), ranked.scores.tolist(), strict=True)
+    return [common_pb2.ScoredItem(item_id=item_id, score=score) for item_id, score in pairs]
+
+
+def _timings(served: Served[Answer]) -> list[common_pb2.StageTiming]:
+    timings = []
+    for stage, seconds in (
+        ("prepare", served.prepared),
+        ("queue", served.queued),
+        ("model", served.ran),
+    ):
+        timing = common_pb2.StageTiming(stage=stage)
+        timing.duration.FromNanoseconds(int(seconds * 1e9))
+        timings.append(timing)
+    return timings

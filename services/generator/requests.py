@@ -1,0 +1,110 @@
+"""Reading requests: messages to checked domain values, every limit of the contract enforced."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from runtime import edge
+from runtime.catalog import Catalog, ItemArray
+from runtime.errors import InvalidRequest
+from runtime.filters import Filter, evaluate
+from services.generator.engine import Generation
+from tandem.v1 import generator_service_pb2 as pb
+
+DEFAULT_RESULTS: Final = 10
+MAX_RESULTS: Final = 100
+MAX_RERANKED: Final = 1_000
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to generate, in identifiers."""
+
+    count: int
+    excluded: Sequence[str] = ()
+    filter: Filter | None = None
+    include_seen: bool = False
+
+    def resolve(self, catalog: Catalog, history: ItemArray) -> Generation:
+        """The same in positions; takes milliseconds where there is a filter and a large catalog.
+
+        Raises:
+            InvalidRequest: reason UNKNOWN_ATTRIBUTE, for an attribute that no item has.
+        """
+        allowed = None if self.filter is None else evaluate(self.filter, catalog)
+        denied, _ = catalog.lookup(self.excluded)
+        if not self.include_seen:
+            denied = np.concatenate([denied, history])
+        return Generation(self.count, allowed, denied)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a call asks for, in identifiers."""
+
+    user_id: str
+    history: Sequence[str]
+    """Oldest first."""
+    shortlist: Sequence[str] = ()
+    """Items to score, each once."""
+    wanted: Wanted | None = None
+
+
+def read_rerank(request: pb.RerankRequest) -> Request:
+    """Checks a request.
+
+    Raises:
+        InvalidRequest: it breaks a rule of the contract.
+    """
+    shortlist = _read_shortlist(request)
+    return Request(*_read_context(request.context), shortlist)
+
+
+def read_generate(request: pb.GenerateRequest) -> Request:
+    """Checks a request.
+
+    Raises:
+        InvalidRequest: it breaks a rule of the contract.
+    """
+    wanted = _read_wanted(request)
+    return Request(*_read_context(request.context), wanted=wanted)
+
+
+def read_rank(request: pb.RankRequest) -> Request:
+    """Checks a request.
+
+    Raises:
+        InvalidRequest: it breaks a rule of the contract.
+    """
+    shortlist, wanted = _read_shortlist(request), _read_wanted(request)
+    return Request(*_read_context(request.context), shortlist, wanted)
+
+
+def _read_context(context: pb.UserContext) -> tuple[str, Sequence[str]]:
+    if context.user_id:
+        edge.identifier(context.user_id, field="user_id")
+    history = edge.item_ids(
+        context.history_item_ids, field="history_item_ids", limit=edge.MAX_HISTORY
+    )
+    return context.user_id, history
+
+
+def _read_shortlist(request: pb.RerankRequest | pb.RankRequest) -> Sequence[str]:
+    item_ids = edge.item_ids(request.item_ids, field="item_ids", limit=MAX_RERANKED)
+    if not item_ids:
+        raise InvalidRequest("item_ids is empty; name the items to order", reason="NO_ITEMS")
+    return tuple(dict.fromkeys(item_ids))
+
+
+def _read_wanted(request: pb.GenerateRequest | pb.RankRequest) -> Wanted:
+    excluded = edge.item_ids(
+        request.excluded_item_ids, field="excluded_item_ids", limit=edge.MAX_EXCLUDED
+    )
+    return Wanted(
+        count=edge.result_count(request.max_results, default=DEFAULT_RESULTS, limit=MAX_RESULTS),
+        excluded=excluded,
+        filter=edge.item_filter(request.filter) if request.HasField("filter") else None,
+        include_seen=request.include_seen,
+    )
