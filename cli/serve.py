@@ -42,6 +42,10 @@ Device = Annotated[
     Literal["auto", "cpu", "cuda"] | None,
     typer.Option(help="Where the model runs; auto takes a GPU when there is one."),
 ]
+Precision = Annotated[
+    Literal["auto", "fp32", "int8", "fp16"] | None,
+    typer.Option(help="Of the model; auto takes the fastest in the bundle that suits the device."),
+]
 Spin = Annotated[
     bool | None,
     typer.Option(
@@ -90,6 +94,7 @@ def generator(
     port_file: PortFile = None,
     threads: Threads = None,
     device: Device = None,
+    precision: Precision = None,
     spin: Spin = None,
     max_batch: MaxBatch = None,
     max_queue: MaxQueue = None,

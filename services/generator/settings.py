@@ -14,6 +14,10 @@ class GeneratorSettings(ServerSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where the model runs; auto takes a GPU when there is one."
     )
+    precision: Literal["auto", "fp32", "int8", "fp16"] = Field(
+        default="auto",
+        description="Of the model; auto takes the fastest in the bundle that suits the device.",
+    )
     spin: bool = Field(
         default=False,
         description="Let compute threads that wait for each other spin instead of sleeping.",
