@@ -1,99 +1,24 @@
-"""Batches grow with the load, stay within their limits, and answer every job once, with its own."""
+"""Batches grow with the load, within their limits, and nobody's trouble is anyone else's."""
 
 import asyncio
-import itertools
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
 from unittest.mock import Mock
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from runtime.errors import InvalidRequest, Overloaded, Unavailable
-from services.generator.batching import MAX_PADDING, Batcher, Limits, Served, choose
-
-PATIENCE = 30.0
-
-
-@dataclass(frozen=True)
-class FakeJob:
-    name: int
-    group: str = "a"
-    tokens: int = 10
-    broken: bool = False
-
-
-@dataclass
-class FakeModel:
-    """Answers with the jobs' names. A run goes on when it is let to, a second one at once."""
-
-    held: bool = True
-    runs: list[list[FakeJob]] = field(default_factory=list)
-    started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    let: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    now: float = 0.0
-    """The time, which stands still unless a test moves it."""
-
-    def run(self, jobs: Sequence[FakeJob]) -> list[str]:
-        again = any(jobs[0] is job for run in self.runs for job in run)
-        self.runs.append(list(jobs))
-        if self.held and not again:
-            self.started.release()
-            assert self.let.acquire(timeout=PATIENCE)
-        if broken := [job.name for job in jobs if job.broken]:
-            raise ValueError(f"cannot answer {broken}")
-        return [f"answer {job.name}" for job in jobs]
-
-    def clock(self) -> float:
-        return self.now
-
-    def names(self) -> list[list[int]]:
-        return [[job.name for job in jobs] for jobs in self.runs]
-
-    async def until_started(self) -> None:
-        assert await asyncio.to_thread(self.started.acquire, timeout=PATIENCE)
-
-
-Tasks = list["asyncio.Task[Served[str]]"]
-FakeBatcher = Batcher[FakeJob, str]
-
-
-@asynccontextmanager
-async def batching(model: FakeModel, limits: Limits) -> AsyncIterator[FakeBatcher]:
-    batcher = FakeBatcher(model.run, limits, model.clock)
-    try:
-        yield batcher
-    finally:
-        model.held = False
-        model.let.release(1_000)
-        await batcher.close()
-
-
-def ready(job: FakeJob) -> Callable[[], FakeJob]:
-    return lambda: job
-
-
-def submit(batcher: FakeBatcher, *jobs: FakeJob) -> Tasks:
-    return [asyncio.create_task(batcher.submit(ready(job))) for job in jobs]
-
-
-async def until_waiting(batcher: FakeBatcher, jobs: int) -> None:
-    """Lets the event loop turn until so many jobs are ready and wait."""
-    async with asyncio.timeout(PATIENCE):
-        while batcher.waiting != jobs:  # noqa: ASYNC110 - no event tells
-            await asyncio.sleep(0)
-
-
-async def occupy(batcher: FakeBatcher, model: FakeModel, *waiting: FakeJob) -> Tasks:
-    """Keeps the model busy with job 0 while others come to wait."""
-    tasks = submit(batcher, FakeJob(0))
-    await model.until_started()
-    tasks += submit(batcher, *waiting)
-    await until_waiting(batcher, len(waiting))
-    return tasks
+from services.generator.batching import Batcher, Limits, Served
+from tests.generator.fake_model import (
+    PATIENCE,
+    FakeBatcher,
+    FakeJob,
+    FakeModel,
+    batching,
+    occupy,
+    ready,
+    submit,
+    until_waiting,
+)
 
 
 async def test_an_idle_model_runs_a_job_at_once_and_alone() -> None:
@@ -284,120 +209,3 @@ async def test_closing_waits_for_what_is_prepared_unless_it_is_given_up(given_up
     go_on.set()
     await closing
     assert task.cancelled() if given_up else (await task).answer == "answer 0"
-
-
-jobs_of_any_kind = st.lists(
-    st.builds(FakeJob, name=st.just(0), group=st.sampled_from("abc"), tokens=st.integers(1, 60)),
-    min_size=1,
-    max_size=30,
-)
-
-
-@given(jobs_of_any_kind, st.integers(1, 9))
-def test_a_batch_is_the_oldest_job_and_what_is_nearest_to_it(
-    jobs: list[FakeJob], size: int
-) -> None:
-    chosen = choose(jobs, size)
-    assert chosen[0] == 0
-    assert len(set(chosen)) == len(chosen) <= size
-    assert {jobs[i].group for i in chosen} == {jobs[0].group}
-    tokens = [jobs[i].tokens for i in chosen]
-    assert max(tokens) * len(tokens) - sum(tokens) <= MAX_PADDING * max(tokens) * len(tokens)
-    far = [(abs(jobs[i].tokens - jobs[0].tokens), i) for i in chosen]
-    assert far == sorted(far)
-    if len(chosen) < size:  # what fits without padding is never left out
-        left = [jobs[i] for i in set(range(len(jobs))) - set(chosen)]
-        assert (jobs[0].group, jobs[0].tokens) not in [(job.group, job.tokens) for job in left]
-
-
-@given(jobs_of_any_kind, st.integers(1, 9), st.data())
-def test_nothing_is_overtaken_forever(jobs: list[FakeJob], size: int, data: st.DataObject) -> None:
-    """A job starts after as many batches as there were jobs before it, whatever comes meanwhile."""
-    waiting, coming = list(enumerate(jobs)), 0
-    latest = {name: name + 1 for name, _ in waiting}
-    batches = 0
-    while latest:
-        chosen = choose([job for _, job in waiting], size)
-        batches += 1
-        for i in chosen:
-            assert batches <= latest.pop(waiting[i][0], batches)
-        waiting = [one for i, one in enumerate(waiting) if i not in chosen]
-        for job in data.draw(st.lists(st.sampled_from(jobs), max_size=4)):
-            coming -= 1  # a name that no one else has
-            waiting.append((coming, job))
-
-
-@dataclass(frozen=True)
-class Wave:
-    """What happens while one batch runs."""
-
-    jobs: list[FakeJob]
-    cancelled: int
-    """How many of them leave again, the first ones first."""
-
-
-waves = st.lists(
-    st.builds(
-        Wave,
-        st.lists(
-            st.builds(
-                FakeJob,
-                name=st.just(0),
-                group=st.sampled_from("ab"),
-                tokens=st.integers(1, 20),
-                broken=st.sampled_from([False, False, False, True]),
-            ),
-            max_size=6,
-        ),
-        st.integers(0, 2),
-    ),
-    max_size=4,
-)
-
-
-@settings(max_examples=60, deadline=None)
-@given(waves, st.integers(1, 4))
-def test_every_job_is_answered_once_with_its_own(waves: list[Wave], size: int) -> None:
-    asyncio.run(live_through(waves, size))
-
-
-async def live_through(waves: list[Wave], size: int) -> None:
-    model = FakeModel()
-    names = itertools.count()
-    kept: list[tuple[FakeJob, asyncio.Task[Served[str]]]] = []
-    gone: list[FakeJob] = []
-    busy = False
-    async with batching(model, Limits(batch=size)) as batcher:
-        for wave in waves:
-            if not busy:
-                await asyncio.gather(*(task for _, task in kept), return_exceptions=True)
-                first = FakeJob(next(names))
-                kept += zip([first], submit(batcher, first), strict=True)
-                await model.until_started()
-            jobs = [replace(job, name=next(names)) for job in wave.jobs]
-            expected = batcher.waiting + len(jobs)
-            tasks = submit(batcher, *jobs)
-            await until_waiting(batcher, expected)
-            for task in tasks[: wave.cancelled]:
-                task.cancel()
-                await asyncio.wait({task})
-            gone += jobs[: wave.cancelled]
-            kept += list(zip(jobs, tasks, strict=True))[wave.cancelled :]
-            busy = batcher.waiting > 0
-            model.let.release()
-            if busy:
-                await model.until_started()
-        model.held = False
-        model.let.release(1_000)
-        await asyncio.gather(*(task for _, task in kept), return_exceptions=True)
-    for job, task in kept:
-        if job.broken:
-            assert str(task.exception()) == f"cannot answer [{job.name}]"
-        else:
-            assert task.result().answer == f"answer {job.name}"
-    for run in model.runs:
-        assert len(run) <= size
-        assert len({job.group for job in run}) == 1
-    whole = [job for run in model.runs for job in run if not any(one.broken for one in run)]
-    assert sorted(job.name for job in whole) == sorted(j.name for j, _ in kept if not j.broken)
-    assert not {job.name for run in model.runs for job in run} & {job.name for job in gone}
