@@ -16,12 +16,14 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import grpc
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from cli.supervise import Stack
 from runtime.bundle import Bundle
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from tandem.v1.generator_service_pb2_grpc import GeneratorServiceAsyncStub as Stub
 
 REQUESTS: Final = 512
+ROUNDS: Final = 5
 _PATIENT: Final = ("--max-queue", "1024", "--max-queue-ms", "60000", "--log-level", "warning")
 """Nothing is shed: the callers are as many as they are, and wait."""
 
@@ -79,20 +82,48 @@ class _Turn:
         return len(self.calls) / self.seconds
 
 
+def measure_load(bundle: Path, seconds: float, *, threads: int = 0) -> dict[str, float]:
+    """Compares the servers under 1 and under 32 callers, and prints a table.
+
+    Args:
+        bundle: the directory of a whole bundle.
+        seconds: of each load, over all rounds.
+        threads: of each server; 0 means one per core.
+
+    Returns:
+        Flat, named figures.
+    """
+    comparisons = compare_batching(bundle, threads=threads, seconds=seconds / ROUNDS)
+    columns = ("calls/s", "p50 ms", "p99 ms", "queue ms", "queue p99", "batch")
+    table = Table("callers", *columns, box=None, header_style="bold")
+    figures: dict[str, float] = {}
+    for comparison in comparisons:
+        callers = f"{comparison.callers}_callers"
+        for name in ("one_at_a_time", "batched"):
+            load: Load = getattr(comparison, name)
+            values = {field: value for field, value in asdict(load).items() if field != "callers"}
+            figures |= {f"{callers}_{name}_{field}": value for field, value in values.items()}
+            cells = [f"{value:.1f}" for field, value in values.items() if field != "calls"]
+            table.add_row(f"{comparison.callers}, {name.replace('_', ' ')}", *cells)
+        figures[f"throughput_gain_{callers}"] = comparison.gain
+    Console().print(table)
+    return figures
+
+
 def compare_batching(
     bundle: Path,
     *,
-    threads: int,
+    threads: int = 0,
     max_batch: int = 8,
     callers: Sequence[int] = (1, 32),
-    seconds: float = 5.0,
-    rounds: int = 5,
+    seconds: float = 2.0,
+    rounds: int = ROUNDS,
 ) -> list[Comparison]:
     """Measures `Generate` with and without batching, for each number of callers.
 
     Args:
         bundle: the directory of a whole bundle; its generator is served.
-        threads: of each server.
+        threads: of each server; 0 means one per core.
         max_batch: of the server that batches.
         callers: how many call at the same time.
         seconds: that a turn lasts.
