@@ -180,7 +180,7 @@ def _session(
 ) -> ort.InferenceSession:
     try:
         session = ort.InferenceSession(
-            str(bundle.file(name)), compute.session_options(), providers=list(compute.providers)
+            str(bundle.file(name)), compute.session_options(), providers=compute.with_options()
         )
     except BundleError:
         raise

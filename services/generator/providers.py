@@ -30,6 +30,17 @@ class Compute:
         """Where arrays must be, as ONNX Runtime calls it."""
         return "cuda" if self.providers[0] == "CUDAExecutionProvider" else "cpu"
 
+    def with_options(self) -> list[str | tuple[str, dict[str, str]]]:
+        """The providers as a session takes them.
+
+        TensorFloat-32 would round float32 products to 10 bits: scores would differ in the third
+        digit. Who wants speed has fp16.
+        """
+        return [
+            (name, {"use_tf32": "0"}) if name == "CUDAExecutionProvider" else name
+            for name in self.providers
+        ]
+
     def session_options(self) -> ort.SessionOptions:
         """The one tuned set of options; `docs/decoding.md` has the measurements.
 

@@ -18,7 +18,7 @@ from runtime.manifest import Manifest, Precision
 from services.generator.codes import code_tokens
 from services.generator.engine import GeneratorEngine
 from services.generator.prompts import read_templates
-from services.generator.providers import Compute
+from services.generator.providers import Compute, execution_providers
 from tests import tiny_bundle
 
 PROMPTS = """\
@@ -28,6 +28,8 @@ direct; seen; recommend an item to {user}; {target}
 direct; unseen; what would {user} like ?; {target}
 """
 EOS, PAD, UNKNOWN = 1, 0, 2
+COMPUTE = Compute(execution_providers("auto"), threads=1)
+"""A GPU where there is one: all tests of the engine hold there too."""
 
 
 @dataclass(frozen=True)
@@ -111,4 +113,4 @@ def write_made_up(
         for file in staging.iterdir():
             file.replace(directory / file.name)
     bundle = Bundle.open(root / "tiny" / version)
-    return MadeUp(model, bundle, GeneratorEngine.load(bundle, Compute(threads=1), "fp32"))
+    return MadeUp(model, bundle, GeneratorEngine.load(bundle, COMPUTE, "fp32"))

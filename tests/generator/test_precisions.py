@@ -15,10 +15,18 @@ from runtime.errors import BundleError, SettingsError
 from runtime.manifest import Precision
 from services.generator.engine import GeneratorEngine, Query
 from services.generator.providers import Compute, choose_precision
-from tests.generator.made_up import MadeUp, level_texts, random_levels, random_t5, write_made_up
+from tests.generator.made_up import (
+    COMPUTE,
+    MadeUp,
+    level_texts,
+    random_levels,
+    random_t5,
+    write_made_up,
+)
 from tests.generator.test_engine import brute_force, random_context, wish
 
 LOWER: tuple[Precision, ...] = ("int8", "fp16")
+CPU = Compute(threads=1)
 LARGEST_ERROR: dict[Precision, float] = {"int8": 0.25, "fp16": 0.02}
 """Of the log-probability of 3 tokens. Random weights round worse than trained ones."""
 
@@ -33,9 +41,13 @@ def precise(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     )
 
 
+def _compute(precision: Precision) -> Compute:
+    return CPU if precision == "int8" else COMPUTE
+
+
 @pytest.mark.parametrize("precision", LOWER)
 def test_scores_stay_near_those_of_fp32(precise: MadeUp, precision: Precision) -> None:
-    engine = GeneratorEngine.load(precise.bundle, precision=precision)
+    engine = GeneratorEngine.load(precise.bundle, _compute(precision), precision)
     rng = np.random.default_rng(1)
     everything = np.arange(precise.items, dtype=np.int32)
     for _ in range(5):
@@ -53,7 +65,7 @@ def test_scores_stay_near_those_of_fp32(precise: MadeUp, precision: Precision) -
 @pytest.mark.parametrize("precision", ["fp32", *LOWER])
 def test_an_answer_does_not_depend_on_its_neighbors(precise: MadeUp, precision: Precision) -> None:
     """A neighbor with a longer prompt pads it; one with larger activations must not rescale it."""
-    engine = GeneratorEngine.load(precise.bundle, precision=precision)
+    engine = GeneratorEngine.load(precise.bundle, _compute(precision), precision)
     rng = np.random.default_rng(2)
     queries = [wish(random_context(rng, precise.items), 20) for _ in range(8)]
     for query, together in zip(queries, engine.generate(queries), strict=True):
@@ -101,7 +113,7 @@ def test_a_feed_forward_network_beyond_the_range_of_fp16(tmp_path: Path) -> None
         prompt = torch.from_numpy(prompts_of(large.engine, [Query(context)]).input_ids)
         hidden = large.model.encoder(input_ids=prompt, output_hidden_states=True).hidden_states
     assert max(float(h.abs().max()) for h in hidden[:-1]) > float(np.finfo(np.float16).max)
-    half = GeneratorEngine.load(large.bundle, precision="fp16")
+    half = GeneratorEngine.load(large.bundle, COMPUTE, "fp16")
     (ranked,) = half.generate([wish(context, 60)])
     expected = brute_force(large, context)
     assert np.isfinite(ranked.scores).all()
@@ -145,6 +157,6 @@ def test_one_precision_does_not_take_the_graphs_of_another(precise: MadeUp) -> N
         with pytest.raises(
             BundleError, match=r"encode.int8.onnx was exported for (weights|precision)"
         ):
-            GeneratorEngine.load(precise.bundle, precision="int8")
+            GeneratorEngine.load(precise.bundle, CPU, "int8")
     finally:
         (path / "encode.int8.onnx").write_bytes(kept)
