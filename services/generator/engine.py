@@ -109,10 +109,15 @@ class Job:
     def group(self) -> Hashable:
         """Jobs of equal groups may run together.
 
-        More beams search further: that beams are part of it keeps answers independent of company.
+        More beams search further: that they are part of it keeps answers independent of company.
+        A short shortlist would be padded to a long one: those share a batch whose numbers of
+        prefixes, and of items, lie between the same powers of two.
         """
         beams = None if self.search is None else self.search.beams
-        return self.snapshot.version, beams, self.tree is not None
+        if self.tree is None:
+            return self.snapshot.version, beams
+        sizes = len(self.tree.token).bit_length(), len(self.tree.path).bit_length()
+        return self.snapshot.version, beams, *sizes
 
 
 class GeneratorEngine:

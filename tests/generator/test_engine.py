@@ -262,3 +262,15 @@ def test_a_job_keeps_the_catalog_that_it_was_prepared_with(made_up: MadeUp) -> N
     np.testing.assert_array_equal(again.items, best.items)
     np.testing.assert_array_equal(new.items[:7], best.items[3:])
     assert engine.prepare(query, engine.snapshot).group != old.group
+
+
+def test_short_and_long_shortlists_do_not_share_a_batch(made_up: MadeUp) -> None:
+    """A short one would be padded to the long one, at full cost."""
+    context = Context(None, NONE)
+    short, alike, long = (
+        made_up.engine.prepare(
+            Query(context, shortlist=np.arange(n, dtype=np.int32)), made_up.engine.snapshot
+        )
+        for n in (4, 5, 200)
+    )
+    assert short.group == alike.group != long.group

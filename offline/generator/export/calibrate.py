@@ -95,10 +95,10 @@ def smooth(model: T5Weights, peaks: Peaks) -> Smoothed:
 
 def _factor(peak: NDArray[np.float32], largest: NDArray[np.float32]) -> NDArray[np.float32]:
     """The geometric mean between evening out the activations and leaving the weights alone."""
-    factor: NDArray[np.float32] = np.sqrt(peak / np.maximum(largest, 1e-12))
+    factor = np.sqrt(peak / np.maximum(largest, np.float32(1e-12)))
     factor[(peak == 0) | (largest == 0)] = 1.0
-    factor = np.maximum(factor / factor.max(), np.float32(1e-4))
-    return factor
+    bounded: NDArray[np.float32] = np.maximum(factor / factor.max(), np.float32(1e-4))
+    return bounded
 
 
 def _divided(array: NDArray[np.float32], factor: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -52,6 +52,14 @@ class KeysValues:
     values: str
 
 
+@dataclass
+class _Stream:
+    """The residual stream, and what is yet to be added to it."""
+
+    value: str
+    update: str | None = None
+
+
 class T5Layers:
     """Writes the layers of one model onto a tape."""
 
@@ -76,14 +84,16 @@ class T5Layers:
         ids = t.input("input_ids", INT64, ["batch", "tokens"])
         padding = self.declare_padding()
         bias = t.add(self._encoder_position_bias(t.size(ids, 1), max_tokens), padding)
-        hidden = self.embed(ids)
+        stream = _Stream(self.embed(ids))
         for layer in range(int(self.config.num_layers)):
             name = f"encoder.block.{layer}.layer"
-            query, keys, values = self._project(f"{name}.0", hidden)
+            normed, stream = self._norm(stream, f"{name}.0.layer_norm")
+            query, keys, values = self._project(normed, f"{name}.0.SelfAttention")
             attended = KeysValues(keys, values)
-            context = self._attend(query, attended, bias, f"{name}.0.SelfAttention")
-            hidden = self._feed_forward(f"{name}.1", t.add(hidden, context))
-        encoded = self._norm(hidden, "encoder.final_layer_norm")
+            stream.update = self._attend(query, attended, bias, f"{name}.0.SelfAttention")
+            normed, stream = self._norm(stream, f"{name}.1.layer_norm")
+            stream.update = self._feed_forward(normed, f"{name}.1.DenseReluDense")
+        encoded, _ = self._norm(stream, "encoder.final_layer_norm")
         return [
             KeysValues(*(self._heads_of(encoded, layer, part) for part in ("k", "v")))
             for layer in range(self.decoder_layers)
@@ -168,49 +178,59 @@ class T5Layers:
             Log-probabilities [batch, rows, vocabulary], and `past` with these rows appended.
         """
         t = self.tape
-        hidden = self.embed(tokens)
+        stream = _Stream(self.embed(tokens))
         one_row = t.op("Concat", t.op("Shape", tokens), t.ints(1), axis=0)
         padding = t.add(padding, t.unsqueeze(t.op("Expand", t.real(0.0), one_row), 1))
         extended: list[KeysValues] = []
         for layer in range(self.decoder_layers):
             name = f"decoder.block.{layer}.layer"
-            query, keys, values = self._project(f"{name}.0", hidden)
+            normed, stream = self._norm(stream, f"{name}.0.layer_norm")
+            query, keys, values = self._project(normed, f"{name}.0.SelfAttention")
             if past is not None:
                 keys = t.op("Concat", past[layer].keys, keys, axis=1)
                 values = t.op("Concat", past[layer].values, values, axis=1)
             extended.append(KeysValues(keys, values))
-            context = self._attend(query, extended[-1], bias, f"{name}.0.SelfAttention")
-            hidden = t.add(hidden, context)
-            normed = self._norm(hidden, f"{name}.1.layer_norm")
+            stream.update = self._attend(query, extended[-1], bias, f"{name}.0.SelfAttention")
+            normed, stream = self._norm(stream, f"{name}.1.layer_norm")
             query = self._product(normed, f"{name}.1.EncDecAttention.q")
-            context = self._attend(query, cross[layer], padding, f"{name}.1.EncDecAttention")
-            hidden = self._feed_forward(f"{name}.2", t.add(hidden, context))
-        return self._log_probabilities(hidden), extended
+            stream.update = self._attend(query, cross[layer], padding, f"{name}.1.EncDecAttention")
+            normed, stream = self._norm(stream, f"{name}.2.layer_norm")
+            stream.update = self._feed_forward(normed, f"{name}.2.DenseReluDense")
+        return self._log_probabilities(stream), extended
 
-    def _log_probabilities(self, hidden: str) -> str:
+    def _log_probabilities(self, stream: "_Stream") -> str:
         scale = self.config.d_model**-0.5 if self.config.scale_decoder_outputs else 1.0
-        hidden = self._norm(hidden, "decoder.final_layer_norm", scale)
-        logits = self._product(hidden, "lm_head")
+        normed, _ = self._norm(stream, "decoder.final_layer_norm", scale)
+        logits = self._product(normed, "lm_head")
         return self.tape.op("LogSoftmax", logits, axis=-1)
 
     # What both are made of
 
-    def _norm(self, hidden: str, name: str, scale: float = 1.0) -> str:
-        """Root mean square normalization, as ONNX Runtime's fused operator."""
-        weight = self.tape.weight(name, self.model.arrays[f"{name}.weight"] * np.float32(scale))
-        return self.tape.op(
-            "SimplifiedLayerNormalization",
-            hidden,
+    def _norm(self, stream: "_Stream", name: str, scale: float = 1.0) -> tuple[str, "_Stream"]:
+        """Adds the pending update, and normalizes by the root mean square: one fused operator."""
+        t = self.tape
+        weight = t.weight(name, self.model.arrays[f"{name}.weight"] * np.float32(scale))
+        epsilon = float(self.config.layer_norm_epsilon)
+        if stream.update is None:
+            normed = t.op(
+                "SimplifiedLayerNormalization", stream.value, weight, axis=-1, epsilon=epsilon
+            )
+            return normed, stream
+        normed, total = t.ops(
+            "SkipSimplifiedLayerNormalization",
+            stream.value,
+            stream.update,
             weight,
-            axis=-1,
-            epsilon=float(self.config.layer_norm_epsilon),
-            stash_type=1,
+            outputs=4,
+            unused=(1, 2),  # the mean and the variance
+            domain="com.microsoft",
+            epsilon=epsilon,
         )
+        return normed, _Stream(total)
 
-    def _project(self, name: str, hidden: str) -> list[str]:
+    def _project(self, normed: str, name: str) -> list[str]:
         """Query, keys and values of self-attention, each [batch, rows, inner]."""
-        normed = self._norm(hidden, f"{name}.layer_norm")
-        return [self._product(normed, f"{name}.SelfAttention.{part}") for part in "qkv"]
+        return [self._product(normed, f"{name}.{part}") for part in "qkv"]
 
     def _attend(self, query: str, attended: KeysValues, bias: str, name: str) -> str:
         """Attention without scaling, as T5 has it; query is [batch, rows, inner]."""
@@ -228,16 +248,13 @@ class T5Layers:
         )
         return self._product(context, f"{name}.o")
 
-    def _feed_forward(self, name: str, hidden: str) -> str:
-        t = self.tape
-        dense = f"{name}.DenseReluDense"
-        normed = self._norm(hidden, f"{name}.layer_norm")
+    def _feed_forward(self, normed: str, name: str) -> str:
         if self.config.is_gated_act:  # T5 1.1: gelu_new
-            gate = self._gelu_new(self._product(normed, f"{dense}.wi_0"))
-            inner = t.mul(gate, self._product(normed, f"{dense}.wi_1"))
-            return t.add(hidden, self._product(inner, f"{dense}.wo"))
-        first, second = (self.model.linear(f"{dense}.{part}") for part in ("wi", "wo"))
-        return t.add(hidden, self._linears.rectified(t, normed, first, second))
+            gate = self._gelu_new(self._product(normed, f"{name}.wi_0"))
+            inner = self.tape.mul(gate, self._product(normed, f"{name}.wi_1"))
+            return self._product(inner, f"{name}.wo")
+        first, second = (self.model.linear(f"{name}.{part}") for part in ("wi", "wo"))
+        return self._linears.rectified(self.tape, normed, first, second)
 
     def _gelu_new(self, value: str) -> str:
         """The tanh approximation of GELU (https://arxiv.org/abs/1606.08415)."""

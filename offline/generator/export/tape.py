@@ -60,13 +60,20 @@ class Tape:
         return output
 
     def ops(
-        self, kind: str, *inputs: str, outputs: int, domain: str = "", **attributes: Any
+        self,
+        kind: str,
+        *inputs: str,
+        outputs: int,
+        unused: Sequence[int] = (),
+        domain: str = "",
+        **attributes: Any,
     ) -> list[str]:
-        """Records an operator with several outputs and returns their names."""
-        names = [f"{kind}_{len(self.nodes)}_{i}" for i in range(outputs)]
+        """Records an operator with several outputs and returns the names of those that are used."""
+        stem = f"{kind}_{len(self.nodes)}"
+        names = ["" if i in unused else f"{stem}_{i}" for i in range(outputs)]
         node = helper.make_node(kind, list(inputs), names, domain=domain, **attributes)
         self.nodes.append(node)
-        return names
+        return [name for name in names if name]
 
     def ints(self, *values: int) -> str:
         """A constant int64 vector, as shapes and axes are given."""
