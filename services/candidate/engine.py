@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
-from runtime.catalog import ItemArray, Mask
+from runtime.catalog import Catalog, Change, Delete, ItemArray, Mask, Upsert
 from runtime.errors import BundleError, InvalidRequest
+from services.candidate.changes import ChangeSet, PlacedItem
 from services.candidate.encoders import (
     OnnxQueryEncoder,
     OnnxTextEncoder,
@@ -94,31 +95,35 @@ class Weights:
 
 
 class CandidateEngine:
-    """Searches one catalog.
+    """Searches one version of the catalog, and never changes; `applied` makes the next.
 
     Args:
+        catalog: the items.
+        sequence: of the last change that is in it; 0 for the bundle's own items.
         content: the space of item texts.
         behavior: the space of the query encoder.
         query_encoder: turns the vectors of a history into a query for the behavior space.
         text_encoder: turns a text into a vector of the content space.
         transitions: what people went on to.
         weights: of the two sources of a shortlist.
-        popularity: int64 [items], interactions in the training data.
         max_history: newest items of a history that the query encoder reads.
     """
 
     def __init__(
         self,
         *,
+        catalog: Catalog,
+        sequence: int = 0,
         content: Space,
         behavior: Space,
         query_encoder: QueryEncoder,
         text_encoder: TextEncoder,
         transitions: Transitions,
         weights: Weights,
-        popularity: NDArray[np.int64],
         max_history: int,
     ) -> None:
+        self.catalog = catalog
+        self.sequence = sequence
         self._spaces = {SpaceName.CONTENT: content, SpaceName.BEHAVIOR: behavior}
         self._query_encoder = query_encoder
         self._text_encoder = text_encoder
@@ -126,6 +131,7 @@ class CandidateEngine:
         self._weights = weights
         self._max_history = max_history
         # One more interaction for everyone, so that an item without any still has a logarithm.
+        popularity = catalog.popularity
         self._log_popularity = np.log((popularity + 1.0) / (popularity + 1.0).sum())
 
     @classmethod
@@ -144,6 +150,7 @@ class CandidateEngine:
         """
         section = bundle.manifest.candidate
         return cls(
+            catalog=bundle.catalog,
             content=Space.read(bundle, SpaceName.CONTENT),
             behavior=Space.read(bundle, SpaceName.BEHAVIOR),
             query_encoder=OnnxQueryEncoder(bundle.file("query_encoder.onnx"), threads=threads),
@@ -155,8 +162,32 @@ class CandidateEngine:
             ),
             transitions=Transitions.read(bundle),
             weights=weights or Weights(section.behavior_weight, section.transition_weight),
-            popularity=bundle.catalog.popularity,
             max_history=section.max_history,
+        )
+
+    def applied(self, change_set: ChangeSet) -> "CandidateEngine":
+        """Makes the next version, which shares with this one all that stays the same.
+
+        The last change of each item counts. An item that is replaced moves to a new position.
+        """
+        last = {change.item_id: change for change in change_set.changes}
+        placed = [change for change in last.values() if isinstance(change, PlacedItem)]
+        changes: list[Change] = [Delete(item_id) for item_id in last]
+        changes += [Upsert(item.item) for item in placed]
+        content, behavior = (self._spaces[name] for name in SpaceName)
+        if placed:
+            content = content.extended(np.stack([item.content for item in placed]))
+            behavior = behavior.extended(np.stack([item.behavior for item in placed]))
+        return CandidateEngine(
+            catalog=self.catalog.apply(changes),
+            sequence=change_set.sequence,
+            content=content,
+            behavior=behavior,
+            query_encoder=self._query_encoder,
+            text_encoder=self._text_encoder,
+            transitions=self._transitions,
+            weights=self._weights,
+            max_history=self._max_history,
         )
 
     def vectors(self, space: SpaceName) -> Vector:
@@ -282,9 +313,12 @@ class CandidateEngine:
         return _first(ranked(items, self._log_popularity[items]), count)
 
     def _without(self, allowed: Mask | None, left_out: ItemArray) -> Mask | None:
+        live = self.catalog.live
+        if allowed is None and not live.all():
+            allowed = live
         if not len(left_out):
             return allowed
-        mask = np.ones(len(self._log_popularity), np.bool_) if allowed is None else allowed.copy()
+        mask = live.copy() if allowed is None else allowed & live
         mask[left_out] = False
         return mask
 

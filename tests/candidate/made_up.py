@@ -70,13 +70,13 @@ def make_world(seed: int = 0, items: int = 30, max_history: int = 5) -> World:
     weights = Weights(behavior=0.9, transitions=0.4)
     popularity = rng.integers(0, 6, items)
     engine = CandidateEngine(
+        catalog=_catalog(popularity),
         content=Space(content, FlatIndex.build(content)),
         behavior=Space(behavior, FlatIndex.build(behavior)),
         query_encoder=MeanQueryEncoder(),
         text_encoder=LetterTextEncoder(),
         transitions=transitions,
         weights=weights,
-        popularity=popularity,
         max_history=max_history,
     )
     return World(content, behavior, transitions, weights, popularity, max_history, engine)
@@ -84,6 +84,10 @@ def make_world(seed: int = 0, items: int = 30, max_history: int = 5) -> World:
 
 def make_catalog(world: World) -> Catalog:
     """Item i has the id `i<i>`, one genre, and the year 1990 + i."""
+    return world.engine.catalog
+
+
+def _catalog(popularity: NDArray[np.int64]) -> Catalog:
     return Catalog(
         [
             CatalogItem(
@@ -91,9 +95,9 @@ def make_catalog(world: World) -> Catalog:
                 title=f"Film {i}",
                 text=f"Film {i}",
                 attributes={"genre": (GENRES[i % 3],), "year": (1990.0 + i,)},
-                popularity=int(world.popularity[i]),
+                popularity=int(count),
             )
-            for i in range(world.items)
+            for i, count in enumerate(popularity)
         ]
     )
 

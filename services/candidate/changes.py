@@ -1,0 +1,39 @@
+"""Changes of the catalog as the candidate service keeps them: items with their place in it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runtime.catalog import CatalogItem, Delete
+from services.candidate.index import Vector
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedItem:
+    """An item with all that serving it takes: both vectors, and the code that stands for it."""
+
+    item: CatalogItem
+    content: Vector
+    """float32 [content dimension], of unit norm."""
+    behavior: Vector
+    """float32 [behavior dimension], of unit norm."""
+    code_text: str
+    """The code as a prompt shows it."""
+    tokens: tuple[int, ...]
+    """The code as the decoder emits it."""
+
+    @property
+    def item_id(self) -> str:
+        """The identifier of the item."""
+        return self.item.item_id
+
+
+PlacedChange = PlacedItem | Delete
+
+
+@dataclass(frozen=True)
+class ChangeSet:
+    """Changes that become visible together, one after another."""
+
+    changes: Sequence[PlacedChange]
+    sequence: int
+    """Of the last of them."""
