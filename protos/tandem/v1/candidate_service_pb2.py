@@ -25,29 +25,29 @@ _sym_db = _symbol_database.Default()
 from tandem.v1 import common_pb2 as tandem_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tandem/v1/candidate_service.proto\x12\ttandem.v1\x1a\x16tandem/v1/common.proto\"\x96\x01\n\rSearchRequest\x12\x18\n\x10history_item_ids\x18\x01 \x03(\t\x12\x13\n\x0bmax_results\x18\x02 \x01(\x05\x12\x19\n\x11\x65xcluded_item_ids\x18\x03 \x03(\t\x12%\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x14\n\x0cinclude_seen\x18\x05 \x01(\x08\"\x94\x01\n\x0eSearchResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12*\n\x06source\x18\x04 \x01(\x0e\x32\x1a.tandem.v1.RetrievalSource\"\xf9\x01\n\x0eSimilarRequest\x12&\n\x05items\x18\x01 \x01(\x0b\x32\x15.tandem.v1.ItemsQueryH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12(\n\x06vector\x18\x03 \x01(\x0b\x32\x16.tandem.v1.VectorQueryH\x00\x12\x13\n\x0bmax_results\x18\x04 \x01(\x05\x12%\n\x05space\x18\x05 \x01(\x0e\x32\x16.tandem.v1.VectorSpace\x12\x19\n\x11\x65xcluded_item_ids\x18\x06 \x03(\t\x12%\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x15.tandem.v1.ItemFilterB\x07\n\x05query\"\x1e\n\nItemsQuery\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"\x1d\n\x0bVectorQuery\x12\x0e\n\x06values\x18\x01 \x03(\x02\"i\n\x0fSimilarResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t*r\n\x0fRetrievalSource\x12 \n\x1cRETRIEVAL_SOURCE_UNSPECIFIED\x10\x00\x12\x1c\n\x18RETRIEVAL_SOURCE_HISTORY\x10\x01\x12\x1f\n\x1bRETRIEVAL_SOURCE_POPULARITY\x10\x02*`\n\x0bVectorSpace\x12\x1c\n\x18VECTOR_SPACE_UNSPECIFIED\x10\x00\x12\x18\n\x14VECTOR_SPACE_CONTENT\x10\x01\x12\x19\n\x15VECTOR_SPACE_BEHAVIOR\x10\x02\x32\x93\x01\n\x10\x43\x61ndidateService\x12=\n\x06Search\x12\x18.tandem.v1.SearchRequest\x1a\x19.tandem.v1.SearchResponse\x12@\n\x07Similar\x12\x19.tandem.v1.SimilarRequest\x1a\x1a.tandem.v1.SimilarResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tandem/v1/candidate_service.proto\x12\ttandem.v1\x1a\x16tandem/v1/common.proto\"\x96\x01\n\rSearchRequest\x12\x18\n\x10history_item_ids\x18\x01 \x03(\t\x12\x13\n\x0bmax_results\x18\x02 \x01(\x05\x12\x19\n\x11\x65xcluded_item_ids\x18\x03 \x03(\t\x12%\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x14\n\x0cinclude_seen\x18\x05 \x01(\x08\"\x94\x01\n\x0eSearchResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12*\n\x06source\x18\x04 \x01(\x0e\x32\x1a.tandem.v1.RetrievalSource\"\xc5\x02\n\x0eSimilarRequest\x12&\n\x05items\x18\x01 \x01(\x0b\x32\x15.tandem.v1.ItemsQueryH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12(\n\x06vector\x18\x03 \x01(\x0b\x32\x16.tandem.v1.VectorQueryH\x00\x12\x13\n\x0bmax_results\x18\x04 \x01(\x05\x12%\n\x05space\x18\x05 \x01(\x0e\x32\x16.tandem.v1.VectorSpace\x12\x19\n\x11\x65xcluded_item_ids\x18\x06 \x03(\t\x12%\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x16\n\tmin_score\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tdiversity\x18\t \x01(\x01H\x02\x88\x01\x01\x42\x07\n\x05queryB\x0c\n\n_min_scoreB\x0c\n\n_diversity\"\x1e\n\nItemsQuery\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"\x1d\n\x0bVectorQuery\x12\x0e\n\x06values\x18\x01 \x03(\x02\"i\n\x0fSimilarResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t*\x90\x01\n\x0fRetrievalSource\x12 \n\x1cRETRIEVAL_SOURCE_UNSPECIFIED\x10\x00\x12\x1c\n\x18RETRIEVAL_SOURCE_HISTORY\x10\x01\x12\x1f\n\x1bRETRIEVAL_SOURCE_POPULARITY\x10\x02\x12\x1c\n\x18RETRIEVAL_SOURCE_CONTENT\x10\x03*`\n\x0bVectorSpace\x12\x1c\n\x18VECTOR_SPACE_UNSPECIFIED\x10\x00\x12\x18\n\x14VECTOR_SPACE_CONTENT\x10\x01\x12\x19\n\x15VECTOR_SPACE_BEHAVIOR\x10\x02\x32\x93\x01\n\x10\x43\x61ndidateService\x12=\n\x06Search\x12\x18.tandem.v1.SearchRequest\x1a\x19.tandem.v1.SearchResponse\x12@\n\x07Similar\x12\x19.tandem.v1.SimilarRequest\x1a\x1a.tandem.v1.SimilarResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tandem.v1.candidate_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RETRIEVALSOURCE']._serialized_start=798
-  _globals['_RETRIEVALSOURCE']._serialized_end=912
-  _globals['_VECTORSPACE']._serialized_start=914
-  _globals['_VECTORSPACE']._serialized_end=1010
+  _globals['_RETRIEVALSOURCE']._serialized_start=875
+  _globals['_RETRIEVALSOURCE']._serialized_end=1019
+  _globals['_VECTORSPACE']._serialized_start=1021
+  _globals['_VECTORSPACE']._serialized_end=1117
   _globals['_SEARCHREQUEST']._serialized_start=73
   _globals['_SEARCHREQUEST']._serialized_end=223
   _globals['_SEARCHRESPONSE']._serialized_start=226
   _globals['_SEARCHRESPONSE']._serialized_end=374
   _globals['_SIMILARREQUEST']._serialized_start=377
-  _globals['_SIMILARREQUEST']._serialized_end=626
-  _globals['_ITEMSQUERY']._serialized_start=628
-  _globals['_ITEMSQUERY']._serialized_end=658
-  _globals['_VECTORQUERY']._serialized_start=660
-  _globals['_VECTORQUERY']._serialized_end=689
-  _globals['_SIMILARRESPONSE']._serialized_start=691
-  _globals['_SIMILARRESPONSE']._serialized_end=796
-  _globals['_CANDIDATESERVICE']._serialized_start=1013
-  _globals['_CANDIDATESERVICE']._serialized_end=1160
+  _globals['_SIMILARREQUEST']._serialized_end=702
+  _globals['_ITEMSQUERY']._serialized_start=704
+  _globals['_ITEMSQUERY']._serialized_end=734
+  _globals['_VECTORQUERY']._serialized_start=736
+  _globals['_VECTORQUERY']._serialized_end=765
+  _globals['_SIMILARRESPONSE']._serialized_start=767
+  _globals['_SIMILARRESPONSE']._serialized_end=872
+  _globals['_CANDIDATESERVICE']._serialized_start=1120
+  _globals['_CANDIDATESERVICE']._serialized_end=1267
 # @@protoc_insertion_point(module_scope)

@@ -52,7 +52,8 @@ class ItemFilter(_message.Message):
     """A condition on item attributes. An attribute with several values (a film's
     genres) satisfies a condition when any one of its values does. A condition
     on an attribute that the bundle does not have is INVALID_ARGUMENT with
-    reason UNKNOWN_ATTRIBUTE. At most 8 levels deep and 256 nodes large.
+    reason UNKNOWN_ATTRIBUTE. At most 8 levels deep and 256 nodes large, where
+    every 8 values of a `one_of` count as one more node.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

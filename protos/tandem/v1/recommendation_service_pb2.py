@@ -26,15 +26,15 @@ from tandem.v1 import candidate_service_pb2 as tandem_dot_v1_dot_candidate__serv
 from tandem.v1 import common_pb2 as tandem_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tandem/v1/recommendation_service.proto\x12\ttandem.v1\x1a!tandem/v1/candidate_service.proto\x1a\x16tandem/v1/common.proto\"\xd1\x01\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x18\n\x10history_item_ids\x18\x02 \x03(\t\x12\x13\n\x0bmax_results\x18\x03 \x01(\x05\x12%\n\x08strategy\x18\x04 \x01(\x0e\x32\x13.tandem.v1.Strategy\x12\x19\n\x11\x65xcluded_item_ids\x18\x05 \x03(\t\x12%\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x14\n\x0cinclude_seen\x18\x07 \x01(\x08\"\x94\x01\n\x0eRecommendation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x1c\n\x0fretrieval_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fgenerator_score\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x12\n\x10_retrieval_scoreB\x12\n\x10_generator_score\"\xc9\x01\n\x11RecommendResponse\x12\x32\n\x0frecommendations\x18\x01 \x03(\x0b\x32\x19.tandem.v1.Recommendation\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12%\n\x08strategy\x18\x03 \x01(\x0e\x32\x13.tandem.v1.Strategy\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\'\n\x07timings\x18\x05 \x03(\x0b\x32\x16.tandem.v1.StageTiming\"\xfe\x01\n\x13SimilarItemsRequest\x12&\n\x05items\x18\x01 \x01(\x0b\x32\x15.tandem.v1.ItemsQueryH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12(\n\x06vector\x18\x03 \x01(\x0b\x32\x16.tandem.v1.VectorQueryH\x00\x12\x13\n\x0bmax_results\x18\x04 \x01(\x05\x12%\n\x05space\x18\x05 \x01(\x0e\x32\x16.tandem.v1.VectorSpace\x12\x19\n\x11\x65xcluded_item_ids\x18\x06 \x03(\t\x12%\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x15.tandem.v1.ItemFilterB\x07\n\x05query\"n\n\x14SimilarItemsResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t*{\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTRATEGY_RERANK\x10\x01\x12\x15\n\x11STRATEGY_GENERATE\x10\x02\x12\x11\n\rSTRATEGY_FUSE\x10\x03\x12\x16\n\x12STRATEGY_EMBEDDING\x10\x04\x32\xb0\x01\n\x15RecommendationService\x12\x46\n\tRecommend\x12\x1b.tandem.v1.RecommendRequest\x1a\x1c.tandem.v1.RecommendResponse\x12O\n\x0cSimilarItems\x12\x1e.tandem.v1.SimilarItemsRequest\x1a\x1f.tandem.v1.SimilarItemsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tandem/v1/recommendation_service.proto\x12\ttandem.v1\x1a!tandem/v1/candidate_service.proto\x1a\x16tandem/v1/common.proto\"\xd1\x01\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x18\n\x10history_item_ids\x18\x02 \x03(\t\x12\x13\n\x0bmax_results\x18\x03 \x01(\x05\x12%\n\x08strategy\x18\x04 \x01(\x0e\x32\x13.tandem.v1.Strategy\x12\x19\n\x11\x65xcluded_item_ids\x18\x05 \x03(\t\x12%\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x14\n\x0cinclude_seen\x18\x07 \x01(\x08\"\x94\x01\n\x0eRecommendation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x1c\n\x0fretrieval_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fgenerator_score\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x12\n\x10_retrieval_scoreB\x12\n\x10_generator_score\"\xc9\x01\n\x11RecommendResponse\x12\x32\n\x0frecommendations\x18\x01 \x03(\x0b\x32\x19.tandem.v1.Recommendation\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12%\n\x08strategy\x18\x03 \x01(\x0e\x32\x13.tandem.v1.Strategy\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\'\n\x07timings\x18\x05 \x03(\x0b\x32\x16.tandem.v1.StageTiming\"\xca\x02\n\x13SimilarItemsRequest\x12&\n\x05items\x18\x01 \x01(\x0b\x32\x15.tandem.v1.ItemsQueryH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12(\n\x06vector\x18\x03 \x01(\x0b\x32\x16.tandem.v1.VectorQueryH\x00\x12\x13\n\x0bmax_results\x18\x04 \x01(\x05\x12%\n\x05space\x18\x05 \x01(\x0e\x32\x16.tandem.v1.VectorSpace\x12\x19\n\x11\x65xcluded_item_ids\x18\x06 \x03(\t\x12%\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x16\n\tmin_score\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tdiversity\x18\t \x01(\x01H\x02\x88\x01\x01\x42\x07\n\x05queryB\x0c\n\n_min_scoreB\x0c\n\n_diversity\"n\n\x14SimilarItemsResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t*{\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTRATEGY_RERANK\x10\x01\x12\x15\n\x11STRATEGY_GENERATE\x10\x02\x12\x11\n\rSTRATEGY_FUSE\x10\x03\x12\x16\n\x12STRATEGY_EMBEDDING\x10\x04\x32\xb0\x01\n\x15RecommendationService\x12\x46\n\tRecommend\x12\x1b.tandem.v1.RecommendRequest\x1a\x1c.tandem.v1.RecommendResponse\x12O\n\x0cSimilarItems\x12\x1e.tandem.v1.SimilarItemsRequest\x1a\x1f.tandem.v1.SimilarItemsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tandem.v1.recommendation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STRATEGY']._serialized_start=1048
-  _globals['_STRATEGY']._serialized_end=1171
+  _globals['_STRATEGY']._serialized_start=1124
+  _globals['_STRATEGY']._serialized_end=1247
   _globals['_RECOMMENDREQUEST']._serialized_start=113
   _globals['_RECOMMENDREQUEST']._serialized_end=322
   _globals['_RECOMMENDATION']._serialized_start=325
@@ -42,9 +42,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOMMENDRESPONSE']._serialized_start=476
   _globals['_RECOMMENDRESPONSE']._serialized_end=677
   _globals['_SIMILARITEMSREQUEST']._serialized_start=680
-  _globals['_SIMILARITEMSREQUEST']._serialized_end=934
-  _globals['_SIMILARITEMSRESPONSE']._serialized_start=936
-  _globals['_SIMILARITEMSRESPONSE']._serialized_end=1046
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=1174
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=1350
+  _globals['_SIMILARITEMSREQUEST']._serialized_end=1010
+  _globals['_SIMILARITEMSRESPONSE']._serialized_start=1012
+  _globals['_SIMILARITEMSRESPONSE']._serialized_end=1122
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=1250
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=1426
 # @@protoc_insertion_point(module_scope)

@@ -221,6 +221,8 @@ class SimilarItemsRequest(_message.Message):
     SPACE_FIELD_NUMBER: _builtins.int
     EXCLUDED_ITEM_IDS_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    MIN_SCORE_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """A free text, in the words of the catalogue's item texts. At most 4,096
     bytes of UTF-8; only the content space can answer it.
@@ -231,6 +233,17 @@ class SimilarItemsRequest(_message.Message):
     """
     space: _candidate_service_pb2.VectorSpace.ValueType
     """Which vectors to compare; the content space when unspecified."""
+    min_score: _builtins.float
+    """Only items whose score is at least this; any score when absent. NaN is
+    INVALID_ARGUMENT.
+    """
+    diversity: _builtins.float
+    """From 0, the most similar items whatever they have in common, to 1, items as
+    unlike each other as possible: maximal marginal relevance (Carbonell and
+    Goldstein, 1998) among the most similar items, four times as many as are
+    asked for and at most 1,000. Outside of 0 to 1 is INVALID_ARGUMENT; 0 when
+    absent.
+    """
     @_builtins.property
     def items(self) -> _candidate_service_pb2.ItemsQuery:
         """Items to be similar to: the mean of their vectors."""
@@ -259,13 +272,24 @@ class SimilarItemsRequest(_message.Message):
         space: _candidate_service_pb2.VectorSpace.ValueType = ...,
         excluded_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         filter: _common_pb2.ItemFilter | None = ...,
+        min_score: _builtins.float | None = ...,
+        diversity: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "items", b"items", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_min_score", b"_min_score", "diversity", b"diversity", "filter", b"filter", "items", b"items", "min_score", b"min_score", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "items", b"items", "max_results", b"max_results", "query", b"query", "space", b"space", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_min_score", b"_min_score", "diversity", b"diversity", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "items", b"items", "max_results", b"max_results", "min_score", b"min_score", "query", b"query", "space", b"space", "text", b"text", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
+    _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
+    _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
+    _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
     _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["items", "text", "vector"]  # noqa: Y015
     _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__diversity) -> _WhichOneofReturnType__diversity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_query) -> _WhichOneofReturnType_query | None: ...
 
 Global___SimilarItemsRequest: _TypeAlias = SimilarItemsRequest  # noqa: Y015
@@ -283,7 +307,9 @@ class SimilarItemsResponse(_message.Message):
     """The version of the bundle that answered."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoredItem]:
-        """The items, most similar first; the score is the cosine similarity."""
+        """The items, most similar first; the score is the cosine similarity. With
+        `diversity` they are in the order in which they were chosen.
+        """
 
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
