@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final, NoReturn, TypeAlias, cast
 
 import grpc
@@ -28,7 +29,8 @@ HUSH_SECONDS: Final = 0.05
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]]
-Behavior = Callable[[Any, Context], Awaitable[Any]]
+Behavior = Callable[[Any, Context], Any]
+"""Answers with an awaitable of a message, or with an asynchronous generator of several."""
 
 
 class Boundary(grpc.aio.ServerInterceptor):
@@ -42,6 +44,7 @@ class Boundary(grpc.aio.ServerInterceptor):
     - Calls above the limit are shed with a retry hint. gRPC's own `maximum_concurrent_rpcs` would
       shed health checks too, so that a busy server would be restarted.
     - Once the server drains, new calls are refused here: see `drain` and `hush`.
+    - Streams of answers have no end that a drain could wait for: they are not counted.
     """
 
     def __init__(self, max_concurrent: int) -> None:
@@ -75,7 +78,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         continuation: Continuation,
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "Handler | None":
-        """Wraps Tandem's unary handlers; health and reflection pass through.
+        """Wraps Tandem's handlers; health and reflection pass through.
 
         Health checks come every second, and would drown the access log.
         """
@@ -83,43 +86,49 @@ class Boundary(grpc.aio.ServerInterceptor):
         if method in self._handlers:
             return self._handlers[method]
         handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None or not method.startswith("/tandem."):
+        if handler is None or not method.startswith("/tandem."):
             return handler
-        self._handlers[method] = grpc.unary_unary_rpc_method_handler(
-            cast("Callable[[Any, Any], Any]", self._guard(method, handler))
-        )
-        return self._handlers[method]
+        if handler.unary_unary is not None:
+            self._handlers[method] = grpc.unary_unary_rpc_method_handler(
+                self._guard(method, handler)
+            )
+        elif handler.unary_stream is not None:
+            self._handlers[method] = grpc.unary_stream_rpc_method_handler(
+                self._guard_stream(method, handler)
+            )
+        return self._handlers.get(method, handler)
 
     def _guard(self, method: str, handler: Handler) -> Behavior:
         behavior = cast("Behavior", handler.unary_unary)
         parse = cast("Callable[[bytes], Any]", handler.request_deserializer)
         serialize = cast("Callable[[Any], bytes]", handler.response_serializer)
 
-        async def guarded(raw: bytes, context: Context) -> bytes:
-            started = time.perf_counter()
-            _adopt_request_id(context)
-            code, reason = grpc.StatusCode.OK, ""
-            try:
-                await self._admit(context)
-                return serialize(await behavior(_parse(raw, parse), context))
-            except asyncio.CancelledError:
-                late = context.time_remaining() == 0
-                code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
-                raise
-            except Exception as error:  # noqa: BLE001 - this is where all of them end
-                failure = _classify(error, method)
-                code, reason = failure.code, failure.reason
-                await _abort(context, failure)
-            finally:
-                ms = round((time.perf_counter() - started) * 1e3, 3)
-                log.info("call", method=method, code=code.name, reason=reason or None, ms=ms)
+        async def answer(raw: bytes, context: Context) -> bytes:
+            await self._admit(context)
+            return serialize(await behavior(_parse(raw, parse), context))
 
-        return guarded
+        return _bounded(method, answer)
 
-    async def _admit(self, context: Context) -> None:
+    def _guard_stream(self, method: str, handler: Handler) -> Behavior:
+        behavior = cast("Behavior", handler.unary_stream)
+        parse = cast("Callable[[bytes], Any]", handler.request_deserializer)
+        serialize = cast("Callable[[Any], bytes]", handler.response_serializer)
+
+        async def answer(raw: bytes, context: Context) -> None:
+            await self._refuse_while_draining()
+            async with aclosing(behavior(_parse(raw, parse), context)) as messages:
+                async for message in messages:
+                    await context.write(serialize(message))
+
+        return _bounded(method, answer)
+
+    async def _refuse_while_draining(self) -> None:
         if self._draining:
             await self._may_refuse.wait()
             raise Unavailable("the server is going away; try another", reason="DRAINING")
+
+    async def _admit(self, context: Context) -> None:
+        await self._refuse_while_draining()
         if self._in_flight >= self._max_concurrent:
             raise Overloaded(
                 f"the server is at its limit of {self._max_concurrent} calls in flight",
@@ -134,6 +143,30 @@ class Boundary(grpc.aio.ServerInterceptor):
         self._in_flight -= 1
         if not self._in_flight:
             self._idle.set()
+
+
+def _bounded(method: str, answer: Callable[[bytes, Context], Awaitable[Any]]) -> Behavior:
+    """Gives a call its request id, its canonical code and its line in the log."""
+
+    async def bounded(raw: bytes, context: Context) -> Any:
+        started = time.perf_counter()
+        _adopt_request_id(context)
+        code, reason = grpc.StatusCode.OK, ""
+        try:
+            return await answer(raw, context)
+        except asyncio.CancelledError:
+            late = context.time_remaining() == 0
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            raise
+        except Exception as error:  # noqa: BLE001 - this is where all of them end
+            failure = _classify(error, method)
+            code, reason = failure.code, failure.reason
+            await _abort(context, failure)
+        finally:
+            ms = round((time.perf_counter() - started) * 1e3, 3)
+            log.info("call", method=method, code=code.name, reason=reason or None, ms=ms)
+
+    return bounded
 
 
 def _adopt_request_id(context: Context) -> None:

@@ -68,10 +68,10 @@ class Slot:
         self.servicer: Servicer | None = None
 
     def __getattr__(self, rpc: str) -> Behavior:
-        async def call(request: Any, context: Any) -> Any:
+        def call(request: Any, context: Any) -> Any:
             if self.servicer is None:
                 raise Unavailable("the server is starting; try again shortly", reason="WARMING_UP")
-            return await getattr(self.servicer, rpc)(request, context)
+            return getattr(self.servicer, rpc)(request, context)
 
         return call
 

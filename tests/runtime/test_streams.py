@@ -1,0 +1,133 @@
+"""Streams of answers: behind the same boundary as single answers, and no obstacle to a drain."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.wrappers_pb2 import Int32Value
+from structlog.testing import capture_logs
+
+from runtime.errors import InvalidRequest
+from runtime.interceptors import Boundary
+from runtime.server import Slot, make_server
+from tandem.errors import Error, Internal, InvalidArgument, Unavailable, from_rpc
+
+COUNT = "/tandem.v1.Counter/Count"
+
+
+class Counter:
+    """Counts up to a number; from 100 on, forever; to -1 not at all; to -2 wrongly."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+
+    async def Count(  # noqa: N802
+        self, request: Int32Value, _context: Any
+    ) -> AsyncIterator[Int32Value]:
+        if request.value == -1:
+            raise InvalidRequest("cannot count to -1", reason="NEGATIVE")
+        try:
+            for number in range(request.value):
+                yield Int32Value(value=number)
+            if request.value == -2:
+                raise ZeroDivisionError("secret")
+            if request.value >= 100:
+                await asyncio.Event().wait()
+        finally:
+            self.closed.set()
+
+    async def warm_up(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def attach(servicer: Any, server: grpc.aio.Server) -> None:
+    """What generated code does."""
+    handler = grpc.unary_stream_rpc_method_handler(
+        servicer.Count, Int32Value.FromString, Int32Value.SerializeToString
+    )
+    service = grpc.method_handlers_generic_handler("tandem.v1.Counter", {"Count": handler})
+    server.add_generic_rpc_handlers((service,))
+
+
+@pytest.fixture
+def slot() -> Slot:
+    return Slot()
+
+
+@pytest.fixture
+def boundary() -> Boundary:
+    return Boundary(max_concurrent=1)
+
+
+@pytest.fixture
+async def channel(slot: Slot, boundary: Boundary) -> AsyncIterator[grpc.aio.Channel]:
+    server = make_server(boundary, 2**20)
+    attach(slot, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.stop(None)
+
+
+def count(channel: grpc.aio.Channel, to: int | bytes) -> Any:
+    call: Any = channel.unary_stream(COUNT, response_deserializer=Int32Value.FromString)
+    raw = to if isinstance(to, bytes) else Int32Value(value=to).SerializeToString()
+    return call(raw, timeout=30)
+
+
+async def failure_of(call: Any) -> Error:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    return from_rpc(caught.value)
+
+
+async def test_a_stream_before_and_after_the_servicer_is_there(
+    slot: Slot, channel: grpc.aio.Channel
+) -> None:
+    early = await failure_of(count(channel, 3))
+    assert isinstance(early, Unavailable)
+    assert early.reason == "WARMING_UP"
+    slot.servicer = Counter()
+    with capture_logs() as logs:
+        assert [message.value async for message in count(channel, 3)] == [0, 1, 2]
+    (line,) = [line for line in logs if line["event"] == "call"]
+    assert (line["method"], line["code"]) == (COUNT, "OK")
+
+
+async def test_what_goes_wrong_in_a_stream_has_a_canonical_code(
+    slot: Slot, channel: grpc.aio.Channel
+) -> None:
+    slot.servicer = Counter()
+    mistake = await failure_of(count(channel, -1))
+    assert isinstance(mistake, InvalidArgument)
+    assert mistake.reason == "NEGATIVE"
+    assert (await failure_of(count(channel, b"\xff"))).reason == "MALFORMED_MESSAGE"
+    defect = await failure_of(count(channel, -2))
+    assert isinstance(defect, Internal)
+    assert "secret" not in defect.message
+
+
+async def test_a_stream_that_is_left_ends(slot: Slot, channel: grpc.aio.Channel) -> None:
+    slot.servicer = counter = Counter()
+    call = count(channel, 100)
+    assert (await call.read()).value == 0
+    call.cancel()
+    await asyncio.wait_for(counter.closed.wait(), 30)
+
+
+async def test_endless_streams_hold_up_no_drain(
+    slot: Slot, boundary: Boundary, channel: grpc.aio.Channel
+) -> None:
+    slot.servicer = Counter()
+    endless = [count(channel, 100) for _ in range(3)]  # more than calls may be in flight
+    for call in endless:
+        assert (await call.read()).value == 0
+    await asyncio.wait_for(boundary.drain(), 30)
+    late = await failure_of(count(channel, 3))
+    assert (late.code, late.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    for call in endless:
+        call.cancel()
