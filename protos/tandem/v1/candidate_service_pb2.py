@@ -25,17 +25,21 @@ _sym_db = _symbol_database.Default()
 from tandem.v1 import common_pb2 as tandem_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tandem/v1/candidate_service.proto\x12\ttandem.v1\x1a\x16tandem/v1/common.proto\"\x96\x01\n\rSearchRequest\x12\x18\n\x10history_item_ids\x18\x01 \x03(\t\x12\x13\n\x0bmax_results\x18\x02 \x01(\x05\x12\x19\n\x11\x65xcluded_item_ids\x18\x03 \x03(\t\x12%\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x14\n\x0cinclude_seen\x18\x05 \x01(\x08\"\x94\x01\n\x0eSearchResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12*\n\x06source\x18\x04 \x01(\x0e\x32\x1a.tandem.v1.RetrievalSource\"\xc5\x02\n\x0eSimilarRequest\x12&\n\x05items\x18\x01 \x01(\x0b\x32\x15.tandem.v1.ItemsQueryH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12(\n\x06vector\x18\x03 \x01(\x0b\x32\x16.tandem.v1.VectorQueryH\x00\x12\x13\n\x0bmax_results\x18\x04 \x01(\x05\x12%\n\x05space\x18\x05 \x01(\x0e\x32\x16.tandem.v1.VectorSpace\x12\x19\n\x11\x65xcluded_item_ids\x18\x06 \x03(\t\x12%\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x16\n\tmin_score\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tdiversity\x18\t \x01(\x01H\x02\x88\x01\x01\x42\x07\n\x05queryB\x0c\n\n_min_scoreB\x0c\n\n_diversity\"\x1e\n\nItemsQuery\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"\x1d\n\x0bVectorQuery\x12\x0e\n\x06values\x18\x01 \x03(\x02\"i\n\x0fSimilarResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t*\x90\x01\n\x0fRetrievalSource\x12 \n\x1cRETRIEVAL_SOURCE_UNSPECIFIED\x10\x00\x12\x1c\n\x18RETRIEVAL_SOURCE_HISTORY\x10\x01\x12\x1f\n\x1bRETRIEVAL_SOURCE_POPULARITY\x10\x02\x12\x1c\n\x18RETRIEVAL_SOURCE_CONTENT\x10\x03*`\n\x0bVectorSpace\x12\x1c\n\x18VECTOR_SPACE_UNSPECIFIED\x10\x00\x12\x18\n\x14VECTOR_SPACE_CONTENT\x10\x01\x12\x19\n\x15VECTOR_SPACE_BEHAVIOR\x10\x02\x32\x93\x01\n\x10\x43\x61ndidateService\x12=\n\x06Search\x12\x18.tandem.v1.SearchRequest\x1a\x19.tandem.v1.SearchResponse\x12@\n\x07Similar\x12\x19.tandem.v1.SimilarRequest\x1a\x1a.tandem.v1.SimilarResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tandem/v1/candidate_service.proto\x12\ttandem.v1\x1a\x16tandem/v1/common.proto\"\x96\x01\n\rSearchRequest\x12\x18\n\x10history_item_ids\x18\x01 \x03(\t\x12\x13\n\x0bmax_results\x18\x02 \x01(\x05\x12\x19\n\x11\x65xcluded_item_ids\x18\x03 \x03(\t\x12%\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x14\n\x0cinclude_seen\x18\x05 \x01(\x08\"\x94\x01\n\x0eSearchResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12*\n\x06source\x18\x04 \x01(\x0e\x32\x1a.tandem.v1.RetrievalSource\"\xc5\x02\n\x0eSimilarRequest\x12&\n\x05items\x18\x01 \x01(\x0b\x32\x15.tandem.v1.ItemsQueryH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12(\n\x06vector\x18\x03 \x01(\x0b\x32\x16.tandem.v1.VectorQueryH\x00\x12\x13\n\x0bmax_results\x18\x04 \x01(\x05\x12%\n\x05space\x18\x05 \x01(\x0e\x32\x16.tandem.v1.VectorSpace\x12\x19\n\x11\x65xcluded_item_ids\x18\x06 \x03(\t\x12%\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x16\n\tmin_score\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tdiversity\x18\t \x01(\x01H\x02\x88\x01\x01\x42\x07\n\x05queryB\x0c\n\n_min_scoreB\x0c\n\n_diversity\"\x1e\n\nItemsQuery\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"\x1d\n\x0bVectorQuery\x12\x0e\n\x06values\x18\x01 \x03(\x02\"i\n\x0fSimilarResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"\xcc\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x33\n\nattributes\x18\x04 \x03(\x0b\x32\x1f.tandem.v1.Item.AttributesEntry\x12\x12\n\npopularity\x18\x05 \x01(\x03\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tandem.v1.AttributeValues:\x02\x38\x01\"<\n\x0f\x41ttributeValues\x12)\n\x06values\x18\x01 \x03(\x0b\x32\x19.tandem.v1.AttributeValue\"\xe6\x01\n\x07NewItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x36\n\nattributes\x18\x04 \x03(\x0b\x32\".tandem.v1.NewItem.AttributesEntry\x12&\n\x06vector\x18\x05 \x01(\x0b\x32\x16.tandem.v1.VectorQuery\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tandem.v1.AttributeValues:\x02\x38\x01\"7\n\x12UpsertItemsRequest\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.tandem.v1.NewItem\"[\n\x13UpsertItemsResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x1a\n\x12unchanged_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"&\n\x12\x44\x65leteItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"Y\n\x13\x44\x65leteItemsResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"#\n\x0fGetItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"d\n\x10GetItemsResponse\x12\x1e\n\x05items\x18\x01 \x03(\x0b\x32\x0f.tandem.v1.Item\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"9\n\x10ListItemsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"x\n\x11ListItemsResponse\x12\x1e\n\x05items\x18\x01 \x03(\x0b\x32\x0f.tandem.v1.Item\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\"E\n\x13WatchCatalogRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\"k\n\x14WatchCatalogResponse\x12)\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x18.tandem.v1.CatalogChange\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"m\n\rCatalogChange\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12&\n\x06upsert\x18\x02 \x01(\x0b\x32\x14.tandem.v1.CodedItemH\x00\x12\x18\n\x0e\x64\x65lete_item_id\x18\x03 \x01(\tH\x00\x42\x08\n\x06\x63hange\"R\n\tCodedItem\x12\x1d\n\x04item\x18\x01 \x01(\x0b\x32\x0f.tandem.v1.Item\x12\x11\n\tcode_text\x18\x02 \x01(\t\x12\x13\n\x0b\x63ode_tokens\x18\x03 \x03(\x05*\x90\x01\n\x0fRetrievalSource\x12 \n\x1cRETRIEVAL_SOURCE_UNSPECIFIED\x10\x00\x12\x1c\n\x18RETRIEVAL_SOURCE_HISTORY\x10\x01\x12\x1f\n\x1bRETRIEVAL_SOURCE_POPULARITY\x10\x02\x12\x1c\n\x18RETRIEVAL_SOURCE_CONTENT\x10\x03*`\n\x0bVectorSpace\x12\x1c\n\x18VECTOR_SPACE_UNSPECIFIED\x10\x00\x12\x18\n\x14VECTOR_SPACE_CONTENT\x10\x01\x12\x19\n\x15VECTOR_SPACE_BEHAVIOR\x10\x02\x32\x8f\x04\n\x10\x43\x61ndidateService\x12=\n\x06Search\x12\x18.tandem.v1.SearchRequest\x1a\x19.tandem.v1.SearchResponse\x12@\n\x07Similar\x12\x19.tandem.v1.SimilarRequest\x1a\x1a.tandem.v1.SimilarResponse\x12L\n\x0bUpsertItems\x12\x1d.tandem.v1.UpsertItemsRequest\x1a\x1e.tandem.v1.UpsertItemsResponse\x12L\n\x0b\x44\x65leteItems\x12\x1d.tandem.v1.DeleteItemsRequest\x1a\x1e.tandem.v1.DeleteItemsResponse\x12\x43\n\x08GetItems\x12\x1a.tandem.v1.GetItemsRequest\x1a\x1b.tandem.v1.GetItemsResponse\x12\x46\n\tListItems\x12\x1b.tandem.v1.ListItemsRequest\x1a\x1c.tandem.v1.ListItemsResponse\x12Q\n\x0cWatchCatalog\x12\x1e.tandem.v1.WatchCatalogRequest\x1a\x1f.tandem.v1.WatchCatalogResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tandem.v1.candidate_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RETRIEVALSOURCE']._serialized_start=875
-  _globals['_RETRIEVALSOURCE']._serialized_end=1019
-  _globals['_VECTORSPACE']._serialized_start=1021
-  _globals['_VECTORSPACE']._serialized_end=1117
+  _globals['_ITEM_ATTRIBUTESENTRY']._loaded_options = None
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_NEWITEM_ATTRIBUTESENTRY']._loaded_options = None
+  _globals['_NEWITEM_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_RETRIEVALSOURCE']._serialized_start=2353
+  _globals['_RETRIEVALSOURCE']._serialized_end=2497
+  _globals['_VECTORSPACE']._serialized_start=2499
+  _globals['_VECTORSPACE']._serialized_end=2595
   _globals['_SEARCHREQUEST']._serialized_start=73
   _globals['_SEARCHREQUEST']._serialized_end=223
   _globals['_SEARCHRESPONSE']._serialized_start=226
@@ -48,6 +52,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VECTORQUERY']._serialized_end=765
   _globals['_SIMILARRESPONSE']._serialized_start=767
   _globals['_SIMILARRESPONSE']._serialized_end=872
-  _globals['_CANDIDATESERVICE']._serialized_start=1120
-  _globals['_CANDIDATESERVICE']._serialized_end=1267
+  _globals['_ITEM']._serialized_start=875
+  _globals['_ITEM']._serialized_end=1079
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_start=1002
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_end=1079
+  _globals['_ATTRIBUTEVALUES']._serialized_start=1081
+  _globals['_ATTRIBUTEVALUES']._serialized_end=1141
+  _globals['_NEWITEM']._serialized_start=1144
+  _globals['_NEWITEM']._serialized_end=1374
+  _globals['_NEWITEM_ATTRIBUTESENTRY']._serialized_start=1002
+  _globals['_NEWITEM_ATTRIBUTESENTRY']._serialized_end=1079
+  _globals['_UPSERTITEMSREQUEST']._serialized_start=1376
+  _globals['_UPSERTITEMSREQUEST']._serialized_end=1431
+  _globals['_UPSERTITEMSRESPONSE']._serialized_start=1433
+  _globals['_UPSERTITEMSRESPONSE']._serialized_end=1524
+  _globals['_DELETEITEMSREQUEST']._serialized_start=1526
+  _globals['_DELETEITEMSREQUEST']._serialized_end=1564
+  _globals['_DELETEITEMSRESPONSE']._serialized_start=1566
+  _globals['_DELETEITEMSRESPONSE']._serialized_end=1655
+  _globals['_GETITEMSREQUEST']._serialized_start=1657
+  _globals['_GETITEMSREQUEST']._serialized_end=1692
+  _globals['_GETITEMSRESPONSE']._serialized_start=1694
+  _globals['_GETITEMSRESPONSE']._serialized_end=1794
+  _globals['_LISTITEMSREQUEST']._serialized_start=1796
+  _globals['_LISTITEMSREQUEST']._serialized_end=1853
+  _globals['_LISTITEMSRESPONSE']._serialized_start=1855
+  _globals['_LISTITEMSRESPONSE']._serialized_end=1975
+  _globals['_WATCHCATALOGREQUEST']._serialized_start=1977
+  _globals['_WATCHCATALOGREQUEST']._serialized_end=2046
+  _globals['_WATCHCATALOGRESPONSE']._serialized_start=2048
+  _globals['_WATCHCATALOGRESPONSE']._serialized_end=2155
+  _globals['_CATALOGCHANGE']._serialized_start=2157
+  _globals['_CATALOGCHANGE']._serialized_end=2266
+  _globals['_CODEDITEM']._serialized_start=2268
+  _globals['_CODEDITEM']._serialized_end=2350
+  _globals['_CANDIDATESERVICE']._serialized_start=2598
+  _globals['_CANDIDATESERVICE']._serialized_end=3125
 # @@protoc_insertion_point(module_scope)
