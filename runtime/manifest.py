@@ -37,6 +37,10 @@ class CandidateSection(_Section):
     """Weight of the query encoder's log-probability in the retrieval score."""
     transition_weight: float = Field(ge=0)
     """Weight of the log transition probability in the retrieval score."""
+    content_weight: float = Field(default=0.0, ge=0)
+    """Weight of the cosine between an item's text and those of the newest items of a history."""
+    popularity_weight: float = Field(default=0.0, ge=0)
+    """Weight of the logarithm of an item's popularity in the retrieval score."""
     text_prefix: str = ""
     """The instruction that the text encoder was trained to see before a query."""
     max_text_tokens: int = Field(default=256, gt=0)

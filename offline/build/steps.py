@@ -38,7 +38,7 @@ from offline.generator.train import train
 from offline.query_encoder import QueryEncoderConfig, export_query_encoder, train_query_encoder
 from runtime.bundle import Bundle, write_bundle
 from runtime.manifest import Precision
-from services.candidate.engine import Space, SpaceName
+from services.candidate.space import Space, SpaceName
 from services.generator.codes import code_tokens, read_code_texts, write_code_texts
 from services.generator.engine import Context, Generation, GeneratorEngine, Query
 from services.generator.prompts import SEQUENTIAL, read_templates, render_ids, select

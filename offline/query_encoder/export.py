@@ -13,7 +13,7 @@ from offline.query_encoder.model import QueryEncoder
 from offline.query_encoder.projection import fit_projection
 from offline.query_encoder.train import TrainedQueryEncoder
 from services.candidate.encoders import OnnxQueryEncoder
-from services.candidate.engine import Space, SpaceName
+from services.candidate.space import Space, SpaceName
 
 GRAPH = "query_encoder.onnx"
 PROJECTION = "behavior_projection.npy"

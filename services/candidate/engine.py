@@ -5,40 +5,37 @@ Its methods block, change nothing, and may be called from several threads at onc
 
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
 from runtime.catalog import Catalog, Change, Delete, ItemArray, Mask, Upsert
-from runtime.errors import BundleError, InvalidRequest
+from runtime.errors import InvalidRequest
+from services.candidate import fusion
 from services.candidate.changes import ChangeSet, PlacedItem
+from services.candidate.diversity import most_marginal
 from services.candidate.encoders import (
     OnnxQueryEncoder,
     OnnxTextEncoder,
     QueryEncoder,
     TextEncoder,
 )
-from services.candidate.index import FlatIndex, Neighbors, Vector, VectorIndex, ranked
+from services.candidate.fusion import Nearness, Prior, Succession, fuse
+from services.candidate.index import Neighbors, Vector
+from services.candidate.popularity import Popularity
+from services.candidate.space import Space, SpaceName
 from services.candidate.transitions import Transitions
 
 NOTHING: ItemArray = np.empty(0, np.int32)
-
-
-class SpaceName(Enum):
-    """A space of item vectors."""
-
-    CONTENT = "content"
-    """Embeddings of the item texts: what an item is."""
-    BEHAVIOR = "behavior"
-    """The query encoder's item vectors: how an item is used."""
 
 
 class Source(Enum):
     """What a shortlist was made from."""
 
     HISTORY = "history"
+    CONTENT = "content"
     POPULARITY = "popularity"
 
 
@@ -52,46 +49,29 @@ class Shortlist:
 
 
 @dataclass(frozen=True)
-class Space:
-    """Item vectors of unit norm, float32 [items, dimension], and their index."""
-
-    vectors: Vector
-    index: VectorIndex
-
-    @classmethod
-    def read(cls, bundle: Bundle, name: SpaceName) -> "Space":
-        """Reads `<name>_vectors.npy` and `<name>.faiss`.
-
-        Raises:
-            BundleError: the two do not belong to each other or to the catalog.
-        """
-        # A plain view of the mapped file: slicing numpy's own memmap class is several times slower.
-        vectors = np.asarray(bundle.array(f"{name.value}_vectors", np.float32))
-        index = FlatIndex.read(bundle.file(f"{name.value}.faiss"))
-        if (
-            not vectors.shape
-            == (bundle.manifest.items, index.dimension)
-            == (len(index), index.dimension)
-        ):
-            raise BundleError(
-                f"{name.value}.faiss holds {len(index)} vectors of {index.dimension} numbers, "
-                f"{name.value}_vectors.npy {vectors.shape}, the catalog {bundle.manifest.items}"
-            )
-        return cls(vectors, index)
-
-    @staticmethod
-    def write(directory: Path, name: SpaceName, vectors: Vector) -> None:
-        """Writes what `read` reads."""
-        np.save(directory / f"{name.value}_vectors.npy", vectors, allow_pickle=False)
-        FlatIndex.build(vectors).write(directory / f"{name.value}.faiss")
-
-
-@dataclass(frozen=True)
 class Weights:
     """How much each source counts in the retrieval score; chosen on validation."""
 
     behavior: float
     transitions: float
+    content: float = 0.0
+    popularity: float = 0.0
+
+
+@dataclass(frozen=True)
+class Taste:
+    """Which of the items that are near are wanted."""
+
+    min_score: float = -np.inf
+    """The least cosine."""
+    diversity: float = 0.0
+    """From 0, the nearest items, to 1, items as unlike each other as possible."""
+
+
+NEAREST: Final = Taste()
+DIVERSITY_POOL: Final = 4
+"""Nearest items to choose each diverse one from."""
+MAX_DIVERSITY_POOL: Final = 1_000
 
 
 class CandidateEngine:
@@ -105,7 +85,8 @@ class CandidateEngine:
         query_encoder: turns the vectors of a history into a query for the behavior space.
         text_encoder: turns a text into a vector of the content space.
         transitions: what people went on to.
-        weights: of the two sources of a shortlist.
+        weights: of the sources of a shortlist.
+        popularity: of the items; counted from the catalog when None.
         max_history: newest items of a history that the query encoder reads.
     """
 
@@ -120,6 +101,7 @@ class CandidateEngine:
         text_encoder: TextEncoder,
         transitions: Transitions,
         weights: Weights,
+        popularity: Popularity | None = None,
         max_history: int,
     ) -> None:
         self.catalog = catalog
@@ -130,9 +112,7 @@ class CandidateEngine:
         self._transitions = transitions
         self._weights = weights
         self._max_history = max_history
-        # One more interaction for everyone, so that an item without any still has a logarithm.
-        popularity = catalog.popularity
-        self._log_popularity = np.log((popularity + 1.0) / (popularity + 1.0).sum())
+        self._popularity = popularity or Popularity.of(catalog.popularity)
 
     @classmethod
     def load(
@@ -161,7 +141,13 @@ class CandidateEngine:
                 threads=threads,
             ),
             transitions=Transitions.read(bundle),
-            weights=weights or Weights(section.behavior_weight, section.transition_weight),
+            weights=weights
+            or Weights(
+                section.behavior_weight,
+                section.transition_weight,
+                section.content_weight,
+                section.popularity_weight,
+            ),
             max_history=section.max_history,
         )
 
@@ -187,6 +173,9 @@ class CandidateEngine:
             text_encoder=self._text_encoder,
             transitions=self._transitions,
             weights=self._weights,
+            popularity=self._popularity.extended(
+                np.array([item.item.popularity for item in placed], np.int64)
+            ),
             max_history=self._max_history,
         )
 
@@ -205,13 +194,17 @@ class CandidateEngine:
     ) -> Shortlist:
         """Shortlists the items that are likely to come after a history.
 
-        The score of an item is `w_b * (query · vector) + w_t * log transition probability`, a
-        log-probability up to a constant of the history, and the list is that of all allowed items
-        by this score (exactly, where the index is exact): whatever transitions do not reach has
-        the same transition probability, so among those items the index's best are the best.
+        The score of an item is `w_b * (query · vector) + w_t * log transition probability`, beside
+        which its closeness in content to the newest items of the history, and its popularity, may
+        count: a log-probability up to a constant of the history. The list is that of all allowed
+        items by this score (see `fuse`).
+
+        A history of nothing but items that nobody has interacted with in the training data says
+        something of its content alone, and an empty one nothing: then content or popularity
+        decides.
 
         Args:
-            history: positions, oldest first; when empty, popularity decides.
+            history: positions, oldest first.
             count: how many items; there are fewer only where fewer are left.
             allowed: bool [items], or None for all.
             excluded: items to leave out.
@@ -219,19 +212,33 @@ class CandidateEngine:
         """
         left = self._without(allowed, excluded if include_seen else _both(excluded, history))
         if not len(history):
-            best = self._most_popular(count, left)
+            best = self._popularity.best(count, left)
             return Shortlist(best.items, best.scores, Source.POPULARITY)
-        behavior = self._spaces[SpaceName.BEHAVIOR]
-        query = self._query(history)
-        reached, probability = self._transitions.after(history)
-        near = behavior.index.search(query, count, left).items
-        pool = np.union1d(near, reached if left is None else reached[left[reached]])
-        scores = self._weights.behavior * (behavior.vectors[pool] @ query).astype(np.float64)
-        scores += self._weights.transitions * self._transitions.log_probability(
-            pool, reached, probability
-        )
-        best = _first(ranked(pool, scores), count)
+        if not self._popularity.counts[history].any():
+            content = self._content_of(history)
+            best = content.space.index.search(content.query, count, left)
+            return Shortlist(best.items, best.scores, Source.CONTENT)
+        best = fuse(self._sources(history), count, left)
         return Shortlist(best.items, best.scores, Source.HISTORY)
+
+    def _sources(self, history: ItemArray) -> list[tuple[float, fusion.Source]]:
+        weights, behavior = self._weights, self._spaces[SpaceName.BEHAVIOR]
+        query = self._query_encoder.encode(behavior.take(history[-self._max_history :]))
+        sources: list[tuple[float, fusion.Source]] = [
+            (weights.behavior, Nearness(behavior, query)),
+            (weights.transitions, Succession(self._transitions, history)),
+        ]
+        if weights.content:
+            sources.append((weights.content, self._content_of(history)))
+        if weights.popularity:
+            sources.append((weights.popularity, Prior(self._popularity)))
+        return sources
+
+    def _content_of(self, history: ItemArray) -> Nearness:
+        """Closeness to the texts of the newest items: as many as transitions look at."""
+        content = self._spaces[SpaceName.CONTENT]
+        newest = content.take(history[-self._transitions.window :])
+        return Nearness(content, unit(newest.mean(axis=0, dtype=np.float64)))
 
     def similar_to_items(
         self,
@@ -241,6 +248,7 @@ class CandidateEngine:
         *,
         allowed: Mask | None = None,
         excluded: ItemArray = NOTHING,
+        taste: Taste = NEAREST,
     ) -> Neighbors:
         """The items nearest to the mean of some items' vectors, which are left out, by cosine.
 
@@ -250,9 +258,11 @@ class CandidateEngine:
             space: which vectors to compare.
             allowed: bool [items], or None for all.
             excluded: items to leave out.
+            taste: which of the nearest are wanted.
         """
-        mean = self._spaces[space].vectors[items].mean(axis=0, dtype=np.float64)
-        return self._nearest(mean, count, space, self._without(allowed, _both(excluded, items)))
+        mean = self._spaces[space].take(items).mean(axis=0, dtype=np.float64)
+        left = self._without(allowed, _both(excluded, items))
+        return self._nearest(mean, count, space, left, taste)
 
     def similar_to_text(
         self,
@@ -261,10 +271,12 @@ class CandidateEngine:
         *,
         allowed: Mask | None = None,
         excluded: ItemArray = NOTHING,
+        taste: Taste = NEAREST,
     ) -> Neighbors:
         """The items whose texts are nearest to a text, by cosine."""
         vector = self._text_encoder.encode(text).astype(np.float64)
-        return self._nearest(vector, count, SpaceName.CONTENT, self._without(allowed, excluded))
+        left = self._without(allowed, excluded)
+        return self._nearest(vector, count, SpaceName.CONTENT, left, taste)
 
     def similar_to_vector(
         self,
@@ -274,6 +286,7 @@ class CandidateEngine:
         *,
         allowed: Mask | None = None,
         excluded: ItemArray = NOTHING,
+        taste: Taste = NEAREST,
     ) -> Neighbors:
         """The items nearest to a vector, by cosine; its length does not matter.
 
@@ -292,29 +305,29 @@ class CandidateEngine:
         if not vector.any():
             raise InvalidRequest("the vector is zero: it has no direction", reason="ZERO_VECTOR")
         left = self._without(allowed, excluded)
-        return self._nearest(vector.astype(np.float64), count, space, left)
-
-    def _query(self, history: ItemArray) -> Vector:
-        vectors = self._spaces[SpaceName.BEHAVIOR].vectors
-        return self._query_encoder.encode(vectors[history[-self._max_history :]])
+        return self._nearest(vector.astype(np.float64), count, space, left, taste)
 
     def _nearest(
-        self, query: NDArray[np.float64], count: int, space: SpaceName, allowed: Mask | None
+        self,
+        query: NDArray[np.float64],
+        count: int,
+        name: SpaceName,
+        allowed: Mask | None,
+        taste: Taste,
     ) -> Neighbors:
-        # In double precision, where the square of no float32 but zero vanishes or overflows.
-        norm = np.linalg.norm(query)
-        unit = (query / norm if norm else query).astype(np.float32)
-        return self._spaces[space].index.search(unit, count, allowed)
-
-    def _most_popular(self, count: int, allowed: Mask | None) -> Neighbors:
-        items = np.arange(len(self._log_popularity), dtype=np.int32)
-        if allowed is not None:
-            items = items[allowed]
-        return _first(ranked(items, self._log_popularity[items]), count)
+        space, pool = self._spaces[name], count
+        if taste.diversity:
+            pool = max(count, min(DIVERSITY_POOL * count, MAX_DIVERSITY_POOL))
+        near = space.index.search(unit(query), pool, allowed)
+        near = near.picked(near.scores >= taste.min_score)
+        if taste.diversity:
+            vectors = space.take(near.items)
+            near = near.picked(most_marginal(near.scores, vectors, count, taste.diversity))
+        return near
 
     def _without(self, allowed: Mask | None, left_out: ItemArray) -> Mask | None:
         live = self.catalog.live
-        if allowed is None and not live.all():
+        if allowed is None and self.catalog.live_count < len(live):
             allowed = live
         if not len(left_out):
             return allowed
@@ -327,5 +340,10 @@ def _both(first: ItemArray, second: ItemArray) -> ItemArray:
     return np.concatenate([first, second])
 
 
-def _first(neighbors: Neighbors, count: int) -> Neighbors:
-    return Neighbors(neighbors.items[:count], neighbors.scores[:count])
+def unit(vector: NDArray[np.float64]) -> Vector:
+    """A vector at length 1; zero stays zero.
+
+    In double precision, where the square of no float32 but zero vanishes or overflows.
+    """
+    norm = np.linalg.norm(vector)
+    return (vector / norm if norm else vector).astype(np.float32)

@@ -26,6 +26,10 @@ class Neighbors:
     items: ItemArray
     scores: NDArray[np.float64]
 
+    def picked(self, places: NDArray[np.bool_] | NDArray[np.int64]) -> "Neighbors":
+        """Those at some places, in that order."""
+        return Neighbors(self.items[places], self.scores[places])
+
 
 class VectorIndex(Protocol):
     """Finds the vectors that have the largest inner product with a query."""

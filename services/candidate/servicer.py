@@ -9,7 +9,7 @@ from runtime.bundle import Bundle
 from runtime.catalog import Catalog
 from runtime.errors import NotFound
 from runtime.workers import Workers
-from services.candidate.engine import CandidateEngine, Shortlist, Source, SpaceName
+from services.candidate.engine import CandidateEngine, Shortlist, Source
 from services.candidate.index import Neighbors
 from services.candidate.requests import (
     DEFAULT_SHORTLIST,
@@ -19,6 +19,7 @@ from services.candidate.requests import (
     read_search,
     read_similar,
 )
+from services.candidate.space import SpaceName
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
 from tandem.v1 import common_pb2

@@ -57,14 +57,22 @@ class Transitions:
     def __len__(self) -> int:
         return len(self.indptr) - 1
 
+    @property
+    def floor(self) -> float:
+        """The smoothed log-probability of an item that a history does not lead to."""
+        return float(np.log(SMOOTHING / len(self)))
+
     def after(self, history: ItemArray) -> tuple[ItemArray, NDArray[np.float64]]:
         """The items that the history leads to, ascending, and the probability of each.
 
         Of item j that is `sum over s of decay**s * weights[history[-1 - s], j]`, over the newest
         `window` items of the history, scaled to sum to 1. Without any successor both are empty.
+        Items that came after the table was counted have none.
         """
         rows, weights = [], []
-        for steps_back, item in enumerate(history[: -self.window - 1 : -1]):
+        for steps_back, item in enumerate(history[: -self.window - 1 : -1].tolist()):
+            if item >= len(self):
+                continue
             row = slice(self.indptr[item], self.indptr[item + 1])
             rows.append(self.items[row])
             weights.append(self.weights[row] * np.float64(self.decay**steps_back))

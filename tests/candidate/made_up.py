@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.catalog import Catalog, CatalogItem, ItemArray
-from services.candidate.engine import CandidateEngine, Space, Weights
+from services.candidate.engine import CandidateEngine, Weights
 from services.candidate.index import FlatIndex, Vector
+from services.candidate.space import Space
 from services.candidate.transitions import Transitions
 
 CONTENT, BEHAVIOR = 6, 4
@@ -62,12 +63,16 @@ def random_transitions(rng: np.random.Generator, items: int, window: int = 3) ->
     )
 
 
-def make_world(seed: int = 0, items: int = 30, max_history: int = 5) -> World:
+def make_world(
+    seed: int = 0,
+    items: int = 30,
+    max_history: int = 5,
+    weights: Weights = Weights(behavior=0.9, transitions=0.4),  # noqa: B008 - immutable
+) -> World:
     rng = np.random.default_rng(seed)
     content = unit(rng.normal(size=(items, CONTENT)).astype(np.float32))
     behavior = unit(rng.normal(size=(items, BEHAVIOR)).astype(np.float32))
     transitions = random_transitions(rng, items)
-    weights = Weights(behavior=0.9, transitions=0.4)
     popularity = rng.integers(0, 6, items)
     engine = CandidateEngine(
         catalog=_catalog(popularity),

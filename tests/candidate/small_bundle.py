@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from runtime.bundle import write_bundle
 from runtime.manifest import CandidateSection
-from services.candidate.engine import Space, SpaceName
+from services.candidate.space import Space, SpaceName
 from tests import tiny_bundle
 from tests.candidate.made_up import BEHAVIOR, CONTENT, World, make_catalog
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from runtime.catalog import Mask
 from runtime.errors import InvalidRequest
-from services.candidate.engine import Shortlist, Source, SpaceName
+from services.candidate.diversity import most_marginal
+from services.candidate.engine import NEAREST, Shortlist, Source, Taste, Weights
 from services.candidate.index import Neighbors
+from services.candidate.space import SpaceName
 from services.candidate.transitions import SMOOTHING
 from tests.candidate.made_up import (
     BEHAVIOR,
@@ -25,6 +27,15 @@ from tests.candidate.made_up import (
 
 ITEMS = 30
 WORLD = make_world(items=ITEMS)
+SOURCES = (
+    Weights(behavior=0.9, transitions=0.4),
+    Weights(behavior=0.9, transitions=0.0),
+    Weights(behavior=0.0, transitions=0.4),
+    Weights(behavior=0.7, transitions=0.3, content=2.0, popularity=0.5),
+    Weights(behavior=0.0, transitions=0.0, content=1.0),
+    Weights(behavior=0.1, transitions=0.0, popularity=3.0),
+)
+WORLDS = [make_world(items=ITEMS, weights=weights) for weights in SOURCES]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 item_lists = st.lists(st.integers(0, ITEMS - 1), max_size=12)
@@ -43,8 +54,20 @@ def blended_scores(world: World, history: list[int]) -> Floats:
         mass[table.items[row]] += table.decay**steps_back * table.weights[row]
     probability = mass / mass.sum() if mass.any() else mass
     transition = np.log((1 - SMOOTHING) * probability + SMOOTHING / world.items)
-    result: Floats = world.weights.behavior * world.behavior.astype(np.float64) @ query
-    return result + world.weights.transitions * transition
+    weights = world.weights
+    result: Floats = weights.behavior * world.behavior.astype(np.float64) @ query
+    result += weights.transitions * transition
+    result += weights.content * content_scores(world, history)
+    return result + weights.popularity * log_popularity(world)
+
+
+def content_scores(world: World, history: list[int]) -> Floats:
+    return cosines(world.content, world.content[history[-world.transitions.window :]].mean(axis=0))
+
+
+def log_popularity(world: World) -> Floats:
+    shares: Floats = (world.popularity + 1) / (world.popularity + 1).sum()
+    return np.log(shares)
 
 
 def check(found: Shortlist | Neighbors, exact: Floats, qualified: Mask, count: int) -> None:
@@ -65,16 +88,20 @@ def qualified_items(allowed: Mask | None, *left_out: list[int]) -> Mask:
     return mask
 
 
+known = item_lists.filter(lambda items: any(WORLD.popularity[i] for i in items))
+
+
 @settings(deadline=None)
-@given(item_lists.filter(bool), counts, masks, item_lists, st.booleans())
+@given(st.sampled_from(WORLDS), known, counts, masks, item_lists, st.booleans())
 def test_search_is_the_blend_over_the_whole_catalog(
+    world: World,
     history: list[int],
     count: int,
     allowed: Mask | None,
     excluded: list[int],
     include_seen: bool,
 ) -> None:
-    found = WORLD.engine.search(
+    found = world.engine.search(
         positions(*history),
         count,
         allowed=allowed,
@@ -82,7 +109,7 @@ def test_search_is_the_blend_over_the_whole_catalog(
         include_seen=include_seen,
     )
     qualified = qualified_items(allowed, excluded, [] if include_seen else history)
-    check(found, blended_scores(WORLD, history), qualified, count)
+    check(found, blended_scores(world, history), qualified, count)
     assert found.source is Source.HISTORY
 
 
@@ -92,9 +119,21 @@ def test_without_history_popularity_decides(
     count: int, allowed: Mask | None, excluded: list[int]
 ) -> None:
     found = WORLD.engine.search(positions(), count, allowed=allowed, excluded=positions(*excluded))
-    share = (WORLD.popularity + 1) / (WORLD.popularity + 1).sum()
-    check(found, np.log(share), qualified_items(allowed, excluded), count)
+    check(found, log_popularity(WORLD), qualified_items(allowed, excluded), count)
     assert found.source is Source.POPULARITY
+
+
+UNKNOWN = np.flatnonzero(WORLD.popularity == 0).tolist()
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(UNKNOWN), min_size=1, max_size=9), counts, masks)
+def test_a_history_that_nobody_else_has_is_read_by_content(
+    history: list[int], count: int, allowed: Mask | None
+) -> None:
+    found = WORLD.engine.search(positions(*history), count, allowed=allowed)
+    check(found, content_scores(WORLD, history), qualified_items(allowed, history), count)
+    assert found.source is Source.CONTENT
 
 
 def test_only_the_newest_items_of_a_history_count() -> None:
@@ -115,6 +154,30 @@ def test_similar_to_items_is_the_cosine_to_their_mean(
     vectors = WORLD.content if space is SpaceName.CONTENT else WORLD.behavior
     exact = cosines(vectors, vectors[items].mean(axis=0))
     check(found, exact, qualified_items(allowed, excluded, items), count)
+
+
+@settings(deadline=None)
+@given(item_lists.filter(bool), counts, spaces, masks, st.floats(-1, 1), st.floats(0, 1))
+def test_a_taste_takes_among_the_nearest(
+    items: list[int],
+    count: int,
+    space: SpaceName,
+    allowed: Mask | None,
+    min_score: float,
+    diversity: float,
+) -> None:
+    def similar(wanted: int, taste: Taste = NEAREST) -> Neighbors:
+        return WORLD.engine.similar_to_items(
+            positions(*items), wanted, space, allowed=allowed, taste=taste
+        )
+
+    found = similar(count, Taste(min_score, diversity))
+    pool = similar(4 * count if diversity else count)
+    pool = pool.picked(pool.scores >= min_score)
+    vectors = WORLD.engine.vectors(space)[pool.items]
+    expected = pool.picked(most_marginal(pool.scores, vectors, count, diversity))
+    assert found.items.tolist() == expected.items.tolist()
+    assert found.scores.tolist() == expected.scores.tolist()
 
 
 @settings(deadline=None)

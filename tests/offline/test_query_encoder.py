@@ -24,9 +24,11 @@ from offline.query_encoder import (
 )
 from offline.query_encoder.model import QueryEncoder, principal_components
 from offline.query_encoder.projection import fit_projection, project
+from runtime.catalog import Catalog, CatalogItem
 from services.candidate.encoders import OnnxQueryEncoder
-from services.candidate.engine import CandidateEngine, Space, SpaceName, Weights
+from services.candidate.engine import CandidateEngine, Weights
 from services.candidate.index import FlatIndex
+from services.candidate.space import Space, SpaceName
 from services.candidate.transitions import Transitions
 
 ITEMS, CONTENT = 12, 6
@@ -266,14 +268,15 @@ def test_source_scores_rank_as_the_engine_does(
     )
     np.testing.assert_allclose(np.exp(scores.behavior).sum(1), 1, rtol=1e-5)
     assert bar.tasks[0].completed == len(histories)
+    items = [CatalogItem(str(i), "", "", {}, popularity=1) for i in range(ITEMS)]
     engine = CandidateEngine(
+        catalog=Catalog(items),
         content=behavior,
         behavior=behavior,
         query_encoder=encoder,
         text_encoder=NoText(),
         transitions=transitions,
         weights=Weights(behavior=1.0, transitions=0.5),
-        popularity=np.ones(ITEMS, np.int64),
         max_history=CONFIG.max_history,
     )
     for row, history in zip(scores.blend(1.0, 0.5), histories, strict=True):
