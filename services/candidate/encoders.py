@@ -6,7 +6,7 @@ their neighbors on a small machine, so they don't.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from services.candidate.index import Vector
+
+_TEXTS_AT_ONCE: Final = 32
 
 
 class QueryEncoder(Protocol):
@@ -36,6 +38,9 @@ class TextEncoder(Protocol):
 
     def encode(self, text: str) -> Vector:
         """The text's vector, float32 [dimension], of unit norm."""
+
+    def encode_batch(self, texts: Sequence[str]) -> Vector:
+        """The texts' vectors, float32 [texts, dimension], of unit norm, in order."""
 
 
 class OnnxQueryEncoder:
@@ -80,13 +85,32 @@ class OnnxTextEncoder:
 
     def encode(self, text: str) -> Vector:
         """See `TextEncoder.encode`; what is longer than the model reads is cut off."""
-        encoding = self._tokenizer.encode(self._prefix + text)
-        inputs = {
-            "input_ids": np.array([encoding.ids], dtype=np.int64),
-            "attention_mask": np.array([encoding.attention_mask], dtype=np.int64),
-        }
-        vector: Vector = self._session.run(["vectors"], inputs)[0][0]
+        vector: Vector = self.encode_batch([text])[0]
         return vector
+
+    def encode_batch(self, texts: Sequence[str]) -> Vector:
+        """See `TextEncoder.encode_batch`.
+
+        Texts of similar lengths are read together, so that little is computed for padding.
+        """
+        read = self._tokenizer.encode_batch([self._prefix + text for text in texts])
+        tokens = [np.array(e.ids)[np.array(e.attention_mask, np.bool_)] for e in read]
+        order = sorted(range(len(texts)), key=lambda i: len(tokens[i]))
+        parts = [
+            self._run([tokens[i] for i in order[start : start + _TEXTS_AT_ONCE]])
+            for start in range(0, len(order), _TEXTS_AT_ONCE)
+        ]
+        vectors: Vector = np.concatenate(parts)[np.argsort(order)]
+        return vectors
+
+    def _run(self, texts: Sequence[NDArray[np.int64]]) -> Vector:
+        lengths = np.array([len(text) for text in texts])
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        ids = np.zeros(mask.shape, np.int64)
+        ids[mask] = np.concatenate(texts)
+        inputs = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+        vectors: Vector = self._session.run(["vectors"], inputs)[0]
+        return vectors
 
 
 def session(graph: Path, threads: int) -> ort.InferenceSession:

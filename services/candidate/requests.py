@@ -1,5 +1,6 @@
 """Reading requests: messages to checked domain values, every limit of the contract enforced."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +10,7 @@ from runtime import edge
 from runtime.catalog import Catalog, ItemArray, Mask
 from runtime.errors import InvalidRequest
 from runtime.filters import Filter, evaluate
+from services.candidate.engine import NEAREST, Taste
 from services.candidate.index import Vector
 from services.candidate.space import SpaceName
 from tandem.v1 import candidate_service_pb2 as pb
@@ -57,6 +59,7 @@ class SimilarQuery:
     count: int
     space: SpaceName
     restriction: Restriction
+    taste: Taste = NEAREST
 
 
 def read_search(request: pb.SearchRequest) -> SearchQuery:
@@ -88,6 +91,7 @@ def read_similar(request: pb.SimilarRequest) -> SimilarQuery:
         count=edge.result_count(request.max_results, default=DEFAULT_SIMILAR, limit=MAX_RESULTS),
         space=space,
         restriction=_read_restriction(request),
+        taste=_read_taste(request),
     )
 
 
@@ -97,6 +101,20 @@ def _read_restriction(request: pb.SearchRequest | pb.SimilarRequest) -> Restrict
     )
     condition = edge.item_filter(request.filter) if request.HasField("filter") else None
     return Restriction(tuple(excluded), condition)
+
+
+def _read_taste(request: pb.SimilarRequest) -> Taste:
+    if math.isnan(request.min_score):
+        raise InvalidRequest("min_score is NaN", reason="NOT_A_NUMBER")
+    if not 0.0 <= request.diversity <= 1.0:
+        raise InvalidRequest(
+            f"diversity is {request.diversity}; give a number from 0 to 1",
+            reason="DIVERSITY_OUT_OF_RANGE",
+        )
+    return Taste(
+        min_score=request.min_score if request.HasField("min_score") else -math.inf,
+        diversity=request.diversity,
+    )
 
 
 def _read_space(value: pb.VectorSpace.ValueType) -> SpaceName:

@@ -28,6 +28,7 @@ RpcContext = grpc.aio.ServicerContext[Any, Any]
 
 _SOURCES = {
     Source.HISTORY: pb.RETRIEVAL_SOURCE_HISTORY,
+    Source.CONTENT: pb.RETRIEVAL_SOURCE_CONTENT,
     Source.POPULARITY: pb.RETRIEVAL_SOURCE_POPULARITY,
 }
 
@@ -114,12 +115,17 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         match query.target:
             case str(text):
                 found = self._engine.similar_to_text(
-                    text, query.count, allowed=allowed, excluded=excluded
+                    text, query.count, allowed=allowed, excluded=excluded, taste=query.taste
                 )
                 return found, []
             case np.ndarray() as vector:
                 found = self._engine.similar_to_vector(
-                    vector, query.count, query.space, allowed=allowed, excluded=excluded
+                    vector,
+                    query.count,
+                    query.space,
+                    allowed=allowed,
+                    excluded=excluded,
+                    taste=query.taste,
                 )
                 return found, []
             case item_ids:
@@ -127,7 +133,12 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
                 if not len(items):
                     raise NotFound("the catalog has none of the items", reason="UNKNOWN_ITEMS")
                 found = self._engine.similar_to_items(
-                    items, query.count, query.space, allowed=allowed, excluded=excluded
+                    items,
+                    query.count,
+                    query.space,
+                    allowed=allowed,
+                    excluded=excluded,
+                    taste=query.taste,
                 )
                 return found, missing
 

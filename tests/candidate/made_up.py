@@ -1,5 +1,6 @@
 """A made-up catalog and engine: random vectors, encoders that need no model."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,9 @@ class LetterTextEncoder:
         vector = np.bincount([ord(c) % CONTENT for c in text], minlength=CONTENT).astype(np.float32)
         scaled: Vector = unit(vector[None])[0]
         return scaled
+
+    def encode_batch(self, texts: Sequence[str]) -> Vector:
+        return np.stack([self.encode(text) for text in texts])
 
 
 @dataclass(frozen=True)

@@ -64,14 +64,16 @@ def mean_of_words() -> onnx.ModelProto:
         helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["mask", "two"], ["column"]),
         helper.make_node("Mul", ["words", "column"], ["masked"]),
-        helper.make_node("ReduceMean", ["masked"], ["vectors"], axes=[1], keepdims=0),
+        helper.make_node("ReduceSum", ["masked", "one"], ["sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["mask", "one"], ["count"]),
+        helper.make_node("Div", ["sum", "count"], ["vectors"]),
     ]
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "t"])
         for name in ("input_ids", "attention_mask")
     ]
     output = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", CONTENT])
-    return model(nodes, inputs, output, table=TEXT_TABLE, two=np.array([2]))
+    return model(nodes, inputs, output, table=TEXT_TABLE, one=np.array([1]), two=np.array([2]))
 
 
 def model(

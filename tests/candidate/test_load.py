@@ -51,6 +51,15 @@ def test_the_prefix_goes_before_a_text(path: Path) -> None:
     np.testing.assert_allclose(encoder.encode("a Film"), expected, rtol=1e-6)
 
 
+def test_texts_of_different_lengths_are_encoded_at_once(path: Path) -> None:
+    encoder = OnnxTextEncoder(
+        path / "text_encoder.onnx", path / "text_tokenizer.json", prefix="", threads=1
+    )
+    texts = ["a Film", "Film", "a query a Film : Film", *["Film " * n for n in range(1, 40)]]
+    expected = [encoder.encode(text) for text in texts]
+    np.testing.assert_allclose(encoder.encode_batch(texts), expected, rtol=1e-6)
+
+
 def test_histories_of_different_lengths_are_encoded_at_once(path: Path) -> None:
     encoder = OnnxQueryEncoder(path / "query_encoder.onnx", threads=1)
     histories = [WORLD.behavior[:3], WORLD.behavior[4:5], WORLD.behavior[5:12]]

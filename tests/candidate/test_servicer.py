@@ -11,6 +11,7 @@ from grpc_status import rpc_status
 
 from runtime.testing import serving
 from runtime.workers import Workers
+from services.candidate.engine import Taste
 from services.candidate.index import FlatIndex, Neighbors
 from services.candidate.servicer import CandidateServicer
 from services.candidate.space import SpaceName
@@ -122,6 +123,25 @@ async def test_similar_to_a_text_and_to_a_vector(stub: Stub) -> None:
     assert response.items[0].score == pytest.approx(1.0)
 
 
+async def test_similar_with_a_threshold_and_diversity(stub: Stub) -> None:
+    request = pb.SimilarRequest(items=pb.ItemsQuery(item_ids=["i4"]), min_score=0.2, max_results=20)
+    scores = [item.score for item in (await stub.Similar(request)).items]
+    assert 0 < len(scores) < 20
+    assert min(scores) >= 0.2
+    request.diversity = 0.7
+    response = await stub.Similar(request)
+    expected = WORLD.engine.similar_to_items(positions(4), 20, taste=Taste(0.2, 0.7))
+    assert ids(response) == names(expected.items)
+    assert [item.score for item in response.items] == expected.scores.tolist()
+
+
+async def test_search_after_items_that_nobody_interacted_with(stub: Stub) -> None:
+    unpopular = names(item for item in range(30) if not WORLD.popularity[item])
+    response = await stub.Search(pb.SearchRequest(history_item_ids=unpopular))
+    assert response.source == pb.RETRIEVAL_SOURCE_CONTENT
+    assert len(response.items) == 30 - len(unpopular)
+
+
 async def test_nothing_computes_on_the_event_loop(
     stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +201,10 @@ NAN = float("nan")
         (similar(items=pb.ItemsQuery(item_ids=[""])), "EMPTY_ID"),
         (similar(items=ITEM, max_results=-5), "NEGATIVE_MAX_RESULTS"),
         (similar(items=ITEM, space=99), "UNKNOWN_SPACE"),
+        (similar(items=ITEM, min_score=NAN), "NOT_A_NUMBER"),
+        (similar(items=ITEM, diversity=NAN), "DIVERSITY_OUT_OF_RANGE"),
+        (similar(items=ITEM, diversity=-0.1), "DIVERSITY_OUT_OF_RANGE"),
+        (similar(items=ITEM, diversity=1.1), "DIVERSITY_OUT_OF_RANGE"),
         (similar(items=ITEM, filter=UNKNOWN_ATTRIBUTE), "UNKNOWN_ATTRIBUTE"),
         (similar(items=ITEM, excluded_item_ids=["i1"] * 10_001), "TOO_MANY_ITEMS"),
         (similar(text=""), "EMPTY_TEXT"),

@@ -15,6 +15,7 @@ from gateway.settings import GatewaySettings
 from runtime.bundle import Bundle
 from runtime.testing import listening
 from runtime.workers import Workers
+from services.candidate.engine import Taste
 from services.candidate.servicer import CandidateServicer
 from tandem import filters
 from tandem.v1 import candidate_service_pb2 as candidate_pb
@@ -22,7 +23,7 @@ from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 from tandem.v1.common_pb2 import ItemFilter
-from tests.candidate.made_up import CONTENT, make_catalog, make_world
+from tests.candidate.made_up import CONTENT, make_catalog, make_world, positions
 from tests.gateway.stack import Stack, raw
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -70,6 +71,15 @@ async def test_it_answers(stub: "pb_grpc.RecommendationServiceAsyncStub") -> Non
     assert [item.item_id for item in response.items] == ["i4"]
 
 
+async def test_a_threshold_and_diversity_are_passed_on(
+    stub: "pb_grpc.RecommendationServiceAsyncStub",
+) -> None:
+    request = pb.SimilarItemsRequest(items=items("i1"), min_score=0.1, diversity=0.6)
+    response = await stub.SimilarItems(request)
+    expected = WORLD.engine.similar_to_items(positions(1), 10, taste=Taste(0.1, 0.6))
+    assert [item.item_id for item in response.items] == [f"i{i}" for i in expected.items]
+
+
 BAD = [
     (pb.SimilarItemsRequest(), "MISSING_QUERY"),
     (pb.SimilarItemsRequest(items=items()), "NO_ITEMS"),
@@ -88,6 +98,8 @@ BAD = [
     (pb.SimilarItemsRequest(vector=vector(*[math.inf] * CONTENT)), "NOT_FINITE"),
     (pb.SimilarItemsRequest(vector=vector(*[0.0] * CONTENT)), "ZERO_VECTOR"),
     (pb.SimilarItemsRequest(items=items("i1"), max_results=-1), "NEGATIVE_MAX_RESULTS"),
+    (pb.SimilarItemsRequest(items=items("i1"), min_score=math.nan), "NOT_A_NUMBER"),
+    (pb.SimilarItemsRequest(items=items("i1"), diversity=2.0), "DIVERSITY_OUT_OF_RANGE"),
     (pb.SimilarItemsRequest(items=items("i1"), space=99), "UNKNOWN_SPACE"),  # type: ignore[arg-type]
     (pb.SimilarItemsRequest(items=items("i1"), filter=ItemFilter()), "EMPTY_FILTER"),
     (

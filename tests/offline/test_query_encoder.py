@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -290,4 +291,7 @@ def test_source_scores_rank_as_the_engine_does(
 
 class NoText:
     def encode(self, text: str) -> np.ndarray[Any, Any]:
+        raise NotImplementedError
+
+    def encode_batch(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
         raise NotImplementedError
