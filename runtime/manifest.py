@@ -12,6 +12,9 @@ PATH_COMPONENT = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 Precision = Literal["fp32", "int8", "fp16"]
 """The precision of a generator's products; all else is computed in float32."""
 
+IndexKind = Literal["flat", "hnsw", "ivfpq"]
+"""How the vectors of a space are searched: all of them, a graph, or cells of quantized vectors."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,6 +25,16 @@ class FileEntry(_Section):
 
     sha256: str
     bytes: int
+
+
+class IndexSection(_Section):
+    """The index of one space of item vectors."""
+
+    kind: IndexKind = "flat"
+    recall_at_100: float | None = Field(default=None, ge=0, le=1)
+    """Of the 100 nearest by exact search, the share that is found, over `queries` real queries;
+    none where the search is exact itself."""
+    queries: int = Field(default=0, ge=0)
 
 
 class CandidateSection(_Section):
@@ -44,6 +57,8 @@ class CandidateSection(_Section):
     text_prefix: str = ""
     """The instruction that the text encoder was trained to see before a query."""
     max_text_tokens: int = Field(default=256, gt=0)
+    content_index: IndexSection = IndexSection()
+    behavior_index: IndexSection = IndexSection()
 
 
 class GeneratorSection(_Section):

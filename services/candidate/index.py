@@ -2,21 +2,28 @@
 
 `VectorIndex` is all that the engine needs to know of an index. Vectors are of unit norm in both
 spaces, so that one index answers inner products of a query encoder and cosines alike.
+
+    FlatIndex        compares every vector                      here
+    HnswIndex        walks a graph                              hnsw.py
+    IvfIndex         looks into the nearest cells               ivf.py
+    MilvusIndex      asks a Milvus server                       milvus.py
+    LiveIndex        one of these, and what was added since     live_index.py
+
+All of them score exactly, give nothing that is not allowed, and give as many items as are asked
+for wherever so many are allowed; an approximate kind may miss some of the best.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.catalog import ItemArray, Mask
-from runtime.errors import BundleError
+from services.candidate.vectors import NO_ITEMS, Vector, Vectors, inner_products
 
-Vector = NDArray[np.float32]
+__all__ = ["FlatIndex", "Neighbors", "Vector", "VectorIndex", "ranked"]
 
 
 @dataclass(frozen=True)
@@ -31,15 +38,25 @@ class Neighbors:
         return Neighbors(self.items[places], self.scores[places])
 
 
+NOTHING: Final = Neighbors(NO_ITEMS, np.empty(0, np.float64))
+
+
 class VectorIndex(Protocol):
-    """Finds the vectors that have the largest inner product with a query."""
+    """Finds the vectors that have the largest inner product with a query.
+
+    An index never changes, and may be searched from several threads at once.
+    """
+
+    @property
+    def vectors(self) -> Vectors:
+        """What is indexed; an item's position is its identifier."""
 
     @property
     def dimension(self) -> int:
         """Numbers in a vector."""
 
     def __len__(self) -> int:
-        """Vectors in the index; an item's position is its identifier."""
+        """Vectors in the index."""
 
     def search(self, query: Vector, count: int, allowed: Mask | None = None) -> Neighbors:
         """Finds the `count` best allowed items, or all that are allowed where they are fewer.
@@ -51,84 +68,111 @@ class VectorIndex(Protocol):
         """
 
 
-class FlatIndex:
-    """Every vector is compared: exact, and the reference for all other kinds."""
+class BaseIndex:
+    """What the kinds have in common: vectors in one piece, and what every search begins with."""
 
-    def __init__(self, index: faiss.IndexFlat) -> None:
-        self._index = index
+    def __init__(self, vectors: Vector) -> None:
+        self._all = Vectors(vectors)
 
-    @classmethod
-    def build(cls, vectors: Vector) -> "FlatIndex":
-        """Indexes vectors, float32 [items, dimension]."""
-        index = faiss.IndexFlatIP(vectors.shape[1])
-        index.add(np.ascontiguousarray(vectors, dtype=np.float32))
-        return cls(index)
-
-    @classmethod
-    def read(cls, path: Path) -> "FlatIndex":
-        """Reads what `write` wrote.
-
-        Raises:
-            BundleError: the file is not a flat inner-product index.
-        """
-        try:
-            index = faiss.read_index(str(path))
-        except RuntimeError as error:
-            raise BundleError(f"{path} is not a FAISS index: {error}") from error
-        if (
-            not isinstance(index, faiss.IndexFlat)
-            or index.metric_type != faiss.METRIC_INNER_PRODUCT
-        ):
-            raise BundleError(f"{path} holds a {type(index).__name__}, not a flat inner product")
-        return cls(index)
-
-    def write(self, path: Path) -> None:
-        """Writes the index in FAISS' own format."""
-        faiss.write_index(self._index, str(path))
+    @property
+    def vectors(self) -> Vectors:
+        """What is indexed."""
+        return self._all
 
     @property
     def dimension(self) -> int:
         """Numbers in a vector."""
-        return int(self._index.d)
+        return self._all.dimension
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return len(self._all)
 
     def search(self, query: Vector, count: int, allowed: Mask | None = None) -> Neighbors:
-        """See `VectorIndex.search`. Safe to call from several threads."""
-        return search_faiss(self._index, query, count, allowed, faiss.SearchParameters)
+        """See `VectorIndex.search`."""
+        available = len(self) if allowed is None else int(np.count_nonzero(allowed))
+        count = min(count, available)
+        if count <= 0:
+            return NOTHING
+        faiss.omp_set_num_threads(1)  # holds for the calling thread only: a pool is the threads
+        query = np.ascontiguousarray(query, dtype=np.float32)
+        return self._search(query, count, allowed, available)
+
+    def _search(self, query: Vector, count: int, allowed: Mask | None, available: int) -> Neighbors:
+        """Searches for 0 < count <= available items, which is how many are allowed."""
+        raise NotImplementedError
 
 
-def search_faiss(
-    index: faiss.Index,
-    query: Vector,
-    count: int,
-    allowed: Mask | None,
-    parameters: Callable[..., faiss.SearchParameters],
+class FlatIndex(BaseIndex):
+    """Every vector is compared, where it lies: exact, and the reference for all other kinds."""
+
+    def _search(self, query: Vector, count: int, allowed: Mask | None, available: int) -> Neighbors:
+        return exact(self._all.base, query, count, allowed, available)
+
+
+def exact(
+    vectors: Vector, query: Vector, count: int, allowed: Mask | None, available: int
 ) -> Neighbors:
-    """Searches a FAISS index with the filter inside.
+    """Compares a query with every vector that is allowed.
 
     Args:
-        index: any index that takes a selector.
-        query: float32 [dimension].
-        count: how many items to find.
+        vectors: float32 [items, dimension], contiguous.
+        query: float32 [dimension], contiguous.
+        count: how many items to find, of those that are available.
         allowed: bool [items], or None for all.
-        parameters: makes the search parameters of this kind of index. A selector may be changed
-            by the index that it is given to, so every call has its own.
+        available: how many are allowed.
     """
-    available = index.ntotal if allowed is None else int(np.count_nonzero(allowed))
-    count = min(count, available)
-    if count <= 0:
-        return Neighbors(np.empty(0, np.int32), np.empty(0, np.float64))
-    faiss.omp_set_num_threads(1)  # holds for the calling thread only, and the pool is the threads
-    options = None
-    if allowed is not None:
-        bits = np.packbits(allowed, bitorder="little")
-        options = parameters(sel=faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits)))
-    row = np.ascontiguousarray(query, dtype=np.float32)[None, :]
-    scores, items = index.search(row, count, params=options)
-    found = items[0] >= 0
-    return ranked(items[0][found].astype(np.int32), scores[0][found].astype(np.float64))
+    if allowed is not None and available < GATHERED * len(vectors):
+        return rescored(vectors, query, count, np.flatnonzero(allowed))
+    selector = None if allowed is None else Selector(allowed)
+    items = np.empty(count, np.int64)
+    scores = np.empty(count, np.float32)
+    faiss.knn_inner_product(
+        faiss.swig_ptr(query),
+        faiss.swig_ptr(vectors),
+        vectors.shape[1],
+        1,
+        len(vectors),
+        count,
+        faiss.swig_ptr(scores),
+        faiss.swig_ptr(items),
+        None if selector is None else selector.sel,
+    )
+    return ranked(items.astype(np.int32), scores.astype(np.float64))
+
+
+GATHERED: Final = 0.2
+"""Share of allowed vectors below which it is faster to visit them than to test all the others."""
+
+
+class Selector:
+    """A filter as FAISS takes it. It may be changed by the index that it is given to: one a call.
+
+    Attributes:
+        sel: the selector, which reads the bits beside it.
+    """
+
+    def __init__(self, allowed: Mask) -> None:
+        self._bits = np.packbits(allowed, bitorder="little")
+        self.sel = faiss.IDSelectorBitmap(len(self._bits), faiss.swig_ptr(self._bits))
+
+
+def rescored(vectors: Vector, query: Vector, count: int, items: NDArray[np.int64]) -> Neighbors:
+    """The `count` best of some items by their exact inner products.
+
+    Args:
+        vectors: float32 [all, dimension], contiguous.
+        query: float32 [dimension], contiguous.
+        count: how many to keep.
+        items: int64 [items], rows of `vectors`, each once.
+    """
+    scores = inner_products(vectors, query, items)
+    if count < len(items):
+        # All that equal the last are kept, so that it is positions that decide between them.
+        last = np.partition(scores, len(items) - count)[len(items) - count]
+        kept = scores >= last
+        items, scores = items[kept], scores[kept]
+    best = ranked(items.astype(np.int32), scores.astype(np.float64))
+    return Neighbors(best.items[:count], best.scores[:count])
 
 
 def ranked(items: ItemArray, scores: NDArray[np.float64]) -> Neighbors:

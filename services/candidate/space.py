@@ -1,15 +1,32 @@
-"""A space: the vectors of all items, by which they are near to each other or far apart."""
+"""A space of item vectors: content, what an item is, or behavior, how it is used."""
 
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from runtime.bundle import Bundle
 from runtime.catalog import ItemArray
 from runtime.errors import BundleError
-from services.candidate.index import FlatIndex, Vector, VectorIndex
+from runtime.manifest import IndexKind
+from services.candidate.approximate import Advance, ApproximateIndex
+from services.candidate.hnsw import HnswIndex
+from services.candidate.index import FlatIndex, VectorIndex
+from services.candidate.ivf import IvfIndex
+from services.candidate.live_index import LiveIndex
+from services.candidate.vectors import Vector, Vectors
+
+FLAT_LIMIT: Final = 50_000
+"""Items up to which every vector is compared: that takes a millisecond or two."""
+HNSW_LIMIT: Final = 10_000_000
+"""Items up to which a graph of them all is kept in memory: 4 GB at 128 numbers."""
+
+_APPROXIMATE: Final[dict[IndexKind, type[HnswIndex] | type[IvfIndex]]] = {
+    "hnsw": HnswIndex,
+    "ivfpq": IvfIndex,
+}
 
 
 class SpaceName(Enum):
@@ -23,38 +40,77 @@ class SpaceName(Enum):
 
 @dataclass(frozen=True)
 class Space:
-    """Item vectors of unit norm, float32 [items, dimension], and their index."""
+    """One version of the item vectors of a space, all of unit norm, and their index."""
 
-    vectors: Vector
-    index: VectorIndex
+    index: LiveIndex
+
+    @classmethod
+    def of(cls, vectors: Vector) -> "Space":
+        """Vectors, float32 [items, dimension], that are all compared."""
+        return cls.over(FlatIndex(vectors))
+
+    @classmethod
+    def over(cls, index: VectorIndex) -> "Space":
+        """The vectors of an index."""
+        return cls(LiveIndex.of(index))
 
     @classmethod
     def read(cls, bundle: Bundle, name: SpaceName) -> "Space":
-        """Reads `<name>_vectors.npy` and `<name>.faiss`.
+        """Maps `<name>_vectors.npy` and, unless every vector is compared, `<name>.faiss`.
 
         Raises:
             BundleError: the two do not belong to each other or to the catalog.
         """
-        # A plain view of the mapped file: slicing numpy's own memmap class is several times slower.
-        vectors = np.asarray(bundle.array(f"{name.value}_vectors", np.float32))
-        index = FlatIndex.read(bundle.file(f"{name.value}.faiss"))
-        if (
-            not vectors.shape
-            == (bundle.manifest.items, index.dimension)
-            == (len(index), index.dimension)
-        ):
+        vectors = bundle.array(f"{name.value}_vectors", np.float32)
+        if vectors.ndim != 2 or len(vectors) != bundle.manifest.items:
             raise BundleError(
-                f"{name.value}.faiss holds {len(index)} vectors of {index.dimension} numbers, "
-                f"{name.value}_vectors.npy {vectors.shape}, the catalog {bundle.manifest.items}"
+                f"{name.value}_vectors.npy is {vectors.shape}, and the catalog has "
+                f"{bundle.manifest.items} items"
             )
-        return cls(vectors, index)
-
-    def take(self, items: ItemArray) -> Vector:
-        """The vectors of some items, float32 [items, dimension]."""
-        return self.vectors[items]
+        section = bundle.manifest.candidate
+        facts = section.content_index if name is SpaceName.CONTENT else section.behavior_index
+        if facts.kind == "flat":
+            return cls.of(vectors)
+        return cls.over(_APPROXIMATE[facts.kind].read(bundle.file(f"{name.value}.faiss"), vectors))
 
     @staticmethod
     def write(directory: Path, name: SpaceName, vectors: Vector) -> None:
-        """Writes what `read` reads."""
+        """Writes the vectors as `read` reads them."""
         np.save(directory / f"{name.value}_vectors.npy", vectors, allow_pickle=False)
-        FlatIndex.build(vectors).write(directory / f"{name.value}.faiss")
+
+    @property
+    def vectors(self) -> Vectors:
+        """The vectors by position."""
+        return self.index.vectors
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in a vector."""
+        return self.index.dimension
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, items: ItemArray) -> Vector:
+        """The vectors of some items, float32 [items, dimension]."""
+        return self.vectors.take(items)
+
+    def extended(self, vectors: Vector) -> "Space":
+        """The next version, with these vectors, float32 [more, dimension], at the end."""
+        return Space(self.index.extended(vectors))
+
+
+def kind_for(items: int) -> IndexKind:
+    """The kind of index that suits a catalog of this size."""
+    if items <= FLAT_LIMIT:
+        return "flat"
+    return "hnsw" if items <= HNSW_LIMIT else "ivfpq"
+
+
+def build_index(
+    kind: IndexKind, vectors: Vector, *, threads: int = 1, advance: Advance = lambda _: None
+) -> FlatIndex | ApproximateIndex:
+    """Indexes vectors, float32 [items, dimension]; see `HnswIndex.build` and `IvfIndex.build`."""
+    if kind == "flat":
+        return FlatIndex(vectors)
+    return _APPROXIMATE[kind].build(vectors, threads=threads, advance=advance)

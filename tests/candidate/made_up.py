@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from runtime.catalog import Catalog, CatalogItem, ItemArray
 from services.candidate.engine import CandidateEngine, Weights
-from services.candidate.index import FlatIndex, Vector
+from services.candidate.index import Vector
 from services.candidate.space import Space
 from services.candidate.transitions import Transitions
 
@@ -80,8 +80,8 @@ def make_world(
     popularity = rng.integers(0, 6, items)
     engine = CandidateEngine(
         catalog=_catalog(popularity),
-        content=Space(content, FlatIndex.build(content)),
-        behavior=Space(behavior, FlatIndex.build(behavior)),
+        content=Space.of(content),
+        behavior=Space.of(behavior),
         query_encoder=MeanQueryEncoder(),
         text_encoder=LetterTextEncoder(),
         transitions=transitions,

@@ -12,7 +12,7 @@ from runtime.testing import serving
 from services.candidate.encoders import OnnxQueryEncoder, OnnxTextEncoder
 from services.candidate.engine import CandidateEngine, Weights
 from services.candidate.servicer import CandidateServicer
-from services.candidate.space import Space, SpaceName
+from services.candidate.space import SpaceName
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
 from tests.candidate.made_up import make_world, positions
@@ -84,9 +84,8 @@ def fewer_vectors(directory: Path) -> None:
     np.save(directory / "content_vectors.npy", WORLD.content[:-1])
 
 
-def another_index(directory: Path) -> None:
-    Space.write(directory, SpaceName.BEHAVIOR, WORLD.content)
-    np.save(directory / "behavior_vectors.npy", WORLD.behavior)
+def one_number(directory: Path) -> None:
+    np.save(directory / "behavior_vectors.npy", WORLD.behavior.ravel())
 
 
 def wider_numbers(directory: Path) -> None:
@@ -97,7 +96,7 @@ def fewer_rows(directory: Path) -> None:
     np.save(directory / "transitions_indptr.npy", WORLD.transitions.indptr[:-1])
 
 
-@pytest.mark.parametrize("damage", [fewer_vectors, another_index, wider_numbers, fewer_rows])
+@pytest.mark.parametrize("damage", [fewer_vectors, one_number, wider_numbers, fewer_rows])
 def test_parts_that_do_not_belong_together_are_refused(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:

@@ -29,7 +29,7 @@ from runtime.catalog import Catalog, CatalogItem
 from services.candidate.encoders import OnnxQueryEncoder
 from services.candidate.engine import CandidateEngine, Weights
 from services.candidate.index import FlatIndex
-from services.candidate.space import Space, SpaceName
+from services.candidate.space import Space
 from services.candidate.transitions import Transitions
 
 ITEMS, CONTENT = 12, 6
@@ -209,7 +209,7 @@ def test_export_equals_torch(tmp_path: Path, trained: TrainedQueryEncoder) -> No
     np.testing.assert_allclose(graph.encode(history), expected, atol=1e-5)
     vectors = np.load(tmp_path / "behavior_vectors.npy", allow_pickle=False)
     np.testing.assert_array_equal(vectors, trained.behavior_vectors)
-    nearest = FlatIndex.read(tmp_path / "behavior.faiss").search(vectors[4], 1)
+    nearest = FlatIndex(vectors).search(vectors[4], 1)
     assert nearest.items.tolist() == [4]
 
 
@@ -250,9 +250,7 @@ def test_source_scores_rank_as_the_engine_does(
 ) -> None:
     export_query_encoder(trained, tmp_path)
     encoder = OnnxQueryEncoder(tmp_path / "query_encoder.onnx", threads=1)
-    behavior = Space(
-        trained.behavior_vectors, FlatIndex.read(tmp_path / f"{SpaceName.BEHAVIOR.value}.faiss")
-    )
+    behavior = Space.of(trained.behavior_vectors)
     transitions = Transitions(
         indptr=np.arange(ITEMS + 1) * 2,
         items=np.array(
