@@ -93,6 +93,10 @@ def generator(
     port: Port = None,
     port_file: PortFile = None,
     threads: Threads = None,
+    catalog: Annotated[
+        str | None,
+        typer.Option(help="The candidate's address, to follow changes of its catalog."),
+    ] = None,
     device: Device = None,
     precision: Precision = None,
     spin: Spin = None,

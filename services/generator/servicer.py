@@ -10,7 +10,9 @@ import grpc
 from runtime.bundle import Bundle
 from runtime.catalog import Catalog
 from services.generator.batching import Batcher, Limits, Served
+from services.generator.clients import CatalogFeed
 from services.generator.engine import Answer, Context, GeneratorEngine, Job, Query, Ranked
+from services.generator.follower import Follower
 from services.generator.providers import Compute, execution_providers
 from services.generator.requests import (
     DEFAULT_RESULTS,
@@ -47,6 +49,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         users: the position of each user in the bundle.
         version: of the bundle, named in every response.
         batcher: runs the engine.
+        follower: changes the engine's catalog as another's changes; from `warm_up` to `close`.
     """
 
     def __init__(
@@ -55,11 +58,13 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         users: Mapping[str, int],
         version: str,
         batcher: Batcher[Job, Answer],
+        follower: Follower | None = None,
     ) -> None:
         self._engine = engine
         self._users = users
         self._version = version
         self._batcher = batcher
+        self._follower = follower
 
     @classmethod
     def load(cls, bundle: Bundle, settings: GeneratorSettings) -> "GeneratorServicer":
@@ -70,10 +75,16 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         engine = GeneratorEngine.load(bundle, compute, settings.precision)
         limits = Limits(settings.max_batch, settings.max_queue, settings.max_queue_ms / 1e3)
         batcher = Batcher(engine.run, limits)
-        return cls(engine, bundle.histories.user_index, bundle.version, batcher)
+        follower = None
+        if settings.catalog is not None:
+            follower = Follower(engine, CatalogFeed(settings.catalog, bundle.version))
+        return cls(engine, bundle.histories.user_index, bundle.version, batcher, follower)
 
     async def warm_up(self) -> None:
-        """Runs a full batch, which takes the most memory, and makes one call of each kind."""
+        """Runs a full batch, which takes the most memory, and makes one call of each kind.
+
+        Then the catalog begins to follow the candidate's.
+        """
         snapshot = self._engine.snapshot
         some = snapshot.catalog.ids(range(min(100, len(snapshot.catalog))))
         wanted = Wanted(DEFAULT_RESULTS)
@@ -83,9 +94,13 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         await asyncio.to_thread(self._engine.run, [job] * self._batcher.limits.batch)
         for shortlist, generation in ((some, None), ((), wanted), (some, wanted)):
             await self._answer(Request("", some[:1], shortlist, generation))
+        if self._follower is not None:
+            self._follower.start()
 
     async def close(self) -> None:
-        """Stops the threads."""
+        """Stops following, and the threads."""
+        if self._follower is not None:
+            await self._follower.close()
         await self._batcher.close()
 
     async def Rerank(self, request: pb.RerankRequest, _context: RpcContext) -> pb.RerankResponse:

@@ -11,6 +11,12 @@ class GeneratorSettings(ServerSettings):
     """What the generator service can be told."""
 
     port: int = Field(default=50052, ge=0, le=65535, description="Port to listen on; 0 picks one.")
+    catalog: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Address of the candidate service whose changes of the catalog are followed; "
+        "without it the catalog stays the bundle's.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where the model runs; auto takes a GPU when there is one."
     )
