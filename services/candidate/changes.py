@@ -7,7 +7,17 @@ from runtime.catalog import CatalogItem, Delete
 from services.candidate.index import Vector
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What stands for an item in the generator."""
+
+    text: str
+    """As a prompt shows it."""
+    tokens: tuple[int, ...]
+    """As the decoder emits it, without end and padding."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class PlacedItem:
     """An item with all that serving it takes: both vectors, and the code that stands for it."""
 
@@ -16,10 +26,7 @@ class PlacedItem:
     """float32 [content dimension], of unit norm."""
     behavior: Vector
     """float32 [behavior dimension], of unit norm."""
-    code_text: str
-    """The code as a prompt shows it."""
-    tokens: tuple[int, ...]
-    """The code as the decoder emits it."""
+    code: Code
 
     @property
     def item_id(self) -> str:

@@ -3,6 +3,7 @@
 Its methods block, change nothing, and may be called from several threads at once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from runtime.bundle import Bundle
 from runtime.catalog import Catalog, Change, Delete, ItemArray, Mask, Upsert
 from runtime.errors import InvalidRequest
+from runtime.persistent import PersistentSequence
 from services.candidate import fusion
-from services.candidate.changes import ChangeSet, PlacedItem
+from services.candidate.changes import ChangeSet, Code, PlacedItem
 from services.candidate.diversity import most_marginal
 from services.candidate.encoders import (
     OnnxQueryEncoder,
@@ -29,6 +31,7 @@ from services.candidate.space import Space, SpaceName
 from services.candidate.transitions import Transitions
 
 NOTHING: ItemArray = np.empty(0, np.int32)
+NO_CODES: Final[PersistentSequence[Code]] = PersistentSequence()
 
 
 class Source(Enum):
@@ -80,6 +83,7 @@ class CandidateEngine:
     Args:
         catalog: the items.
         sequence: of the last change that is in it; 0 for the bundle's own items.
+        codes: of the items that were added to the bundle's, by their order.
         content: the space of item texts.
         behavior: the space of the query encoder.
         query_encoder: turns the vectors of a history into a query for the behavior space.
@@ -95,6 +99,7 @@ class CandidateEngine:
         *,
         catalog: Catalog,
         sequence: int = 0,
+        codes: PersistentSequence[Code] = NO_CODES,
         content: Space,
         behavior: Space,
         query_encoder: QueryEncoder,
@@ -106,6 +111,7 @@ class CandidateEngine:
     ) -> None:
         self.catalog = catalog
         self.sequence = sequence
+        self.codes = codes
         self._spaces = {SpaceName.CONTENT: content, SpaceName.BEHAVIOR: behavior}
         self._query_encoder = query_encoder
         self._text_encoder = text_encoder
@@ -167,6 +173,7 @@ class CandidateEngine:
         return CandidateEngine(
             catalog=self.catalog.apply(changes),
             sequence=change_set.sequence,
+            codes=self.codes.extended(item.code for item in placed),
             content=content,
             behavior=behavior,
             query_encoder=self._query_encoder,
@@ -179,9 +186,17 @@ class CandidateEngine:
             max_history=self._max_history,
         )
 
+    def space(self, name: SpaceName) -> Space:
+        """One of the two spaces."""
+        return self._spaces[name]
+
+    def embed(self, texts: Sequence[str]) -> Vector:
+        """The vectors of texts in the content space, float32 [texts, dimension], of unit norm."""
+        return self._text_encoder.encode_batch(texts)
+
     def vectors(self, space: SpaceName) -> Vector:
         """The item vectors of a space, float32 [items, dimension], of unit norm."""
-        return self._spaces[space].vectors
+        return self._spaces[space].vectors.whole()
 
     def search(
         self,

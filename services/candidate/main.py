@@ -13,7 +13,12 @@ def main(settings: CandidateSettings) -> None:
             process="candidate",
             name="tandem.v1.CandidateService",
             attach=candidate_service_pb2_grpc.add_CandidateServiceServicer_to_server,
-            load=lambda bundle: CandidateServicer.load(bundle, threads=settings.compute_threads),
+            load=lambda bundle: CandidateServicer.load(
+                bundle,
+                threads=settings.compute_threads,
+                store=settings.store,
+                rebase=settings.rebase_store,
+            ),
         ),
         settings,
     )

@@ -1,5 +1,9 @@
 """CandidateService: messages in, domain values to the engine on a thread, messages out."""
 
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,6 +15,17 @@ from runtime.errors import NotFound
 from runtime.workers import Workers
 from services.candidate.engine import CandidateEngine, Shortlist, Source
 from services.candidate.index import Neighbors
+from services.candidate.item_messages import item_messages, page_messages, step_message
+from services.candidate.item_requests import (
+    page_token,
+    read_delete,
+    read_get,
+    read_list,
+    read_upsert,
+    read_watch,
+)
+from services.candidate.live import LiveCatalog
+from services.candidate.opening import open_catalog
 from services.candidate.requests import (
     DEFAULT_SHORTLIST,
     Restriction,
@@ -34,56 +49,63 @@ _SOURCES = {
 
 
 class CandidateServicer(pb_grpc.CandidateServiceServicer):
-    """Answers `Search` and `Similar`.
+    """Answers `Search` and `Similar`, and keeps the catalog.
 
     Args:
-        engine: does the work.
-        catalog: translates identifiers, and answers filters.
+        live: the catalog. A call takes the version that is current when it starts.
         version: of the bundle, named in every response.
-        workers: the threads that the engine runs on.
+        workers: the threads that calls compute on.
     """
 
-    def __init__(
-        self, engine: CandidateEngine, catalog: Catalog, version: str, workers: Workers
-    ) -> None:
-        self._engine = engine
-        self._catalog = catalog
+    def __init__(self, live: LiveCatalog, version: str, workers: Workers) -> None:
+        self._live = live
         self._version = version
         self._workers = workers
+        self._name = secrets.token_hex(4)
+        """Of this process, in the page tokens that it gives out."""
 
     @classmethod
-    def load(cls, bundle: Bundle, *, threads: int) -> "CandidateServicer":
-        """Loads a bundle; blocks, and takes seconds.
+    def load(
+        cls, bundle: Bundle, *, threads: int, store: Path | None = None, rebase: bool = False
+    ) -> "CandidateServicer":
+        """Loads a bundle, and the changes on top of it; blocks, and takes seconds.
 
         Args:
             bundle: a verified bundle.
             threads: how many calls compute at the same time, each on one thread: a call is too
                 short to be worth sharing.
+            store: see `open_catalog`.
+            rebase: see `open_catalog`.
         """
         engine = CandidateEngine.load(bundle, threads=1)
-        return cls(engine, bundle.catalog, bundle.version, Workers(threads))
+        live = open_catalog(bundle, engine, store, rebase=rebase)
+        return cls(live, bundle.version, Workers(threads))
 
     async def warm_up(self) -> None:
         """Makes one call of each kind."""
-        if not len(self._catalog):
+        engine = self._live.engine
+        live = np.flatnonzero(engine.catalog.live)
+        if not len(live):
             return
-        item, everything = self._catalog.items[0], Restriction((), None)
+        item, everything = engine.catalog.items[int(live[0])], Restriction((), None)
         for history in ((item.item_id,), ()):
             search = SearchQuery(history, DEFAULT_SHORTLIST, everything, include_seen=False)
-            await self._workers.run(self._search, search)
+            await self._workers.run(_search, engine, search)
         for target in ((item.item_id,), item.title):
             similar = SimilarQuery(target, DEFAULT_SHORTLIST, SpaceName.CONTENT, everything)
-            await self._workers.run(self._similar, similar)
+            await self._workers.run(_similar, engine, similar)
 
     async def close(self) -> None:
-        """Stops the threads."""
+        """Stops the threads, and closes the store."""
+        await self._live.close()
         self._workers.close()
 
     async def Search(self, request: pb.SearchRequest, _context: RpcContext) -> pb.SearchResponse:
         """Turns a history into a shortlist."""
-        shortlist, missing = await self._workers.run(self._search, read_search(request))
+        engine = self._live.engine
+        shortlist, missing = await self._workers.run(_search, engine, read_search(request))
         return pb.SearchResponse(
-            items=self._scored(shortlist),
+            items=_scored(engine.catalog, shortlist),
             missing_item_ids=missing,
             bundle_version=self._version,
             source=_SOURCES[shortlist.source],
@@ -91,57 +113,122 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
 
     async def Similar(self, request: pb.SimilarRequest, _context: RpcContext) -> pb.SimilarResponse:
         """Finds similar items."""
-        neighbors, missing = await self._workers.run(self._similar, read_similar(request))
+        engine = self._live.engine
+        neighbors, missing = await self._workers.run(_similar, engine, read_similar(request))
         return pb.SimilarResponse(
-            items=self._scored(neighbors),
+            items=_scored(engine.catalog, neighbors),
             missing_item_ids=missing,
             bundle_version=self._version,
         )
 
-    def _search(self, query: SearchQuery) -> tuple[Shortlist, list[str]]:
-        history, missing = self._catalog.lookup(query.history)
-        allowed, excluded = query.restriction.resolve(self._catalog)
-        shortlist = self._engine.search(
-            history,
-            query.count,
-            allowed=allowed,
-            excluded=excluded,
-            include_seen=query.include_seen,
+    async def UpsertItems(
+        self, request: pb.UpsertItemsRequest, _context: RpcContext
+    ) -> pb.UpsertItemsResponse:
+        """Adds or replaces items."""
+        dimension = self._live.engine.space(SpaceName.CONTENT).dimension
+        # On a thread: a thousand vectors take tens of milliseconds to read.
+        items = await self._workers.run(read_upsert, request, dimension)
+        written = await self._live.write(items)
+        return pb.UpsertItemsResponse(
+            sequence=written.sequence,
+            unchanged_item_ids=written.untouched,
+            bundle_version=self._version,
         )
-        return shortlist, missing
 
-    def _similar(self, query: SimilarQuery) -> tuple[Neighbors, list[str]]:
-        allowed, excluded = query.restriction.resolve(self._catalog)
-        match query.target:
-            case str(text):
-                found = self._engine.similar_to_text(
-                    text, query.count, allowed=allowed, excluded=excluded, taste=query.taste
-                )
-                return found, []
-            case np.ndarray() as vector:
-                found = self._engine.similar_to_vector(
-                    vector,
-                    query.count,
-                    query.space,
-                    allowed=allowed,
-                    excluded=excluded,
-                    taste=query.taste,
-                )
-                return found, []
-            case item_ids:
-                items, missing = self._catalog.lookup(item_ids)
-                if not len(items):
-                    raise NotFound("the catalog has none of the items", reason="UNKNOWN_ITEMS")
-                found = self._engine.similar_to_items(
-                    items,
-                    query.count,
-                    query.space,
-                    allowed=allowed,
-                    excluded=excluded,
-                    taste=query.taste,
-                )
-                return found, missing
+    async def DeleteItems(
+        self, request: pb.DeleteItemsRequest, _context: RpcContext
+    ) -> pb.DeleteItemsResponse:
+        """Removes items."""
+        written = await self._live.write(read_delete(request))
+        return pb.DeleteItemsResponse(
+            sequence=written.sequence,
+            missing_item_ids=written.untouched,
+            bundle_version=self._version,
+        )
 
-    def _scored(self, ranked: Neighbors | Shortlist) -> list[common_pb2.ScoredItem]:
-        pairs = zip(self._catalog.ids(ranked.items), ranked.scores.tolist(), strict=True)
-        return [common_pb2.ScoredItem(item_id=item_id, score=score) for item_id, score in pairs]
+    async def GetItems(
+        self, request: pb.GetItemsRequest, _context: RpcContext
+    ) -> pb.GetItemsResponse:
+        """Looks items up."""
+        catalog = self._live.engine.catalog
+        positions, missing = catalog.lookup(read_get(request))
+        items = await self._workers.run(item_messages, catalog, positions)
+        return pb.GetItemsResponse(
+            items=items, missing_item_ids=missing, bundle_version=self._version
+        )
+
+    async def ListItems(
+        self, request: pb.ListItemsRequest, _context: RpcContext
+    ) -> pb.ListItemsResponse:
+        """Lists a page of the catalog."""
+        catalog = self._live.engine.catalog
+        query = read_list(request, self._name)
+        items, following = await self._workers.run(page_messages, catalog, query)
+        return pb.ListItemsResponse(
+            items=items,
+            next_page_token="" if following is None else page_token(self._name, following),
+            total_size=catalog.live_count,
+            bundle_version=self._version,
+        )
+
+    async def WatchCatalog(
+        self, request: pb.WatchCatalogRequest, _context: RpcContext
+    ) -> AsyncGenerator[pb.WatchCatalogResponse, None]:
+        """Follows the catalog; never ends by itself."""
+        after = read_watch(request, self._version)
+        async with aclosing(self._live.follow(after)) as steps:
+            async for step in steps:
+                yield step_message(step, self._version)
+
+
+def _search(engine: CandidateEngine, query: SearchQuery) -> tuple[Shortlist, list[str]]:
+    catalog = engine.catalog
+    history, missing = catalog.lookup(query.history)
+    allowed, excluded = query.restriction.resolve(catalog)
+    shortlist = engine.search(
+        history,
+        query.count,
+        allowed=allowed,
+        excluded=excluded,
+        include_seen=query.include_seen,
+    )
+    return shortlist, missing
+
+
+def _similar(engine: CandidateEngine, query: SimilarQuery) -> tuple[Neighbors, list[str]]:
+    catalog = engine.catalog
+    allowed, excluded = query.restriction.resolve(catalog)
+    match query.target:
+        case str(text):
+            found = engine.similar_to_text(
+                text, query.count, allowed=allowed, excluded=excluded, taste=query.taste
+            )
+            return found, []
+        case np.ndarray() as vector:
+            found = engine.similar_to_vector(
+                vector,
+                query.count,
+                query.space,
+                allowed=allowed,
+                excluded=excluded,
+                taste=query.taste,
+            )
+            return found, []
+        case item_ids:
+            items, missing = catalog.lookup(item_ids)
+            if not len(items):
+                raise NotFound("the catalog has none of the items", reason="UNKNOWN_ITEMS")
+            found = engine.similar_to_items(
+                items,
+                query.count,
+                query.space,
+                allowed=allowed,
+                excluded=excluded,
+                taste=query.taste,
+            )
+            return found, missing
+
+
+def _scored(catalog: Catalog, ranked: Neighbors | Shortlist) -> list[common_pb2.ScoredItem]:
+    pairs = zip(catalog.ids(ranked.items), ranked.scores.tolist(), strict=True)
+    return [common_pb2.ScoredItem(item_id=item_id, score=score) for item_id, score in pairs]

@@ -1,5 +1,7 @@
 """Settings of the candidate service."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from runtime.settings import ServerSettings
@@ -9,3 +11,11 @@ class CandidateSettings(ServerSettings):
     """What the candidate service can be told."""
 
     port: int = Field(default=50051, ge=0, le=65535, description="Port to listen on; 0 picks one.")
+    store: Path | None = Field(
+        default=None,
+        description="File to keep changes of the catalog in; without one it is read-only.",
+    )
+    rebase_store: bool = Field(
+        default=False,
+        description="Carry a store over that belongs to another version of the bundle.",
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
 from runtime.bundle import write_bundle
 from runtime.manifest import CandidateSection
@@ -14,6 +14,12 @@ from tests import tiny_bundle
 from tests.candidate.made_up import BEHAVIOR, CONTENT, World, make_catalog
 
 WORDS = ("[UNK]", "Film", "a", "query", ":")
+VALUES = 14
+"""At each of the two levels of codes, of which there are as many as two levels have."""
+CODES = np.array(
+    [(2 + i % VALUES, 2 + VALUES + (i + i // VALUES) % VALUES) for i in range(VALUES**2)], np.int32
+)
+PROJECTION = np.random.default_rng(4).normal(size=(CONTENT + 1, BEHAVIOR)).astype(np.float32)
 TEXT_TABLE = np.random.default_rng(3).normal(size=(len(WORDS), CONTENT)).astype(np.float32)
 
 
@@ -40,7 +46,30 @@ def write_small_bundle(root: Path, world: World) -> Path:
         words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, WORDS[0]))
         words.pre_tokenizer = pre_tokenizers.Whitespace()
         words.save(str(directory / "text_tokenizer.json"))
+        np.save(directory / "behavior_projection.npy", PROJECTION)
+        np.save(directory / "code_tokens.npy", CODES[: world.items])
+        texts = [code_text(row) for row in CODES[: world.items].tolist()]
+        (directory / "codes.txt").write_text("".join(f"{t}\n" for t in texts), encoding="utf-8")
+        code_tokenizer().save(str(directory / "generator_tokenizer.json"))
     return root / manifest.name / manifest.version
+
+
+def code_text(tokens: list[int]) -> str:
+    """A code as a prompt shows it."""
+    return "".join(f"<{'ab'[level]}_{token}>" for level, token in enumerate(tokens))
+
+
+def code_tokenizer() -> Tokenizer:
+    """Knows the tokens of codes; token 1 ends them."""
+    words = {"<pad>": 0, "</s>": 1}
+    for level, values in zip("ab", CODES.T, strict=True):
+        words |= {f"<{level}_{token}>": token for token in np.unique(values).tolist()}
+    tokenizer = Tokenizer(models.WordLevel(words, "<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"<[a-z]_\d+>"), "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    return tokenizer
 
 
 def mean_of_history() -> onnx.ModelProto:

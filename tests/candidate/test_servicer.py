@@ -13,6 +13,7 @@ from runtime.testing import serving
 from runtime.workers import Workers
 from services.candidate.engine import Taste
 from services.candidate.index import FlatIndex, Neighbors
+from services.candidate.live import LiveCatalog
 from services.candidate.servicer import CandidateServicer
 from services.candidate.space import SpaceName
 from tandem.v1 import candidate_service_pb2 as pb
@@ -32,7 +33,7 @@ Stub: TypeAlias = "pb_grpc.CandidateServiceAsyncStub"
 
 @pytest.fixture
 async def stub() -> AsyncIterator[Stub]:
-    servicer = CandidateServicer(WORLD.engine, CATALOG, VERSION, Workers(2))
+    servicer = CandidateServicer(LiveCatalog(WORLD.engine), VERSION, Workers(2))
     await servicer.warm_up()
     async with serving(
         servicer, pb_grpc.add_CandidateServiceServicer_to_server, max_message_bytes=16 * 2**20
@@ -241,7 +242,7 @@ async def test_similar_to_unknown_items_is_not_found(stub: Stub) -> None:
 
 @pytest.mark.parametrize("method", ["Search", "Similar"])
 async def test_bytes_that_are_no_message(method: str) -> None:
-    servicer = CandidateServicer(WORLD.engine, CATALOG, VERSION, Workers(1))
+    servicer = CandidateServicer(LiveCatalog(WORLD.engine), VERSION, Workers(1))
     async with serving(servicer, pb_grpc.add_CandidateServiceServicer_to_server) as channel:
         raw: Any = channel.unary_unary(f"/tandem.v1.CandidateService/{method}")
         # Field 1 or 2, a string of two bytes that are not UTF-8.

@@ -16,6 +16,7 @@ from runtime.bundle import Bundle
 from runtime.testing import listening
 from runtime.workers import Workers
 from services.candidate.engine import Taste
+from services.candidate.live import LiveCatalog
 from services.candidate.servicer import CandidateServicer
 from tandem import filters
 from tandem.v1 import candidate_service_pb2 as candidate_pb
@@ -23,7 +24,7 @@ from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 from tandem.v1.common_pb2 import ItemFilter
-from tests.candidate.made_up import CONTENT, make_catalog, make_world, positions
+from tests.candidate.made_up import CONTENT, make_world, positions
 from tests.gateway.stack import Stack, raw
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -33,7 +34,7 @@ WORLD = make_world()
 @pytest.fixture
 async def stub(tmp_path: Path) -> AsyncIterator["pb_grpc.RecommendationServiceAsyncStub"]:
     path = write_tiny_bundle(tmp_path)
-    candidate = CandidateServicer(WORLD.engine, make_catalog(WORLD), "made-up/1", Workers(1))
+    candidate = CandidateServicer(LiveCatalog(WORLD.engine), "made-up/1", Workers(1))
     async with listening(
         candidate, candidate_grpc.add_CandidateServiceServicer_to_server
     ) as address:
