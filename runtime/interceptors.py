@@ -44,12 +44,14 @@ class Boundary(grpc.aio.ServerInterceptor):
     - Calls above the limit are shed with a retry hint. gRPC's own `maximum_concurrent_rpcs` would
       shed health checks too, so that a busy server would be restarted.
     - Once the server drains, new calls are refused here: see `drain` and `hush`.
-    - Streams of answers have no end that a drain could wait for: they are not counted.
+    - Streams of answers have no end that a drain could wait for: it ends them, with UNAVAILABLE, so
+      that whoever listens goes on elsewhere. They have a limit of their own, of the same height.
     """
 
     def __init__(self, max_concurrent: int) -> None:
         self._max_concurrent = max_concurrent
         self._in_flight = 0
+        self._streams: set[asyncio.Task[Any]] = set()
         self._draining = False
         self._may_refuse = asyncio.Event()
         self._may_refuse.set()
@@ -58,8 +60,10 @@ class Boundary(grpc.aio.ServerInterceptor):
         self._handlers: dict[str, Handler] = {}
 
     async def drain(self) -> None:
-        """Refuses new calls, and waits until those in flight are answered."""
+        """Refuses new calls, ends streams, and waits until calls in flight are answered."""
         self._draining = True
+        for stream in self._streams:
+            stream.cancel()
         await self._idle.wait()
 
     async def hush(self) -> None:
@@ -116,24 +120,38 @@ class Boundary(grpc.aio.ServerInterceptor):
 
         async def answer(raw: bytes, context: Context) -> None:
             await self._refuse_while_draining()
-            async with aclosing(behavior(_parse(raw, parse), context)) as messages:
-                async for message in messages:
-                    await context.write(serialize(message))
+            self._refuse_above_limit(len(self._streams))
+            task = cast("asyncio.Task[Any]", asyncio.current_task())
+            self._streams.add(task)
+            try:
+                async with aclosing(behavior(_parse(raw, parse), context)) as messages:
+                    async for message in messages:
+                        await context.write(serialize(message))
+            except asyncio.CancelledError:
+                if not self._draining or context.cancelled():
+                    raise
+                task.uncancel()
+                raise _going_away() from None
+            finally:
+                self._streams.discard(task)
 
         return _bounded(method, answer)
 
     async def _refuse_while_draining(self) -> None:
         if self._draining:
             await self._may_refuse.wait()
-            raise Unavailable("the server is going away; try another", reason="DRAINING")
+            raise _going_away()
 
-    async def _admit(self, context: Context) -> None:
-        await self._refuse_while_draining()
-        if self._in_flight >= self._max_concurrent:
+    def _refuse_above_limit(self, in_flight: int) -> None:
+        if in_flight >= self._max_concurrent:
             raise Overloaded(
                 f"the server is at its limit of {self._max_concurrent} calls in flight",
                 reason="TOO_MANY_CALLS",
             )
+
+    async def _admit(self, context: Context) -> None:
+        await self._refuse_while_draining()
+        self._refuse_above_limit(self._in_flight)
         self._in_flight += 1
         self._idle.clear()
         # grpc's stubs type the callback as a class of their own, which no function is.
@@ -167,6 +185,10 @@ def _bounded(method: str, answer: Callable[[bytes, Context], Awaitable[Any]]) ->
             log.info("call", method=method, code=code.name, reason=reason or None, ms=ms)
 
     return bounded
+
+
+def _going_away() -> Unavailable:
+    return Unavailable("the server is going away; try another", reason="DRAINING")
 
 
 def _adopt_request_id(context: Context) -> None:
