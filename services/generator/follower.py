@@ -30,6 +30,8 @@ STEPS_AHEAD: Final = 16
 """Steps that are received before they are needed; then the sender waits."""
 MAX_CHANGES: Final = 2_000
 """Changes above which one version takes no more: some 100 ms of work among a million items."""
+QUIET_SECONDS: Final = 0.25
+"""When nothing comes for so long, all that had happened has come."""
 
 
 class Feed(Protocol):
@@ -113,48 +115,69 @@ class Follower:
     async def _follow(self) -> None:
         """Follows until the feed ends."""
         async with _receiving(self._feed.steps(self.progress.sequence)) as inbox:
-            await self._make(await inbox.take(), inbox)
+            if step := await inbox.take():
+                await self._make(step)
             self._backoff.reset()
             log.info("catalog followed", **self._where())
             while True:
-                await self._make(await inbox.take(), inbox)
+                step = await inbox.take(None if self._settled else QUIET_SECONDS)
+                if step is None:
+                    self._settle()
+                else:
+                    await self._make(step)
 
-    async def _make(self, step: Step, inbox: "_Inbox") -> None:
+    async def _make(self, step: Step) -> None:
+        """Makes the next version, and serves it unless it is begun anew and not complete yet."""
         started = time.perf_counter()
-        if step.changes:
-            last = {item_id: refusal.change for item_id, refusal in self._held.items()}
-            last |= {change.item_id: change for change in step.changes}
-            self._next, refusals = await asyncio.to_thread(make, self._next, last.values())
-            self._keep(refusals)
-            self.progress.changes += len(last) - len(refusals)
+        if not step.changes:
+            self.progress.sequence = step.sequence
+            self._settle()
+            return
+        last = {item_id: refusal.change for item_id, refusal in self._held.items()}
+        last |= {change.item_id: change for change in step.changes}
+        self._next, refusals = await asyncio.to_thread(make, self._next, last.values())
         self.progress.sequence = step.sequence
-        if inbox.empty:
-            self._tell(self._held.values())
-        if inbox.empty or not self._anew:
+        self.progress.changes += len(last) - len(refusals)
+        self._keep(refusals)
+        if not self._anew:
             self._engine.swap(self._next)
-            self._anew = False
-        if step.changes:
-            ms = round((time.perf_counter() - started) * 1e3, 3)
-            log.info("catalog changed", **self._where(), changes=len(step.changes), ms=ms)
+        ms = round((time.perf_counter() - started) * 1e3, 3)
+        log.info("catalog changed", **self._where(), changes=len(step.changes), ms=ms)
+
+    @property
+    def _settled(self) -> bool:
+        """Whether it makes no difference that nothing more comes."""
+        return not self._anew and self._held.keys() == self._told.keys()
+
+    def _settle(self) -> None:
+        """Serves what there is, and gives up on what could not be made with all that has come."""
+        self._engine.swap(self._next)
+        self._anew = False
+        self._tell(self._held.values())
 
     def _keep(self, refusals: Iterable[Refusal]) -> None:
         """Holds what may be possible later, and lets go of what never will."""
         held = {r.change.item_id: r for r in refusals if r.error.reason == "CODE_TAKEN"}
         self._tell(r for r in refusals if r.change.item_id not in held)
-        self._told = {item_id: self._told[item_id] for item_id in held.keys() & self._told.keys()}
         self._held = held
+        self._told = {
+            item_id: change
+            for item_id, change in self._told.items()
+            if item_id in held and held[item_id].change is change
+        }
 
     def _tell(self, refusals: Iterable[Refusal]) -> None:
         for refusal in refusals:
             item_id = refusal.change.item_id
-            if self._told.get(item_id) is not refusal.change:
+            if item_id not in self._told:
                 self._told[item_id] = refusal.change
                 self.progress.refused += 1
+                error = refusal.error
                 log.error(
                     "catalog change refused",
                     item_id=item_id,
-                    reason=refusal.error.reason,
-                    error=refusal.error.message,
+                    reason=error.reason,
+                    error=error.message,
                 )
 
     def _begin_anew(self) -> None:
@@ -211,11 +234,6 @@ class _Inbox:
         self._queue: asyncio.Queue[Step | Exception] = asyncio.Queue(STEPS_AHEAD)
         self._end: Exception | None = None
 
-    @property
-    def empty(self) -> bool:
-        """Whether all that was received is taken, and more may come."""
-        return self._queue.empty() and self._end is None
-
     async def fill(self, steps: AsyncGenerator[Step, None]) -> None:
         """Receives until the steps end."""
         try:
@@ -227,25 +245,45 @@ class _Inbox:
         else:
             await self._queue.put(Disconnected("the feed ended"))
 
-    async def take(self) -> Step:
+    async def take(self, patience: float | None = None) -> Step | None:
         """Waits for a step, and returns it as one with those that are behind it.
+
+        Args:
+            patience: seconds to wait; None for ever.
+
+        Returns:
+            The step, or None when none came.
 
         Raises:
             Exception: what ended the steps, after the last of them.
         """
-        taken: Step | None = None
-        while self._end is None:
+        try:
+            async with asyncio.timeout(patience):
+                received = await self._next()
+        except TimeoutError:
+            return None
+        changes, sequence = list(received.changes), received.sequence
+        while len(changes) < MAX_CHANGES and (behind := self._ready()):
+            changes += behind.changes
+            sequence = behind.sequence
+        return Step(changes, sequence)
+
+    async def _next(self) -> Step:
+        if self._end is None:
             received = await self._queue.get()
-            if isinstance(received, Exception):
-                self._end = received
-            else:
-                before = taken.changes if taken else ()
-                taken = Step((*before, *received.changes), received.sequence)
-                if self._queue.empty() or len(taken.changes) > MAX_CHANGES:
-                    return taken
-        if taken is not None:
-            return taken
+            if isinstance(received, Step):
+                return received
+            self._end = received
         raise self._end
+
+    def _ready(self) -> Step | None:
+        """The next step, if there is one already."""
+        if self._end is None and not self._queue.empty():
+            received = self._queue.get_nowait()
+            if isinstance(received, Step):
+                return received
+            self._end = received
+        return None
 
 
 @asynccontextmanager

@@ -215,6 +215,7 @@ async def test_what_cannot_be_applied_is_skipped_and_said_once(
         await caught_up(follower, catalog)
         await catalog.upsert("newer", free[1], "<newer>")
         await caught_up(follower, catalog)
+        await until(lambda: follower.progress.refused == 3)
     assert [engine.has(i) for i in ("thief", "short", "strange", "new", "newer")] == [
         False, False, False, True, True,
     ]  # fmt: skip

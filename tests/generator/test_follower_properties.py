@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.background import Backoff
@@ -106,6 +106,7 @@ episodes = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(episodes, changes)
 def test_the_catalog_converges_to_the_store(
     script: list[tuple[list[tuple[str, tuple[int, int] | None]], int, int, bool]],
