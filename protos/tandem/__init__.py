@@ -1,6 +1,7 @@
 """Client and contract of Tandem, gRPC serving for generative recommendation."""
 
 from tandem import filters
+from tandem.catalog import AsyncCatalogClient, CatalogClient, Item
 from tandem.client import AsyncClient, Client
 from tandem.errors import (
     DeadlineExceeded,
@@ -16,6 +17,9 @@ from tandem.errors import (
 __all__ = [
     "AsyncClient",
     "Client",
+    "AsyncCatalogClient",
+    "CatalogClient",
+    "Item",
     "filters",
     "Error",
     "InvalidArgument",

@@ -12,9 +12,10 @@ ChannelOptions = list[tuple[str, str | int]]
 def channel_options(services: Sequence[str]) -> ChannelOptions:
     """Options for a gRPC channel to the named protobuf services.
 
-    Every call of these services is a read, so it may be retried; only UNAVAILABLE is, since the
-    other codes mean that a server took the call and that the same would happen again. Retries
-    stop while more than a tenth of the calls fail: a server in trouble needs fewer, not more.
+    Every call of these services may be made twice, for it reads, or says what is so afterwards. It
+    is retried on UNAVAILABLE only, since the other codes mean that a server took the call and that
+    the same would happen again. Retries stop while more than a tenth of the calls fail: a server in
+    trouble needs fewer, not more.
     """
     config = {
         "loadBalancingConfig": [{"round_robin": {}}],
