@@ -63,6 +63,13 @@ def build(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Of the generator.", min=1)] = None,
     query_epochs: Annotated[int | None, typer.Option(help="Of the query encoder.", min=1)] = None,
+    index: Annotated[
+        Literal["auto", "flat", "hnsw", "ivfpq"],
+        typer.Option(
+            help="How item vectors are searched: all of them, a graph, or cells of quantized "
+            "vectors; auto goes by the size of the catalog."
+        ),
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Decides everything that is random.")] = 0,
     until: Annotated[
         str, typer.Option(help="Stop after this stage; --until help names them.")
@@ -115,6 +122,7 @@ def build(
             "embedder": {"model": embedder, "prompt": embedder_prompt},
             "codes": {"kind": codes, "levels": levels, "style": code_style},
             "query_encoder": {"epochs": query_epochs},
+            "index": {"kind": index},
             "generator": {
                 "checkpoint": checkpoint,
                 "prompts": prompts,

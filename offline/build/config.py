@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from offline.generator.config import TrainConfig
-from runtime.manifest import Precision
+from runtime.manifest import IndexKind, Precision
 
 
 class _Section(BaseModel):
@@ -47,6 +47,13 @@ class QueryEncoderSection(_Section):
     epochs: int = Field(default=15, gt=0)
 
 
+class IndexConfig(_Section):
+    """The indexes of the item vectors."""
+
+    kind: Literal["auto"] | IndexKind = "auto"
+    """`auto` goes by the size of the catalog."""
+
+
 class GeneratorConfig(_Section):
     """The P5 model."""
 
@@ -80,6 +87,7 @@ class BuildConfig(_Section):
     embedder: EmbedderSection = EmbedderSection()
     codes: CodesSection = CodesSection()
     query_encoder: QueryEncoderSection = QueryEncoderSection()
+    index: IndexConfig = IndexConfig()
     generator: GeneratorConfig = GeneratorConfig()
     shortlist: int = Field(default=100, gt=0, le=1000)
     """Items that the generator reranks."""

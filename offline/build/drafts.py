@@ -20,6 +20,7 @@ from runtime.manifest import (
     BlendSection,
     CandidateSection,
     GeneratorSection,
+    IndexSection,
     Manifest,
     Provenance,
 )
@@ -39,7 +40,7 @@ def draft_manifest(
 ) -> Manifest:
     """The manifest of a bundle whose weights are not chosen yet."""
     facts: dict[str, Any] = {}
-    for part in ("embeddings", "query-encoder", "transitions"):
+    for part in ("embeddings", "query-encoder", "index", "transitions"):
         facts[part] = json.loads((parts[part] / "facts.json").read_text(encoding="utf-8"))
     return Manifest(
         name=name,
@@ -54,6 +55,8 @@ def draft_manifest(
             transition_weight=1.0,
             text_prefix=facts["embeddings"]["text_prefix"],
             max_text_tokens=facts["embeddings"]["max_text_tokens"],
+            content_index=IndexSection(**facts["index"]["content"]),
+            behavior_index=IndexSection(**facts["index"]["behavior"]),
         ),
         generator=generator,
         blend=BlendSection(retrieval_weight=1.0, generator_weight=1.0, shortlist=config.shortlist),

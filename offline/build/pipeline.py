@@ -17,6 +17,7 @@ STAGES: Final = (
     "embeddings",
     "codes",
     "query-encoder",
+    "index",
     "transitions",
     "generator",
     "export",
@@ -52,6 +53,7 @@ class Pipeline:
             "embeddings": self._embeddings,
             "codes": self._codes,
             "query-encoder": self._query_encoder,
+            "index": self._index,
             "transitions": self._transitions,
             "generator": self._generator,
             "export": self._export,
@@ -91,7 +93,7 @@ class Pipeline:
         return self.workshop.stage(
             "embeddings",
             lambda out: self._steps().embed(self._path("dataset"), self.config.embedder, out),
-            version=1,
+            version=2,
             config=self.config.embedder.model_dump(mode="json"),
             after=self._after("dataset"),
         )
@@ -116,9 +118,23 @@ class Pipeline:
             lambda out: self._steps().train_retrieval(
                 self._path("dataset"), self._path("embeddings"), section, self.config.seed, out
             ),
-            version=2,
+            version=3,
             config={**section.model_dump(mode="json"), "seed": self.config.seed},
             after=self._after("dataset", "embeddings"),
+        )
+
+    def _index(self) -> Built:
+        from offline.build.indexes import build_indexes
+
+        kind, needed = self.config.index.kind, ("dataset", "embeddings", "query-encoder")
+        return self.workshop.stage(
+            "index",
+            lambda out: build_indexes(
+                *(self._path(stage) for stage in needed), kind=kind, seed=self.config.seed, out=out
+            ),
+            version=1,
+            config={"kind": kind, "seed": self.config.seed},
+            after=self._after(*needed),
         )
 
     def _transitions(self) -> Built:
@@ -147,13 +163,21 @@ class Pipeline:
         )
 
     def _export(self) -> Built:
-        parts = ("dataset", "embeddings", "codes", "query-encoder", "transitions", "generator")
+        parts = (
+            "dataset",
+            "embeddings",
+            "codes",
+            "query-encoder",
+            "index",
+            "transitions",
+            "generator",
+        )
         return self.workshop.stage(
             "export",
             lambda out: self._steps().export(
                 {part: self._path(part) for part in parts}, self.config, self.name, out
             ),
-            version=4,
+            version=5,
             config={
                 "name": self.name,
                 "precisions": self.config.generator.precisions,

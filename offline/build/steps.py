@@ -190,7 +190,7 @@ def _draft(
     manifest = draft_manifest(data, config, name, export_generator(model, exported, staged), parts)
     with write_bundle(out, manifest) as directory:
         write_catalog(data, directory)
-        served = ("embeddings", "query-encoder", "transitions")
+        served = ("embeddings", "query-encoder", "index", "transitions")
         for source in (*(parts[part] for part in served), staged):
             for file in source.iterdir():
                 if file.name != "facts.json":  # what the manifest says

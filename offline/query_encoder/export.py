@@ -52,8 +52,8 @@ def export_query_encoder(trained: TrainedQueryEncoder, directory: Path) -> Query
     `query_encoder.onnx` takes `history`, float32 [users, items, dimension], the behavior vectors
     of the items, padded at the end, and `lengths`, int64 [users]; it gives `query`, float32
     [users, dimension], whose inner product with an item's behavior vector is the logit of that
-    item. Beside it: `behavior_vectors.npy`, `behavior.faiss`, and `behavior_projection.npy`, which
-    makes a behavior vector of a new item's content vector (`projection.project`).
+    item. Beside it: `behavior_vectors.npy`, and `behavior_projection.npy`, which makes a
+    behavior vector of a new item's content vector (`projection.project`).
 
     Raises:
         ParityError: a logit differs from the torch model's by more than 1e-4.

@@ -32,7 +32,7 @@ class LiveIndex:
     def __init__(
         self, base: VectorIndex, vectors: Vectors, pieces: tuple[VectorIndex, ...]
     ) -> None:
-        self._base = base
+        self.base = base
         self._vectors = vectors
         self._pieces = pieces
 
@@ -57,9 +57,9 @@ class LiveIndex:
     def search(self, query: Vector, count: int, allowed: Mask | None = None) -> Neighbors:
         """See `VectorIndex.search`."""
         if not self._pieces:
-            return self._base.search(query, count, allowed)
+            return self.base.search(query, count, allowed)
         items, scores, start = [], [], 0
-        for index in (self._base, *self._pieces):
+        for index in (self.base, *self._pieces):
             end = start + len(index)
             found = index.search(query, count, None if allowed is None else allowed[start:end])
             items.append(found.items + np.int32(start))
@@ -73,7 +73,7 @@ class LiveIndex:
         grown = self._vectors.extended(vectors)
         known = dict(zip(map(id, self._vectors.added), self._pieces, strict=True))
         pieces = tuple(known.get(id(piece)) or _index(piece) for piece in grown.added)
-        return LiveIndex(self._base, grown, pieces)
+        return LiveIndex(self.base, grown, pieces)
 
 
 def _index(piece: Vector) -> VectorIndex:

@@ -61,7 +61,7 @@ def test_what_is_built_is_not_built_again(shop: Shop) -> None:
     before = shop.bundle.version
     done = shop.build()
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("already built from the same inputs") == 9
+    assert done.stdout.count("already built from the same inputs") == 10
     assert shop.bundle.version == before
 
 
