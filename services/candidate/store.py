@@ -16,7 +16,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -112,20 +112,21 @@ class ItemStore:
             SettingsError: another process has it open, or the file is not a store, or cannot be
                 written to.
         """
-        try:
-            lock = _locked(path)
-            writer = _connect(path)
-            writer.execute("PRAGMA journal_mode=WAL")
-            writer.execute("PRAGMA synchronous=FULL")
-            writer.executescript(_TABLES)
-        except (OSError, sqlite3.Error) as error:
-            raise SettingsError(f"cannot open the store {path}: {error}") from error
-        facts = _facts(writer)
-        if facts.setdefault("schema", SCHEMA_VERSION) != SCHEMA_VERSION:
-            raise SettingsError(
-                f"the store {path} has schema {facts['schema']}, and this Tandem writes "
-                f"{SCHEMA_VERSION}"
-            )
+        with ExitStack() as opened:
+            try:
+                lock = opened.enter_context(_locked(path))
+                writer = opened.enter_context(closing(_connect(path)))
+                writer.execute("PRAGMA journal_mode=WAL")
+                writer.execute("PRAGMA synchronous=FULL")
+                writer.executescript(_TABLES)
+            except (OSError, sqlite3.Error) as error:
+                raise SettingsError(f"cannot open the store {path}: {error}") from error
+            schema = _facts(writer).get("schema", SCHEMA_VERSION)
+            if schema != SCHEMA_VERSION:
+                raise SettingsError(
+                    f"the store {path} has schema {schema}, and this Tandem writes {SCHEMA_VERSION}"
+                )
+            opened.pop_all()
         return cls(path, writer, lock)
 
     @property

@@ -1,0 +1,14 @@
+"""SIGKILL while callers write: `python -m bench.kill_candidate --times 100` does it more often."""
+
+from pathlib import Path
+
+from bench.kill_candidate import kill_repeatedly
+
+KILLS = 15
+
+
+async def test_a_killed_process_keeps_what_it_acknowledged_and_nothing_by_half(
+    tmp_path: Path,
+) -> None:
+    counts = await kill_repeatedly(KILLS, seed=0, directory=tmp_path)
+    assert counts["acknowledged"] > KILLS
