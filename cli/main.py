@@ -20,6 +20,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "serve": "cli.serve:app",
     "recommend": "cli.query:recommend",
     "similar": "cli.query:similar",
+    "items": "cli.items:app",
 }
 _COMPLETION: Final = frozenset({"install_completion", "show_completion"})
 """Options that typer gives to every app, and that only a root may have."""

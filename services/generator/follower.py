@@ -31,7 +31,6 @@ STEPS_AHEAD: Final = 16
 MAX_CHANGES: Final = 2_000
 """Changes above which one version takes no more: some 100 ms of work among a million items."""
 QUIET_SECONDS: Final = 0.25
-"""When nothing comes for so long, all that had happened has come."""
 
 
 class Feed(Protocol):
@@ -73,13 +72,21 @@ class Follower:
         engine: whose catalog is the bundle's own; nobody else changes it.
         feed: of the candidate's changes.
         backoff: between attempts to reach it.
+        quiet: seconds after which, when nothing comes, all that had happened has come.
     """
 
-    def __init__(self, engine: GeneratorEngine, feed: Feed, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        engine: GeneratorEngine,
+        feed: Feed,
+        backoff: Backoff | None = None,
+        quiet: float = QUIET_SECONDS,
+    ) -> None:
         self.progress = Progress()
         self._engine = engine
         self._feed = feed
         self._backoff = backoff or Backoff()
+        self._quiet = quiet
         self._base = engine.snapshot
         self._next = engine.snapshot
         """What the engine has or, while beginning anew, is about to have."""
@@ -120,7 +127,7 @@ class Follower:
             self._backoff.reset()
             log.info("catalog followed", **self._where())
             while True:
-                step = await inbox.take(None if self._settled else QUIET_SECONDS)
+                step = await inbox.take(None if self.settled else self._quiet)
                 if step is None:
                     self._settle()
                 else:
@@ -145,8 +152,8 @@ class Follower:
         log.info("catalog changed", **self._where(), changes=len(step.changes), ms=ms)
 
     @property
-    def _settled(self) -> bool:
-        """Whether it makes no difference that nothing more comes."""
+    def settled(self) -> bool:
+        """Whether all that has come is served, or refused for good."""
         return not self._anew and self._held.keys() == self._told.keys()
 
     def _settle(self) -> None:

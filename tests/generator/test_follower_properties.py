@@ -134,10 +134,12 @@ async def followed(
     engine: GeneratorEngine, connections: Sequence[Connection]
 ) -> dict[str, tuple[int, ...]]:
     """The codes of the live items once the last connection has said all."""
-    follower = Follower(engine, ScriptedFeed(connections), Backoff(first=0.0, limit=0.0))
+    backoff = Backoff(first=0.0, limit=0.0)
+    follower = Follower(engine, ScriptedFeed(connections), backoff, quiet=0.005)
     follower.start()
     async with asyncio.timeout(PATIENCE):
-        while follower.progress.sequence < connections[-1].store.sequence + END:  # noqa: ASYNC110
+        end = connections[-1].store.sequence + END
+        while follower.progress.sequence < end or not follower.settled:  # noqa: ASYNC110
             await asyncio.sleep(0)
     await follower.close()
     snapshot = engine.snapshot
