@@ -52,6 +52,16 @@ Spin = Annotated[
         "--spin/--no-spin", help="Waiting compute threads spin, or sleep. [default: sleep]"
     ),
 ]
+Store = Annotated[
+    Path | None,
+    typer.Option(help="File to keep changes of the catalog in; without one it is read-only."),
+]
+RebaseStore = Annotated[
+    bool | None,
+    typer.Option(
+        "--rebase-store", help="Carry a store over that belongs to another version of the bundle."
+    ),
+]
 MaxBatch = Annotated[
     int | None, typer.Option(help="Calls that share one run of the model, at most. [default: 8]")
 ]
@@ -64,6 +74,11 @@ MaxQueueMs = Annotated[
     typer.Option(help="Milliseconds after which a waiting call is shed. [default: 1000]"),
 ]
 
+Store = Annotated[
+    Path | None,
+    typer.Option(help="File to keep changes of the catalog in; without one it is read-only."),
+]
+
 
 @app.command()
 def candidate(
@@ -72,12 +87,26 @@ def candidate(
     port: Port = None,
     port_file: PortFile = None,
     threads: Threads = None,
+    store: Store = None,
+    rebase_store: RebaseStore = None,
+    index_uri: Annotated[
+        str | None,
+        typer.Option(help="A Milvus to search in instead of the bundle's own indexes."),
+    ] = None,
+    store: Store = None,
+    rebase_store: Annotated[
+        bool | None,
+        typer.Option(
+            "--rebase-store",
+            help="Carry a store over that belongs to another version of the bundle.",
+        ),
+    ] = None,
     max_concurrent_rpcs: MaxConcurrent = None,
     drain_seconds: DrainSeconds = None,
     log_level: LogLevel = None,
     log_json: LogJson = None,
 ) -> None:
-    """Serve the candidate service, on port 50051: shortlists and similarity."""
+    """Serve the candidate service, on port 50051: shortlists, similarity, and the catalog."""
     flags = locals()
     from runtime.settings import load_settings
     from services.candidate.main import main
@@ -157,12 +186,17 @@ def serve_all(
     port: Annotated[int, typer.Option(help="The gateway's port; 0 picks one.")] = 50050,
     candidate_port: Annotated[int, typer.Option(help="The candidate's port.")] = 50051,
     generator_port: Annotated[int, typer.Option(help="The generator's port.")] = 50052,
+    store: Store = None,
+    rebase_store: RebaseStore = None,
     threads: Threads = None,
     device: Device = None,
     log_level: LogLevel = None,
     log_json: LogJson = None,
 ) -> None:
-    """Serve all three as processes of this machine; one that ends ends all."""
+    """Serve all three as processes of this machine; one that ends ends all.
+
+    The generator follows the candidate's catalog, which changes where there is a --store.
+    """
     from cli.supervise import supervise
     from runtime.settings import ServerSettings, load_settings
 
@@ -178,23 +212,21 @@ def serve_all(
     def report(name: str, address: str) -> None:
         typer.echo(f"{name} serves at {address}")
 
-    asyncio.run(
-        supervise(
-            {
-                "candidate": _command("candidate", common, port=candidate_port),
-                "generator": _command("generator", common, port=generator_port, device=device),
-            },
-            lambda addresses: _command(
-                "gateway",
-                {name: value for name, value in common.items() if name != "threads"},
-                port=port,
-                candidate_target=addresses["candidate"],
-                generator_target=addresses["generator"],
-            ),
-            host=settings.host,
-            report=report,
-        )
-    )
+    def candidate(_addresses: Mapping[str, str]) -> list[str]:
+        flags = {"store": store, "rebase_store": rebase_store}
+        return _command("candidate", common, port=candidate_port, **flags)
+
+    def generator(addresses: Mapping[str, str]) -> list[str]:
+        catalog = addresses["candidate"]
+        return _command("generator", common, port=generator_port, device=device, catalog=catalog)
+
+    def gateway(addresses: Mapping[str, str]) -> list[str]:
+        targets = {f"{name}_target": address for name, address in addresses.items()}
+        without_threads = {name: value for name, value in common.items() if name != "threads"}
+        return _command("gateway", without_threads, port=port, **targets)
+
+    services = {"candidate": candidate, "generator": generator}
+    asyncio.run(supervise(services, gateway, host=settings.host, report=report))
 
 
 def _command(name: str, common: Mapping[str, object], **flags: object) -> list[str]:
@@ -203,6 +235,8 @@ def _command(name: str, common: Mapping[str, object], **flags: object) -> list[s
     for flag, value in {**common, **flags}.items():
         if flag == "log_json" and value is not None:
             command.append("--log-json" if value else "--log-text")
+        elif flag == "rebase_store":
+            command += ["--rebase-store"] if value else []
         elif value is not None:
             command += [f"--{flag.replace('_', '-')}", str(value)]
     return command

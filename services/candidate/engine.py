@@ -122,7 +122,12 @@ class CandidateEngine:
 
     @classmethod
     def load(
-        cls, bundle: Bundle, *, threads: int = 1, weights: Weights | None = None
+        cls,
+        bundle: Bundle,
+        *,
+        threads: int = 1,
+        weights: Weights | None = None,
+        index_uri: str | None = None,
     ) -> "CandidateEngine":
         """Loads the engine of a bundle.
 
@@ -130,15 +135,17 @@ class CandidateEngine:
             bundle: a verified bundle.
             threads: how many work on one call of an encoder; 1 under a pool of threads.
             weights: of the sources of a shortlist, instead of the bundle's.
+            index_uri: of a Milvus to search in, instead of the bundle's indexes.
 
         Raises:
             BundleError: its parts do not belong together.
+            Unavailable: Milvus cannot be reached.
         """
         section = bundle.manifest.candidate
         return cls(
             catalog=bundle.catalog,
-            content=Space.read(bundle, SpaceName.CONTENT),
-            behavior=Space.read(bundle, SpaceName.BEHAVIOR),
+            content=Space.read(bundle, SpaceName.CONTENT, index_uri),
+            behavior=Space.read(bundle, SpaceName.BEHAVIOR, index_uri),
             query_encoder=OnnxQueryEncoder(bundle.file("query_encoder.onnx"), threads=threads),
             text_encoder=OnnxTextEncoder(
                 bundle.file("text_encoder.onnx"),

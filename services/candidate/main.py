@@ -18,6 +18,7 @@ def main(settings: CandidateSettings) -> None:
                 threads=settings.compute_threads,
                 store=settings.store,
                 rebase=settings.rebase_store,
+                index_uri=settings.index_uri,
             ),
         ),
         settings,

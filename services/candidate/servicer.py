@@ -66,7 +66,13 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
 
     @classmethod
     def load(
-        cls, bundle: Bundle, *, threads: int, store: Path | None = None, rebase: bool = False
+        cls,
+        bundle: Bundle,
+        *,
+        threads: int,
+        store: Path | None = None,
+        rebase: bool = False,
+        index_uri: str | None = None,
     ) -> "CandidateServicer":
         """Loads a bundle, and the changes on top of it; blocks, and takes seconds.
 
@@ -76,8 +82,9 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
                 short to be worth sharing.
             store: see `open_catalog`.
             rebase: see `open_catalog`.
+            index_uri: see `CandidateEngine.load`.
         """
-        engine = CandidateEngine.load(bundle, threads=1)
+        engine = CandidateEngine.load(bundle, threads=1, index_uri=index_uri)
         live = open_catalog(bundle, engine, store, rebase=rebase)
         return cls(live, bundle.version, Workers(threads))
 

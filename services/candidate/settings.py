@@ -19,3 +19,8 @@ class CandidateSettings(ServerSettings):
         default=False,
         description="Carry a store over that belongs to another version of the bundle.",
     )
+    index_uri: str | None = Field(
+        default=None,
+        description="Milvus to search in instead of the bundle's indexes: milvus://host:port, "
+        "https://…, or a path for Milvus Lite in the process.",
+    )

@@ -9,7 +9,7 @@ import numpy as np
 
 from runtime.bundle import Bundle
 from runtime.catalog import ItemArray
-from runtime.errors import BundleError
+from runtime.errors import BundleError, SettingsError
 from runtime.manifest import IndexKind
 from services.candidate.approximate import Advance, ApproximateIndex
 from services.candidate.hnsw import HnswIndex
@@ -55,11 +55,19 @@ class Space:
         return cls(LiveIndex.of(index))
 
     @classmethod
-    def read(cls, bundle: Bundle, name: SpaceName) -> "Space":
+    def read(cls, bundle: Bundle, name: SpaceName, index_uri: str | None = None) -> "Space":
         """Maps `<name>_vectors.npy` and, unless every vector is compared, `<name>.faiss`.
+
+        Args:
+            bundle: a bundle.
+            name: of the space.
+            index_uri: of a Milvus that is searched instead of the bundle's index; it gets the
+                vectors first, unless it has them.
 
         Raises:
             BundleError: the two do not belong to each other or to the catalog.
+            SettingsError: `pymilvus` is not installed.
+            Unavailable: Milvus cannot be reached.
         """
         vectors = bundle.array(f"{name.value}_vectors", np.float32)
         if vectors.ndim != 2 or len(vectors) != bundle.manifest.items:
@@ -67,6 +75,8 @@ class Space:
                 f"{name.value}_vectors.npy is {vectors.shape}, and the catalog has "
                 f"{bundle.manifest.items} items"
             )
+        if index_uri is not None:
+            return cls.over(_milvus(index_uri, bundle.version, name, vectors))
         section = bundle.manifest.candidate
         facts = section.content_index if name is SpaceName.CONTENT else section.behavior_index
         if facts.kind == "flat":
@@ -114,3 +124,13 @@ def build_index(
     if kind == "flat":
         return FlatIndex(vectors)
     return _APPROXIMATE[kind].build(vectors, threads=threads, advance=advance)
+
+
+def _milvus(uri: str, version: str, name: SpaceName, vectors: Vector) -> VectorIndex:
+    try:  # an extra, which only those install who use it
+        from services.candidate.milvus import MilvusIndex
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"--index-uri needs {error.name}: install tandem-server[candidate,milvus]"
+        ) from error
+    return MilvusIndex.open(uri, version, name.value, vectors)

@@ -1,14 +1,16 @@
 """Spaces: from a bundle's files, of every kind of index, and as they grow."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from runtime.bundle import Bundle, write_bundle
-from runtime.errors import BundleError
+from runtime.errors import BundleError, SettingsError
 from runtime.manifest import CandidateSection, IndexKind, IndexSection
 from services.candidate.approximate import ApproximateIndex
+from services.candidate.milvus import MilvusIndex
 from services.candidate.space import (
     FLAT_LIMIT,
     HNSW_LIMIT,
@@ -74,3 +76,20 @@ def test_grows(tmp_path: Path, kind: IndexKind) -> None:
 def test_the_kind_follows_from_the_size() -> None:
     sizes = (0, FLAT_LIMIT, FLAT_LIMIT + 1, HNSW_LIMIT, HNSW_LIMIT + 1)
     assert [kind_for(size) for size in sizes] == ["flat", "flat", "hnsw", "hnsw", "ivfpq"]
+
+
+def test_milvus_takes_the_place_of_the_bundles_index(tmp_path: Path) -> None:
+    bundle = write(tmp_path, "hnsw")
+    space = Space.read(bundle, SpaceName.CONTENT, str(tmp_path / "milvus.db"))
+    assert isinstance(space.index.base, MilvusIndex)
+    assert space.extended(VECTORS[:1] * -1).index.search(-VECTORS[0], 1).items.tolist() == [ITEMS]
+
+
+def test_without_the_extra_the_setting_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = write(tmp_path, "flat")
+    monkeypatch.delitem(sys.modules, "services.candidate.milvus")
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    with pytest.raises(SettingsError, match=r"install tandem-server\[candidate,milvus\]"):
+        Space.read(bundle, SpaceName.CONTENT, "milvus://nowhere:1")
