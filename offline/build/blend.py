@@ -1,12 +1,13 @@
 """Choosing the weights of the blends, on validation only.
 
-First the retrieval's: how much item transitions count beside the query encoder, and how quickly
-the items of a history lose their say in them. Then the final
-score's: how much the generator counts beside the retrieval, on the shortlist that the chosen
-retrieval makes. Weights are few and the grid is coarse, so there is little to overfit.
+First the retrieval's: how many items of a history transitions look at, how quickly these lose their
+say, and how much transitions count beside the query encoder; then whether content and popularity
+add anything to that. Then the final score's: how much the generator counts beside the retrieval, on
+the shortlist that the chosen retrieval makes. Weights are few and the grids are coarse, so there is
+little to overfit.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final, TypeVar
@@ -17,15 +18,26 @@ from rich.progress import Progress
 
 from offline.evaluate.protocol import Question, questions
 from offline.metrics import ndcg
-from offline.query_encoder.scores import SourceScores, source_scores
+from offline.query_encoder.scores import (
+    behavior_scores,
+    content_scores,
+    popularity_scores,
+    transition_scores,
+)
 from runtime.bundle import Bundle
 from services.candidate.encoders import OnnxQueryEncoder
 from services.candidate.transitions import Transitions
 from services.generator.engine import Context, GeneratorEngine, Query
 
+WINDOWS: Final = (6, 10)
+"""Newest items of a history whose transitions count."""
 DECAYS: Final = (0.65, 0.75, 0.85)
 """How much less a history item's transitions weigh, per step that it lies back."""
 GRID: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0)
+CONTENT_GRID: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+POPULARITY_GRID: Final = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
+LEAST_GAIN: Final = 0.005
+"""The share of NDCG@10 that one more source must add: it costs a search, and a grid finds noise."""
 _MOST_USERS: Final = 2000
 """Users that weights are chosen on; more would not change them and take long."""
 
@@ -37,13 +49,28 @@ Choice = TypeVar("Choice")
 class Blend:
     """Chosen weights, relative to a weight of 1 for the query encoder and for the retrieval."""
 
+    transition_window: int
     transition_decay: float
     transition_weight: float
+    content_weight: float
+    popularity_weight: float
     generator_weight: float
     retrieval_ndcg: float
     """Validation NDCG@10, filtered, of the retrieval alone."""
     final_ndcg: float
     """The same of the final score."""
+
+
+@dataclass(frozen=True)
+class _Retrieval:
+    """A choice of the retrieval's weights."""
+
+    window: int
+    decay: float
+    transitions: float
+    scores: Scores
+    """What it makes of every item, float32 [users, items]."""
+    ndcg: float
 
 
 def choose(bundle: Bundle, engine: GeneratorEngine, shortlist: int, progress: Progress) -> Blend:
@@ -59,15 +86,16 @@ def choose(bundle: Bundle, engine: GeneratorEngine, shortlist: int, progress: Pr
     if len(asked) > _MOST_USERS:
         picked = np.random.default_rng(0).choice(len(asked), _MOST_USERS, replace=False)
         asked = [asked[i] for i in np.sort(picked)]
-    table = Transitions.read(bundle)
-    by_decay = {
-        decay: _sources(bundle, replace(table, decay=decay), asked, progress) for decay in DECAYS
-    }
-    (decay, transition_weight), retrieval_ndcg = _best(
-        product(DECAYS, GRID),
-        lambda choice: _ndcg_over_all(by_decay[choice[0]].blend(1.0, choice[1]), asked),
+    chosen = _choose_transitions(bundle, asked, progress)
+    vectors = np.asarray(bundle.array("content_vectors", np.float32))
+    content = content_scores(vectors, [question.history for question in asked], chosen.window)
+    retrieval, content_weight, ndcg = _add_source(
+        chosen.scores, content, CONTENT_GRID, chosen.ndcg, asked
     )
-    retrieval = by_decay[decay].blend(1.0, transition_weight)
+    popularity = popularity_scores(bundle.catalog.popularity)
+    retrieval, popularity_weight, ndcg = _add_source(
+        retrieval, popularity, POPULARITY_GRID, ndcg, asked
+    )
     items, scores = _shortlists(retrieval, asked, shortlist)
     generated = _generator_scores(engine, asked, items, progress)
     targets = np.array([question.target for question in asked])
@@ -75,20 +103,54 @@ def choose(bundle: Bundle, engine: GeneratorEngine, shortlist: int, progress: Pr
         GRID,
         lambda weight: _ndcg_over_lists(items, scores + np.float32(weight) * generated, targets),
     )
-    return Blend(decay, transition_weight, generator_weight, retrieval_ndcg, final_ndcg)
-
-
-def _sources(
-    bundle: Bundle, table: Transitions, asked: Sequence[Question], progress: Progress
-) -> SourceScores:
-    return source_scores(
-        OnnxQueryEncoder(bundle.file("query_encoder.onnx"), threads=0),
-        np.asarray(bundle.array("behavior_vectors", np.float32)),
-        table,
-        [question.history for question in asked],
-        bundle.manifest.candidate.max_history,
-        progress,
+    return Blend(
+        transition_window=chosen.window,
+        transition_decay=chosen.decay,
+        transition_weight=chosen.transitions,
+        content_weight=content_weight,
+        popularity_weight=popularity_weight,
+        generator_weight=generator_weight,
+        retrieval_ndcg=ndcg,
+        final_ndcg=final_ndcg,
     )
+
+
+def _choose_transitions(
+    bundle: Bundle, asked: Sequence[Question], progress: Progress
+) -> _Retrieval:
+    """The best way to count transitions beside the query encoder, the first of equals."""
+    histories = [question.history for question in asked]
+    encoder = OnnxQueryEncoder(bundle.file("query_encoder.onnx"), threads=0)
+    vectors = np.asarray(bundle.array("behavior_vectors", np.float32))
+    longest = bundle.manifest.candidate.max_history
+    behavior = behavior_scores(encoder, vectors, histories, longest, progress)
+    table = Transitions.read(bundle)
+
+    def tried() -> Iterator[_Retrieval]:
+        for window, decay in product(WINDOWS, DECAYS):
+            moves = transition_scores(replace(table, window=window, decay=decay), histories)
+            scores, weight, ndcg = _weigh(behavior, moves, GRID, asked)
+            yield _Retrieval(window, decay, weight, scores, ndcg)
+
+    return max(tried(), key=lambda choice: choice.ndcg)
+
+
+def _add_source(
+    scores: Scores, source: Scores, grid: Sequence[float], ndcg: float, asked: Sequence[Question]
+) -> tuple[Scores, float, float]:
+    """As `_weigh`, but a source that does not gain enough gets no weight."""
+    added, weight, gained = _weigh(scores, source, grid, asked)
+    return (added, weight, gained) if gained >= ndcg * (1 + LEAST_GAIN) else (scores, 0.0, ndcg)
+
+
+def _weigh(
+    scores: Scores, source: Scores, grid: Sequence[float], asked: Sequence[Question]
+) -> tuple[Scores, float, float]:
+    """Adds a source with its best weight: the sums, the weight, and the NDCG@10 of it."""
+    weight, ndcg = _best(
+        grid, lambda weight: _ndcg_over_all(scores + np.float32(weight) * source, asked)
+    )
+    return scores + np.float32(weight) * source, weight, ndcg
 
 
 def _shortlists(

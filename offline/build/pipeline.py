@@ -194,7 +194,7 @@ class Pipeline:
             lambda out: self._steps().choose_blend(
                 self._path("export"), self.config.shortlist, out
             ),
-            version=2,
+            version=3,
             config={"shortlist": self.config.shortlist},
             after=self._after("export"),
         )

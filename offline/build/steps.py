@@ -277,8 +277,14 @@ def evaluate(export: Path, blend: Path, out: Path) -> None:
         update={
             "candidate": manifest.candidate.model_copy(
                 update={
-                    "transition_weight": weights["transition_weight"],
-                    "transition_decay": weights["transition_decay"],
+                    name: weights[name]
+                    for name in (
+                        "transition_window",
+                        "transition_decay",
+                        "transition_weight",
+                        "content_weight",
+                        "popularity_weight",
+                    )
                 }
             ),
             "blend": manifest.blend.model_copy(

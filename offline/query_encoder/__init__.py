@@ -2,13 +2,11 @@
 
 trained = train_query_encoder(dataset, content_vectors, QueryEncoderConfig())
 export_query_encoder(trained, directory)   # query_encoder.onnx, behavior_vectors.npy, …
-scores = source_scores(…)                  # every validation user, to choose blend weights by
 """
 
 from offline.query_encoder.checkpoint import CheckpointError
 from offline.query_encoder.config import QueryEncoderConfig
 from offline.query_encoder.export import QueryEncoderExport, export_query_encoder
-from offline.query_encoder.scores import SourceScores, source_scores
 from offline.query_encoder.train import TrainedQueryEncoder, train_query_encoder
 
 __all__ = [
@@ -18,6 +16,4 @@ __all__ = [
     "CheckpointError",
     "export_query_encoder",
     "QueryEncoderExport",
-    "source_scores",
-    "SourceScores",
 ]

@@ -20,11 +20,16 @@ from offline.query_encoder import (
     QueryEncoderConfig,
     TrainedQueryEncoder,
     export_query_encoder,
-    source_scores,
     train_query_encoder,
 )
 from offline.query_encoder.model import QueryEncoder, principal_components
 from offline.query_encoder.projection import fit_projection, project
+from offline.query_encoder.scores import (
+    behavior_scores,
+    content_scores,
+    popularity_scores,
+    transition_scores,
+)
 from runtime.catalog import Catalog, CatalogItem
 from services.candidate.encoders import OnnxQueryEncoder
 from services.candidate.engine import CandidateEngine, Weights
@@ -250,7 +255,6 @@ def test_source_scores_rank_as_the_engine_does(
 ) -> None:
     export_query_encoder(trained, tmp_path)
     encoder = OnnxQueryEncoder(tmp_path / "query_encoder.onnx", threads=1)
-    behavior = Space.of(trained.behavior_vectors)
     transitions = Transitions(
         indptr=np.arange(ITEMS + 1) * 2,
         items=np.array(
@@ -262,29 +266,33 @@ def test_source_scores_rank_as_the_engine_does(
     )
     histories = [np.array(h, np.int32) for h in ([1], [2, 3, 4], list(range(10)), [5, 5])]
     bar = Progress(disable=True)
-    scores = source_scores(
-        encoder, trained.behavior_vectors, transitions, histories, CONFIG.max_history, bar
-    )
-    np.testing.assert_allclose(np.exp(scores.behavior).sum(1), 1, rtol=1e-5)
+    vectors, longest = trained.behavior_vectors, CONFIG.max_history
+    behavior = behavior_scores(encoder, vectors, histories, longest, bar)
+    np.testing.assert_allclose(np.exp(behavior).sum(1), 1, rtol=1e-5)
     assert bar.tasks[0].completed == len(histories)
-    items = [CatalogItem(str(i), "", "", {}, popularity=1) for i in range(ITEMS)]
+    content = np.random.default_rng(0).normal(size=(ITEMS, CONTENT)).astype(np.float32)
+    content /= np.linalg.norm(content, axis=1, keepdims=True)
+    counts = np.arange(ITEMS) % 7 + 1
+    weights = Weights(behavior=1.0, transitions=0.5, content=2.0, popularity=0.3)
+    scores = behavior + 0.5 * transition_scores(transitions, histories)
+    scores += 2.0 * content_scores(content, histories, transitions.window)
+    scores += 0.3 * popularity_scores(counts)
+    items = [CatalogItem(str(i), "", "", {}, int(count)) for i, count in enumerate(counts)]
     engine = CandidateEngine(
         catalog=Catalog(items),
-        content=behavior,
-        behavior=behavior,
+        content=Space.of(content),
+        behavior=Space.of(vectors),
         query_encoder=encoder,
         text_encoder=NoText(),
         transitions=transitions,
-        weights=Weights(behavior=1.0, transitions=0.5),
+        weights=weights,
         max_history=CONFIG.max_history,
     )
-    for row, history in zip(scores.blend(1.0, 0.5), histories, strict=True):
+    for row, history in zip(scores, histories, strict=True):
         found = engine.search(history, ITEMS, include_seen=True)
         np.testing.assert_allclose(np.diff(row[found.items]), np.diff(found.scores), atol=1e-4)
     with pytest.raises(ValueError, match="history 1 is empty"):
-        source_scores(
-            encoder, trained.behavior_vectors, transitions, [histories[0], histories[0][:0]], 6
-        )
+        behavior_scores(encoder, vectors, [histories[0], histories[0][:0]], longest)
 
 
 class NoText:

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offline.build.blend import (
+    LEAST_GAIN,
+    _add_source,
     _best,
     _mask_seen,
     _ndcg_over_all,
@@ -62,3 +64,17 @@ def test_seen_items_are_out_and_the_scores_untouched() -> None:
 
 def test_of_equal_choices_the_first_is_taken() -> None:
     assert _best((3.0, 1.0, 2.0), lambda choice: -abs(choice - 1.5)) == (1.0, -0.5)
+
+
+def test_a_source_that_gains_little_gets_no_weight() -> None:
+    rng = np.random.default_rng(0)
+    asked = ask(rng, 40, 25)
+    scores = rng.random((40, 25)).astype(np.float32)
+    before = _ndcg_over_all(scores, asked)
+    useless = np.zeros_like(scores)
+    assert _add_source(scores, useless, (0.0, 1.0), before, asked) == (scores, 0.0, before)
+    oracle = useless.copy()
+    oracle[np.arange(40), [question.target for question in asked]] = 1.0
+    added, weight, ndcg = _add_source(scores, oracle, (0.0, 0.5, 1.0), before, asked)
+    assert weight == 1.0
+    assert ndcg == _ndcg_over_all(added, asked) == 1.0 > before * (1 + LEAST_GAIN)
