@@ -74,11 +74,6 @@ MaxQueueMs = Annotated[
     typer.Option(help="Milliseconds after which a waiting call is shed. [default: 1000]"),
 ]
 
-Store = Annotated[
-    Path | None,
-    typer.Option(help="File to keep changes of the catalog in; without one it is read-only."),
-]
-
 
 @app.command()
 def candidate(
@@ -92,14 +87,6 @@ def candidate(
     index_uri: Annotated[
         str | None,
         typer.Option(help="A Milvus to search in instead of the bundle's own indexes."),
-    ] = None,
-    store: Store = None,
-    rebase_store: Annotated[
-        bool | None,
-        typer.Option(
-            "--rebase-store",
-            help="Carry a store over that belongs to another version of the bundle.",
-        ),
     ] = None,
     max_concurrent_rpcs: MaxConcurrent = None,
     drain_seconds: DrainSeconds = None,

@@ -23,6 +23,8 @@ KILL_AFTER_SECONDS: Final = 15.0
 _REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - read, not bound
 
 Command = Sequence[str]
+Launch = Callable[[Mapping[str, str]], Command]
+"""Makes a command from the addresses of what was started before."""
 Report = Callable[[str, str], None]
 """Told the name and the address of each service once it serves."""
 
@@ -52,12 +54,16 @@ class Stack:
             env={**os.environ, "TANDEM_STOP_ON_EOF": "true"},
         )
 
-    async def serving(self, name: str) -> str:
-        """Waits until a started server says that it serves; returns its address."""
+    async def listening(self, name: str) -> str:
+        """Waits until a started server has its port; returns its address."""
         port_file = self._directory / name
         while not port_file.exists():  # noqa: ASYNC110 - a file has no event
             await asyncio.sleep(POLL_SECONDS)
-        address = f"{self._host}:{port_file.read_text(encoding='ascii').strip()}"
+        return f"{self._host}:{port_file.read_text(encoding='ascii').strip()}"
+
+    async def serving(self, name: str) -> str:
+        """Waits until a started server says that it serves; returns its address."""
+        address = await self.listening(name)
         async with grpc.aio.insecure_channel(address) as channel:
             while not await _says_serving(channel):  # noqa: ASYNC110 - nor has another process
                 await asyncio.sleep(POLL_SECONDS)
@@ -82,8 +88,8 @@ class Stack:
 
 
 async def supervise(
-    services: Mapping[str, Command],
-    gateway: Callable[[Mapping[str, str]], Command],
+    services: Mapping[str, Launch],
+    gateway: Launch,
     *,
     host: str,
     report: Report,
@@ -91,8 +97,9 @@ async def supervise(
     """Starts the services, then the gateway, and lives until one ends or a signal comes.
 
     Args:
-        services: commands of the services that the gateway needs, by name; started side by side.
-        gateway: makes the gateway's command from the services' addresses.
+        services: those that the gateway needs, by name. Each is started once the one before it has
+            its port, and they load side by side.
+        gateway: started when all of them serve.
         host: that all of them listen on.
         report: see `Report`.
 
@@ -112,19 +119,19 @@ async def supervise(
 
 async def _live(
     stack: Stack,
-    services: Mapping[str, Command],
-    gateway: Callable[[Mapping[str, str]], Command],
+    services: Mapping[str, Launch],
+    gateway: Launch,
     report: Report,
 ) -> None:
-    addresses = {}
+    addresses: dict[str, str] = {}
     try:
         async with asyncio.TaskGroup() as group:
-            for name, command in services.items():
-                await stack.start(name, command)
+            for name, launch in services.items():
+                await stack.start(name, launch(addresses))
                 group.create_task(stack.died(name))
+                addresses[name] = await stack.listening(name)
             for name in services:
-                addresses[name] = await stack.serving(name)
-                report(name, addresses[name])
+                report(name, await stack.serving(name))
             await stack.start("gateway", gateway(addresses))
             group.create_task(stack.died("gateway"))
             report("gateway", await stack.serving("gateway"))

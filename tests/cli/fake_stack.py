@@ -26,7 +26,10 @@ def main() -> None:
         sys.stdout.write(f"{name} {address}\n")
         sys.stdout.flush()
 
-    services = {"candidate": fake("candidate"), "generator": fake("generator")}
+    services = {
+        "candidate": lambda _: fake("candidate"),
+        "generator": lambda _: fake("generator"),
+    }
     asyncio.run(supervise(services, gateway, host="127.0.0.1", report=report))
 
 
