@@ -128,10 +128,10 @@ def _item_ids(ids: Sequence[str], *, field: str) -> Sequence[str]:
 
 def _read_item(message: pb.NewItem, dimension: int) -> NewItem:
     item_id = message.item_id
-    _bounded(message.title, MAX_TITLE_BYTES, "title", "TITLE_TOO_LONG", item_id)
+    _bounded(message.title, MAX_TITLE_BYTES, "title", item_id, reason="TITLE_TOO_LONG")
     if not message.text.strip():
-        raise _mistake("its text is empty", "EMPTY_TEXT", item_id)
-    _bounded(message.text, MAX_TEXT_BYTES, "text", "TEXT_TOO_LONG", item_id)
+        raise _mistake("its text is empty", item_id, reason="EMPTY_TEXT")
+    _bounded(message.text, MAX_TEXT_BYTES, "text", item_id, reason="TEXT_TOO_LONG")
     return NewItem(
         item_id=item_id,
         title=message.title,
@@ -147,22 +147,22 @@ def _read_attributes(
     messages: Mapping[str, pb.AttributeValues], item_id: str
 ) -> dict[str, AttributeValues]:
     if len(messages) > MAX_ATTRIBUTES:
-        raise _mistake(f"over {MAX_ATTRIBUTES} attributes", "ATTRIBUTES_TOO_LARGE", item_id)
+        raise _mistake(f"over {MAX_ATTRIBUTES} attributes", item_id, reason="ATTRIBUTES_TOO_LARGE")
     attributes: dict[str, AttributeValues] = {}
     room = MAX_ATTRIBUTES_BYTES
     for name, several in sorted(messages.items()):
         if not name:
-            raise _mistake("an attribute without a name", "INVALID_ATTRIBUTE", item_id)
-        _bounded(name, MAX_NAME_BYTES, "attribute name", "ATTRIBUTES_TOO_LARGE", item_id)
+            raise _mistake("an attribute without a name", item_id, reason="INVALID_ATTRIBUTE")
+        _bounded(name, MAX_NAME_BYTES, "attribute name", item_id, reason="ATTRIBUTES_TOO_LARGE")
         room -= len(name.encode()) + several.ByteSize()
         if len(several.values) > MAX_VALUES or room < 0:
             raise _mistake(
                 f"over {MAX_VALUES} values of {name!r}, or {MAX_ATTRIBUTES_BYTES} bytes in all",
-                "ATTRIBUTES_TOO_LARGE",
                 item_id,
+                reason="ATTRIBUTES_TOO_LARGE",
             )
         if not several.values:
-            raise _mistake(f"no value of {name!r}", "INVALID_ATTRIBUTE", item_id)
+            raise _mistake(f"no value of {name!r}", item_id, reason="INVALID_ATTRIBUTE")
         attributes[name] = tuple(_read_value(v, name, item_id) for v in several.values)
     return attributes
 
@@ -170,15 +170,15 @@ def _read_attributes(
 def _read_value(message: common_pb2.AttributeValue, name: str, item_id: str) -> str | float:
     match message.WhichOneof("kind"):
         case "text":
-            _bounded(message.text, MAX_VALUE_BYTES, name, "ATTRIBUTES_TOO_LARGE", item_id)
+            _bounded(message.text, MAX_VALUE_BYTES, name, item_id, reason="ATTRIBUTES_TOO_LARGE")
             return message.text
         case "number" if math.isfinite(message.number):
             return message.number
         case _:
             raise _mistake(
                 f"a value of {name!r} is neither text nor a finite number",
-                "INVALID_ATTRIBUTE",
                 item_id,
+                reason="INVALID_ATTRIBUTE",
             )
 
 
@@ -187,23 +187,23 @@ def _read_vector(message: pb.VectorQuery, dimension: int, item_id: str) -> Vecto
     if len(vector) != dimension:
         raise _mistake(
             f"the vector has {len(vector)} numbers; the content space has {dimension}",
-            "WRONG_DIMENSION",
             item_id,
+            reason="WRONG_DIMENSION",
         )
     norm = np.linalg.norm(vector)
     if not np.isfinite(norm):
-        raise _mistake("the vector holds NaN or infinity", "NOT_FINITE", item_id)
+        raise _mistake("the vector holds NaN or infinity", item_id, reason="NOT_FINITE")
     if not norm:
-        raise _mistake("the vector is zero: it has no direction", "ZERO_VECTOR", item_id)
+        raise _mistake("the vector is zero: it has no direction", item_id, reason="ZERO_VECTOR")
     unit: Vector = (vector / norm).astype(np.float32)
     return unit
 
 
-def _bounded(text: str, limit: int, what: str, reason: str, item_id: str) -> None:
+def _bounded(text: str, limit: int, what: str, item_id: str, *, reason: str) -> None:
     # A character takes at most 4 bytes: encoding is needed only for what may be too long.
     if len(text) > limit // 4 and len(text.encode()) > limit:
-        raise _mistake(f"{what} of over {limit} bytes", reason, item_id)
+        raise _mistake(f"{what} of over {limit} bytes", item_id, reason=reason)
 
 
-def _mistake(problem: str, reason: str, item_id: str) -> InvalidRequest:
+def _mistake(problem: str, item_id: str, *, reason: str) -> InvalidRequest:
     return InvalidRequest(f"item {item_id!r}: {problem}", reason=reason, item_id=item_id)

@@ -158,7 +158,7 @@ async def test_sizes_of_pages(stub: Stub) -> None:
 
 async def test_a_follower_gets_codes_and_then_news(stub: Stub) -> None:
     await upsert(new("n"))(stub)
-    stream = stub.WatchCatalog(pb.WatchCatalogRequest(bundle_version=VERSION))
+    stream: Any = stub.WatchCatalog(pb.WatchCatalogRequest(bundle_version=VERSION))
     first = await stream.read()
     (change,) = first.changes
     assert (first.sequence, first.bundle_version) == (1, VERSION)

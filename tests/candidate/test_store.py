@@ -51,7 +51,7 @@ def test_what_is_appended_is_there_when_it_is_opened_again(tmp_path: Path) -> No
     store = ItemStore.open(path)
     assert store.base is None
     store.rebase(BASE, [])
-    changes = [item("a"), Delete("b"), item("c", seed=2)]
+    changes: list[PlacedChange] = [item("a"), Delete("b"), item("c", seed=2)]
     assert store.append(changes) == 3
     store.close()
     store = ItemStore.open(path)
@@ -87,8 +87,8 @@ def test_whoever_reads_on_from_anywhere_comes_to_the_same_end(
     def read_on() -> int:
         stored = store.after(at, page)
         for one in stored:
-            gone = isinstance(one.change, Delete)
-            early[one.change.item_id] = None if gone else one.change.item.title
+            change = one.change
+            early[change.item_id] = None if isinstance(change, Delete) else change.item.title
         return stored[-1].sequence if stored else at
 
     for number, batch in enumerate(batches):

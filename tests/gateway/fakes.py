@@ -101,6 +101,13 @@ class Fake:
 
 
 class FakeCandidate(Fake, candidate_grpc.CandidateServiceServicer):
+    # The gateway makes none of these calls.
+    UpsertItems: Any = None
+    DeleteItems: Any = None
+    GetItems: Any = None
+    ListItems: Any = None
+    WatchCatalog: Any = None
+
     async def Search(  # noqa: N802
         self, request: candidate_pb.SearchRequest, context: Any
     ) -> candidate_pb.SearchResponse:
