@@ -19,6 +19,9 @@ BUILD_BREADTH: Final = 80
 BREADTH: Final = 3
 """Items that a search keeps in view, as a multiple of those that are wanted and allowed."""
 MIN_BREADTH: Final = 128
+PROPOSED: Final = 1.2
+"""Items that the graph proposes, as a multiple of those that are wanted: with 8 bits a number, some
+that are near each other change places."""
 STEP: Final = 50
 """Vectors compared one by one in the time that one more item in view takes."""
 
@@ -53,7 +56,7 @@ class HnswIndex(ApproximateIndex):
         return cls(index, vectors)
 
     def _proposed(self, count: int) -> int:
-        return count
+        return min(round(PROPOSED * count), len(self))
 
     def _options(
         self, count: int, share: float, selector: faiss.IDSelector | None

@@ -1,0 +1,198 @@
+"""The vector index: what it finds of exact search, and what it adds to FAISS' own time.
+
+Vectors are made up in clusters, since those of real items are, and random ones have no near
+neighbors to find. The index is searched as it is served, mapped from its file. Beside every search
+by ours goes the same search by the FAISS index inside, of the same query and with the same
+parameters, in the same thread: whatever else the machine does meets both.
+"""
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from offline.build.indexes import recall
+from runtime.catalog import Mask
+from services.candidate.hnsw import HnswIndex
+from services.candidate.index import FlatIndex, Vector, VectorIndex
+from services.candidate.ivf import IvfIndex
+
+ITEMS: Final = 1_000_000
+DIMENSION: Final = 128
+COUNT: Final = 100
+CALLERS: Final = 8
+"""Threads, where many search at once."""
+SHARES: Final = (0.5, 0.1, 0.01, 0.001)
+"""Of the items that a filter lets pass."""
+
+_CLUSTER: Final = 500
+_SPREAD: Final = 0.8
+_QUERIES: Final = 1_000
+_FILTERED_QUERIES: Final = 100
+_ROUNDS: Final = 3
+
+_KINDS: Final[dict[str, type[HnswIndex] | type[IvfIndex]]] = {"hnsw": HnswIndex, "ivfpq": IvfIndex}
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Vectors in clusters, and queries from the same clusters."""
+
+    vectors: Vector
+    cluster: NDArray[np.int64]
+    """Of each vector."""
+    queries: Vector
+
+    @classmethod
+    def of(cls, items: int, queries: int = _QUERIES, seed: int = 0) -> "Cloud":
+        """Draws float32 [items, 128] and [queries, 128], of unit norm."""
+        rng = np.random.default_rng(seed)
+        centers = rng.standard_normal((max(1, items // _CLUSTER), DIMENSION), np.float32)
+        cluster = rng.integers(len(centers), size=items + queries)
+        vectors = rng.standard_normal((items + queries, DIMENSION), np.float32)
+        vectors *= _SPREAD
+        vectors += centers[cluster]
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return cls(vectors[:items], cluster[:items], vectors[items:])
+
+    def filters(self, seed: int = 0) -> dict[str, Mask]:
+        """Filters by name, which pass any items, or whole clusters: like one genre."""
+        rng = np.random.default_rng(seed)
+        clusters = int(self.cluster.max()) + 1
+        masks = {}
+        for share in SHARES:
+            masks[f"{share:.1%}"] = rng.random(len(self.vectors)) < share
+            passing = rng.permutation(clusters)[: max(1, round(share * clusters))]
+            masks[f"{share:.1%} in clusters"] = np.isin(self.cluster, passing)
+        return masks
+
+
+def measure_index(
+    items: int = ITEMS,
+    kind: Literal["hnsw", "ivfpq"] = "hnsw",
+    *,
+    queries: int = _QUERIES,
+    say: Callable[[str], object] = lambda _: None,
+) -> dict[str, float]:
+    """Builds an index over made-up vectors and measures it.
+
+    Args:
+        items: how many vectors.
+        kind: of index.
+        queries: over which recall and latencies are measured.
+        say: told what was found, line by line.
+
+    Returns:
+        Figures by name; ratios are of quantiles, ours by FAISS', the worse of one caller and many.
+    """
+    cloud = Cloud.of(items, queries)
+    with tempfile.TemporaryDirectory() as directory:
+        index, figures = _served(kind, cloud.vectors, Path(directory))
+        say(f"{items:,} items, {figures['bytes_per_item']:.0f} bytes each")
+        figures["recall_at_100_1m"] = recall(index, cloud.queries, COUNT)
+        say(f"recall@{COUNT} {figures['recall_at_100_1m']:.4f}")
+        figures |= _latencies(index, cloud.queries, say)
+        figures |= _filtered(index, cloud, say)
+    return figures
+
+
+def _served(
+    kind: Literal["hnsw", "ivfpq"], vectors: Vector, directory: Path
+) -> tuple[HnswIndex | IvfIndex, dict[str, float]]:
+    """The index as a process has it: everything mapped from files."""
+    np.save(directory / "vectors.npy", vectors, allow_pickle=False)
+    began = time.perf_counter()
+    with Progress(transient=True) as progress:
+        task = progress.add_task(f"Indexing ({kind})", total=len(vectors))
+        _KINDS[kind].build(
+            vectors,
+            threads=faiss.omp_get_max_threads(),
+            advance=lambda count: progress.advance(task, count),
+        ).write(directory / "vectors.faiss")
+    figures = {"build_seconds": time.perf_counter() - began}
+    index_bytes = (directory / "vectors.faiss").stat().st_size / len(vectors)
+    figures["index_bytes_per_item"] = index_bytes
+    figures["bytes_per_item"] = index_bytes + vectors.itemsize * vectors.shape[1]
+    mapped = np.load(directory / "vectors.npy", mmap_mode="r", allow_pickle=False)
+    return _KINDS[kind].read(directory / "vectors.faiss", mapped), figures
+
+
+def _latencies(
+    index: HnswIndex | IvfIndex, queries: Vector, say: Callable[[str], object]
+) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for callers in (1, CALLERS):
+        ours, theirs = _paired(index, queries, callers)
+        for percent in (50, 99):
+            mine, faiss_own = (float(np.percentile(t, percent)) for t in (ours, theirs))
+            figures[f"search_p{percent}_ms_{callers}_callers"] = mine
+            figures[f"faiss_p{percent}_ms_{callers}_callers"] = faiss_own
+            ratio = f"latency_ratio_vs_faiss_p{percent}"
+            figures[ratio] = max(figures.get(ratio, 0.0), mine / faiss_own)
+            say(
+                f"{callers} callers, p{percent}: {mine:.3f} ms, FAISS alone {faiss_own:.3f} ms "
+                f"({mine / faiss_own:.2f}x)"
+            )
+    return figures
+
+
+def _paired(
+    index: HnswIndex | IvfIndex, queries: Vector, callers: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Milliseconds of every search, ours and FAISS' own, by threads that take turns at each."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    barrier = threading.Barrier(callers)
+
+    def call(number: int) -> None:
+        faiss.omp_set_num_threads(1)  # as ours does: holds for this thread
+        own: list[float] = []
+        other: list[float] = []
+        barrier.wait()
+        for turn in range(_ROUNDS):
+            for at, query in enumerate(queries[number::callers]):
+                pair: list[tuple[list[float], Callable[[], object]]] = [
+                    (own, partial(index.search, query, COUNT)),
+                    (other, partial(index.propose, query, COUNT, None, 1.0)),
+                ]
+                for times, search in pair if (at + turn) % 2 else reversed(pair):
+                    began = time.perf_counter()
+                    search()
+                    times.append(1e3 * (time.perf_counter() - began))
+        ours.extend(own)
+        theirs.extend(other)
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return np.array(ours), np.array(theirs)
+
+
+def _filtered(index: VectorIndex, cloud: Cloud, say: Callable[[str], object]) -> dict[str, float]:
+    """Recall under filters against exact search under the same."""
+    exact, queries = FlatIndex(index.vectors.base), cloud.queries[:_FILTERED_QUERIES]
+    figures, lowest = {}, 1.0
+    for name, allowed in cloud.filters().items():
+        shares, times = [], []
+        for query in queries:
+            best = exact.search(query, COUNT, allowed).items
+            began = time.perf_counter()
+            found = index.search(query, COUNT, allowed).items
+            times.append(1e3 * (time.perf_counter() - began))
+            shares.append(np.isin(best, found).mean())
+        mean, median = float(np.mean(shares)), float(np.median(times))
+        figures[f"recall_filtered_{name.replace(' ', '_').replace('%', '_percent')}"] = mean
+        lowest = min(lowest, mean)
+        say(f"{name} pass: recall@{COUNT} {mean:.4f}, p50 {median:.3f} ms")
+    return {**figures, "recall_filtered_min": lowest}
