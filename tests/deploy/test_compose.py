@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,9 +61,11 @@ class TestEveryService:
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert not {"privileged", "cap_add", "user", "devices", "pid"} & set(service)
-        (volume,) = service["volumes"]
-        assert volume["target"] == "/bundles"
-        assert volume["read_only"] is True
+        bundles, *others = service["volumes"]
+        assert bundles["target"] == "/bundles"
+        assert bundles["read_only"] is True
+        store = [{"type": "volume", "source": "catalog", "target": "/var/lib/tandem"}]
+        assert others == (store if process == "candidate" else [])
 
     def test_has_limits_and_comes_back(
         self, services: dict[str, dict[str, Any]], process: str
@@ -100,3 +103,13 @@ def test_the_targets_are_where_the_services_listen(services: dict[str, dict[str,
     for process in ("candidate", "generator"):
         port = read_stages(process)[1].environment()["TANDEM_PORT"]
         assert environment[f"TANDEM_{process.upper()}_TARGET"] == f"dns:///{process}:{port}"
+
+
+def test_the_generator_follows_the_candidate(services: dict[str, dict[str, Any]]) -> None:
+    environment = read_stages("candidate")[1].environment()
+    catalog = services["generator"]["environment"]["TANDEM_CATALOG"]
+    assert catalog == f"candidate:{environment['TANDEM_PORT']}"
+    # The store is in the volume, which outlives the container.
+    (volume,) = services["candidate"]["volumes"][1:]
+    assert Path(environment["TANDEM_STORE"]).parent == Path(volume["target"])
+    assert volume["source"] in yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["volumes"]
