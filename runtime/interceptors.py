@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final, NoReturn, TypeAlias, cast
 
@@ -51,7 +51,10 @@ class Boundary(grpc.aio.ServerInterceptor):
     def __init__(self, max_concurrent: int) -> None:
         self._max_concurrent = max_concurrent
         self._in_flight = 0
-        self._streams: set[asyncio.Task[Any]] = set()
+        self._streams = 0
+        self._listening: set[asyncio.Task[Any]] = set()
+        """Streams that wait for something to send. A drain cuts off the wait, never the sending:
+        gRPC cannot end a call in the middle of a message."""
         self._draining = False
         self._may_refuse = asyncio.Event()
         self._may_refuse.set()
@@ -62,7 +65,7 @@ class Boundary(grpc.aio.ServerInterceptor):
     async def drain(self) -> None:
         """Refuses new calls, ends streams, and waits until calls in flight are answered."""
         self._draining = True
-        for stream in self._streams:
+        for stream in self._listening:
             stream.cancel()
         await self._idle.wait()
 
@@ -120,22 +123,32 @@ class Boundary(grpc.aio.ServerInterceptor):
 
         async def answer(raw: bytes, context: Context) -> None:
             await self._refuse_while_draining()
-            self._refuse_above_limit(len(self._streams))
-            task = cast("asyncio.Task[Any]", asyncio.current_task())
-            self._streams.add(task)
+            self._refuse_above_limit(self._streams)
+            self._streams += 1
             try:
                 async with aclosing(behavior(_parse(raw, parse), context)) as messages:
-                    async for message in messages:
+                    while (message := await self._next(messages)) is not None:
                         await context.write(serialize(message))
-            except asyncio.CancelledError:
-                if not self._draining or context.cancelled():
-                    raise
-                task.uncancel()
-                raise _going_away() from None
             finally:
-                self._streams.discard(task)
+                self._streams -= 1
 
         return _bounded(method, answer)
+
+    async def _next(self, messages: AsyncIterator[Any]) -> Any:
+        """The next message of a stream; None at its end."""
+        if self._draining:
+            raise _going_away()
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._listening.add(task)
+        try:
+            return await anext(messages, None)
+        except asyncio.CancelledError:
+            if not self._draining:
+                raise
+            task.uncancel()
+            raise _going_away() from None
+        finally:
+            self._listening.discard(task)
 
     async def _refuse_while_draining(self) -> None:
         if self._draining:

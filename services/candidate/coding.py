@@ -112,9 +112,8 @@ class Coding:
             raise BundleError(f"codes.txt has {len(texts)} codes, code_tokens.npy {len(rows)}")
         self._texts = texts
         self._rows = rows
-        self._ends = ends
+        self._lengths = lengths = (~np.isin(rows, ends)).sum(axis=1)
         # New codes are as long as the longest are, and so never the same as a shorter one.
-        lengths = (~np.isin(rows, ends)).sum(axis=1)
         longest = np.flatnonzero(lengths == lengths.max()).tolist()
         rows = rows[longest, : lengths.max()]
         self._alphabet = Alphabet.of([texts[i] for i in longest], rows, tokenizer)
@@ -146,8 +145,8 @@ class Coding:
 
     def of(self, position: int) -> Code:
         """The code of one of the bundle's items."""
-        row = self._rows[position]
-        return Code(self._texts[position], tuple(row[~np.isin(row, self._ends)].tolist()))
+        tokens = self._rows[position, : self._lengths[position]]
+        return Code(self._texts[position], tuple(tokens.tolist()))
 
     def give(self, near: Iterable[Code], own: Code | None = None) -> Code:
         """Takes a free code into use.
