@@ -114,6 +114,12 @@ def _similar(
         SpaceName,
         typer.Option(help="Compare what items are (content) or how they are used (behavior)."),
     ] = "content",
+    min_score: Annotated[
+        float | None, typer.Option(help="The similarity that an item must reach.")
+    ] = None,
+    diversity: Annotated[
+        float, typer.Option(help="From 0, the most similar, to 1, unlike each other.", min=0, max=1)
+    ] = 0.0,
     max_results: MaxResults = 10,
     exclude: Exclude = "",
     filter_: Filters = None,
@@ -132,6 +138,8 @@ def _similar(
             _identifiers(item),
             text=text,
             space=space,
+            min_score=min_score,
+            diversity=diversity,
             max_results=max_results,
             exclude=_identifiers(exclude),
             filter=condition,

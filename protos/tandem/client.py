@@ -100,6 +100,8 @@ class Client:
         text: str | None = None,
         vector: Sequence[float] | None = None,
         space: SpaceName | None = None,
+        min_score: float | None = None,
+        diversity: float = 0.0,
         max_results: int = 0,
         exclude: Iterable[str] = (),
         filter: Condition | None = None,  # noqa: A002 - the contract's word
@@ -114,6 +116,9 @@ class Client:
             vector: as many numbers as the space has dimensions.
             space: what to compare: what an item is (`content`, the default) or how it is used
                 (`behavior`).
+            min_score: the cosine similarity that every item reaches; there may be fewer then.
+            diversity: from 0, the most similar items, to 1: how much less an item counts for being
+                like one that is listed before it.
             max_results: how many items; 0 is the server's default, 10.
             exclude: more items to leave out.
             filter: a condition of `tandem.filters` that every item satisfies.
@@ -124,7 +129,9 @@ class Client:
             ValueError: not exactly one of `items`, `text` and `vector` is given.
             Error: the call failed; see `tandem.errors`.
         """
-        request = _similar(items, text, vector, space, max_results, exclude, filter)
+        request = _similar(
+            items, text, vector, space, min_score, diversity, max_results, exclude, filter
+        )
         try:
             return self._stub.SimilarItems(
                 request,
@@ -199,6 +206,8 @@ class AsyncClient:
         text: str | None = None,
         vector: Sequence[float] | None = None,
         space: SpaceName | None = None,
+        min_score: float | None = None,
+        diversity: float = 0.0,
         max_results: int = 0,
         exclude: Iterable[str] = (),
         filter: Condition | None = None,  # noqa: A002 - the contract's word
@@ -206,7 +215,9 @@ class AsyncClient:
         request_id: str | None = None,
     ) -> pb.SimilarItemsResponse:
         """Finds similar items, as `Client.similar_items` does."""
-        request = _similar(items, text, vector, space, max_results, exclude, filter)
+        request = _similar(
+            items, text, vector, space, min_score, diversity, max_results, exclude, filter
+        )
         try:
             return await self._stub.SimilarItems(
                 request,
@@ -257,6 +268,8 @@ def _similar(
     text: str | None,
     vector: Sequence[float] | None,
     space: SpaceName | None,
+    min_score: float | None,
+    diversity: float,
     max_results: int,
     exclude: Iterable[str],
     condition: Condition | None,
@@ -269,6 +282,8 @@ def _similar(
         vector=candidate.VectorQuery(values=vector) if vector is not None else None,
         max_results=max_results,
         space=candidate.VectorSpace.Value(f"VECTOR_SPACE_{(space or 'unspecified').upper()}"),
+        min_score=min_score,
+        diversity=diversity or None,
         excluded_item_ids=exclude,
         filter=condition.message if condition else None,
     )

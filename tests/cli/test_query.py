@@ -102,6 +102,8 @@ def test_similar(gateway: Gateway) -> None:
     assert "not in the catalog: ghost" in result.stdout
     document = json.loads(run("similar", "--text", "a war film", "--json").stdout)
     assert document["items"] == [{"item_id": "i7", "score": 0.5}]
+    assert run("similar", "--item", "i1", "--min-score", "0.4", "--diversity", "0.3").code == 0
+    assert run("similar", "--item", "i1", "--diversity", "1.5").code == 2
 
 
 @pytest.mark.parametrize(
