@@ -2,12 +2,13 @@
 
 A filter acts inside the search of FAISS, which has to look further the fewer items pass: it costs
 more, where comparing just those that pass costs less. Whichever is cheaper is done, counted in
-vectors that are compared, and where FAISS finds too few all that pass are compared after all.
+vectors that are compared; how many pass is asked near the query, where it matters. And where FAISS
+finds too few, all that pass are compared after all.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 import faiss
 import numpy as np
@@ -21,7 +22,9 @@ from services.candidate.vectors import Vector
 Advance = Callable[[int], object]
 """Told how many vectors were taken in, for a progress bar."""
 
-SLICE = 10_000
+SAMPLED: Final = 100
+"""Items nearest to a query that show how many a filter lets pass there."""
+SLICE: Final = 10_000
 """Vectors that are taken in between two reports of progress."""
 
 
@@ -89,6 +92,8 @@ class ApproximateIndex(BaseIndex):
 
     def _search(self, query: Vector, count: int, allowed: Mask | None, available: int) -> Neighbors:
         vectors, share = self._all.base, available / len(self)
+        if allowed is not None and available > self._cost(count, share):
+            share = min(share, self._share_near(query, allowed))
         if available <= self._cost(count, share):
             return exact(vectors, query, count, allowed, available)
         items = self.propose(query, count, allowed, share)
@@ -96,6 +101,15 @@ class ApproximateIndex(BaseIndex):
         if len(items) < count:
             return exact(vectors, query, count, allowed, available)
         return rescored(vectors, query, count, items)
+
+    def _share_near(self, query: Vector, allowed: Mask) -> float:
+        """The share that is allowed of what is nearest to the query, above 0.
+
+        Filters and vectors go together: whoever asks near a comedy for war films is among items of
+        which none is allowed, and what FAISS sees at the edge of those is not what is best.
+        """
+        near = self.propose(query, SAMPLED, None, 1.0)
+        return max(1, int(np.count_nonzero(allowed[near[near >= 0]]))) / len(near)
 
     def _proposed(self, count: int) -> int:
         """How many items FAISS proposes where `count` are wanted."""

@@ -17,17 +17,17 @@ CELLS: Final = 2.0
 """Cells, as a multiple of the square root of the number of vectors."""
 PROBES: Final = 64
 """Cells that a search looks into, at least."""
-DEPTH: Final = 8
+DEPTH: Final = 64
 """Allowed items in the cells looked into, as a multiple of those that are wanted, at least."""
 PROPOSED: Final = 4
 """Items that quantized vectors propose, as a multiple of those that are wanted."""
 NUMBERS_PER_BYTE: Final = 4
-TRAINED_ON: Final = 64
-"""Vectors for each centroid that is learned."""
-ROUNDS: Final = 10
-"""Of k-means."""
 
 Coding = Literal["PQ", "Flat"]
+TRAINED_ON: Final[dict[Coding, int]] = {"PQ": 64, "Flat": 16}
+"""Vectors for each centroid that is learned: cells of full vectors need not be that good."""
+ROUNDS: Final[dict[Coding, int]] = {"PQ": 10, "Flat": 4}
+"""Of k-means."""
 
 
 class IvfIndex(ApproximateIndex):
@@ -61,7 +61,7 @@ class IvfIndex(ApproximateIndex):
         bits = min(8, count.bit_length() - 1)  # a part has no more values than there are vectors
         index = _empty(dimension, cells, coding, bits)
         learned = max(cells, 1 << bits)
-        sample = np.random.default_rng(0).permutation(count)[: TRAINED_ON * learned]
+        sample = np.random.default_rng(0).permutation(count)[: TRAINED_ON[coding] * learned]
         index.train(vectors[np.sort(sample)])
         add(index, vectors, advance)
         return cls(index, vectors)
@@ -97,14 +97,14 @@ def _empty(dimension: int, cells: int, coding: Coding, bits: int) -> faiss.Index
         most = max(1, dimension // NUMBERS_PER_BYTE)
         parts = max(part for part in range(1, most + 1) if dimension % part == 0)
         index = faiss.IndexIVFPQ(centroids, dimension, cells, parts, bits, metric)
-        _limit(index.pq.cp)
-    _limit(index.cp)
+        _limit(index.pq.cp, coding)
+    _limit(index.cp, coding)
     centroids.this.disown()  # the index frees them
     index.own_fields = True
     return index
 
 
-def _limit(clustering: faiss.ClusteringParameters) -> None:
-    clustering.niter = ROUNDS
+def _limit(clustering: faiss.ClusteringParameters, coding: Coding) -> None:
+    clustering.niter = ROUNDS[coding]
     clustering.min_points_per_centroid = 1  # a small catalog is no mistake
-    clustering.max_points_per_centroid = TRAINED_ON
+    clustering.max_points_per_centroid = TRAINED_ON[coding]

@@ -16,8 +16,8 @@ from services.candidate.ivf import IvfIndex
 from services.candidate.vectors import Vector, Vectors
 
 FOLDED: Final = 1 << 13
-"""Vectors in a piece from which on it gets cells: comparing fewer takes less than half a
-millisecond."""
+"""Vectors in a piece from which on it gets cells: comparing fewer takes a quarter of a millisecond
+at 128 numbers, and giving them cells a tenth of a second."""
 
 
 class LiveIndex:

@@ -104,6 +104,20 @@ def test_a_filter_far_from_the_query_still_fills_the_list(large: VectorIndex) ->
     check_best(found, MANY, query, 50, allowed)
 
 
+@pytest.mark.parametrize("kind", [HnswIndex, IvfIndex])
+def test_a_filter_that_shuts_out_the_neighborhood_costs_little_of_the_best(
+    kind: type[HnswIndex | IvfIndex], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hnsw, "STEP", 1)  # so that looking far is cheap, and comparing is not
+    index, shares = kind.build(MANY), []
+    for query in QUERIES:
+        allowed = np.ones(len(MANY), np.bool_)
+        allowed[np.argsort(-(MANY @ query))[:300]] = False
+        check_honest(index.search(query, 20, allowed), MANY, query, 20, allowed)
+        shares.append(recall(index, query[None], 20, allowed))
+    assert np.mean(shares) >= 0.9
+
+
 def test_few_allowed_items_are_compared_exactly(large: VectorIndex) -> None:
     allowed = np.random.default_rng(1).random(len(MANY)) < 0.05
     assert recall(large, QUERIES, 20, allowed) == 1.0
