@@ -16,6 +16,8 @@ from services.candidate.index import Vector
 
 BATCH: Final = 32
 """Texts in a batch, at most: some tenths of a second with a small model on one core."""
+AHEAD: Final = 2
+"""Batches that are made up at a time: the thread goes from one to the next without a pause."""
 
 
 class _Job:
@@ -60,20 +62,21 @@ class TextBatches:
         self._embed = embed
         self._thread = Workers(1)
         self._jobs: deque[_Job] = deque()
-        self._running: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
 
     async def embed(self, texts: Sequence[str]) -> Vector:
         """The vectors of texts, at least one: float32 [texts, dimension]."""
         job = _Job(texts)
         self._jobs.append(job)
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._run())
+        self._running = [running for running in self._running if not running.done()]
+        if len(self._running) < AHEAD:
+            self._running.append(asyncio.create_task(self._run()))
         return await job.result
 
     def close(self) -> None:
         """Drops what waits, and waits for what runs."""
-        if self._running is not None:
-            self._running.cancel()
+        for running in self._running:
+            running.cancel()
         self._thread.close()
 
     async def _run(self) -> None:
