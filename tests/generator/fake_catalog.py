@@ -59,7 +59,7 @@ class FakeCatalog(rpc.CandidateServiceServicer):
         item = pb.Item(item_id=item_id, title=item_id.title(), text=f"This is {item_id}")
         for name, value in attributes.items():
             kind = {"text": value} if isinstance(value, str) else {"number": value}
-            item.attributes[name].values.append(common_pb2.AttributeValue(**kind))  # type: ignore[arg-type]
+            item.attributes[name].values.append(common_pb2.AttributeValue(**kind))
         coded = pb.CodedItem(item=item, code_text=text, code_tokens=tokens)
         await self._append(item_id, pb.CatalogChange(upsert=coded))
 
