@@ -185,13 +185,23 @@ class CandidateEngine:
             behavior=behavior,
             query_encoder=self._query_encoder,
             text_encoder=self._text_encoder,
-            transitions=self._transitions,
+            transitions=self._transitions.extended(
+                len(self.catalog), self._positions([item.item_id for item in placed])
+            ),
             weights=self._weights,
             popularity=self._popularity.extended(
                 np.array([item.item.popularity for item in placed], np.int64)
             ),
             max_history=self._max_history,
         )
+
+    def _positions(self, item_ids: Sequence[str]) -> ItemArray:
+        """Where items are, int32 [items]; -1 for those that are not there."""
+        known, missing = self.catalog.lookup(item_ids)
+        positions = np.full(len(item_ids), -1, np.int32)
+        absent = set(missing)
+        positions[[item_id not in absent for item_id in item_ids]] = known
+        return positions
 
     def space(self, name: SpaceName) -> Space:
         """One of the two spaces."""

@@ -4,7 +4,7 @@ A first-order Markov model over items, widened to the newest `window` items of a
 step back weighing `decay` times less. It knows nothing of content, and complements an encoder.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ class Transitions:
         weights: float32 [pairs], positive; a row that sums to more counts for more.
         window: newest items of a history that count.
         decay: weight of a history item, per step that it lies back.
+        rows: int32 [positions], the row of each item, which may have moved since the table was
+            counted; -1 for one that came later, as beyond the end. None while nothing has moved.
+        places: int32 [items], the other way round: where the item of each row is now.
     """
 
     indptr: NDArray[np.int64]
@@ -34,6 +37,8 @@ class Transitions:
     weights: NDArray[np.float32]
     window: int
     decay: float
+    rows: ItemArray | None = None
+    places: ItemArray | None = None
 
     @classmethod
     def read(cls, bundle: Bundle) -> "Transitions":
@@ -70,17 +75,48 @@ class Transitions:
         Items that came after the table was counted have none.
         """
         rows, weights = [], []
-        for steps_back, item in enumerate(history[: -self.window - 1 : -1].tolist()):
-            if item >= len(self):
+        newest = self._rows_of(history[: -self.window - 1 : -1])
+        for steps_back, at in enumerate(newest.tolist()):
+            if at < 0:
                 continue
-            row = slice(self.indptr[item], self.indptr[item + 1])
-            rows.append(self.items[row])
+            row = slice(self.indptr[at], self.indptr[at + 1])
+            items = self.items[row]
+            rows.append(items if self.places is None else self.places[items])
             weights.append(self.weights[row] * np.float64(self.decay**steps_back))
         if not sum(map(len, rows)):
             return np.empty(0, np.int32), np.empty(0, np.float64)
         reached, place = np.unique(np.concatenate(rows), return_inverse=True)
         mass = np.bincount(place, weights=np.concatenate(weights))
         return reached, mass / mass.sum()
+
+    def extended(self, start: int, before: ItemArray) -> "Transitions":
+        """The next version: items move to the end, where others come in as well.
+
+        Args:
+            start: positions so far.
+            before: int32 [added], the position that each had so far; -1 for one that is new.
+        """
+        moved = np.flatnonzero(before >= 0)
+        if not len(moved):
+            return self
+        places = np.arange(len(self), dtype=np.int32) if self.places is None else self.places.copy()
+        rows = np.full(start + len(before), -1, np.int32)
+        rows[:start] = self._rows_of(np.arange(start, dtype=np.int32))
+        rows[start + moved] = rows[before[moved]]
+        known = start + moved[rows[start + moved] >= 0]
+        places[rows[known]] = known
+        return replace(self, rows=rows, places=places)
+
+    def _rows_of(self, items: ItemArray) -> ItemArray:
+        """The rows of items, -1 for those that have none."""
+        rows = np.full(len(items), -1, np.int32)
+        if self.rows is None:
+            known = items < len(self)
+            rows[known] = items[known]
+        else:
+            known = items < len(self.rows)
+            rows[known] = self.rows[items[known]]
+        return rows
 
     def log_probability(
         self, items: ItemArray, reached: ItemArray, probability: NDArray[np.float64]

@@ -101,6 +101,24 @@ async def test_an_item_with_other_attributes_keeps_its_vectors_and_its_code(
     assert engine.catalog.items[int(there[1])].popularity == popularity
 
 
+async def test_people_go_on_to_and_from_an_item_that_was_edited(live: LiveCatalog) -> None:
+    histories = [["i1", "i4", "i7"], ["i4"], ["i9", "i2"]]
+
+    def found(engine: CandidateEngine, history: list[str]) -> dict[str, float]:
+        shortlist = engine.search(engine.catalog.lookup(history)[0], 30, include_seen=True)
+        return dict(zip(ids(engine, shortlist.items), shortlist.scores.tolist(), strict=True))
+
+    before = [found(live.engine, history) for history in histories]
+    for year in (2000.0, 2001.0):  # i4 moves twice, the others once
+        edited = ["i4", "i9"] if year == 2000.0 else ["i4", "i1"]
+        texts = [live.engine.catalog.items[int(i[1:])].text for i in edited]
+        await live.write(
+            [new(i, text, year=(year,)) for i, text in zip(edited, texts, strict=True)]
+        )
+    for history, expected in zip(histories, before, strict=True):
+        assert found(live.engine, history) == pytest.approx(expected)
+
+
 async def test_an_item_with_another_text_moves(live: LiveCatalog) -> None:
     await live.write([new("n", "aaaa"), new("m", "bbbb")])
     await live.write([new("n", "bbbb")])
