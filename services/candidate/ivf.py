@@ -19,7 +19,7 @@ PROBES: Final = 64
 """Cells that a search looks into, at least."""
 DEPTH: Final = 64
 """Allowed items in the cells looked into, as a multiple of those that are wanted, at least."""
-PROPOSED: Final = 4
+PROPOSED: Final = 8
 """Items that quantized vectors propose, as a multiple of those that are wanted."""
 NUMBERS_PER_BYTE: Final = 4
 
