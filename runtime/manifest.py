@@ -54,6 +54,8 @@ class CandidateSection(_Section):
     """Weight of the cosine between an item's text and those of the newest items of a history."""
     popularity_weight: float = Field(default=0.0, ge=0)
     """Weight of the logarithm of an item's popularity in the retrieval score."""
+    text_precision: Literal["fp32", "int8"] = "fp32"
+    """The precision of the text encoder's products."""
     text_prefix: str = ""
     """The instruction that the text encoder was trained to see before a query."""
     max_text_tokens: int = Field(default=256, gt=0)

@@ -54,6 +54,7 @@ def draft_manifest(
             behavior_weight=1.0,
             transition_weight=1.0,
             text_prefix=facts["embeddings"]["text_prefix"],
+            text_precision=facts["embeddings"]["text_precision"],
             max_text_tokens=facts["embeddings"]["max_text_tokens"],
             content_index=IndexSection(**facts["index"]["content"]),
             behavior_index=IndexSection(**facts["index"]["behavior"]),

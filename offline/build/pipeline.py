@@ -93,7 +93,7 @@ class Pipeline:
         return self.workshop.stage(
             "embeddings",
             lambda out: self._steps().embed(self._path("dataset"), self.config.embedder, out),
-            version=2,
+            version=3,
             config=self.config.embedder.model_dump(mode="json"),
             after=self._after("dataset"),
         )

@@ -26,7 +26,14 @@ from offline.build.precision import questions as precision_questions
 from offline.build.publish import prompt_text, read_json, write_json
 from offline.codes import CodesConfig, assign
 from offline.dataset import Dataset
-from offline.embeddings import EmbedderConfig, embed_texts, export_text_encoder, load_embedder
+from offline.embeddings import (
+    MIN_RECALL,
+    EmbedderConfig,
+    embed_texts,
+    export_text_encoder,
+    load_embedder,
+    quantize_text_encoder,
+)
 from offline.evaluate.protocol import questions
 from offline.evaluate.report import evaluate_bundle, print_report
 from offline.generator.examples import ExampleSource
@@ -51,9 +58,16 @@ def embed(dataset: Path, section: EmbedderSection, out: Path) -> None:
     data = Dataset.load(dataset)
     embedder = load_embedder(EmbedderConfig(model=section.model, prompt=section.prompt))
     texts = [item.text for item in data.items]
-    Space.write(out, SpaceName.CONTENT, embed_texts(embedder, texts))
+    vectors = embed_texts(embedder, texts)
+    Space.write(out, SpaceName.CONTENT, vectors)
     encoder = export_text_encoder(embedder, out, texts[:16])
-    facts = {"text_prefix": encoder.prompt, "max_text_tokens": encoder.max_length}
+    recall = quantize_text_encoder(embedder, out, texts, vectors)
+    facts = {
+        "text_prefix": encoder.prompt,
+        "max_text_tokens": encoder.max_length,
+        "text_precision": "int8" if (recall or 0.0) >= MIN_RECALL else "fp32",
+        "int8_recall_at_10": recall,
+    }
     write_json(out / "facts.json", facts)
 
 

@@ -10,6 +10,7 @@
 from offline.embeddings.config import EmbedderConfig, Pooling
 from offline.embeddings.embed import embed, embed_texts
 from offline.embeddings.export import TextEncoderExport, export_text_encoder
+from offline.embeddings.int8 import MIN_RECALL, quantize_text_encoder
 from offline.embeddings.model import TextEmbedder, load_embedder
 
 __all__ = [
@@ -21,4 +22,6 @@ __all__ = [
     "embed_texts",
     "export_text_encoder",
     "TextEncoderExport",
+    "quantize_text_encoder",
+    "MIN_RECALL",
 ]

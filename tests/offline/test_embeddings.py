@@ -1,11 +1,13 @@
 """The text embedder against transformers and against pooling by hand, on tiny random models."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -25,11 +27,17 @@ from transformers import (
     T5Model,
 )
 
-from offline.embeddings import EmbedderConfig, export_text_encoder, load_embedder
+from offline.embeddings import (
+    EmbedderConfig,
+    export_text_encoder,
+    load_embedder,
+    quantize_text_encoder,
+)
 from offline.embeddings import embed as embed_all
 from offline.embeddings.export import _export_graph
 from offline.embeddings.layout import UnsupportedModel
 from offline.parity import ParityError
+from services.candidate.encoders import OnnxTextEncoder
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "good", "bad", "film", "genres", "drama", ","]
 UNKNOWN = WORDS[1]
@@ -337,3 +345,32 @@ def test_an_export_that_differs_fails_loudly(
     monkeypatch.setattr("offline.embeddings.export._export_graph", broken)
     with pytest.raises(ParityError, match="cosine"):
         export_text_encoder(embedder, tmp_path)
+
+
+def test_a_graph_without_matrix_products_stays(tmp_path: Path) -> None:
+    embedder = load_embedder(EmbedderConfig(model=str(gpt2(tmp_path / "model"))))
+    export_text_encoder(embedder, tmp_path)  # GPT-2's are Gemm
+    assert quantize_text_encoder(embedder, tmp_path, TEXTS, embed(tmp_path / "model")) is None
+
+
+@pytest.mark.parametrize("make", [bert, qwen, t5])
+def test_int8_replaces_the_graph_where_it_finds_the_same(
+    tmp_path: Path, make: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = load_embedder(EmbedderConfig(model=str(make(tmp_path / "model"))))
+    export_text_encoder(embedder, tmp_path)
+    graph, before = tmp_path / "text_encoder.onnx", (tmp_path / "text_encoder.onnx").read_bytes()
+    texts = [" ".join(words) for words in itertools.permutations(WORDS[4:9], 3)]
+    vectors = embed(tmp_path / "model", texts)
+    monkeypatch.setattr("offline.embeddings.int8.MIN_RECALL", 1.1)
+    recall = quantize_text_encoder(embedder, tmp_path, texts, vectors)
+    assert recall is not None
+    assert graph.read_bytes() == before
+    monkeypatch.setattr("offline.embeddings.int8.MIN_RECALL", recall)
+    assert quantize_text_encoder(embedder, tmp_path, texts, vectors) == recall
+    assert "MatMulIntegerToFloat" in {node.op_type for node in onnx.load(graph).graph.node}
+    encoder = OnnxTextEncoder(graph, tmp_path / "text_tokenizer.json", prefix="", threads=1)
+    found = encoder.encode_batch(texts)
+    assert (found * vectors).sum(1).min() > 0.98
+    # What a text is batched with does not matter.
+    np.testing.assert_allclose(found[:3], [encoder.encode(t) for t in texts[:3]], atol=1e-5)
