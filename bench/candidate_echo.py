@@ -1,8 +1,8 @@
 """`Similar` over the loopback beside a bare echo: what the service costs on top of gRPC itself.
 
 Both servers are processes of their own, and so is the client, which calls one after the other with
-messages of the same sizes, as raw bytes. They take turns, so that a drifting machine slows both; the
-figure is the median over rounds of the ratio of one round's calls per second.
+messages of the same sizes, as raw bytes. They take turns, so that a drifting machine slows both;
+the figure is the median over rounds of the ratio of one round's calls per second.
 
 Callers are closed-loop, and share the machine with the servers.
 """

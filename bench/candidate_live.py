@@ -1,0 +1,231 @@
+"""A catalog that changes while it is searched: what searches notice, and how fast items come in.
+
+One candidate server with a store, a process of its own; so are those who search, one call after
+another, and those who write. Turns with and without writing alternate, so that a drifting machine
+slows both. Items that bring their vector come at a fixed rate. Items of text alone come as fast as
+they are taken, which is compared with the same encoder in turns of its own, over the same texts.
+
+Both kinds write the same `IDS` items again and again, each time with another vector or text: a
+bundle of short codes has no room for more than a few hundred items beside its own.
+"""
+
+import asyncio
+import itertools
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bench.candidate_echo import serving_candidates
+from runtime.bundle import Bundle
+from services.candidate.encoders import OnnxTextEncoder
+from services.candidate.index import Vector
+from tandem.v1 import candidate_service_pb2 as pb
+from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
+
+if TYPE_CHECKING:
+    from tandem.v1.candidate_service_pb2_grpc import CandidateServiceAsyncStub as Stub
+
+ROUNDS: Final = 5
+RATE: Final = 1_000
+"""Items with a vector that are written each second."""
+ITEMS_A_CALL: Final = 100
+IDS: Final = 300
+SEARCHERS: Final = 2
+WRITERS: Final = 2
+HISTORY: Final = 20
+_SPAWN: Final = multiprocessing.get_context("spawn")  # a fork would copy gRPC's threads
+
+
+@dataclass(frozen=True)
+class Work:
+    """What both kinds of callers send, prepared before the clock runs."""
+
+    address: str
+    histories: Sequence[Sequence[str]]
+    texts: Sequence[str]
+    dimension: int
+    seconds: float
+
+
+def measure_live(bundle: Path, seconds: float) -> dict[str, float]:
+    """Measures searches while items come in, and prints a table.
+
+    Args:
+        bundle: whose candidates are served.
+        seconds: of all turns together.
+
+    Returns:
+        `p99_ratio_while_upserting`, `upserts_per_second`, `text_upserts_vs_encoder`, and the
+        figures that these are made of.
+    """
+    figures = asyncio.run(_measure(bundle, seconds / (4 * ROUNDS)))
+    table = Table("a live catalog", "", box=None, header_style="bold")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:,.2f}")
+    Console().print(table)
+    return figures
+
+
+async def _measure(path: Path, seconds: float) -> dict[str, float]:
+    bundle = Bundle.open(path, verify=False)
+    loop = asyncio.get_running_loop()
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        ProcessPoolExecutor(2, mp_context=_SPAWN) as processes,
+    ):
+        async with serving_candidates(path, "--store", f"{directory}/items.db") as address:
+            work = _work(bundle, address, seconds)
+            run = loop.run_in_executor
+            await run(processes, search, work)  # warm
+            alone, beside, taken, text_rates, encoder_rates = [], [], [], [], []
+            for turn in range(ROUNDS):
+                alone.append(await run(processes, search, work))
+                both = (run(processes, search, work), run(processes, upsert, work, turn))
+                found, rate = await asyncio.gather(*both)
+                beside.append(found)
+                taken.append(rate)
+                text_rates.append(await run(processes, upsert_texts, work, turn))
+                encoder_rates.append(await run(processes, encode, path, work))
+    return {
+        "search_p99_ms_alone": statistics.median(alone),
+        "search_p99_ms_while_upserting": statistics.median(beside),
+        "p99_ratio_while_upserting": statistics.median(
+            b / a for a, b in zip(alone, beside, strict=True)
+        ),
+        "upserts_per_second": statistics.median(taken),
+        "text_upserts_per_second": statistics.median(text_rates),
+        "encoder_texts_per_second": statistics.median(encoder_rates),
+        "text_upserts_vs_encoder": statistics.median(
+            t / e for t, e in zip(text_rates, encoder_rates, strict=True)
+        ),
+    }
+
+
+def _work(bundle: Bundle, address: str, seconds: float) -> Work:
+    rng = np.random.default_rng(0)
+    catalog = bundle.catalog
+    return Work(
+        address=address,
+        histories=[
+            catalog.ids(rng.integers(0, len(catalog), HISTORY).tolist()) for _ in range(256)
+        ],
+        texts=[catalog.items[int(i)].text for i in rng.permutation(len(catalog))],
+        dimension=bundle.array("content_vectors", np.float32).shape[1],
+        seconds=seconds,
+    )
+
+
+def search(work: Work) -> float:
+    """Searches in a process of its own: the 99th percentile, in milliseconds."""
+
+    async def run() -> float:
+        async with _connected(work) as stub:
+            times: list[float] = []
+            requests = itertools.cycle(
+                pb.SearchRequest(history_item_ids=history) for history in work.histories
+            )
+            end = time.perf_counter() + work.seconds
+
+            async def search_on() -> None:
+                while (began := time.perf_counter()) < end:
+                    await stub.Search(next(requests))
+                    times.append(1e3 * (time.perf_counter() - began))
+
+            await asyncio.gather(*(search_on() for _ in range(SEARCHERS)))
+            return float(np.percentile(times, 99))
+
+    return asyncio.run(run())
+
+
+def upsert(work: Work, turn: int) -> float:
+    """Writes items with vectors at `RATE`, or slower: items that were acknowledged a second."""
+
+    async def run() -> float:
+        async with _connected(work) as stub:
+            rng = np.random.default_rng(turn)
+            began, written = time.perf_counter(), 0
+            for call in itertools.count():
+                due = began + call * ITEMS_A_CALL / RATE
+                if due >= began + work.seconds:
+                    break
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                vectors = rng.standard_normal((ITEMS_A_CALL, work.dimension), np.float32)
+                await stub.UpsertItems(
+                    pb.UpsertItemsRequest(items=_items(call, f"v{turn}", work.texts, vectors))
+                )
+                written += ITEMS_A_CALL
+            return written / max(time.perf_counter() - began, work.seconds)
+
+    return asyncio.run(run())
+
+
+def upsert_texts(work: Work, turn: int) -> float:
+    """Writes items of text alone as fast as they are taken: items a second."""
+
+    async def run() -> float:
+        async with _connected(work) as stub:
+            began, calls = time.perf_counter(), itertools.count()
+            written = 0
+
+            async def write_on() -> None:
+                nonlocal written
+                while time.perf_counter() < began + work.seconds:
+                    items = _items(next(calls), f"t{turn}", work.texts, None)
+                    await stub.UpsertItems(pb.UpsertItemsRequest(items=items))
+                    written += ITEMS_A_CALL
+
+            await asyncio.gather(*(write_on() for _ in range(WRITERS)))
+            return written / (time.perf_counter() - began)
+
+    return asyncio.run(run())
+
+
+def encode(bundle: Path, work: Work) -> float:
+    """The encoder by itself, as the server runs it: texts a second."""
+    opened = Bundle.open(bundle, verify=False)
+    encoder = OnnxTextEncoder(
+        opened.file("text_encoder.onnx"),
+        opened.file("text_tokenizer.json"),
+        prefix=opened.manifest.candidate.text_prefix,
+        threads=1,
+    )
+    texts = list(itertools.islice(itertools.cycle(work.texts), ITEMS_A_CALL))
+    encoder.encode_batch(texts)
+    began, encoded = time.perf_counter(), 0
+    while time.perf_counter() < began + work.seconds:
+        encoder.encode_batch(texts)
+        encoded += len(texts)
+    return encoded / (time.perf_counter() - began)
+
+
+def _items(
+    call: int, title: str, texts: Sequence[str], vectors: Vector | None
+) -> Iterator[pb.NewItem]:
+    """The next items to write, under a title that they have not had yet."""
+    for row in range(ITEMS_A_CALL):
+        number = call * ITEMS_A_CALL + row
+        yield pb.NewItem(
+            item_id=f"new-{number % IDS}",
+            title=f"{title}-{number}",
+            text=texts[number % len(texts)],
+            vector=None if vectors is None else pb.VectorQuery(values=vectors[row].tolist()),
+        )
+
+
+@asynccontextmanager
+async def _connected(work: Work) -> AsyncIterator["Stub"]:
+    async with grpc.aio.insecure_channel(work.address) as channel:
+        await channel.channel_ready()
+        yield pb_grpc.CandidateServiceStub(channel)
