@@ -52,7 +52,8 @@ lint: $(READY) check-protos ## ruff, mypy --strict, import-linter, buf
 load: $(READY) ## load on the running services, by ghz: every strategy, and SimilarItems
 	$(BIN)/python -m bench.load --bundle $(BUNDLE)
 
-bench-generator: $(READY) ## the decoding engine against transformers
+bench-generator: $(READY) ## the decoding engine against transformers and CTranslate2
+	$(UV) pip install --quiet --python $(BIN)/python -e '.[bench]'
 	$(BIN)/python -m bench.generator
 
 soak: $(READY) ## ten minutes of mixed calls while the catalog changes, every answer checked
