@@ -63,7 +63,8 @@ def build(
         typer.Option(
             metavar="int8|fp16|fp32",
             help="Of the generator, beside fp32; once for each. int8 is for CPUs, and left out "
-            "where it loses too much; fp16 is for GPUs. [default: int8, and fp16 with --preset small]",
+            "where it loses too much; fp16 is for GPUs. "
+            "[default: int8, and fp16 with --preset small]",
         ),
     ] = None,
     prompts: Annotated[

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import T5ForConditionalGeneration
 
 from offline.build import steps
 from offline.build.config import BuildConfig
@@ -36,7 +37,7 @@ def test_the_loss_is_that_of_the_metric_over_each_users_last_items(made_up: Made
     loss = measure_loss(made_up.bundle, "int8", asked)
     by_hand = []
     for precision in ("fp32", "int8"):
-        engine = GeneratorEngine.load(made_up.bundle, precision=precision)  # type: ignore[arg-type]
+        engine = GeneratorEngine.load(made_up.bundle, precision=precision)
         ranks = []
         for q in asked:
             wish = Generation(10, None, q.history)
@@ -83,9 +84,7 @@ def test_an_export_gives_up_what_loses_too_much(
     monkeypatch.setattr(
         steps, "_measure_int8", lambda _: PrecisionLoss(1, 1.0, 1.0, next(remaining), 0.0)
     )
-    monkeypatch.setattr(
-        steps.T5ForConditionalGeneration, "from_pretrained", lambda _: made_up.model
-    )
+    monkeypatch.setattr(T5ForConditionalGeneration, "from_pretrained", lambda _: made_up.model)
     steps.export({"generator": tmp_path}, BuildConfig(), "shop", tmp_path)
     full = {"precisions": ("fp32", "int8")}
     assert drafts == [{**full, **changes} for changes in tried]
