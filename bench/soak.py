@@ -173,6 +173,7 @@ async def soak(
             Requests(plan.seed + 1),
             timeline,
             beams=BEAMS,
+            precision=plan.precision,
             seed=plan.seed + 2,
             sample_every=plan.sample_every,
         )

@@ -16,6 +16,7 @@ from google.protobuf.json_format import MessageToJson
 from bench.soak_catalog import Changes, Version
 from bench.soak_check import Request, Response, compare, fault, generated, legal, wanted
 from bench.soak_requests import MAX_RERANKED, Requests
+from runtime.manifest import Precision
 from tandem import errors
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as rpc
@@ -27,8 +28,13 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 60.0
 """Seconds; a call that takes longer is lost, which is a violation."""
-TOLERANCE: Final = 1e-3
-"""Between two scores of one item, in log-probability."""
+TOLERANCE: Final[Mapping[Precision, float]] = {"fp32": 1e-4, "fp16": 2e-2, "int8": 5e-2}
+"""Between the scores that searching and reranking give an item, in log-probability.
+
+The two add in different orders, and where a sum lies half-way between two integers, int8 makes a
+whole step of that: in one of a hundred answers a score differs by up to a hundredth. Batches do
+not do that: an answer of one graph is the same in all of them.
+"""
 HURRY: Final = 0.2
 """Seconds within which calls are cancelled, and deadlines expire."""
 CANCELLED, HURRIED = 0.08, 0.08
@@ -109,6 +115,7 @@ class Callers:
         requests: what is asked.
         timeline: of the catalog.
         beams: of every search, at least.
+        precision: of the model, which decides how closely scores must agree.
         seed: of who leaves, and when.
         sample_every: how many calls there are to one that is compared with exact scores.
     """
@@ -120,9 +127,11 @@ class Callers:
         timeline: Timeline,
         *,
         beams: int,
+        precision: Precision,
         seed: int,
         sample_every: int,
     ) -> None:
+        self._tolerance = TOLERANCE[precision]
         stub: Stub = rpc.GeneratorServiceStub(channel)
         self._methods: Mapping[type[Request], Callable[..., object]] = {
             pb.GenerateRequest: stub.Generate,
@@ -207,7 +216,7 @@ class Callers:
             self.tally.full += len(generated(response)) < wanted(request)
         faults: dict[int, str] = {}
         for version in versions:
-            wrong = fault(request, response, version, TOLERANCE)
+            wrong = fault(request, response, version, self._tolerance)
             if wrong is None:
                 return True
             faults[version.number] = wrong
@@ -224,7 +233,7 @@ class Callers:
         if response is None or scores is None:
             return  # shed, or wrong
         allowed = {key: scores[key] for key in legal(request, version)}
-        exact = compare(generated(response), allowed, beams=self._beams, tolerance=TOLERANCE)
+        exact = compare(generated(response), allowed, beams=self._beams, tolerance=self._tolerance)
         if exact.fault is not None:
             self.tally.violated(Violation(request, response, {version.number: exact.fault}))
         if allowed:

@@ -242,7 +242,9 @@ async def calling(
 ) -> AsyncIterator[Callers]:
     attach = rpc.add_GeneratorServiceServicer_to_server
     async with serving(Pretender(current, failure), attach) as channel:
-        yield Callers(channel, Requests(0), timeline, beams=20, seed=0, sample_every=10)
+        yield Callers(
+            channel, Requests(0), timeline, beams=20, precision="int8", seed=0, sample_every=10
+        )
 
 
 ALL = pb.RerankRequest(item_ids=["a", "b", "n"])
