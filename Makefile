@@ -21,7 +21,7 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	(echo torch==2.13.0 | UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 timeout 20 $(UV) pip compile --quiet \
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
-.PHONY: help demo test lint protos check-protos load bench-generator bench-candidate clean
+.PHONY: help demo test lint protos check-protos load bench-generator bench-candidate soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,11 +52,15 @@ lint: $(READY) check-protos ## ruff, mypy --strict, import-linter, buf
 load: $(READY) ## load on the running services, by ghz: every strategy, and SimilarItems
 	$(BIN)/python -m bench.load --bundle $(BUNDLE)
 
-bench-generator: $(READY) ## the decoding engine against transformers
+bench-generator: $(READY) ## the decoding engine against transformers and CTranslate2
+	$(UV) pip install --quiet --python $(BIN)/python -e '.[bench]'
 	$(BIN)/python -m bench.generator
 
 bench-candidate: $(READY) ## vector search against FAISS, calls against an echo, a live catalog
 	$(BIN)/python -m bench.candidate --bundle $(BUNDLE)
+
+soak: $(READY) ## ten minutes of mixed calls while the catalog changes, every answer checked
+	$(BIN)/python -m bench.soak
 
 protos: $(READY) ## regenerate the stubs
 	$(PROTOC) -I protos --python_out=protos --grpc_python_out=protos \

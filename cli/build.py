@@ -58,6 +58,15 @@ def build(
     checkpoint: Annotated[
         str | None, typer.Option(help="A T5 to start from, by hub name or path.")
     ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="int8|fp16|fp32",
+            help="Of the generator, beside fp32; once for each. int8 is for CPUs, and left out "
+            "where it loses too much; fp16 is for GPUs. "
+            "[default: int8, and fp16 with --preset small]",
+        ),
+    ] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="Your prompt file: task; seen|unseen; input; output.")
     ] = None,
@@ -126,6 +135,7 @@ def build(
             "generator": {
                 "checkpoint": checkpoint,
                 "prompts": prompts,
+                "precisions": precision,
                 "train": {"epochs": epochs},
             },
         },

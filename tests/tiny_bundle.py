@@ -1,6 +1,7 @@
 """A whole bundle of a dozen made-up items, for tests that need one but no model."""
 
 import json
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -81,13 +82,13 @@ def manifest(version: str = "1", **sections: object) -> Manifest:
     return Manifest.model_validate({**values, **sections})
 
 
-def write_files(directory: Path) -> None:
+def write_files(directory: Path, histories: Mapping[str, list[int]] = HISTORIES) -> None:
     catalog().write(directory / "catalog.jsonl")
-    (directory / "users.json").write_text(json.dumps(list(HISTORIES)), encoding="utf-8")
-    lengths = [len(items) for items in HISTORIES.values()]
+    (directory / "users.json").write_text(json.dumps(list(histories)), encoding="utf-8")
+    lengths = [len(items) for items in histories.values()]
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     np.save(directory / "histories_indptr.npy", indptr)
-    np.save(directory / "histories_items.npy", np.array([*chain(*HISTORIES.values())], np.int32))
+    np.save(directory / "histories_items.npy", np.array([*chain(*histories.values())], np.int32))
 
 
 def write_tiny_bundle(root: Path, version: str = "1", **sections: object) -> Path:

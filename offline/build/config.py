@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from offline.generator.config import TrainConfig
 from runtime.manifest import IndexKind, Precision
@@ -138,8 +139,15 @@ def configure(preset: str, overrides: dict[str, Any]) -> BuildConfig:
     try:
         return BuildConfig.model_validate(_merge(PRESETS[preset], overrides))
     except ValidationError as error:
-        problems = (problem["msg"].removeprefix("Value error, ") for problem in error.errors())
-        raise ConfigError("; ".join(problems)) from error
+        raise ConfigError("; ".join(map(_explain, error.errors()))) from error
+
+
+def _explain(problem: ErrorDetails) -> str:
+    """Our own rules speak for themselves; pydantic's need the name of the setting."""
+    if problem["type"] == "value_error":
+        return problem["msg"].removeprefix("Value error, ")
+    name = ".".join(str(part) for part in problem["loc"])
+    return f"{name}: {problem['msg'].lower()}, got {problem['input']!r}"
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,7 @@ def write_made_up(
     t5: Mapping[str, object] = MappingProxyType({}),
     precisions: tuple[Precision, ...] = ("fp32",),
     change: Callable[[T5ForConditionalGeneration], None] = lambda _: None,
+    histories: Mapping[str, list[int]] = MappingProxyType(tiny_bundle.HISTORIES),
 ) -> MadeUp:
     """Writes a bundle with a random generator for items with the given codes."""
     (root / "prompts.txt").write_text(PROMPTS, encoding="utf-8")
@@ -104,11 +105,12 @@ def write_made_up(
         {
             **dict(tiny_bundle.manifest(version)),
             "items": len(texts),
+            "users": len(histories),
             "generator": section,
         }
     )
     with write_bundle(root, manifest) as directory:
-        tiny_bundle.write_files(directory)
+        tiny_bundle.write_files(directory, histories)
         catalog.write(directory / "catalog.jsonl")
         for file in staging.iterdir():
             file.replace(directory / file.name)

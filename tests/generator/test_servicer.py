@@ -44,6 +44,22 @@ async def test_generates_what_the_engine_does(made_up: MadeUp, stub: "Stub") -> 
     assert not answer.missing_item_ids
 
 
+async def test_generates_nothing_beside_the_items_that_are_allowed(stub: "Stub") -> None:
+    allowed = [*ids(3, 4, 5, 6, 7, 290), "no such item"]
+    request = pb.GenerateRequest(max_results=50, allowed_item_ids=allowed)
+    assert sorted(item_ids((await stub.Generate(request)).items)) == sorted(ids(3, 4, 5, 6, 7, 290))
+    request.filter.CopyFrom(parity_is("even"))
+    request.excluded_item_ids.extend(ids(4))
+    assert sorted(item_ids((await stub.Generate(request)).items)) == sorted(ids(6, 290))
+    ranked = await stub.Rank(
+        pb.RankRequest(item_ids=ids(1, 2), max_results=50, allowed_item_ids=ids(3, 4))
+    )
+    assert sorted(item_ids(ranked.generated)) == ids(3, 4)
+    assert sorted(item_ids(ranked.reranked)) == ids(1, 2)
+    nothing = pb.GenerateRequest(allowed_item_ids=["no such item"])
+    assert not (await stub.Generate(nothing)).items
+
+
 async def test_leaves_out_what_it_is_told_to(stub: "Stub") -> None:
     first = await stub.Generate(
         pb.GenerateRequest(context=pb.UserContext(history_item_ids=ids(0, 1)), max_results=100)
@@ -168,6 +184,11 @@ async def send(stub: "Stub", request: AnyRequest) -> object:
         ),
         pytest.param(
             pb.GenerateRequest(excluded_item_ids=["i1"] * 10_001), "TOO_MANY_ITEMS", id="excluded"
+        ),
+        pytest.param(
+            pb.RankRequest(item_ids=["i1"], allowed_item_ids=["i1"] * 10_001),
+            "TOO_MANY_ITEMS",
+            id="allowed",
         ),
         pytest.param(
             pb.GenerateRequest(context=pb.UserContext(history_item_ids=[""])),

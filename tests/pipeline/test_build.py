@@ -172,5 +172,5 @@ def test_other_codes_and_a_checkpoint_of_ones_own(tmp_path_factory: pytest.TempP
     (manifest,) = (root / "work").glob("export-*/shop/draft/manifest.json")
     bundle = Bundle.open(manifest.parent)
     assert bundle.file("codes.txt").read_text().startswith("item_")
-    (parity,) = (root / "work").glob("export-*/parity.json")
-    assert json.loads(parity.read_text())["identical_lists"] == USERS
+    (agreement,) = (root / "work").glob("export-*/agreement.json")
+    assert json.loads(agreement.read_text())["parity"]["identical_lists"] == USERS

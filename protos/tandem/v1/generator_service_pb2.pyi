@@ -143,6 +143,7 @@ class GenerateRequest(_message.Message):
     EXCLUDED_ITEM_IDS_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    ALLOWED_ITEM_IDS_FIELD_NUMBER: _builtins.int
     max_results: _builtins.int
     """How many items to return: 0 means 10, more than 100 is coerced to 100,
     and a negative number is INVALID_ARGUMENT.
@@ -163,6 +164,12 @@ class GenerateRequest(_message.Message):
     def filter(self) -> _common_pb2.ItemFilter:
         """Only items that satisfy this condition."""
 
+    @_builtins.property
+    def allowed_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these items, beside all other conditions; every item when empty. At
+        most 10,000; unknown ones are harmless.
+        """
+
     def __init__(
         self,
         *,
@@ -171,10 +178,11 @@ class GenerateRequest(_message.Message):
         excluded_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         filter: _common_pb2.ItemFilter | None = ...,
         include_seen: _builtins.bool = ...,
+        allowed_item_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "include_seen", b"include_seen", "max_results", b"max_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_item_ids", b"allowed_item_ids", "context", b"context", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "include_seen", b"include_seen", "max_results", b"max_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -242,6 +250,7 @@ class RankRequest(_message.Message):
     EXCLUDED_ITEM_IDS_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    ALLOWED_ITEM_IDS_FIELD_NUMBER: _builtins.int
     max_results: _builtins.int
     """How many items to generate: 0 means 10, more than 100 is coerced to 100,
     and a negative number is INVALID_ARGUMENT.
@@ -261,13 +270,19 @@ class RankRequest(_message.Message):
     @_builtins.property
     def excluded_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Items not to generate. At most 10,000; unknown ones are harmless. This and
-        the two fields below are about the generated items alone: every known item
+        the fields below are about the generated items alone: every known item
         of item_ids is ordered.
         """
 
     @_builtins.property
     def filter(self) -> _common_pb2.ItemFilter:
         """Generate only items that satisfy this condition."""
+
+    @_builtins.property
+    def allowed_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Generate only these items, beside all other conditions; every item when
+        empty. At most 10,000; unknown ones are harmless.
+        """
 
     def __init__(
         self,
@@ -278,10 +293,11 @@ class RankRequest(_message.Message):
         excluded_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         filter: _common_pb2.ItemFilter | None = ...,
         include_seen: _builtins.bool = ...,
+        allowed_item_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "include_seen", b"include_seen", "item_ids", b"item_ids", "max_results", b"max_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_item_ids", b"allowed_item_ids", "context", b"context", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "include_seen", b"include_seen", "item_ids", b"item_ids", "max_results", b"max_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
