@@ -19,6 +19,7 @@ FloatArray = NDArray[np.float32]
 Histories = Sequence[NDArray[np.int32]]
 
 _USERS_AT_ONCE: Final = 64
+_LEAST: Final = np.finfo(np.float32).tiny  # opposite vectors have a mean without direction
 
 
 def behavior_scores(
@@ -72,7 +73,7 @@ def content_scores(vectors: FloatArray, histories: Histories, window: int) -> Fl
     """
     means = np.stack([vectors[history[-window:]].mean(axis=0) for history in histories])
     norms = np.linalg.norm(means, axis=1, keepdims=True)
-    scores: FloatArray = means / np.where(norms, norms, 1.0) @ vectors.T
+    scores: FloatArray = (means / np.maximum(norms, _LEAST)) @ vectors.T
     return scores
 
 

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
 from runtime.catalog import Catalog, Change, Delete, ItemArray, Mask, Upsert
-from runtime.errors import InvalidRequest
 from runtime.persistent import PersistentSequence
 from services.candidate import fusion
 from services.candidate.changes import ChangeSet, Code, PlacedItem
-from services.candidate.diversity import most_marginal
 from services.candidate.encoders import (
     OnnxQueryEncoder,
     OnnxTextEncoder,
@@ -26,6 +24,7 @@ from services.candidate.encoders import (
 )
 from services.candidate.fusion import Nearness, Prior, Succession, fuse
 from services.candidate.index import Neighbors, Vector
+from services.candidate.nearest import NEAREST, Taste, check_vector, nearest, unit
 from services.candidate.popularity import Popularity
 from services.candidate.space import Space, SpaceName
 from services.candidate.transitions import Transitions
@@ -59,22 +58,6 @@ class Weights:
     transitions: float
     content: float = 0.0
     popularity: float = 0.0
-
-
-@dataclass(frozen=True)
-class Taste:
-    """Which of the items that are near are wanted."""
-
-    min_score: float = -np.inf
-    """The least cosine."""
-    diversity: float = 0.0
-    """From 0, the nearest items, to 1, items as unlike each other as possible."""
-
-
-NEAREST: Final = Taste()
-DIVERSITY_POOL: Final = 4
-"""Nearest items to choose each diverse one from."""
-MAX_DIVERSITY_POOL: Final = 1_000
 
 
 class CandidateEngine:
@@ -292,9 +275,10 @@ class CandidateEngine:
             excluded: items to leave out.
             taste: which of the nearest are wanted.
         """
-        mean = self._spaces[space].take(items).mean(axis=0, dtype=np.float64)
+        where = self._spaces[space]
+        mean = where.take(items).mean(axis=0, dtype=np.float64)
         left = self._without(allowed, _both(excluded, items))
-        return self._nearest(mean, count, space, left, taste)
+        return nearest(where, mean, count, left, taste)
 
     def similar_to_text(
         self,
@@ -308,7 +292,7 @@ class CandidateEngine:
         """The items whose texts are nearest to a text, by cosine."""
         vector = self._text_encoder.encode(text).astype(np.float64)
         left = self._without(allowed, excluded)
-        return self._nearest(vector, count, SpaceName.CONTENT, left, taste)
+        return nearest(self._spaces[SpaceName.CONTENT], vector, count, left, taste)
 
     def similar_to_vector(
         self,
@@ -325,37 +309,10 @@ class CandidateEngine:
         Raises:
             InvalidRequest: it has not the space's dimension, is zero, or is not finite.
         """
-        dimension = self._spaces[space].index.dimension
-        if len(vector) != dimension:
-            raise InvalidRequest(
-                f"the vector has {len(vector)} numbers; the {space.value} space has {dimension}",
-                reason="WRONG_DIMENSION",
-                dimension=str(dimension),
-            )
-        if not np.isfinite(vector).all():
-            raise InvalidRequest("the vector holds NaN or infinity", reason="NOT_FINITE")
-        if not vector.any():
-            raise InvalidRequest("the vector is zero: it has no direction", reason="ZERO_VECTOR")
+        where = self._spaces[space]
+        check_vector(vector, where.index.dimension, space)
         left = self._without(allowed, excluded)
-        return self._nearest(vector.astype(np.float64), count, space, left, taste)
-
-    def _nearest(
-        self,
-        query: NDArray[np.float64],
-        count: int,
-        name: SpaceName,
-        allowed: Mask | None,
-        taste: Taste,
-    ) -> Neighbors:
-        space, pool = self._spaces[name], count
-        if taste.diversity:
-            pool = max(count, min(DIVERSITY_POOL * count, MAX_DIVERSITY_POOL))
-        near = space.index.search(unit(query), pool, allowed)
-        near = near.picked(near.scores >= taste.min_score)
-        if taste.diversity:
-            vectors = space.take(near.items)
-            near = near.picked(most_marginal(near.scores, vectors, count, taste.diversity))
-        return near
+        return nearest(where, vector.astype(np.float64), count, left, taste)
 
     def _without(self, allowed: Mask | None, left_out: ItemArray) -> Mask | None:
         live = self.catalog.live
@@ -370,12 +327,3 @@ class CandidateEngine:
 
 def _both(first: ItemArray, second: ItemArray) -> ItemArray:
     return np.concatenate([first, second])
-
-
-def unit(vector: NDArray[np.float64]) -> Vector:
-    """A vector at length 1; zero stays zero.
-
-    In double precision, where the square of no float32 but zero vanishes or overflows.
-    """
-    norm = np.linalg.norm(vector)
-    return (vector / norm if norm else vector).astype(np.float32)

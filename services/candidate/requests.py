@@ -10,8 +10,8 @@ from runtime import edge
 from runtime.catalog import Catalog, ItemArray, Mask
 from runtime.errors import InvalidRequest
 from runtime.filters import Filter, evaluate
-from services.candidate.engine import NEAREST, Taste
 from services.candidate.index import Vector
+from services.candidate.nearest import NEAREST, Taste
 from services.candidate.space import SpaceName
 from tandem.v1 import candidate_service_pb2 as pb
 

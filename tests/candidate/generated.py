@@ -2,8 +2,8 @@
 
 import math
 import random
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -24,6 +24,8 @@ _REALS: Final = (
 _LENGTHS: Final = (0, 1, 1, 2, 3, 5)
 _HUGE: Final = (257, 1_001, 10_001)
 _DEEPEST: Final = 14
+
+T = TypeVar("T")
 
 
 class Generator:
@@ -61,17 +63,20 @@ class Generator:
         return message
 
     def _fill(self, message: Message, field: FieldDescriptor, depth: int) -> None:
-        if field.message_type is None:
+        kind: Any = field.message_type
+        if kind is None:
             scalar = self._scalars[field.cpp_type]
             if field.is_repeated:
                 getattr(message, field.name).extend(scalar() for _ in range(self._length(field)))
             else:
                 setattr(message, field.name, scalar())
         elif depth < _DEEPEST:
-            self._fill_messages(message, field, depth + 1)
+            self._fill_messages(message, field, kind, depth + 1)
 
-    def _fill_messages(self, message: Message, field: FieldDescriptor, depth: int) -> None:
-        kind, there = field.message_type, getattr(message, field.name)
+    def _fill_messages(
+        self, message: Message, field: FieldDescriptor, kind: Any, depth: int
+    ) -> None:
+        there = getattr(message, field.name)
         if kind.GetOptions().map_entry:
             for _ in range(self._pick(_LENGTHS)):
                 value = self._message(kind.fields_by_name["value"].message_type, depth)
@@ -89,5 +94,5 @@ class Generator:
             return self._pick(_HUGE)
         return self._pick(_LENGTHS)
 
-    def _pick(self, values: Any) -> Any:
+    def _pick(self, values: Sequence[T]) -> T:
         return self._random.choice(values)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from runtime.catalog import Mask
 from runtime.errors import InvalidRequest
 from services.candidate.diversity import most_marginal
-from services.candidate.engine import NEAREST, Shortlist, Source, Taste, Weights
+from services.candidate.engine import Shortlist, Source, Weights
 from services.candidate.index import Neighbors
+from services.candidate.nearest import NEAREST, Taste
 from services.candidate.space import SpaceName
 from services.candidate.transitions import SMOOTHING
 from tests.candidate.made_up import (

@@ -67,7 +67,8 @@ async def outcome(
     path = f"/{method.containing_service.full_name}/{method.name}"
     try:
         if method.server_streaming:
-            stream: Any = channel.unary_stream(path)(request)
+            follow: Any = channel.unary_stream(path)
+            stream = follow(request)
             await stream.read()
             stream.cancel()
         else:

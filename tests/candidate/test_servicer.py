@@ -11,9 +11,9 @@ from grpc_status import rpc_status
 
 from runtime.testing import serving
 from runtime.workers import Workers
-from services.candidate.engine import Taste
 from services.candidate.index import FlatIndex, Neighbors
 from services.candidate.live import LiveCatalog
+from services.candidate.nearest import Taste
 from services.candidate.servicer import CandidateServicer
 from services.candidate.space import SpaceName
 from tandem.v1 import candidate_service_pb2 as pb

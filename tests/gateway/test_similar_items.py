@@ -15,8 +15,8 @@ from gateway.settings import GatewaySettings
 from runtime.bundle import Bundle
 from runtime.testing import listening
 from runtime.workers import Workers
-from services.candidate.engine import Taste
 from services.candidate.live import LiveCatalog
+from services.candidate.nearest import Taste
 from services.candidate.servicer import CandidateServicer
 from tandem import filters
 from tandem.v1 import candidate_service_pb2 as candidate_pb
