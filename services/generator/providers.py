@@ -46,8 +46,7 @@ class Compute:
 
         Threads that spin pass work on faster, but when another process needs their core, all wait
         for the one that lost it, which costs several times what was gained. They never spin between
-        runs. Numbers that are too small to be normal count as zero: the exponentials of unlikely
-        tokens are, and a core computes with them ten times slower.
+        runs.
         """
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
@@ -56,7 +55,6 @@ class Compute:
         entry = options.add_session_config_entry
         entry("session.intra_op.allow_spinning", "1" if self.spin else "0")
         entry("session.force_spinning_stop", "1")
-        entry("session.set_denormal_as_zero", "1")
         return options
 
 
