@@ -22,6 +22,8 @@ IDS = [f"i{number}" for number in range(6)]
 CODES = [(x, y) for x in (5, 6, 7) for y in (5, 6, 7)]
 END = 1_000
 """By how much the sequence is ahead of the last change, once that has been said."""
+ALL = 1_000
+"""More pieces than there are."""
 BASE = {"i0": CODES[0], "i1": CODES[1], "i2": CODES[2]}
 
 
@@ -112,11 +114,14 @@ def test_the_catalog_converges_to_the_store(
     script: list[tuple[list[tuple[str, tuple[int, int] | None]], int, int, bool]],
     last: list[tuple[str, tuple[int, int] | None]],
 ) -> None:
-    store, earlier, connections = Store(), Store(), []
+    store, earlier = Store(), Store()
+    connections: list[Connection] = []
     for some, piece, pieces, restored in script:
         if restored:
-            # Nothing is written between a restoration and the next connection: what was lost
-            # could not be told from what is new.
+            # A restoration is noticed by what the follower has and the store has not: so it
+            # has all of the lost state, and nothing is written before it comes back.
+            for lost in connections[-1:]:
+                lost.pieces = ALL
             store = earlier.copy()
         else:
             earlier = store.copy()
