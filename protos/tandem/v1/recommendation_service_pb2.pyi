@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tandem.v1 import candidate_service_pb2 as _candidate_service_pb2
 from tandem.v1 import common_pb2 as _common_pb2
+from tandem.v1 import generator_service_pb2 as _generator_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -57,6 +58,90 @@ STRATEGY_EMBEDDING: Strategy.ValueType  # 4
 """The candidate service alone."""
 Global___Strategy: _TypeAlias = Strategy  # noqa: Y015
 
+class _Fallback:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FallbackEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fallback.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FALLBACK_UNSPECIFIED: _Fallback.ValueType  # 0
+    """Never sent by a server of this version."""
+    FALLBACK_RETRIEVAL: _Fallback.ValueType  # 1
+    """The shortlist in the order of retrieval, for a generator that failed."""
+    FALLBACK_GENERATION: _Fallback.ValueType  # 2
+    """What the generator finds in the whole catalogue, for retrieval that failed."""
+    FALLBACK_POPULARITY: _Fallback.ValueType  # 3
+    """The bundle's most popular items, within the request's filter."""
+    FALLBACK_BUNDLE_HISTORY: _Fallback.ValueType  # 4
+    """The history that the bundle was built from, for a history store that
+    failed.
+    """
+    FALLBACK_NO_HISTORY: _Fallback.ValueType  # 5
+    """No history, for a history store that failed."""
+    FALLBACK_NONE: _Fallback.ValueType  # 6
+    """Nothing: the answer lacks what the step would have added, and no more."""
+
+class Fallback(_Fallback, metaclass=_FallbackEnumTypeWrapper):
+    """What takes the place of a step that failed."""
+
+FALLBACK_UNSPECIFIED: Fallback.ValueType  # 0
+"""Never sent by a server of this version."""
+FALLBACK_RETRIEVAL: Fallback.ValueType  # 1
+"""The shortlist in the order of retrieval, for a generator that failed."""
+FALLBACK_GENERATION: Fallback.ValueType  # 2
+"""What the generator finds in the whole catalogue, for retrieval that failed."""
+FALLBACK_POPULARITY: Fallback.ValueType  # 3
+"""The bundle's most popular items, within the request's filter."""
+FALLBACK_BUNDLE_HISTORY: Fallback.ValueType  # 4
+"""The history that the bundle was built from, for a history store that
+failed.
+"""
+FALLBACK_NO_HISTORY: Fallback.ValueType  # 5
+"""No history, for a history store that failed."""
+FALLBACK_NONE: Fallback.ValueType  # 6
+"""Nothing: the answer lacks what the step would have added, and no more."""
+Global___Fallback: _TypeAlias = Fallback  # noqa: Y015
+
+class _Rule:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rule.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RULE_UNSPECIFIED: _Rule.ValueType  # 0
+    """Never sent by a server of this version."""
+    RULE_DUPLICATE: _Rule.ValueType  # 1
+    """The item was found more than once, and kept once."""
+    RULE_EXCLUDED: _Rule.ValueType  # 2
+    """The item is not allowed: excluded, seen or filtered out."""
+    RULE_PINNED: _Rule.ValueType  # 3
+    """The item is pinned, or gave way to one that is."""
+    RULE_CAP: _Rule.ValueType  # 4
+    """The item waits since others have its attribute values, or is there
+    although they do, since nothing else is.
+    """
+    RULE_DIVERSITY: _Rule.ValueType  # 5
+    """Diversity moved it."""
+
+class Rule(_Rule, metaclass=_RuleEnumTypeWrapper):
+    """A rule of the gateway."""
+
+RULE_UNSPECIFIED: Rule.ValueType  # 0
+"""Never sent by a server of this version."""
+RULE_DUPLICATE: Rule.ValueType  # 1
+"""The item was found more than once, and kept once."""
+RULE_EXCLUDED: Rule.ValueType  # 2
+"""The item is not allowed: excluded, seen or filtered out."""
+RULE_PINNED: Rule.ValueType  # 3
+"""The item is pinned, or gave way to one that is."""
+RULE_CAP: Rule.ValueType  # 4
+"""The item waits since others have its attribute values, or is there
+although they do, since nothing else is.
+"""
+RULE_DIVERSITY: Rule.ValueType  # 5
+"""Diversity moved it."""
+Global___Rule: _TypeAlias = Rule  # noqa: Y015
+
 @_typing.final
 class RecommendRequest(_message.Message):
     """A request for recommendations."""
@@ -70,6 +155,11 @@ class RecommendRequest(_message.Message):
     EXCLUDED_ITEM_IDS_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    PINNED_ITEMS_FIELD_NUMBER: _builtins.int
+    ATTRIBUTE_CAPS_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    FORBID_DEGRADED_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user. Its history is looked up unless `history_item_ids` is given.
     NOT_FOUND when it is unknown and no history is given.
@@ -82,6 +172,23 @@ class RecommendRequest(_message.Message):
     """How the recommendations are made."""
     include_seen: _builtins.bool
     """Whether items of the history may be recommended; by default they are not."""
+    diversity: _builtins.float
+    """From 0, the best items whatever they have in common, to 1, items as unlike
+    each other as possible: maximal marginal relevance (Carbonell and
+    Goldstein, 1998) among the best, at least four times as many as are asked
+    for where the strategy finds as many. Two items are as alike as the share
+    of attribute values that they have in common. Outside of 0 to 1 is
+    INVALID_ARGUMENT; 0 when absent.
+    """
+    forbid_degraded: _builtins.bool
+    """Whether to fail rather than to answer with less than was asked for. By
+    default a service that fails or is late is done without, as far as
+    possible, and the answer says so in `degradations`.
+    """
+    explain: _builtins.bool
+    """Whether to explain the answer. For people who debug: it costs more calls,
+    within the deadline.
+    """
     @_builtins.property
     def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The items that the user interacted with, oldest first; used instead of the
@@ -97,6 +204,23 @@ class RecommendRequest(_message.Message):
     def filter(self) -> _common_pb2.ItemFilter:
         """Only items that satisfy this condition."""
 
+    @_builtins.property
+    def pinned_items(self) -> _containers.RepeatedCompositeFieldContainer[Global___PinnedItem]:
+        """Items to show whatever their scores. At most 100, each once, and no two at
+        one position. The gateway never pins what it would not recommend: a pinned
+        item that is excluded, seen or filtered out is passed over, and one that
+        the catalogue does not have comes back in `missing_item_ids`; the place is
+        then taken by whatever is best for it.
+        """
+
+    @_builtins.property
+    def attribute_caps(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttributeCap]:
+        """Limits on how many items of the list may have the same value of an
+        attribute. At most 8, for different attributes. Pinned items count. Where
+        too few items obey the caps, the list ends with items that do not, rather
+        than early.
+        """
+
     def __init__(
         self,
         *,
@@ -107,14 +231,79 @@ class RecommendRequest(_message.Message):
         excluded_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         filter: _common_pb2.ItemFilter | None = ...,
         include_seen: _builtins.bool = ...,
+        pinned_items: _abc.Iterable[Global___PinnedItem] | None = ...,
+        attribute_caps: _abc.Iterable[Global___AttributeCap] | None = ...,
+        diversity: _builtins.float | None = ...,
+        forbid_degraded: _builtins.bool = ...,
+        explain: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "diversity", b"diversity", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "history_item_ids", b"history_item_ids", "include_seen", b"include_seen", "max_results", b"max_results", "strategy", b"strategy", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "diversity", b"diversity", "excluded_item_ids", b"excluded_item_ids", "explain", b"explain", "filter", b"filter", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "include_seen", b"include_seen", "max_results", b"max_results", "pinned_items", b"pinned_items", "strategy", b"strategy", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
+    _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__diversity) -> _WhichOneofReturnType__diversity | None: ...
+
+Global___RecommendRequest: _TypeAlias = RecommendRequest  # noqa: Y015
+
+@_typing.final
+class PinnedItem(_message.Message):
+    """An item to show."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item."""
+    position: _builtins.int
+    """Where, from 1 (the top of the list) to `max_results`; 0 means the first
+    place that no other item is pinned to.
+    """
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RecommendRequest: _TypeAlias = RecommendRequest  # noqa: Y015
+Global___PinnedItem: _TypeAlias = PinnedItem  # noqa: Y015
+
+@_typing.final
+class AttributeCap(_message.Message):
+    """A limit on items that have something in common."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    MAX_ITEMS_FIELD_NUMBER: _builtins.int
+    attribute: _builtins.str
+    """The attribute's name. INVALID_ARGUMENT with reason UNKNOWN_ATTRIBUTE when
+    the bundle does not have it.
+    """
+    max_items: _builtins.int
+    """At most this many items with each value, at least 1. An item with several
+    values counts for each of them, and one with none for none.
+    """
+    def __init__(
+        self,
+        *,
+        attribute: _builtins.str = ...,
+        max_items: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "max_items", b"max_items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttributeCap: _TypeAlias = AttributeCap  # noqa: Y015
 
 @_typing.final
 class Recommendation(_message.Message):
@@ -168,15 +357,19 @@ class RecommendResponse(_message.Message):
     STRATEGY_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    DEGRADED_FIELD_NUMBER: _builtins.int
+    DEGRADATIONS_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
     strategy: Global___Strategy.ValueType
     """The strategy that served the request."""
     bundle_version: _builtins.str
     """The version of the bundle that answered."""
+    degraded: _builtins.bool
+    """Whether anything was done without: `degradations` is not empty."""
     @_builtins.property
     def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recommendation]:
-        """The recommendations, best first. Fewer than asked for only when fewer
-        items are allowed (with STRATEGY_RERANK and STRATEGY_EMBEDDING: when fewer
-        are in the shortlist).
+        """The recommendations, best first, save for what is pinned and diversified.
+        Fewer than asked for only when fewer items are allowed.
         """
 
     @_builtins.property
@@ -187,7 +380,17 @@ class RecommendResponse(_message.Message):
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StageTiming]:
-        """How long each step took, in the order in which they ended."""
+        """How long each step took, in the order in which they ended, and how long it
+        was allowed to.
+        """
+
+    @_builtins.property
+    def degradations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Degradation]:
+        """What was done without, in the order in which it happened."""
+
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """Where the items come from, when the request asks for it."""
 
     def __init__(
         self,
@@ -197,14 +400,197 @@ class RecommendResponse(_message.Message):
         strategy: Global___Strategy.ValueType = ...,
         bundle_version: _builtins.str = ...,
         timings: _abc.Iterable[_common_pb2.StageTiming] | None = ...,
+        degraded: _builtins.bool = ...,
+        degradations: _abc.Iterable[Global___Degradation] | None = ...,
+        explanation: Global___Explanation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "missing_item_ids", b"missing_item_ids", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "explanation", b"explanation", "missing_item_ids", b"missing_item_ids", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
+
+@_typing.final
+class Degradation(_message.Message):
+    """A step that failed, and what the answer is made of instead."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
+    stage: _builtins.str
+    """The step, as in `timings`."""
+    reason: _builtins.str
+    """Why, as the reason of an error would say it, such as "DEADLINE_EXCEEDED"."""
+    fallback: Global___Fallback.ValueType
+    """What took its place."""
+    def __init__(
+        self,
+        *,
+        stage: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        fallback: Global___Fallback.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "reason", b"reason", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Degradation: _TypeAlias = Degradation  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """Why the list is what it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    HISTORY_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemExplanation]:
+        """The recommended items, in order; then the items that a rule left out."""
+
+    @_builtins.property
+    def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The history that the recommendations were made from, oldest first, as far
+        as the catalogue has it.
+        """
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___ItemExplanation] | None = ...,
+        history_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["history_item_ids", b"history_item_ids", "items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class ItemExplanation(_message.Message):
+    """Why an item is where it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    INFLUENCES_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item."""
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageRank]:
+        """Where it stood at each step that ranked it, in the order of the steps:
+        "search", "generate", "rerank", "blend", "popularity".
+        """
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[_candidate_service_pb2.SourceScore]:
+        """Retrieval's score by source, before they are blended."""
+
+    @_builtins.property
+    def influences(self) -> _containers.RepeatedCompositeFieldContainer[_candidate_service_pb2.Influence]:
+        """The items of the history that mattered most to retrieval, most first."""
+
+    @_builtins.property
+    def code(self) -> _generator_service_pb2.ItemCode:
+        """What the generator makes of the item; absent when it does not know it."""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleEffect]:
+        """The rules that touched it, in the order in which rules are applied."""
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        stages: _abc.Iterable[Global___StageRank] | None = ...,
+        sources: _abc.Iterable[_candidate_service_pb2.SourceScore] | None = ...,
+        influences: _abc.Iterable[_candidate_service_pb2.Influence] | None = ...,
+        code: _generator_service_pb2.ItemCode | None = ...,
+        rules: _abc.Iterable[Global___RuleEffect] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "influences", b"influences", "item_id", b"item_id", "rules", b"rules", "sources", b"sources", "stages", b"stages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ItemExplanation: _TypeAlias = ItemExplanation  # noqa: Y015
+
+@_typing.final
+class StageRank(_message.Message):
+    """An item's place at one step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    stage: _builtins.str
+    """The step."""
+    rank: _builtins.int
+    """From 1."""
+    score: _builtins.float
+    """What that step ranks by."""
+    def __init__(
+        self,
+        *,
+        stage: _builtins.str = ...,
+        rank: _builtins.int = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rank", b"rank", "score", b"score", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageRank: _TypeAlias = StageRank  # noqa: Y015
+
+@_typing.final
+class RuleEffect(_message.Message):
+    """A rule's effect on an item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    RANK_BEFORE_FIELD_NUMBER: _builtins.int
+    RANK_AFTER_FIELD_NUMBER: _builtins.int
+    rule: Global___Rule.ValueType
+    """The rule."""
+    detail: _builtins.str
+    """What it did, in words, such as "genre=Drama has 2 items already"."""
+    rank_before: _builtins.int
+    """The place that the item had before the rule, from 1; 0 for none."""
+    rank_after: _builtins.int
+    """The place after it; 0 when the rule left the item out."""
+    def __init__(
+        self,
+        *,
+        rule: Global___Rule.ValueType = ...,
+        detail: _builtins.str = ...,
+        rank_before: _builtins.int = ...,
+        rank_after: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "rank_after", b"rank_after", "rank_before", b"rank_before", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleEffect: _TypeAlias = RuleEffect  # noqa: Y015
 
 @_typing.final
 class SimilarItemsRequest(_message.Message):
