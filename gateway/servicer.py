@@ -8,7 +8,7 @@ import structlog
 from gateway.blend import Weights
 from gateway.clients import CandidateClient, GeneratorClient
 from gateway.deadline import Deadline
-from gateway.domain import Answer, Query, Recommended, Strategy
+from gateway.domain import Answer, Degradation, Query, Recommended, StageTime, Strategy
 from gateway.history import BundleHistoryStore
 from gateway.orchestrate import Recommender
 from gateway.settings import GatewaySettings
@@ -147,6 +147,8 @@ def read_query(request: pb.RecommendRequest, *, default_strategy: Strategy) -> Q
         excluded=tuple(excluded),
         filter=edge.item_filter(request.filter) if request.HasField("filter") else None,
         include_seen=request.include_seen,
+        forbid_degraded=request.forbid_degraded,
+        explain=request.explain,
     )
 
 
@@ -164,17 +166,31 @@ def _read_strategy(value: pb.Strategy.ValueType, default: Strategy) -> Strategy:
 
 def write_answer(answer: Answer, bundle_version: str) -> pb.RecommendResponse:
     """Writes an answer as a message."""
-    response = pb.RecommendResponse(
+    return pb.RecommendResponse(
         recommendations=map(_recommendation, answer.items),
         missing_item_ids=answer.missing,
         strategy=_STRATEGY_MESSAGES[answer.strategy],
         bundle_version=bundle_version,
+        timings=map(_timing, answer.timings),
+        degraded=bool(answer.degradations),
+        degradations=map(_degradation, answer.degradations),
     )
-    for time in answer.timings:
-        timing = common_pb2.StageTiming(stage=time.stage)
-        timing.duration.FromNanoseconds(int(time.seconds * 1e9))
-        response.timings.append(timing)
-    return response
+
+
+def _timing(time: StageTime) -> common_pb2.StageTiming:
+    timing = common_pb2.StageTiming(stage=time.stage)
+    timing.duration.FromNanoseconds(int(time.seconds * 1e9))
+    if time.budget is not None:
+        timing.budget.FromNanoseconds(int(time.budget * 1e9))
+    return timing
+
+
+def _degradation(degradation: Degradation) -> pb.Degradation:
+    return pb.Degradation(
+        stage=degradation.stage,
+        reason=degradation.reason,
+        fallback=pb.Fallback.Value(f"FALLBACK_{degradation.fallback.name}"),
+    )
 
 
 def _recommendation(item: Recommended) -> pb.Recommendation:
