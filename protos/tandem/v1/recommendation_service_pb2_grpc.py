@@ -45,6 +45,11 @@ class RecommendationServiceStub(object):
                 request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsResponse.FromString,
                 _registered_method=True)
+        self.BatchRecommend = channel.stream_stream(
+                '/tandem.v1.RecommendationService/BatchRecommend',
+                request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.BatchRecommendRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.BatchRecommendResponse.FromString,
+                _registered_method=True)
 
 
 class RecommendationServiceServicer(object):
@@ -65,6 +70,19 @@ class RecommendationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchRecommend(self, request_iterator, context):
+        """Recommends to many users over one stream, for jobs that take hours rather
+        than for somebody who waits. Answers come in the order in which they are
+        ready. The server reads on only while it holds few requests that are not
+        answered yet, or whose answers the caller has not taken yet, and it lets
+        calls of `Recommend` go first. What fails for one request is its answer;
+        the stream goes on. A server that goes away answers what it has read and
+        ends the stream with UNAVAILABLE: send the rest to another.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecommendationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +95,11 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     servicer.SimilarItems,
                     request_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsResponse.SerializeToString,
+            ),
+            'BatchRecommend': grpc.stream_stream_rpc_method_handler(
+                    servicer.BatchRecommend,
+                    request_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.BatchRecommendRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_recommendation__service__pb2.BatchRecommendResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +157,33 @@ class RecommendationService(object):
             '/tandem.v1.RecommendationService/SimilarItems',
             tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsRequest.SerializeToString,
             tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRecommend(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/tandem.v1.RecommendationService/BatchRecommend',
+            tandem_dot_v1_dot_recommendation__service__pb2.BatchRecommendRequest.SerializeToString,
+            tandem_dot_v1_dot_recommendation__service__pb2.BatchRecommendResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,15 @@ class RecommendationServiceStub:
     """Recommends items to a user."""
     SimilarItems: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.SimilarItemsRequest, _recommendation_service_pb2.SimilarItemsResponse]
     """Finds the items most similar to items, to a text, or to a vector."""
+    BatchRecommend: _grpc.StreamStreamMultiCallable[_recommendation_service_pb2.BatchRecommendRequest, _recommendation_service_pb2.BatchRecommendResponse]
+    """Recommends to many users over one stream, for jobs that take hours rather
+    than for somebody who waits. Answers come in the order in which they are
+    ready. The server reads on only while it holds few requests that are not
+    answered yet, or whose answers the caller has not taken yet, and it lets
+    calls of `Recommend` go first. What fails for one request is its answer;
+    the stream goes on. A server that goes away answers what it has read and
+    ends the stream with UNAVAILABLE: send the rest to another.
+    """
 
 @_typing.type_check_only
 class RecommendationServiceAsyncStub(RecommendationServiceStub):
@@ -47,6 +56,15 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     """Recommends items to a user."""
     SimilarItems: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.SimilarItemsRequest, _recommendation_service_pb2.SimilarItemsResponse]  # type: ignore[assignment]
     """Finds the items most similar to items, to a text, or to a vector."""
+    BatchRecommend: _aio.StreamStreamMultiCallable[_recommendation_service_pb2.BatchRecommendRequest, _recommendation_service_pb2.BatchRecommendResponse]  # type: ignore[assignment]
+    """Recommends to many users over one stream, for jobs that take hours rather
+    than for somebody who waits. Answers come in the order in which they are
+    ready. The server reads on only while it holds few requests that are not
+    answered yet, or whose answers the caller has not taken yet, and it lets
+    calls of `Recommend` go first. What fails for one request is its answer;
+    the stream goes on. A server that goes away answers what it has read and
+    ends the stream with UNAVAILABLE: send the rest to another.
+    """
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
     """The gateway: one call for a list of recommendations."""
@@ -66,5 +84,20 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_recommendation_service_pb2.SimilarItemsResponse, _abc.Awaitable[_recommendation_service_pb2.SimilarItemsResponse]]:
         """Finds the items most similar to items, to a text, or to a vector."""
+
+    @_abc_1.abstractmethod
+    def BatchRecommend(
+        self,
+        request_iterator: _MaybeAsyncIterator[_recommendation_service_pb2.BatchRecommendRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_recommendation_service_pb2.BatchRecommendResponse], _abc.AsyncIterator[_recommendation_service_pb2.BatchRecommendResponse]]:
+        """Recommends to many users over one stream, for jobs that take hours rather
+        than for somebody who waits. Answers come in the order in which they are
+        ready. The server reads on only while it holds few requests that are not
+        answered yet, or whose answers the caller has not taken yet, and it lets
+        calls of `Recommend` go first. What fails for one request is its answer;
+        the stream goes on. A server that goes away answers what it has read and
+        ends the stream with UNAVAILABLE: send the rest to another.
+        """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
