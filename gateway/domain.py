@@ -102,6 +102,8 @@ class Recommended:
     score: float
     retrieval: float | None = None
     generator: float | None = None
+    pinned: bool = False
+    """Whether it is there since the caller pinned it; its score is 0 where no step scored it."""
 
 
 class Fallback(StrEnum):
