@@ -6,7 +6,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.blend import Weights
-from gateway.clients import CandidateClient, GeneratorClient
+from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.deadline import Deadline
 from gateway.domain import Answer, Degradation, Query, Recommended, StageTime, Strategy
 from gateway.history import BundleHistoryStore
@@ -79,8 +79,8 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
         query = Query("", (item,), max_results=DEFAULT_RESULTS, strategy=Strategy.FUSE)
         try:
             async with asyncio.timeout(seconds):
-                await self._candidate.channel.channel_ready()
-                await self._generator.channel.channel_ready()
+                await self._candidate.ready()
+                await self._generator.ready()
                 deadline = Deadline.of_caller(None, default=seconds, limit=seconds)
                 await self._recommender.recommend(query, deadline)
         except (TandemError, TimeoutError) as error:

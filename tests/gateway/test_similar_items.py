@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 import tandem
-from gateway.clients import CandidateClient, GeneratorClient
+from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
 from runtime.bundle import Bundle
