@@ -46,6 +46,19 @@ class RecommendationServiceStub:
     the stream goes on. A server that goes away answers what it has read and
     ends the stream with UNAVAILABLE: send the rest to another.
     """
+    RecordEvents: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.RecordEventsRequest, _recommendation_service_pb2.RecordEventsResponse]
+    """Records what users interacted with, for the histories that `Recommend`
+    looks up. It answers once the events are on disk and histories have them.
+    It may be repeated until it succeeds: an event is recorded once. After an
+    error, some of the events may be recorded.
+    """
+    GetHistory: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.GetHistoryRequest, _recommendation_service_pb2.GetHistoryResponse]
+    """Reads the stored history of a user; NOT_FOUND when it has none."""
+    DeleteUser: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.DeleteUserRequest, _recommendation_service_pb2.DeleteUserResponse]
+    """Deletes all that is stored about a user, the identifiers of its events
+    included. It answers once nothing is left. A user of whom nothing is stored
+    is no error.
+    """
 
 @_typing.type_check_only
 class RecommendationServiceAsyncStub(RecommendationServiceStub):
@@ -64,6 +77,19 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     calls of `Recommend` go first. What fails for one request is its answer;
     the stream goes on. A server that goes away answers what it has read and
     ends the stream with UNAVAILABLE: send the rest to another.
+    """
+    RecordEvents: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.RecordEventsRequest, _recommendation_service_pb2.RecordEventsResponse]  # type: ignore[assignment]
+    """Records what users interacted with, for the histories that `Recommend`
+    looks up. It answers once the events are on disk and histories have them.
+    It may be repeated until it succeeds: an event is recorded once. After an
+    error, some of the events may be recorded.
+    """
+    GetHistory: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.GetHistoryRequest, _recommendation_service_pb2.GetHistoryResponse]  # type: ignore[assignment]
+    """Reads the stored history of a user; NOT_FOUND when it has none."""
+    DeleteUser: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.DeleteUserRequest, _recommendation_service_pb2.DeleteUserResponse]  # type: ignore[assignment]
+    """Deletes all that is stored about a user, the identifiers of its events
+    included. It answers once nothing is left. A user of whom nothing is stored
+    is no error.
     """
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -98,6 +124,37 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         calls of `Recommend` go first. What fails for one request is its answer;
         the stream goes on. A server that goes away answers what it has read and
         ends the stream with UNAVAILABLE: send the rest to another.
+        """
+
+    @_abc_1.abstractmethod
+    def RecordEvents(
+        self,
+        request: _recommendation_service_pb2.RecordEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recommendation_service_pb2.RecordEventsResponse, _abc.Awaitable[_recommendation_service_pb2.RecordEventsResponse]]:
+        """Records what users interacted with, for the histories that `Recommend`
+        looks up. It answers once the events are on disk and histories have them.
+        It may be repeated until it succeeds: an event is recorded once. After an
+        error, some of the events may be recorded.
+        """
+
+    @_abc_1.abstractmethod
+    def GetHistory(
+        self,
+        request: _recommendation_service_pb2.GetHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recommendation_service_pb2.GetHistoryResponse, _abc.Awaitable[_recommendation_service_pb2.GetHistoryResponse]]:
+        """Reads the stored history of a user; NOT_FOUND when it has none."""
+
+    @_abc_1.abstractmethod
+    def DeleteUser(
+        self,
+        request: _recommendation_service_pb2.DeleteUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recommendation_service_pb2.DeleteUserResponse, _abc.Awaitable[_recommendation_service_pb2.DeleteUserResponse]]:
+        """Deletes all that is stored about a user, the identifiers of its events
+        included. It answers once nothing is left. A user of whom nothing is stored
+        is no error.
         """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
