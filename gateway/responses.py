@@ -13,6 +13,7 @@ from gateway.domain import (
     StageTime,
 )
 from gateway.requests import STRATEGIES
+from runtime.errors import Overloaded, TandemError, to_status
 from tandem.v1 import candidate_service_pb2, common_pb2, generator_service_pb2
 from tandem.v1 import recommendation_service_pb2 as pb
 
@@ -31,6 +32,17 @@ def write_answer(answer: Answer, bundle_version: str) -> pb.RecommendResponse:
         degradations=map(_degradation, answer.degradations),
         explanation=_explanation(answer.explanation) if answer.explanation else None,
     )
+
+
+def write_batch_error(request_id: str, error: TandemError) -> pb.BatchRecommendResponse:
+    """Writes what went wrong with one request of a stream."""
+    status = to_status(error)
+    failure = pb.BatchError(
+        code=status.code, reason=error.reason, message=status.message, metadata=error.metadata
+    )
+    if isinstance(error, Overloaded):
+        failure.retry_delay.FromNanoseconds(int(error.retry_after * 1e9))
+    return pb.BatchRecommendResponse(id=request_id, error=failure)
 
 
 def _recommendation(item: Recommended) -> pb.Recommendation:

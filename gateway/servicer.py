@@ -1,10 +1,15 @@
 """RecommendationService: messages in, domain values to the orchestration, messages out."""
 
 import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import structlog
 
+from gateway.admission import Admission
+from gateway.batch import answers
 from gateway.blend import Weights
 from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.deadline import Deadline
@@ -12,10 +17,12 @@ from gateway.domain import Query, Strategy
 from gateway.history import BundleHistoryStore
 from gateway.orchestrate import Recommender
 from gateway.requests import DEFAULT_RESULTS, read_query
-from gateway.responses import write_answer
+from gateway.responses import write_answer, write_batch_error
 from gateway.settings import GatewaySettings
 from runtime.bundle import Bundle
+from runtime.edge import identifier
 from runtime.errors import TandemError
+from runtime.interceptors import classify
 from tandem.v1 import candidate_service_pb2
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
@@ -37,6 +44,7 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
         self._settings = settings
         self._candidate = candidate
         self._generator = generator
+        self._admission = Admission(settings.max_in_flight, settings.max_wait_ms / 1e3)
         blend = bundle.manifest.blend
         self._recommender = Recommender(
             candidate=candidate,
@@ -85,13 +93,37 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
 
     async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
         """Recommends items to a user."""
-        query = read_query(
-            request,
-            default_strategy=self._settings.strategy,
-            attributes=self._bundle.catalog.attribute_names,
-        )
-        answer = await self._recommender.recommend(query, self._deadline(context))
+        query, deadline = self._read(request), self._deadline(context)
+        async with self._admission.call():
+            answer = await self._recommender.recommend(query, deadline)
         return write_answer(answer, self._bundle.version)
+
+    async def BatchRecommend(
+        self, requests: AsyncIterator[pb.BatchRecommendRequest], context: Any
+    ) -> AsyncIterator[pb.BatchRecommendResponse]:
+        """Recommends to many users."""
+
+        async def answer(item: pb.BatchRecommendRequest) -> pb.BatchRecommendResponse:
+            try:
+                return await self._answer(item, context)
+            except Exception as error:  # noqa: BLE001 - it is the item's, and the stream goes on
+                return write_batch_error(item.id, classify(error, "BatchRecommend"))
+
+        async with aclosing(answers(requests, answer, self._settings.batch_window)) as responses:
+            async for response in responses:
+                yield response
+
+    async def _answer(
+        self, item: pb.BatchRecommendRequest, context: Any
+    ) -> pb.BatchRecommendResponse:
+        if item.id:
+            identifier(item.id, field="id")
+        query = self._read(item.request)
+        async with self._admission.bulk():
+            deadline = self._deadline(context, limit=self._settings.default_timeout)
+            answer = await self._recommender.recommend(query, deadline)
+        response = write_answer(answer, self._bundle.version)
+        return pb.BatchRecommendResponse(id=item.id, response=response)
 
     async def SimilarItems(
         self, request: pb.SimilarItemsRequest, context: Any
@@ -101,12 +133,21 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
         The messages of both methods are the same, field by field, so they are copied as bytes.
         """
         query = candidate_service_pb2.SimilarRequest.FromString(request.SerializeToString())
-        response = await self._candidate.similar(query, self._deadline(context))
+        deadline = self._deadline(context)
+        async with self._admission.call():
+            response = await self._candidate.similar(query, deadline)
         return pb.SimilarItemsResponse.FromString(response.SerializeToString())
 
-    def _deadline(self, context: Any) -> Deadline:
+    def _read(self, request: pb.RecommendRequest) -> Query:
+        return read_query(
+            request,
+            default_strategy=self._settings.strategy,
+            attributes=self._bundle.catalog.attribute_names,
+        )
+
+    def _deadline(self, context: Any, limit: float = math.inf) -> Deadline:
         return Deadline.of_caller(
             context.time_remaining(),
             default=self._settings.default_timeout,
-            limit=self._settings.max_timeout,
+            limit=min(limit, self._settings.max_timeout),
         )

@@ -28,3 +28,14 @@ class GatewaySettings(ServerSettings):
     warm_up_seconds: float = Field(
         default=5.0, ge=0, description="How long to wait for the services before serving anyway."
     )
+    max_in_flight: int = Field(
+        default=32, gt=0, description="Calls that are worked on at a time; the others wait."
+    )
+    max_wait_ms: float = Field(
+        default=100.0,
+        ge=0,
+        description="How long a call may have to wait for its turn; it is refused if longer.",
+    )
+    batch_window: int = Field(
+        default=64, gt=0, description="Requests of one stream that are in hand at a time, at most."
+    )
