@@ -39,8 +39,12 @@ class Deadline:
         Args:
             fraction: of the time that is left now, at most 1.
         """
-        left = max(self.at - time.monotonic(), 0.0)
-        return Deadline(self.at - left * (1.0 - fraction))
+        return Deadline(self.at - self.left * (1.0 - fraction))
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left, or 0."""
+        return max(self.at - time.monotonic(), 0.0)
 
     def allows(self, seconds: float) -> bool:
         """Whether it is still to come after a wait."""
@@ -52,8 +56,8 @@ class Deadline:
         Raises:
             DeadlineExceeded: none are.
         """
-        seconds = self.at - time.monotonic()
-        if seconds <= 0:
+        seconds = self.left
+        if not seconds:
             raise DeadlineExceeded(
                 "the caller's deadline passed before the answer was complete",
                 reason="DEADLINE_EXCEEDED",

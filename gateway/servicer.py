@@ -10,7 +10,6 @@ import structlog
 
 from gateway.admission import Admission
 from gateway.batch import answers
-from gateway.blend import Weights
 from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.deadline import Deadline
 from gateway.domain import Query, Strategy
@@ -45,14 +44,7 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
         self._candidate = candidate
         self._generator = generator
         self._admission = Admission(settings.max_in_flight, settings.max_wait_ms / 1e3)
-        blend = bundle.manifest.blend
-        self._recommender = Recommender(
-            candidate=candidate,
-            generator=generator,
-            histories=BundleHistoryStore(bundle),
-            weights=Weights(blend.retrieval_weight, blend.generator_weight),
-            shortlist=blend.shortlist,
-        )
+        self._recommender = Recommender.of(bundle, candidate, generator, BundleHistoryStore(bundle))
 
     @classmethod
     def load(cls, bundle: Bundle, settings: GatewaySettings) -> "RecommendationServicer":
@@ -60,8 +52,8 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
         return cls(
             bundle,
             settings,
-            CandidateClient(settings.candidate_target, bundle.version),
-            GeneratorClient(settings.generator_target, bundle.version),
+            CandidateClient(settings.candidate_target, bundle.version, settings.calls),
+            GeneratorClient(settings.generator_target, bundle.version, settings.calls),
         )
 
     async def warm_up(self) -> None:
