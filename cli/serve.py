@@ -63,6 +63,19 @@ MaxQueueMs = Annotated[
     float | None,
     typer.Option(help="Milliseconds after which a waiting call is shed. [default: 1000]"),
 ]
+History = Annotated[
+    str | None,
+    typer.Option(
+        help="Where histories are kept: FILE.sqlite, redis://HOST:PORT, or bundle for those of "
+        "the bundle alone. [default: build/history/NAME.sqlite]",
+    ),
+]
+HistoryMaxEvents = Annotated[
+    int | None, typer.Option(help="Events kept of each user: the newest. [default: 1000]")
+]
+HistoryDays = Annotated[
+    float | None, typer.Option(help="Days that an event is kept; 0 means for ever. [default: 0]")
+]
 
 
 @app.command()
@@ -126,6 +139,9 @@ def gateway(
         Literal["rerank", "generate", "fuse", "embedding"] | None,
         typer.Option(help="How to recommend when the caller does not say. [default: rerank]"),
     ] = None,
+    history: History = None,
+    history_max_events: HistoryMaxEvents = None,
+    history_days: HistoryDays = None,
     default_timeout: Annotated[
         float | None, typer.Option(help="Seconds for callers without a deadline. [default: 2]")
     ] = None,
@@ -155,6 +171,7 @@ def serve_all(
     generator_port: Annotated[int, typer.Option(help="The generator's port.")] = 50052,
     threads: Threads = None,
     device: Device = None,
+    history: History = None,
     log_level: LogLevel = None,
     log_json: LogJson = None,
 ) -> None:
@@ -186,6 +203,7 @@ def serve_all(
                 port=port,
                 candidate_target=addresses["candidate"],
                 generator_target=addresses["generator"],
+                history=history,
             ),
             host=settings.host,
             report=report,

@@ -13,7 +13,9 @@ from gateway.batch import answers
 from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.deadline import Deadline
 from gateway.domain import Query, Strategy
-from gateway.history import BundleHistoryStore
+from gateway.history.opening import open_store, retention_of
+from gateway.history.servicer import HistoryMethods
+from gateway.history.upkeep import Upkeep
 from gateway.orchestrate import Recommender
 from gateway.requests import DEFAULT_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
@@ -24,12 +26,11 @@ from runtime.errors import TandemError
 from runtime.interceptors import classify
 from tandem.v1 import candidate_service_pb2
 from tandem.v1 import recommendation_service_pb2 as pb
-from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 
 log = structlog.get_logger()
 
 
-class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
+class RecommendationServicer(HistoryMethods):
     """The gateway's one service."""
 
     def __init__(
@@ -39,16 +40,19 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
         candidate: CandidateClient,
         generator: GeneratorClient,
     ) -> None:
+        histories = open_store(settings, bundle)
+        super().__init__(histories, bundle.version)
+        self._upkeep = Upkeep(histories, bundle, retention_of(settings))
         self._bundle = bundle
         self._settings = settings
         self._candidate = candidate
         self._generator = generator
         self._admission = Admission(settings.max_in_flight, settings.max_wait_ms / 1e3)
-        self._recommender = Recommender.of(bundle, candidate, generator, BundleHistoryStore(bundle))
+        self._recommender = Recommender.of(bundle, candidate, generator, histories)
 
     @classmethod
     def load(cls, bundle: Bundle, settings: GatewaySettings) -> "RecommendationServicer":
-        """Reads the histories, and prepares to call the services that the settings name."""
+        """Opens the histories, and prepares to call the services that the settings name."""
         return cls(
             bundle,
             settings,
@@ -57,11 +61,12 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
         )
 
     async def warm_up(self) -> None:
-        """Connects and makes one call that needs every method of both services.
+        """Fills the histories, connects, and makes one call that needs all of both services.
 
         The gateway serves even when they cannot be reached: they may come later, and it finds
         them by itself.
         """
+        await self._upkeep.start()
         seconds = self._settings.warm_up_seconds
         if not seconds:
             return
@@ -79,9 +84,11 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
             )
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections and the histories."""
         await self._candidate.close()
         await self._generator.close()
+        await self._upkeep.stop()
+        await self._histories.close()
 
     async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
         """Recommends items to a user."""

@@ -52,6 +52,9 @@ class BundleHistoryStore:
         """Refuses."""
         _refuse()
 
+    async def tend(self) -> None:
+        """Nothing is ever due."""
+
     async def close(self) -> None:
         """Nothing is held open."""
 

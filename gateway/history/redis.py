@@ -162,12 +162,8 @@ class RedisHistoryStore:
         async with self._operation():
             await self._redis.set(PREFIX + "seed", bundle_version)
 
-    async def check(self) -> None:
-        """Warns of a Redis that loses what it acknowledges.
-
-        Raises:
-            Unavailable: as every operation does.
-        """
+    async def tend(self) -> None:
+        """Warns of a Redis that loses what it acknowledges; what is too old goes by itself."""
         async with self._operation():
             info: dict[str, Any] = await self._redis.info()
         if not info.get("aof_enabled"):

@@ -141,19 +141,13 @@ class SqliteHistoryStore:
         """As the protocol says."""
         await self._writer.run(lambda c: _set_fact(c, "seed", bundle_version))
 
-    async def sweep(self) -> int:
-        """Deletes events that are too old, some at a time so that others can write in between.
-
-        Returns:
-            How many there were.
-        """
-        swept = 0
-        while self._retention.lifetime is not None:
-            count = await self._writer.run(lambda c: _sweep(c, self._retention.oldest()))
-            swept += count
-            if count < SWEEP_EVENTS:
-                break
-        return swept
+    async def tend(self) -> None:
+        """Deletes events that are too old, some at a time so that others can write in between."""
+        if self._retention.lifetime is None:
+            return
+        oldest = self._retention.oldest()
+        while await self._writer.run(lambda c: _sweep(c, oldest)) == SWEEP_EVENTS:
+            pass
 
     async def close(self) -> None:
         """Writes what waits, and frees the file for another process."""

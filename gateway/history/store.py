@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from runtime.edge import MAX_HISTORY
 from runtime.errors import Unavailable
 
 MICROSECONDS: Final = 1_000_000
-_DAY: Final = 86_400 * MICROSECONDS
+DAY: Final = 86_400 * MICROSECONDS
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,14 @@ class Retention:
     """What is kept of each user."""
 
     events: int = 1_000
-    """The newest so many, at most `MAX_HISTORY`."""
+    """The newest so many."""
     days: float = 0.0
     """Those no older than this; 0 keeps them however old they are."""
 
     @property
     def lifetime(self) -> int | None:
         """`days` in microseconds; None for ever."""
-        return int(self.days * _DAY) if self.days else None
+        return int(self.days * DAY) if self.days else None
 
     def oldest(self) -> int:
         """The time before which events are not kept: that of 1970 when they are kept for ever."""
@@ -120,6 +119,13 @@ class HistoryStore(Protocol):
             Overloaded, Unavailable, PreconditionFailed: as `record` does.
         """
 
+    async def tend(self) -> None:
+        """Does what is due about once an hour: what is too old goes, what is amiss is logged.
+
+        Raises:
+            Overloaded, Unavailable: as `record` does.
+        """
+
     async def close(self) -> None:
         """Ends what was begun, and releases what the store holds open."""
 
@@ -137,15 +143,3 @@ def unavailable(store: str) -> Unavailable:
         reason="HISTORY_UNAVAILABLE",
         store=store,
     )
-
-
-__all__ = [
-    "MAX_HISTORY",
-    "MICROSECONDS",
-    "Event",
-    "HistoryStore",
-    "Recorded",
-    "Retention",
-    "now",
-    "unavailable",
-]

@@ -60,7 +60,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         return Server(name, module, directory, dict[str, object](flags))
 
     candidate, generator = fake("candidate"), fake("generator")
-    gateway = Server("gateway", ["cli.main", "serve", "gateway"], directory, {"bundle": bundle})
+    flags: dict[str, object] = {"bundle": bundle, "history": "bundle"}
+    gateway = Server("gateway", ["cli.main", "serve", "gateway"], directory, flags)
     with servers(candidate, generator, gateway):
         gateway.flags["candidate-target"] = candidate.start().address
         gateway.flags["generator-target"] = generator.start().address

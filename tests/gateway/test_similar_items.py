@@ -39,7 +39,7 @@ async def stub(tmp_path: Path) -> AsyncIterator["pb_grpc.RecommendationServiceAs
     ) as address:
         servicer = RecommendationServicer(
             Bundle.open(path),
-            GatewaySettings(bundle=path),
+            GatewaySettings(bundle=path, history="bundle"),
             CandidateClient(address, "made-up/1"),
             GeneratorClient("127.0.0.1:1", "made-up/1"),
         )
