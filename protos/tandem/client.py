@@ -4,7 +4,7 @@ Answers are the contract's own messages (`tandem.v1`): they are typed and docume
 what a newer server adds is not lost on the way. Failures are `tandem.Error`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Literal, Self
 
@@ -13,6 +13,7 @@ import grpc
 from tandem.channel import channel_options
 from tandem.errors import from_rpc
 from tandem.filters import Condition
+from tandem.histories import AsyncHistoryCalls, HistoryCalls
 from tandem.v1 import candidate_service_pb2 as candidate
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
@@ -26,7 +27,7 @@ SpaceName = Literal["content", "behavior"]
 _SERVICES: Final = ("tandem.v1.RecommendationService",)
 
 
-class Client:
+class Client(HistoryCalls):
     """Calls a gateway from sync code; safe to share between threads.
 
         with tandem.Client("gateway:50050") as client:
@@ -134,6 +135,36 @@ class Client:
         except grpc.RpcError as error:
             raise from_rpc(error) from None
 
+    def batch_recommend(
+        self,
+        requests: Iterable[pb.BatchRecommendRequest],
+        *,
+        timeout: float | None = None,
+        request_id: str | None = None,
+    ) -> Iterator[pb.BatchRecommendResponse]:
+        """Streams requests, and yields their answers in the order in which they are ready.
+
+        What fails for one request is its answer's `error`. The server takes requests no faster
+        than it answers them and than answers are taken here; another thread iterates `requests`.
+
+        Args:
+            requests: each with an `id`, by which its answer is known.
+            timeout: seconds that the whole stream may take; None for no limit.
+            request_id: identifies the stream in all logs.
+
+        Raises:
+            Error: the stream broke; what has no answer yet can be sent again.
+        """
+        call = self._stub.BatchRecommend(
+            iter(requests), timeout=timeout, metadata=_metadata(request_id)
+        )
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        finally:
+            call.cancel()
+
     def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
         self._channel.close()
@@ -150,7 +181,7 @@ class Client:
         self.close()
 
 
-class AsyncClient:
+class AsyncClient(AsyncHistoryCalls):
     """`Client` for asyncio: the same methods, awaited. It belongs to the loop that makes it."""
 
     def __init__(
@@ -215,6 +246,24 @@ class AsyncClient:
             )
         except grpc.RpcError as error:
             raise from_rpc(error) from None
+
+    async def batch_recommend(
+        self,
+        requests: Iterable[pb.BatchRecommendRequest] | AsyncIterable[pb.BatchRecommendRequest],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
+        request_id: str | None = None,
+    ) -> AsyncGenerator[pb.BatchRecommendResponse, None]:
+        """Streams requests and yields their answers, as `Client.batch_recommend` does."""
+        stream = iter(requests) if isinstance(requests, Iterable) else aiter(requests)
+        call = self._stub.BatchRecommend(stream, timeout=timeout, metadata=_metadata(request_id))
+        try:
+            async for response in call:
+                yield response
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        finally:
+            call.cancel()
 
     async def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
