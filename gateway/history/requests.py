@@ -62,13 +62,14 @@ def write_recorded(recorded: Recorded, bundle_version: str) -> pb.RecordEventsRe
 
 def write_history(events: Iterable[Event], bundle_version: str) -> pb.GetHistoryResponse:
     """Writes a history."""
-    response = pb.GetHistoryResponse(bundle_version=bundle_version)
-    for event in events:
-        message = response.events.add(
-            event_id=event.event_id, user_id=event.user_id, item_id=event.item_id
-        )
-        message.time.FromMicroseconds(event.time)
-    return response
+    return pb.GetHistoryResponse(events=map(write_event, events), bundle_version=bundle_version)
+
+
+def write_event(event: Event) -> pb.Event:
+    """Writes an event."""
+    message = pb.Event(event_id=event.event_id, user_id=event.user_id, item_id=event.item_id)
+    message.time.FromMicroseconds(event.time)
+    return message
 
 
 def _read_event(message: pb.Event, place: int, received: int) -> Event:
