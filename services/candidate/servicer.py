@@ -10,12 +10,15 @@ from runtime.catalog import Catalog
 from runtime.errors import NotFound
 from runtime.workers import Workers
 from services.candidate.engine import CandidateEngine, Shortlist, Source
+from services.candidate.explain import Explained, explain
 from services.candidate.index import Neighbors
 from services.candidate.requests import (
     DEFAULT_SHORTLIST,
+    ExplainQuery,
     Restriction,
     SearchQuery,
     SimilarQuery,
+    read_explain,
     read_search,
     read_similar,
 )
@@ -34,7 +37,7 @@ _SOURCES = {
 
 
 class CandidateServicer(pb_grpc.CandidateServiceServicer):
-    """Answers `Search` and `Similar`.
+    """Answers `Search`, `Similar` and `ExplainSearch`.
 
     Args:
         engine: does the work.
@@ -98,6 +101,13 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
             bundle_version=self._version,
         )
 
+    async def ExplainSearch(
+        self, request: pb.ExplainSearchRequest, _context: RpcContext
+    ) -> pb.ExplainSearchResponse:
+        """Says what `Search` makes of given items."""
+        explained, missing = await self._workers.run(_explain, self._engine, read_explain(request))
+        return self._explained(explained, missing)
+
     def _search(self, query: SearchQuery) -> tuple[Shortlist, list[str]]:
         history, missing = self._catalog.lookup(query.history)
         allowed, excluded = query.restriction.resolve(self._catalog)
@@ -142,6 +152,35 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
                 )
                 return found, missing
 
+    def _explained(self, explained: Explained, missing: list[str]) -> pb.ExplainSearchResponse:
+        ids = self._catalog.ids
+        return pb.ExplainSearchResponse(
+            items=[
+                pb.ExplainedItem(
+                    item_id=item_id,
+                    score=item.score,
+                    sources=[
+                        pb.SourceScore(source=name, score=score, weight=weight)
+                        for name, score, weight in item.sources
+                    ],
+                    influences=[
+                        pb.Influence(item_id=ids([other])[0], contribution=contribution)
+                        for other, contribution in item.influences
+                    ],
+                )
+                for item_id, item in zip(ids(explained.items), explained.of, strict=True)
+            ],
+            missing_item_ids=missing,
+            bundle_version=self._version,
+            source=_SOURCES[explained.basis],
+        )
+
     def _scored(self, ranked: Neighbors | Shortlist) -> list[common_pb2.ScoredItem]:
         pairs = zip(self._catalog.ids(ranked.items), ranked.scores.tolist(), strict=True)
         return [common_pb2.ScoredItem(item_id=item_id, score=score) for item_id, score in pairs]
+
+
+def _explain(engine: CandidateEngine, query: ExplainQuery) -> tuple[Explained, list[str]]:
+    history, missing = engine.catalog.lookup(query.history)
+    items, unknown = engine.catalog.lookup(query.items)
+    return explain(engine, history, items), list(dict.fromkeys([*missing, *unknown]))

@@ -321,7 +321,10 @@ class Influence(_message.Message):
     item_id: _builtins.str
     """The item of the history."""
     contribution: _builtins.float
-    """By how much the score falls when the history lacks it; more than 0."""
+    """By how much more the item's score falls than that of other items, on
+    average over a sample of the catalogue, when the history lacks it; more
+    than 0.
+    """
     def __init__(
         self,
         *,

@@ -361,7 +361,7 @@ class ExplainItemsRequest(_message.Message):
 
     @_builtins.property
     def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The items to explain, from 1 to 100. Duplicates count once."""
+        """The items to explain, from 1 to 1,000. Duplicates count once."""
 
     def __init__(
         self,

@@ -90,7 +90,7 @@ class GeneratorServiceServicer(object):
 
     def ExplainItems(self, request, context):
         """Says what the scores of given items are made of, token by token. For people
-        who debug: it costs as much as ordering them several times.
+        who debug: it costs about as much as ordering them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

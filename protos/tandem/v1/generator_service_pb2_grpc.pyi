@@ -47,7 +47,7 @@ class GeneratorServiceStub:
     """
     ExplainItems: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.ExplainItemsRequest, _generator_service_pb2.ExplainItemsResponse]
     """Says what the scores of given items are made of, token by token. For people
-    who debug: it costs as much as ordering them several times.
+    who debug: it costs about as much as ordering them.
     """
 
 @_typing.type_check_only
@@ -69,7 +69,7 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     """
     ExplainItems: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.ExplainItemsRequest, _generator_service_pb2.ExplainItemsResponse]  # type: ignore[assignment]
     """Says what the scores of given items are made of, token by token. For people
-    who debug: it costs as much as ordering them several times.
+    who debug: it costs about as much as ordering them.
     """
 
 class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -112,7 +112,7 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generator_service_pb2.ExplainItemsResponse, _abc.Awaitable[_generator_service_pb2.ExplainItemsResponse]]:
         """Says what the scores of given items are made of, token by token. For people
-        who debug: it costs as much as ordering them several times.
+        who debug: it costs about as much as ordering them.
         """
 
 def add_GeneratorServiceServicer_to_server(servicer: GeneratorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

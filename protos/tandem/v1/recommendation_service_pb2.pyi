@@ -208,8 +208,8 @@ class RecommendRequest(_message.Message):
 
     @_builtins.property
     def pinned_items(self) -> _containers.RepeatedCompositeFieldContainer[Global___PinnedItem]:
-        """Items to show whatever their scores. At most 100, each once, and no two at
-        one position. The gateway never pins what it would not recommend: a pinned
+        """Items to show whatever their scores. At most `max_results`, each once, and
+        no two at one position. The gateway never pins what it would not recommend: a pinned
         item that is excluded, seen or filtered out is passed over, and one that
         the catalogue does not have comes back in `missing_item_ids`; the place is
         then taken by whatever is best for it.
