@@ -77,7 +77,7 @@ def _recommend(
         raise typer.BadParameter("give --user, --history, or both")
     condition = read_conditions(filter_ or ())
     titles = Titles.of(bundle)
-    with _connected(address, timeout) as client:
+    with connected(address, timeout) as client:
         response = client.recommend(
             user,
             history=_identifiers(history),
@@ -127,7 +127,7 @@ def _similar(
         raise typer.BadParameter("give either --item or --text")
     condition = read_conditions(filter_ or ())
     titles = Titles.of(bundle)
-    with _connected(address, timeout) as client:
+    with connected(address, timeout) as client:
         response = client.similar_items(
             _identifiers(item),
             text=text,
@@ -149,7 +149,7 @@ def _similar(
 
 
 @contextmanager
-def _connected(address: str, timeout: float) -> Iterator[Client]:
+def connected(address: str, timeout: float) -> Iterator[Client]:
     """A client whose failure to reach a gateway says what to do."""
     with Client(address, timeout=timeout) as client:
         try:

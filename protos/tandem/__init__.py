@@ -12,10 +12,12 @@ from tandem.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from tandem.histories import event
 
 __all__ = [
     "AsyncClient",
     "Client",
+    "event",
     "filters",
     "Error",
     "InvalidArgument",
