@@ -124,8 +124,7 @@ class RedisHistoryStore:
         by_user = defaultdict(list)
         for event in events:
             by_user[event.user_id].append(event)
-        async with self._operation():
-            pipeline = self._redis.pipeline(transaction=False)
+        async with self._operation(), self._redis.pipeline(transaction=False) as pipeline:
             for user_id, batch in by_user.items():
                 await self._record(
                     keys=[*_keys(user_id), PREFIX + "arrivals"],
@@ -169,9 +168,7 @@ class RedisHistoryStore:
         if not info.get("aof_enabled"):
             log.warning("redis loses events when it restarts: set appendonly yes")
         if info.get("maxmemory_policy", "noeviction") != "noeviction":
-            log.warning(
-                "redis evicts histories when memory is short: set maxmemory-policy noeviction"
-            )
+            log.warning("redis may drop histories: set maxmemory-policy noeviction")
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -15,8 +15,9 @@ import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import structlog
 
@@ -29,6 +30,8 @@ log = structlog.get_logger()
 
 SCHEMA_VERSION: Final = "1"
 READERS: Final = 4
+BUSY_SECONDS: Final = 2.0
+"""How long to wait for another process that has the file locked, such as a backup."""
 FULL_RETRY_SECONDS: Final = 5.0
 SWEEP_EVENTS: Final = 1_000
 """Outdated events that are deleted at a time."""
@@ -65,7 +68,7 @@ class SqliteHistoryStore:
     """A file of histories. One process at a time has it open."""
 
     def __init__(
-        self, path: Path, writer: Writer, readers: "_Readers", lock: Any, retention: Retention
+        self, path: Path, writer: Writer, readers: "_Readers", lock: BinaryIO, retention: Retention
     ) -> None:
         self.path = path
         self._writer = writer
@@ -94,20 +97,15 @@ class SqliteHistoryStore:
             SettingsError: another process has it open, or it is not a store, or cannot be
                 written to.
         """
-        try:
-            lock = _locked(path)
-            connection = _connect(path)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA secure_delete=ON")
-            connection.execute("PRAGMA temp_store=MEMORY")  # VACUUM leaves no copy elsewhere
-            if max_pages is not None:
-                connection.execute(f"PRAGMA max_page_count={int(max_pages)}")
-            connection.executescript(_TABLES)
+        with ExitStack() as undo:
+            lock = undo.enter_context(_locked(path))
+            try:
+                connection = undo.enter_context(closing(_connect(path)))
+                _prepare(connection, max_pages)
+            except (sqlite3.Error, OSError) as error:
+                raise SettingsError(f"cannot open the history store {path}: {error}") from error
             _check_schema(path, connection)
-            _scrub(connection)
-        except (OSError, sqlite3.Error) as error:
-            raise SettingsError(f"cannot open the history store {path}: {error}") from error
+            undo.pop_all()
         writer = Writer(connection, max_waiting, _translate)
         return cls(path, writer, _Readers(path), lock, retention)
 
@@ -195,11 +193,14 @@ class _Readers:
             raise _translate(error) from error
 
 
-def _locked(path: Path) -> Any:
+def _locked(path: Path) -> BinaryIO:
     """Holds a store for this process: the system frees it when the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A file of its own: closing any descriptor of a database drops SQLite's own locks on it.
-    lock = path.with_name(f"{path.name}.lock").open("wb")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A file of its own: closing any descriptor of a database drops SQLite's own locks on it.
+        lock = path.with_name(f"{path.name}.lock").open("wb")
+    except OSError as error:
+        raise SettingsError(f"cannot open the history store {path}: {error}") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -213,7 +214,18 @@ def _locked(path: Path) -> Any:
 
 def _connect(path: Path) -> sqlite3.Connection:
     # Each connection is used by one thread at a time, though not always the same.
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def _prepare(connection: sqlite3.Connection, max_pages: int | None) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA secure_delete=ON")
+    connection.execute("PRAGMA temp_store=MEMORY")  # VACUUM leaves no copy elsewhere
+    if max_pages is not None:
+        connection.execute(f"PRAGMA max_page_count={int(max_pages)}")
+    connection.executescript(_TABLES)
+    _scrub(connection)
 
 
 def _check_schema(path: Path, connection: sqlite3.Connection) -> None:

@@ -1,0 +1,67 @@
+"""A gateway that is killed at random moments under load has every event that it acknowledged."""
+
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tandem
+from tandem import Client
+from tests.processes import PATIENCE, Server, servers
+from tests.tiny_bundle import write_tiny_bundle
+
+KILLS = 3
+WRITERS = 4
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Server]:
+    flags: dict[str, object] = {
+        "bundle": write_tiny_bundle(tmp_path),
+        "history": tmp_path / "history.sqlite",
+        "candidate-target": "127.0.0.1:1",
+        "generator-target": "127.0.0.1:1",
+        "log-level": "warning",
+    }
+    server = Server("gateway", ["cli.main", "serve", "gateway"], tmp_path, flags)
+    with servers(server), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TANDEM_WARM_UP_SECONDS", "0")
+        yield server.start().wait_serving()
+
+
+def write(address: str, writer: int, acknowledged: list[tuple[str, str]]) -> None:
+    """Records events one call after the other, until the gateway is gone."""
+    user = f"user {writer}"
+    with Client(address, timeout=PATIENCE) as client:
+        for _ in range(100_000):
+            batch = [tandem.event(user, f"i{place}") for place in range(3)]
+            try:
+                client.record_events(batch)
+            except tandem.Unavailable:
+                return
+            acknowledged.extend((user, each.event_id) for each in batch)
+
+
+@pytest.mark.slow
+def test_acknowledged_events_survive_sigkill(gateway: Server) -> None:
+    acknowledged: list[tuple[str, str]] = []
+    moments = np.random.default_rng(0).uniform(0.05, 0.5, KILLS)
+    for round_, moment in enumerate(moments.tolist()):
+        with ThreadPoolExecutor(WRITERS) as pool:
+            names = range(round_ * WRITERS, (round_ + 1) * WRITERS)
+            calls = [pool.submit(write, gateway.address, n, acknowledged) for n in names]
+            time.sleep(moment)  # the moment is what is tested: any will do
+            gateway.send(signal.SIGKILL)
+            for call in calls:
+                call.result(PATIENCE)
+        gateway.start().wait_serving()
+        with Client(gateway.address, timeout=PATIENCE) as client:
+            for user in {user for user, _ in acknowledged}:
+                kept = {e.event_id for e in client.get_history(user, max_results=10_000).events}
+                promised = [event_id for owner, event_id in acknowledged if owner == user]
+                assert kept >= set(promised[-1_000:])
+    assert len(acknowledged) > 100
