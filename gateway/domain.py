@@ -188,6 +188,15 @@ class Influence:
 
 
 @dataclass(frozen=True)
+class Retrieval:
+    """What retrieval makes of an item."""
+
+    sources: tuple[SourceScore, ...] = ()
+    influences: tuple[Influence, ...] = ()
+    """Of the history's items, most first."""
+
+
+@dataclass(frozen=True)
 class CodeToken:
     """A token of an item's code, and its log-probability after those before it."""
 
@@ -209,8 +218,7 @@ class ItemExplanation:
 
     item_id: str
     stages: tuple[StageRank, ...] = ()
-    sources: tuple[SourceScore, ...] = ()
-    influences: tuple[Influence, ...] = ()
+    retrieval: Retrieval = Retrieval()
     code: ItemCode | None = None
     rules: tuple[RuleEffect, ...] = ()
 

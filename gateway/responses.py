@@ -88,13 +88,13 @@ def _explained(item: ItemExplanation) -> pb.ItemExplanation:
             candidate_service_pb2.SourceScore(
                 source=source.source, score=source.score, weight=source.weight
             )
-            for source in item.sources
+            for source in item.retrieval.sources
         ],
         influences=[
             candidate_service_pb2.Influence(
                 item_id=influence.item_id, contribution=influence.contribution
             )
-            for influence in item.influences
+            for influence in item.retrieval.influences
         ],
         code=_code(item.item_id, item.code) if item.code else None,
         rules=map(_effect, item.rules),

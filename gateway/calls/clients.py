@@ -9,7 +9,17 @@ import structlog
 from gateway.calls.caller import Caller, CallPolicy, Method
 from gateway.calls.targets import Targets
 from gateway.deadline import Deadline
-from gateway.domain import Ranked, Request, Scored
+from gateway.domain import (
+    CodeToken,
+    Influence,
+    ItemCode,
+    Ranked,
+    Request,
+    Retrieval,
+    Scored,
+    SourceScore,
+)
+from runtime.attributes import Attributes
 from runtime.edge import filter_message
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
@@ -122,6 +132,35 @@ class CandidateClient(ServiceClient["candidate_grpc.CandidateServiceAsyncStub"])
         """Passes a similarity query on."""
         return await self.call(lambda stub: stub.Similar, message, deadline)
 
+    async def attributes(
+        self, items: Sequence[str], deadline: Deadline
+    ) -> tuple[dict[str, Attributes], Sequence[str]]:
+        """The attributes of given items, and those that the catalog does not have."""
+        message = candidate_pb.GetItemsRequest(item_ids=items)
+        response = await self.call(lambda stub: stub.GetItems, message, deadline)
+        return {
+            item.item_id: {
+                name: tuple(map(_value, values.values)) for name, values in item.attributes.items()
+            }
+            for item in response.items
+        }, response.missing_item_ids
+
+    async def explain(
+        self, request: Request, items: Sequence[str], deadline: Deadline
+    ) -> dict[str, Retrieval]:
+        """What retrieval makes of given items; of those that are known."""
+        message = candidate_pb.ExplainSearchRequest(
+            history_item_ids=request.history, item_ids=items
+        )
+        response = await self.call(lambda stub: stub.ExplainSearch, message, deadline)
+        return {
+            item.item_id: Retrieval(
+                tuple(SourceScore(each.source, each.score, each.weight) for each in item.sources),
+                tuple(Influence(each.item_id, each.contribution) for each in item.influences),
+            )
+            for item in response.items
+        }
+
 
 class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"]):
     """Calls the generator service."""
@@ -155,9 +194,44 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
         response = await self.call(lambda stub: stub.Generate, message, deadline)
         return _ranked(response.items, response.missing_item_ids)
 
+    async def rank(
+        self, request: Request, items: Sequence[str], count: int, deadline: Deadline
+    ) -> tuple[Ranked, Ranked]:
+        """Generates `count` items, and scores given ones."""
+        query = request.query
+        message = generator_pb.RankRequest(
+            context=_context(request),
+            item_ids=items,
+            max_results=count,
+            excluded_item_ids=query.excluded,
+            filter=filter_message(query.filter) if query.filter else None,
+            include_seen=query.include_seen,
+        )
+        response = await self.call(lambda stub: stub.Rank, message, deadline)
+        missing = response.missing_item_ids
+        return _ranked(response.generated, missing), _ranked(response.reranked, missing)
+
+    async def explain(
+        self, request: Request, items: Sequence[str], deadline: Deadline
+    ) -> dict[str, ItemCode]:
+        """The codes of given items, token by token; of those that are known."""
+        message = generator_pb.ExplainItemsRequest(context=_context(request), item_ids=items)
+        response = await self.call(lambda stub: stub.ExplainItems, message, deadline)
+        return {
+            code.item_id: ItemCode(
+                code.text,
+                tuple(CodeToken(token.text, token.log_probability) for token in code.tokens),
+            )
+            for code in response.items
+        }
+
 
 def _context(request: Request) -> generator_pb.UserContext:
     return generator_pb.UserContext(user_id=request.query.user_id, history_item_ids=request.history)
+
+
+def _value(value: common_pb2.AttributeValue) -> str | float:
+    return value.text if value.WhichOneof("kind") == "text" else value.number
 
 
 def _ranked(items: Iterable[common_pb2.ScoredItem], missing: Iterable[str]) -> Ranked:

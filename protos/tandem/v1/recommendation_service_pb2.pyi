@@ -39,7 +39,7 @@ class _StrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Strategy.Val
     STRATEGY_GENERATE: _Strategy.ValueType  # 2
     """The generator generates from the whole catalogue."""
     STRATEGY_FUSE: _Strategy.ValueType  # 3
-    """Shortlist and generated list, made side by side, merged and blended."""
+    """Shortlist and generated list, merged and blended."""
     STRATEGY_EMBEDDING: _Strategy.ValueType  # 4
     """The candidate service alone."""
 
@@ -55,7 +55,7 @@ both scores are blended with the bundle's weights.
 STRATEGY_GENERATE: Strategy.ValueType  # 2
 """The generator generates from the whole catalogue."""
 STRATEGY_FUSE: Strategy.ValueType  # 3
-"""Shortlist and generated list, made side by side, merged and blended."""
+"""Shortlist and generated list, merged and blended."""
 STRATEGY_EMBEDDING: Strategy.ValueType  # 4
 """The candidate service alone."""
 Global___Strategy: _TypeAlias = Strategy  # noqa: Y015
