@@ -17,7 +17,7 @@ import structlog
 
 from gateway.calls.budget import Budget
 from gateway.calls.circuit import Limits, Permit, Verdict
-from gateway.calls.failures import CALLERS_MISTAKES, judge, set_aside, translate
+from gateway.calls.failures import CALLERS_MISTAKES, judge, set_aside, translate, unknown
 from gateway.calls.latency import Latencies
 from gateway.calls.targets import Target, Targets
 from gateway.deadline import Deadline
@@ -124,7 +124,7 @@ class Caller(Generic[S]):
         started = time.monotonic()
         first = await self._begin(tried, deadline)
         if first is None:
-            raise set_aside(self.service)
+            raise set_aside(self.service) if self.targets.known else unknown(self.service)
         delay = latencies.p95 if self._policy.hedge_ratio else None
         if delay is None or not deadline.allows(delay):
             response = await self._run(first, method, request, deadline)

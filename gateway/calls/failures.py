@@ -92,3 +92,12 @@ def set_aside(service: str) -> Unavailable:
         reason="CIRCUIT_OPEN",
         service=service,
     )
+
+
+def unknown(service: str) -> Unavailable:
+    """The failure of a call for which no address is known."""
+    return Unavailable(
+        f"no address of the {service} service can be looked up",
+        reason="SERVICE_UNAVAILABLE",
+        service=service,
+    )

@@ -24,7 +24,9 @@ log = structlog.get_logger()
 
 DNS: Final = "dns:///"
 RESOLVE_SECONDS: Final = 5.0
-"""How long the addresses of a name are believed, and how long a look-up may take."""
+"""How long the addresses of a name are believed."""
+LOOK_UP_SECONDS: Final = 5.0
+"""How long it may take to find them."""
 FAREWELL_SECONDS: Final = 30.0
 """How long calls of an address that a name no longer has may go on."""
 
@@ -153,14 +155,19 @@ class Targets(Generic[S]):
         permit = target and target.circuit.enter()
         return (target, permit) if target and permit else None
 
+    @property
+    def known(self) -> bool:
+        """Whether there is any address."""
+        return bool(self._targets)
+
     async def ready(self) -> None:
         """Waits, for as long as it takes, until one of the targets serves.
 
         Raises:
             TimeoutError: no address is known.
         """
-        await self._refresh(RESOLVE_SECONDS)
-        if not self._targets:
+        await self._refresh(LOOK_UP_SECONDS)
+        if not self.known:
             raise TimeoutError(f"no address of {self._entries} is known")
         waiting = [asyncio.create_task(t.channel.channel_ready()) for t in self._targets.values()]
         try:
@@ -193,7 +200,7 @@ class Targets(Generic[S]):
 
     async def _look_up(self) -> None:
         try:
-            async with asyncio.timeout(RESOLVE_SECONDS):
+            async with asyncio.timeout(LOOK_UP_SECONDS):
                 found = await asyncio.gather(*map(resolve, self._entries))
             self._adopt([address for addresses in found for address in addresses])
         except (OSError, TimeoutError) as error:
