@@ -45,6 +45,6 @@ def _redis(settings: GatewaySettings, retention: Retention) -> HistoryStore:
         from gateway.history.redis import RedisHistoryStore
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"--history {settings.history} needs {error.name}: install tandem-server[redis]"
+            f"--history {settings.history} needs {error.name}: install tandem-server[gateway]"
         ) from error
     return RedisHistoryStore(settings.history, retention, timeout=settings.history_timeout)

@@ -29,8 +29,9 @@ def test_it_follows_the_specification() -> None:
 
 
 def test_it_runs_the_three_processes(services: dict[str, dict[str, Any]]) -> None:
-    assert set(services) == set(PROCESSES)
-    for process, service in services.items():
+    assert {name for name in services if "profiles" not in services[name]} == set(PROCESSES)
+    for process in PROCESSES:
+        service = services[process]
         build = service["build"]
         assert (COMPOSE.parent / build["context"]).resolve() == REPOSITORY
         assert (REPOSITORY / build["dockerfile"]).is_file()
@@ -60,9 +61,11 @@ class TestEveryService:
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert not {"privileged", "cap_add", "user", "devices", "pid"} & set(service)
-        (volume,) = service["volumes"]
-        assert volume["target"] == "/bundles"
-        assert volume["read_only"] is True
+        bundles, *writable = service["volumes"]
+        assert bundles["target"] == "/bundles"
+        assert bundles["read_only"] is True
+        kept = ["/var/lib/tandem"] if process == "gateway" else []
+        assert [volume["target"] for volume in writable] == kept
 
     def test_has_limits_and_comes_back(
         self, services: dict[str, dict[str, Any]], process: str
@@ -100,3 +103,26 @@ def test_the_targets_are_where_the_services_listen(services: dict[str, dict[str,
     for process in ("candidate", "generator"):
         port = read_stages(process)[1].environment()["TANDEM_PORT"]
         assert environment[f"TANDEM_{process.upper()}_TARGET"] == f"dns:///{process}:{port}"
+
+
+def test_histories_are_kept_in_a_volume(services: dict[str, dict[str, Any]]) -> None:
+    _, final = read_stages("gateway")
+    (target,) = (v["target"] for v in services["gateway"]["volumes"] if v["type"] == "volume")
+    assert final.only("VOLUME") == target
+    default = services["gateway"]["environment"]["TANDEM_HISTORY"].partition(":-")[2].rstrip("}")
+    assert default == final.environment()["TANDEM_HISTORY"] == f"{target}/history.sqlite"
+
+
+def test_redis_keeps_what_it_acknowledges_and_may_do_little(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    redis = services["redis"]
+    assert redis["profiles"] == ["redis"]
+    assert redis["networks"] == ["inside"]
+    assert redis["read_only"] is True
+    assert redis["cap_drop"] == ["ALL"]
+    command = redis["command"]
+    for option, value in (("--appendonly", "yes"), ("--appendfsync", "always")):
+        assert command[command.index(option) + 1] == value
+    (volume,) = redis["volumes"]
+    assert volume["target"] == "/data"

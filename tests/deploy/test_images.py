@@ -64,7 +64,10 @@ def test_the_process_is_not_root_and_receives_signals_itself(process: str) -> No
     keywords = [keyword for keyword, _ in final.instructions]
     assert "RUN" not in keywords
     copies = [line for line in final.all("COPY") if line.startswith("--from=build")]
-    assert copies == ["--from=build /opt/tandem /opt/tandem"]
+    expected = ["--from=build /opt/tandem /opt/tandem"]
+    if process == "gateway":  # what it writes to is its user's
+        expected += [f"--from=build --chown={user}:{group} /opt/history /var/lib/tandem"]
+    assert copies == expected
 
 
 def test_the_environment_is_one_that_the_settings_know(process: str) -> None:
