@@ -25,8 +25,9 @@ class GatewaySettings(ServerSettings):
     strategy: Strategy = Field(
         default=Strategy.RERANK, description="How to recommend when the caller does not say."
     )
-    history: str = Field(
-        default="",
+    history: str | None = Field(
+        default=None,
+        min_length=1,
         description="Where histories are kept: a file of SQLite such as `history.sqlite`; "
         "`redis://HOST:PORT`, for several gateways; or `bundle`, for those in the bundle and no "
         "others. By default `build/history/NAME.sqlite`, for a bundle of that name.",

@@ -22,17 +22,18 @@ def open_store(settings: GatewaySettings, bundle: Bundle) -> HistoryStore:
         SettingsError: it cannot be opened, or the name is none of a store.
     """
     name, retention = settings.history, retention_of(settings)
+    if name is None:
+        name = str(DEFAULT_DIRECTORY / f"{bundle.manifest.name}.sqlite")
     if name == BUNDLE:
         return BundleHistoryStore(bundle)
     if name.startswith(_REDIS):
-        return _redis(settings, retention)
+        return _redis(name, settings.history_timeout, retention)
     if "://" in name:
         raise SettingsError(
             f"--history (or TANDEM_HISTORY): {name!r} is neither {BUNDLE!r}, a file, nor an "
             f"address that begins with {', '.join(_REDIS)}"
         )
-    path = Path(name) if name else DEFAULT_DIRECTORY / f"{bundle.manifest.name}.sqlite"
-    return SqliteHistoryStore.open(path, retention, max_waiting=settings.history_max_queue)
+    return SqliteHistoryStore.open(Path(name), retention, max_waiting=settings.history_max_queue)
 
 
 def retention_of(settings: GatewaySettings) -> Retention:
@@ -40,11 +41,11 @@ def retention_of(settings: GatewaySettings) -> Retention:
     return Retention(settings.history_max_events, settings.history_days)
 
 
-def _redis(settings: GatewaySettings, retention: Retention) -> HistoryStore:
+def _redis(url: str, timeout: float, retention: Retention) -> HistoryStore:
     try:
         from gateway.history.redis import RedisHistoryStore
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"--history {settings.history} needs {error.name}: install tandem-server[gateway]"
+            f"--history {url} needs {error.name}: install tandem-server[gateway]"
         ) from error
-    return RedisHistoryStore(settings.history, retention, timeout=settings.history_timeout)
+    return RedisHistoryStore(url, retention, timeout=timeout)
