@@ -1,28 +1,26 @@
 """Turns one query into one answer: history, strategy, rules."""
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.blend import Weights
+from gateway.curate import Curator
 from gateway.deadline import Deadline
-from gateway.domain import Answer, Fallback, Pin, Query, Recommended, Request, Strategy
+from gateway.domain import Answer, Fallback, Query, Request, Strategy
+from gateway.explain import Made, explain
 from gateway.fallback import Popularity
 from gateway.history import HistoryStore
-from gateway.rules import Arrangement, arrange, depth, satisfies
+from gateway.rules import arrange, depth
 from gateway.strategies import (
     STRATEGIES,
     Call,
     Candidate,
     Generator,
     Journal,
-    Outcome,
     Sources,
 )
-from runtime.attributes import Attributes
 from runtime.bundle import Bundle
-from runtime.catalog import Catalog
 from runtime.errors import DeadlineExceeded, NotFound, TandemError
 
 HISTORY_SHARE: Final = 0.25
@@ -35,8 +33,7 @@ class Recommender:
 
     sources: Sources
     histories: HistoryStore
-    catalog: Catalog
-    """The bundle's: what the rules know of items."""
+    curator: Curator
     shortlist: int
     """How many items the generator reorders, where no more are asked for."""
 
@@ -54,7 +51,7 @@ class Recommender:
                 weights=Weights(blend.retrieval_weight, blend.generator_weight),
             ),
             histories=histories,
-            catalog=bundle.catalog,
+            curator=Curator(bundle.catalog, candidate),
             shortlist=blend.shortlist,
         )
 
@@ -74,12 +71,21 @@ class Recommender:
         outcome = await STRATEGIES[strategy](
             Call(request, self.sources, journal, count, max(self.shortlist, count))
         )
+        arrangement, absent = await self.curator.arrangement(request, outcome.items, journal)
+        items = arrange(outcome.items, arrangement)
+        explanation = None
+        if query.explain:
+            made = Made(request, outcome.items, items, arrangement)
+            explanation = await explain(made, journal, self.sources)
+        unknown = set(outcome.missing)
+        missing = [item for item in request.history if item in unknown]
         return Answer(
-            items=tuple(arrange(outcome.items, self._arrangement(request, outcome.items))),
-            missing=self._missing(request, outcome),
+            items=tuple(items),
+            missing=tuple(dict.fromkeys((*missing, *absent))),
             strategy=query.strategy,
             timings=journal.watch.times,
             degradations=tuple(journal.degradations),
+            explanation=explanation,
         )
 
     async def _history(self, query: Query, journal: Journal) -> tuple[str, ...] | None:
@@ -111,33 +117,3 @@ class Recommender:
                     reason="DEADLINE_EXCEEDED",
                     service="history",
                 ) from error
-
-    def _arrangement(self, request: Request, pool: Iterable[Recommended]) -> Arrangement:
-        """What the list must be like."""
-        query = request.query
-        pins = tuple(pin for pin in query.rules.pins if self._may_pin(pin, query))
-        named = (*(item.item_id for item in pool), *(pin.item_id for pin in pins))
-        return Arrangement(
-            count=query.max_results,
-            rules=replace(query.rules, pins=pins),
-            denied={*query.excluded, *(() if query.include_seen else request.history)},
-            attributes=self._attributes(named) if query.rules.choosy else None,
-        )
-
-    def _may_pin(self, pin: Pin, query: Query) -> bool:
-        found = self.catalog.lookup([pin.item_id])[0].tolist()
-        return bool(found) and (
-            query.filter is None or satisfies(query.filter, self.catalog.items[found[0]].attributes)
-        )
-
-    def _attributes(self, item_ids: Iterable[str]) -> dict[str, Attributes]:
-        positions = self.catalog.lookup(item_ids)[0].tolist()
-        items = [self.catalog.items[position] for position in positions]
-        return {item.item_id: item.attributes for item in items}
-
-    def _missing(self, request: Request, outcome: Outcome) -> tuple[str, ...]:
-        """Unknown items of the history, and then of the pins, each once."""
-        unknown = set(outcome.missing)
-        history = [item for item in request.history if item in unknown]
-        pinned = self.catalog.lookup(pin.item_id for pin in request.query.rules.pins)[1]
-        return tuple(dict.fromkeys((*history, *pinned)))

@@ -25,14 +25,17 @@ from gateway.deadline import Deadline
 from gateway.domain import (
     Degradation,
     Fallback,
+    ItemCode,
     Ranked,
     Recommended,
     Request,
+    Retrieval,
     Scored,
     Strategy,
 )
 from gateway.fallback import Popularity
 from gateway.timing import Stopwatch
+from runtime.attributes import Attributes
 from runtime.errors import TandemError
 
 FIRST_SHARE: Final = 0.6
@@ -46,6 +49,16 @@ class Candidate(Protocol):
 
     async def search(self, request: Request, count: int, deadline: Deadline) -> Ranked:
         """Shortlists `count` items; `missing` names unknown items of the history."""
+
+    async def attributes(
+        self, items: Sequence[str], deadline: Deadline
+    ) -> tuple[Mapping[str, Attributes], Sequence[str]]:
+        """The attributes of given items, and those that the catalog does not have."""
+
+    async def explain(
+        self, request: Request, items: Sequence[str], deadline: Deadline
+    ) -> Mapping[str, Retrieval]:
+        """What retrieval makes of given items; of those that it knows."""
 
 
 class Generator(Protocol):
@@ -61,6 +74,11 @@ class Generator(Protocol):
         self, request: Request, items: Sequence[str], count: int, deadline: Deadline
     ) -> tuple[Ranked, Ranked]:
         """Generates `count` items, and scores given ones, of which there is at least one."""
+
+    async def explain(
+        self, request: Request, items: Sequence[str], deadline: Deadline
+    ) -> Mapping[str, ItemCode]:
+        """The codes of given items, token by token; of those that it knows."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +99,7 @@ class Journal:
     may_degrade: bool
     watch: Stopwatch = field(default_factory=Stopwatch)
     degradations: list[Degradation] = field(default_factory=list)
-    ranked: dict[str, Sequence[Scored]] = field(default_factory=dict)
+    ranked: dict[str, Sequence[Scored | Recommended]] = field(default_factory=dict)
     """What each stage ranked."""
 
     def share(self, fraction: float) -> Deadline:
@@ -154,7 +172,9 @@ class Call:
     def blend(self, retrieved: Sequence[Scored], generated: Sequence[Scored]) -> list[Recommended]:
         """Both, as one ranking."""
         with self.journal.watch.stage("blend"):
-            return blend(retrieved, generated, self.sources.weights)
+            items = blend(retrieved, generated, self.sources.weights)
+        self.journal.ranked["blend"] = items
+        return items
 
 
 @dataclass(frozen=True)
@@ -250,5 +270,5 @@ def _popular(call: Call) -> Outcome:
     """For services that both failed."""
     with call.journal.watch.stage("popularity"):
         items = call.sources.popularity.best(call.request, call.count)
-    call.journal.ranked["popularity"] = [Scored(item.item_id, item.score) for item in items]
+    call.journal.ranked["popularity"] = items
     return Outcome(items, call.sources.popularity.missing(call.request))

@@ -4,7 +4,7 @@ Answers are the contract's own messages (`tandem.v1`): they are typed and docume
 what a newer server adds is not lost on the way. Failures are `tandem.Error`.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Literal, Self
 
@@ -65,6 +65,11 @@ class Client(HistoryCalls):
         exclude: Iterable[str] = (),
         filter: Condition | None = None,  # noqa: A002 - the contract's word
         include_seen: bool = False,
+        pin: Mapping[str, int] | None = None,
+        caps: Mapping[str, int] | None = None,
+        diversity: float = 0.0,
+        forbid_degraded: bool = False,
+        explain: bool = False,
         timeout: float | None = None,
         request_id: str | None = None,
     ) -> pb.RecommendResponse:
@@ -78,13 +83,23 @@ class Client(HistoryCalls):
             exclude: items to leave out.
             filter: a condition of `tandem.filters` that every item satisfies.
             include_seen: whether items of the history may come back.
+            pin: items to show whatever their scores, and the position of each, from 1; 0 is the
+                first that is free.
+            caps: for attributes, how many items may have the same value.
+            diversity: from 0, the best items, to 1, items as unlike each other as possible.
+            forbid_degraded: whether to fail rather than to answer with less.
+            explain: whether the answer says where its items come from.
             timeout: seconds that the call may take, instead of the client's.
             request_id: identifies the call in all logs; the server makes one when it is None.
 
         Raises:
             Error: the call failed; see `tandem.errors`.
         """
-        request = _recommend(user_id, history, max_results, strategy, exclude, filter, include_seen)
+        request = _recommend(user_id, history, max_results, strategy, exclude, filter, pin, caps)
+        request.include_seen = include_seen
+        request.diversity = diversity
+        request.forbid_degraded = forbid_degraded
+        request.explain = explain
         try:
             return self._stub.Recommend(
                 request,
@@ -209,11 +224,20 @@ class AsyncClient(AsyncHistoryCalls):
         exclude: Iterable[str] = (),
         filter: Condition | None = None,  # noqa: A002 - the contract's word
         include_seen: bool = False,
+        pin: Mapping[str, int] | None = None,
+        caps: Mapping[str, int] | None = None,
+        diversity: float = 0.0,
+        forbid_degraded: bool = False,
+        explain: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
         request_id: str | None = None,
     ) -> pb.RecommendResponse:
         """Recommends items to a user, as `Client.recommend` does."""
-        request = _recommend(user_id, history, max_results, strategy, exclude, filter, include_seen)
+        request = _recommend(user_id, history, max_results, strategy, exclude, filter, pin, caps)
+        request.include_seen = include_seen
+        request.diversity = diversity
+        request.forbid_degraded = forbid_degraded
+        request.explain = explain
         try:
             return await self._stub.Recommend(
                 request,
@@ -288,7 +312,8 @@ def _recommend(
     strategy: StrategyName | None,
     exclude: Iterable[str],
     condition: Condition | None,
-    include_seen: bool,
+    pin: Mapping[str, int] | None,
+    caps: Mapping[str, int] | None,
 ) -> pb.RecommendRequest:
     return pb.RecommendRequest(
         user_id=user_id,
@@ -297,7 +322,14 @@ def _recommend(
         strategy=pb.Strategy.Value(f"STRATEGY_{(strategy or 'unspecified').upper()}"),
         excluded_item_ids=exclude,
         filter=condition.message if condition else None,
-        include_seen=include_seen,
+        pinned_items=[
+            pb.PinnedItem(item_id=item_id, position=position)
+            for item_id, position in (pin or {}).items()
+        ],
+        attribute_caps=[
+            pb.AttributeCap(attribute=attribute, max_items=most)
+            for attribute, most in (caps or {}).items()
+        ],
     )
 
 

@@ -464,9 +464,7 @@ class Explanation(_message.Message):
 
     @_builtins.property
     def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The history that the recommendations were made from, oldest first, as far
-        as the catalogue has it.
-        """
+        """The history that the recommendations were made from, oldest first."""
 
     def __init__(
         self,
