@@ -10,6 +10,7 @@ pool to 0 for the end of it, since scores of different strategies are not on one
 a log-probability and a likeness.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -71,16 +72,16 @@ def choose(
     return chosen
 
 
-def full(caps: Sequence[Cap], listed: Sequence[Attributes]) -> dict[tuple[str, str | float], int]:
-    """The attribute values that a list has as many items of as its caps allow, or more; each with
-    the number of its items."""
+def full(caps: Sequence[Cap], listed: Sequence[Attributes]) -> list[tuple[str, str | float]]:
+    """The attribute values that a list has as many items of as its caps allow, or more."""
     limit = {cap.attribute: cap.max_items for cap in caps}
-    tally: dict[tuple[str, str | float], int] = {}
-    for attributes in listed:
-        for name in limit:
-            for value in set(attributes.get(name, ())):
-                tally[name, value] = tally.get((name, value), 0) + 1
-    return {key: number for key, number in tally.items() if number >= limit[key[0]]}
+    tally = Counter(
+        (name, value)
+        for attributes in listed
+        for name in limit
+        for value in set(attributes.get(name, ()))
+    )
+    return sorted((key for key, number in tally.items() if number >= limit[key[0]]), key=str)
 
 
 class _Likeness:

@@ -40,13 +40,17 @@ def _removed(
     times = Counter(item.item_id for item in pool)
     for place, item in enumerate(pool, start=1):
         if item.item_id in arrangement.denied:
-            yield RuleEffect(item.item_id, Rule.EXCLUDED, "excluded or seen", place, 0)
+            yield RuleEffect(
+                item.item_id, Rule.EXCLUDED, "excluded, seen or filtered out", place, 0
+            )
         elif times.pop(item.item_id, 1) > 1:
             detail = "found more than once"
             yield RuleEffect(item.item_id, Rule.DUPLICATE, detail, place, plain[item.item_id])
     for pin in arrangement.rules.pins:
         if pin.item_id in arrangement.denied and pin.item_id not in times:
-            yield RuleEffect(pin.item_id, Rule.EXCLUDED, "pinned, but excluded or seen", 0, 0)
+            yield RuleEffect(
+                pin.item_id, Rule.EXCLUDED, "pinned, but excluded, seen or filtered out", 0, 0
+            )
 
 
 def _pinned(
@@ -67,17 +71,19 @@ def _capped(
 ) -> Iterator[RuleEffect]:
     """Without diversity an item is passed over for a cap, or not at all."""
     after = _ranks(listed)
-    limits = full(arrangement.rules.caps, [arrangement.of(item.item_id) for item in listed])
+    most = {cap.attribute: cap.max_items for cap in arrangement.rules.caps}
+    taken = full(arrangement.rules.caps, [arrangement.of(item.item_id) for item in listed])
     for item_id, place in before.items():
         now = after.get(item_id, 0)
         if place > arrangement.count or 0 < now <= place:
             continue
-        values = [
-            f"{name}={value if isinstance(value, str) else f'{value:g}'} has {number}"
-            for (name, value), number in limits.items()
-            if value in arrangement.of(item_id).get(name, ())
-        ]
-        yield RuleEffect(item_id, Rule.CAP, ", ".join(values), place, now)
+        attributes = arrangement.of(item_id)
+        reached = ", ".join(
+            f"{name}={value if isinstance(value, str) else f'{value:g}'} at most {most[name]} times"
+            for name, value in taken
+            if value in attributes.get(name, ())
+        )
+        yield RuleEffect(item_id, Rule.CAP, reached, place, now)
 
 
 def _moved(after: dict[str, int], before: dict[str, int], count: int) -> Iterator[RuleEffect]:

@@ -577,7 +577,7 @@ class RuleEffect(_message.Message):
     rule: Global___Rule.ValueType
     """The rule."""
     detail: _builtins.str
-    """What it did, in words, such as "genre=Drama has 2 items already"."""
+    """What it did, in words, such as "genre=Drama at most 2 times"."""
     rank_before: _builtins.int
     """The place that the item had before the rule, from 1; 0 for none."""
     rank_after: _builtins.int
