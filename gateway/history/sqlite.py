@@ -48,15 +48,18 @@ CREATE TABLE IF NOT EXISTS events (
 );
 -- Holds all that a history needs, in its order.
 CREATE INDEX IF NOT EXISTS histories ON events (user_id, time, sequence, item_id);
-CREATE INDEX IF NOT EXISTS by_age ON events (time);
 """
+_BY_AGE: Final = "CREATE INDEX IF NOT EXISTS by_age ON events (time)"
+"""Only for sweeping: it makes every event dearer."""
 
 _NEWEST: Final = "FROM events WHERE user_id = ? AND time >= ? ORDER BY time DESC, sequence DESC"
 _ITEMS: Final = f"SELECT item_id {_NEWEST} LIMIT ?"
 _EVENTS: Final = f"SELECT event_id, user_id, item_id, time {_NEWEST} LIMIT ?"
 _TIME_OF: Final = f"SELECT time {_NEWEST} LIMIT 1 OFFSET ?"
 _FIND: Final = "SELECT 1 FROM events WHERE user_id = ? AND event_id = ?"
-_INSERT: Final = "INSERT INTO events (user_id, event_id, item_id, time) VALUES (?, ?, ?, ?)"
+_INSERT: Final = (
+    "INSERT OR IGNORE INTO events (user_id, event_id, item_id, time) VALUES (?, ?, ?, ?)"
+)
 _TRIM: Final = f"DELETE FROM events WHERE sequence IN (SELECT sequence {_NEWEST} LIMIT -1 OFFSET ?)"  # noqa: S608 - no text of a caller's
 _EXPIRE: Final = "DELETE FROM events WHERE user_id = ? AND time < ?"
 _SWEEP: Final = (
@@ -101,7 +104,7 @@ class SqliteHistoryStore:
             lock = undo.enter_context(_locked(path))
             try:
                 connection = undo.enter_context(closing(_connect(path)))
-                _prepare(connection, max_pages)
+                _prepare(connection, max_pages, sweeps=retention.lifetime is not None)
             except (sqlite3.Error, OSError) as error:
                 raise SettingsError(f"cannot open the history store {path}: {error}") from error
             _check_schema(path, connection)
@@ -217,7 +220,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 
-def _prepare(connection: sqlite3.Connection, max_pages: int | None) -> None:
+def _prepare(connection: sqlite3.Connection, max_pages: int | None, *, sweeps: bool) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA secure_delete=ON")
@@ -225,6 +228,7 @@ def _prepare(connection: sqlite3.Connection, max_pages: int | None) -> None:
     if max_pages is not None:
         connection.execute(f"PRAGMA max_page_count={int(max_pages)}")
     connection.executescript(_TABLES)
+    connection.execute(_BY_AGE if sweeps else "DROP INDEX IF EXISTS by_age")
     _scrub(connection)
 
 
@@ -262,12 +266,12 @@ def _record_of(
     full = connection.execute(_TIME_OF, (user_id, 0, retention.events - 1)).fetchone()
     new = known = 0
     for event in events:
-        if connection.execute(_FIND, (user_id, event.event_id)).fetchone():
-            known += 1
-        elif event.time >= oldest and (full is None or event.time > full[0]):
+        if event.time >= oldest and (full is None or event.time > full[0]):
             row = (user_id, event.event_id, event.item_id, event.time)
-            connection.execute(_INSERT, row)
-            new += 1
+            inserted = connection.execute(_INSERT, row).rowcount
+            new, known = new + inserted, known + 1 - inserted
+        elif connection.execute(_FIND, (user_id, event.event_id)).fetchone():
+            known += 1
     if new:
         connection.execute(_TRIM, (user_id, 0, retention.events))
         connection.execute(_EXPIRE, (user_id, oldest))

@@ -139,7 +139,7 @@ async def test_a_full_disk_loses_nothing_and_can_be_cleared(tmp_path: Path) -> N
         # It serves on, and many at once fare no worse than one.
         for user in acknowledged:
             assert len(await store.history(user) or ()) == 20
-        calls = (store.record(events(f"new-{n}", 20)) for n in range(5))
+        calls = (store.record(events(f"new-{n}", 500)) for n in range(5))
         refused = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(error) for error in refused} == {Overloaded}
         assert await store.history("new-0") is None
