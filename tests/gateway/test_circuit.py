@@ -33,6 +33,11 @@ def call(circuit: Circuit, verdict: Verdict) -> bool:
     return permit is not None
 
 
+def state(circuit: Circuit) -> State:
+    """Mypy takes a property that was looked at for one that stays."""
+    return circuit.state
+
+
 def opened() -> tuple[Circuit, Clock]:
     circuit, clock = make()
     for _ in range(LIMITS.failures):
@@ -47,12 +52,12 @@ def test_it_opens_and_closes() -> None:
     clock.now += 0.5
     assert circuit.enter() is None
     clock.now += 0.5
-    assert circuit.state is State.HALF_OPEN
+    assert state(circuit) is State.HALF_OPEN
     probe = circuit.enter()
     assert probe is not None
     assert circuit.enter() is None  # one at a time
     circuit.leave(probe, Verdict.GOOD)
-    assert circuit.state is State.CLOSED
+    assert state(circuit) is State.CLOSED
     # What was before is forgotten.
     assert call(circuit, Verdict.BAD)
     assert circuit.state is State.CLOSED

@@ -15,7 +15,7 @@ from runtime import errors
 from runtime.filters import OneOf, evaluate
 from tandem import filters
 from tandem.v1 import recommendation_service_pb2 as pb
-from tests.gateway.fakes import WAIT, generator_score, retrieval_score
+from tests.gateway.fakes import GENERATOR_WAITS, WAIT, generator_score, retrieval_score
 from tests.gateway.stack import DEFAULT_TIMEOUT, UNSEEN, Stack, best, ids, raw
 from tests.tiny_bundle import GENRES, ITEMS, catalog, item_id
 
@@ -126,6 +126,16 @@ async def test_late_services_are_done_without(stack: Stack, strategy: str) -> No
     assert response.degradations[-1].fallback == pb.FALLBACK_POPULARITY
     assert list(response.missing_item_ids) == [WAIT]
     assert stack.candidate.cancelled.is_set()
+    assert stack.generator.cancelled.is_set()
+
+
+@pytest.mark.parametrize("strategy", ["RERANK", "GENERATE", "FUSE"])
+async def test_a_late_generator_leaves_time_for_retrieval(stack: Stack, strategy: str) -> None:
+    response = await ask(stack, strategy, history_item_ids=[GENERATOR_WAITS, "i0", "i1", "i2"])
+    assert ids(response) == RETRIEVED
+    assert [(d.reason, d.fallback) for d in response.degradations] == [
+        ("DEADLINE_EXCEEDED", pb.FALLBACK_RETRIEVAL)
+    ]
     assert stack.generator.cancelled.is_set()
 
 
