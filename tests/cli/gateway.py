@@ -4,12 +4,12 @@ import asyncio
 import threading
 from pathlib import Path
 
-from tests.gateway.stack import running
+from tests.gateway.stack import Stack, running
 
 
 async def serve(bundle: Path, ready: "Gateway") -> None:
     async with running(bundle) as stack:
-        ready.address = stack.address
+        ready.address, ready.stack = stack.address, stack
         ready.stopping = asyncio.Event()
         ready.loop = asyncio.get_running_loop()
         ready.started.set()
@@ -22,6 +22,8 @@ class Gateway:
     def __init__(self, bundle: Path) -> None:
         self.bundle = bundle
         self.address = ""
+        self.stack: Stack
+        """For its fakes, which may be told to fail between calls."""
         self.started = threading.Event()
         self.stopping: asyncio.Event
         self.loop: asyncio.AbstractEventLoop
