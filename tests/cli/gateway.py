@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.gateway.stack import Stack, running
 
 
-async def serve(bundle: Path, ready: "Gateway") -> None:
-    async with running(bundle) as stack:
+async def serve(bundle: Path, ready: "Gateway", flags: Mapping[str, object]) -> None:
+    async with running(bundle, **flags) as stack:
         ready.address, ready.stack = stack.address, stack
         ready.stopping = asyncio.Event()
         ready.loop = asyncio.get_running_loop()
@@ -19,7 +20,7 @@ async def serve(bundle: Path, ready: "Gateway") -> None:
 class Gateway:
     """Runs on a thread of its own: the command line is sync."""
 
-    def __init__(self, bundle: Path) -> None:
+    def __init__(self, bundle: Path, **flags: object) -> None:
         self.bundle = bundle
         self.address = ""
         self.stack: Stack
@@ -27,7 +28,7 @@ class Gateway:
         self.started = threading.Event()
         self.stopping: asyncio.Event
         self.loop: asyncio.AbstractEventLoop
-        self._thread = threading.Thread(target=lambda: asyncio.run(serve(bundle, self)))
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve(bundle, self, flags)))
 
     def __enter__(self) -> "Gateway":
         self._thread.start()

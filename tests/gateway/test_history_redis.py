@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+import tandem
 from gateway.history import BundleHistoryStore, Event, Recorded, Retention
 from gateway.history.redis import RedisHistoryStore
 from gateway.history.store import DAY, now
@@ -17,6 +18,7 @@ from gateway.history.upkeep import Upkeep
 from runtime.bundle import Bundle
 from runtime.errors import Overloaded, SettingsError, Unavailable
 from tests.gateway.redis_server import RedisServer, redis_server
+from tests.gateway.stack import running
 from tests.processes import wait_until
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -205,6 +207,39 @@ async def test_one_that_keeps_nothing_is_warned_of(tmp_path: Path) -> None:
         "redis loses events when it restarts: set appendonly yes",
         "redis may drop histories: set maxmemory-policy noeviction",
     ]
+
+
+async def test_a_gateway_says_so_and_recommends_for_given_histories(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    path = write_tiny_bundle(tmp_path)
+    async with running(path, history=server.url) as stack:
+        await stack.servicer.warm_up()
+        server.kill()
+        for call in (
+            stack.client.record_events([tandem.event("ann", "i5")]),
+            stack.client.get_history("ann"),
+            stack.client.delete_user("ann"),
+        ):
+            with pytest.raises(tandem.Unavailable) as caught:
+                await call
+            assert caught.value.reason == "HISTORY_UNAVAILABLE"
+            assert caught.value.metadata == {"store": "redis"}
+        response = await stack.client.recommend(history=["i0"], strategy="embedding")
+        assert len(response.recommendations) == 10
+        server.start()
+        async with asyncio.timeout(30):
+            while not await _recorded(stack.client):
+                continue
+        assert len((await stack.client.get_history("ann")).events) == 4
+
+
+async def _recorded(client: tandem.AsyncClient) -> bool:
+    try:
+        await client.record_events([tandem.event("ann", "i5", event_id="e5")])
+    except tandem.Unavailable:
+        return False
+    return True
 
 
 def test_an_address_that_is_none() -> None:
