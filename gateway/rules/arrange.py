@@ -61,6 +61,7 @@ def arrange(pool: Sequence[Recommended], arrangement: Arrangement) -> list[Recom
         count - len(pinned),
         caps=rules.caps,
         diversity=rules.diversity,
+        span=depth(count, rules),
         beside=[arrangement.of(item.item_id) for item in pinned.values()],
     )
     return interleave(pinned, [rest[place] for place in chosen])

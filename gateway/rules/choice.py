@@ -5,9 +5,9 @@ and Producing Summaries", SIGIR 1998.
 
 The gateway has no vectors, and asking for some would cost a call. Two items are as alike as the
 share of attribute values that they have in common (Jaccard's index), of all attributes: what people
-see of a list, and would call monotonous. Relevance falls evenly from 1 for the best item of the
-pool to 0 for the end of it, since scores of different strategies are not on one scale, nor those of
-a log-probability and a likeness.
+see of a list, and would call monotonous. Relevance falls evenly with the rank, from 1 for the best
+item to 0 at a few times the length of the list, and on: scores of different strategies are not on
+one scale, and how deep a pool happens to be should not matter to what is taken from its top.
 """
 
 from collections import Counter
@@ -32,6 +32,7 @@ def choose(
     *,
     caps: Sequence[Cap] = (),
     diversity: float = 0.0,
+    span: int = 1,
     beside: Sequence[Attributes] = (),
 ) -> list[int]:
     """Chooses items one after another, each beside those that are in the list already.
@@ -45,6 +46,7 @@ def choose(
         count: how many to choose.
         caps: most items of the list with the same value of an attribute.
         diversity: from 0, relevance alone, to 1, unlikeness alone.
+        span: the rank, from 0, at which relevance is down to 0.
         beside: the attributes of items that the list has anyway.
 
     Returns:
@@ -56,7 +58,7 @@ def choose(
     room -= limits[len(pool) :].sum(axis=0)
     limits = limits[: len(pool)]
     alike = _Likeness(every, len(pool)) if diversity else None
-    worth = (1.0 - diversity) * (1.0 - np.arange(len(pool)) / max(len(pool), 1))
+    worth = (1.0 - diversity) * (1.0 - np.arange(len(pool)) / span)
     left = np.ones(len(pool), np.bool_)
     chosen: list[int] = []
     while len(chosen) < min(count, len(pool)):

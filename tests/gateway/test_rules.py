@@ -168,7 +168,7 @@ def test_diversity_is_maximal_marginal_relevance(
     of = {item_id: known.get(item_id, {}) for item_id in unique}
 
     def worth(item_id: str, chosen: Sequence[str]) -> float:
-        relevance = 1.0 - unique.index(item_id) / len(unique)
+        relevance = 1.0 - unique.index(item_id) / (4 * count)
         likeness = max((jaccard(of[item_id], of[other]) for other in chosen), default=0.0)
         return (1.0 - diversity) * relevance - diversity * likeness
 
@@ -178,6 +178,19 @@ def test_diversity_is_maximal_marginal_relevance(
         chosen = result[:turn]
         best = max(worth(other, chosen) for other in unique if other not in chosen)
         assert worth(item_id, chosen) == pytest.approx(best, abs=1e-6)
+
+
+@given(pools, counts, rules, known)
+@settings(max_examples=100)
+def test_items_that_are_never_taken_do_not_matter(
+    pool: list[Recommended], count: int, rules: Rules, known: Mapping[str, Attributes]
+) -> None:
+    """The list is the same from the part of the pool that it took its items from."""
+    rules = Rules(caps=rules.caps, diversity=rules.diversity)
+    result = listed(arrange(pool, arrangement(count, rules, attributes=known)))
+    deepest = max((listed(pool).index(item_id) for item_id in result), default=-1)
+    part = pool[: deepest + 1]
+    assert listed(arrange(part, arrangement(count, rules, attributes=known))) == result
 
 
 @given(pools, counts)

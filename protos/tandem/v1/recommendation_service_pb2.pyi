@@ -177,9 +177,9 @@ class RecommendRequest(_message.Message):
     diversity: _builtins.float
     """From 0, the best items whatever they have in common, to 1, items as unlike
     each other as possible: maximal marginal relevance (Carbonell and
-    Goldstein, 1998) among the best, at least four times as many as are asked
-    for where the strategy finds as many. Two items are as alike as the share
-    of attribute values that they have in common. Outside of 0 to 1 is
+    Goldstein, 1998). An item's relevance falls evenly with its rank, from 1 to
+    0 at four times `max_results`; two items are as alike as the share of
+    attribute values that they have in common. Outside of 0 to 1 is
     INVALID_ARGUMENT; 0 when absent.
     """
     forbid_degraded: _builtins.bool
