@@ -1,4 +1,7 @@
-"""Reads `--filter` options: `genre=Drama`, `genre!=Horror`, `year=1990..1999`, `year=..1959`."""
+"""Reads options with an equals sign in them.
+
+`--filter genre=Drama`, `genre!=Horror`, `year=1990..1999`, `year=..1959`; `--cap genre=2`.
+"""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -17,6 +20,21 @@ def read_conditions(texts: Sequence[str]) -> Condition | None:
         typer.BadParameter: one is not written as above.
     """
     return reduce(and_, map(_read, texts)) if texts else None
+
+
+def read_numbers(texts: Sequence[str], *, option: str) -> dict[str, int]:
+    """Reads options such as `50=1`: names, each with a whole number.
+
+    Raises:
+        typer.BadParameter: one is not written so.
+    """
+    numbers = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        if not (name.strip() and number.strip().isdecimal()):
+            raise typer.BadParameter(f"{text!r} is not a {option}; write a name=1")
+        numbers[name.strip()] = int(number)
+    return numbers
 
 
 def _read(text: str) -> Condition:

@@ -21,6 +21,8 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "recommend": "cli.query:recommend",
     "similar": "cli.query:similar",
     "items": "cli.items:app",
+    "history": "cli.history:app",
+    "batch": "cli.batch:batch",
 }
 _COMPLETION: Final = frozenset({"install_completion", "show_completion"})
 """Options that typer gives to every app, and that only a root may have."""

@@ -11,7 +11,8 @@ from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 from rich.table import Table
 
-from cli.conditions import read_conditions
+from cli.conditions import read_conditions, read_numbers
+from cli.explanation import print_explanation
 from cli.titles import Titles
 from tandem import Client, Unavailable
 from tandem.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, SpaceName, StrategyName
@@ -51,7 +52,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 @recommend.command(
     epilog="Examples:\n\n"
     "tandem recommend --user 196 --strategy fuse -k 5\n\n"
-    "tandem recommend --history 50,172,181 --filter genre=Drama --filter year=1990..1999"
+    "tandem recommend --history 50,172,181 --filter genre=Drama --filter year=1990..1999\n\n"
+    "tandem recommend --user 196 --pin 50=1 --cap genre=3 --diversity 0.3 --explain"
 )
 def _recommend(
     user: Annotated[str, typer.Option(help="Whose stored history to use.")] = "",
@@ -67,6 +69,26 @@ def _recommend(
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Allow items of the history.")
     ] = False,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option(help="Show an item at a position, from 1; repeatable.", metavar="ID=POSITION"),
+    ] = None,
+    cap: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="At most so many items with the same value of an attribute; repeatable.",
+            metavar="ATTRIBUTE=ITEMS",
+        ),
+    ] = None,
+    diversity: Annotated[
+        float, typer.Option(help="From 0, the best items, to 1, the most unlike.", min=0, max=1)
+    ] = 0.0,
+    forbid_degraded: Annotated[
+        bool, typer.Option("--forbid-degraded", help="Fail rather than answer with less.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say where each item comes from.")
+    ] = False,
     address: Address = DEFAULT_TARGET,
     bundle: BundlePath = None,
     timeout: Timeout = DEFAULT_TIMEOUT,
@@ -77,7 +99,7 @@ def _recommend(
         raise typer.BadParameter("give --user, --history, or both")
     condition = read_conditions(filter_ or ())
     titles = Titles.of(bundle)
-    with _connected(address, timeout) as client:
+    with connected(address, timeout) as client:
         response = client.recommend(
             user,
             history=_identifiers(history),
@@ -86,6 +108,11 @@ def _recommend(
             exclude=_identifiers(exclude),
             filter=condition,
             include_seen=include_seen,
+            pin=read_numbers(pin or (), option="--pin"),
+            caps=read_numbers(cap or (), option="--cap"),
+            diversity=diversity,
+            forbid_degraded=forbid_degraded,
+            explain=explain,
         )
     if as_json:
         _print_json(response, "recommendations", titles)
@@ -98,7 +125,10 @@ def _recommend(
         generator = f"{item.generator_score:.3f}" if item.HasField("generator_score") else ""
         _add(table, titles, rank, item.item_id, f"{item.score:.3f}", retrieval, generator)
     console.print(table)
+    if explain:
+        print_explanation(console, response, titles)
     _print_missing(console, response.missing_item_ids)
+    _print_degradations(console, response)
     console.print(f"[dim]{_summary(response)}")
 
 
@@ -133,7 +163,7 @@ def _similar(
         raise typer.BadParameter("give either --item or --text")
     condition = read_conditions(filter_ or ())
     titles = Titles.of(bundle)
-    with _connected(address, timeout) as client:
+    with connected(address, timeout) as client:
         response = client.similar_items(
             _identifiers(item),
             text=text,
@@ -157,7 +187,7 @@ def _similar(
 
 
 @contextmanager
-def _connected(address: str, timeout: float) -> Iterator[Client]:
+def connected(address: str, timeout: float) -> Iterator[Client]:
     """A client whose failure to reach a gateway says what to do."""
     with Client(address, timeout=timeout) as client:
         try:
@@ -205,6 +235,13 @@ def _print_history(console: Console, history: list[str], titles: Titles) -> None
 def _print_missing(console: Console, missing: Sequence[str]) -> None:
     if missing:
         console.print(f"[yellow]not in the catalog: {', '.join(missing)}")
+
+
+def _print_degradations(console: Console, response: pb.RecommendResponse) -> None:
+    for degradation in response.degradations:
+        fallback = pb.Fallback.Name(degradation.fallback).removeprefix("FALLBACK_").lower()
+        instead = "" if degradation.fallback == pb.FALLBACK_NONE else f", {fallback} instead"
+        console.print(f"[yellow]without {degradation.stage} ({degradation.reason}){instead}")
 
 
 def _summary(response: pb.RecommendResponse) -> str:

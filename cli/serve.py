@@ -73,6 +73,19 @@ MaxQueueMs = Annotated[
     float | None,
     typer.Option(help="Milliseconds after which a waiting call is shed. [default: 1000]"),
 ]
+History = Annotated[
+    str | None,
+    typer.Option(
+        help="Where histories are kept: FILE.sqlite, redis://HOST:PORT, or bundle for those of "
+        "the bundle alone. [default: build/history/NAME.sqlite]",
+    ),
+]
+HistoryMaxEvents = Annotated[
+    int | None, typer.Option(help="Events kept of each user: the newest. [default: 1000]")
+]
+HistoryDays = Annotated[
+    float | None, typer.Option(help="Days that an event is kept; 0 means for ever. [default: 0]")
+]
 
 
 @app.command()
@@ -146,6 +159,9 @@ def gateway(
         Literal["rerank", "generate", "fuse", "embedding"] | None,
         typer.Option(help="How to recommend when the caller does not say. [default: rerank]"),
     ] = None,
+    history: History = None,
+    history_max_events: HistoryMaxEvents = None,
+    history_days: HistoryDays = None,
     default_timeout: Annotated[
         float | None, typer.Option(help="Seconds for callers without a deadline. [default: 2]")
     ] = None,
@@ -177,6 +193,7 @@ def serve_all(
     rebase_store: RebaseStore = None,
     threads: Threads = None,
     device: Device = None,
+    history: History = None,
     log_level: LogLevel = None,
     log_json: LogJson = None,
 ) -> None:
@@ -210,7 +227,7 @@ def serve_all(
     def gateway(addresses: Mapping[str, str]) -> list[str]:
         targets = {f"{name}_target": address for name, address in addresses.items()}
         without_threads = {name: value for name, value in common.items() if name != "threads"}
-        return _command("gateway", without_threads, port=port, **targets)
+        return _command("gateway", without_threads, port=port, history=history, **targets)
 
     services = {"candidate": candidate, "generator": generator}
     asyncio.run(supervise(services, gateway, host=settings.host, report=report))

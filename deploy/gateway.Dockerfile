@@ -1,13 +1,14 @@
-# The gateway: one Recommend call becomes calls of the two services.
+# The gateway: one Recommend call becomes calls of the two services. Histories are in the volume.
 #
 #   docker build -f deploy/gateway.Dockerfile -t tandem-gateway .
 #   docker run --init --read-only \
-#     -v "$PWD/bundles:/bundles:ro" -p 127.0.0.1:50050:50050 tandem-gateway
+#     -v "$PWD/bundles:/bundles:ro" -v tandem-history:/var/lib/tandem \
+#     -p 127.0.0.1:50050:50050 tandem-gateway
 #
 # deploy/compose.yaml runs all three. Settings are environment variables: docs/configuration.md.
 
 FROM python:3.11-slim-bookworm AS build
-RUN python -m venv /opt/tandem
+RUN python -m venv /opt/tandem && mkdir /var/lib/tandem
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY protos protos
@@ -24,13 +25,17 @@ LABEL org.opencontainers.image.title="tandem-gateway" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY deploy/healthcheck.py /opt/tandem/
 COPY --from=build /opt/tandem /opt/tandem
+# A new volume takes the owner of what it is mounted on.
+COPY --from=build --chown=10001:10001 /var/lib/tandem /var/lib/tandem
 ENV PATH=/opt/tandem/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     TANDEM_BUNDLE=/bundles/ml-100k/current \
     TANDEM_HOST=0.0.0.0 \
     TANDEM_PORT=50050 \
+    TANDEM_HISTORY=/var/lib/tandem/history.sqlite \
     TANDEM_LOG_JSON=true
+VOLUME /var/lib/tandem
 USER 10001:10001
 EXPOSE 50050
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

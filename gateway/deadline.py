@@ -1,7 +1,7 @@
 """The moment by which a caller must have its answer.
 
 Deadlines do not propagate through gRPC Python by themselves: the gateway gives every call that it
-makes what is left of its caller's time, less a margin in which to answer.
+makes a share of what is left of its caller's time, less a margin in which to answer.
 """
 
 import time
@@ -33,14 +33,31 @@ class Deadline:
         margin = min(budget * MARGIN_FRACTION, MAX_MARGIN_SECONDS)
         return cls(time.monotonic() + budget - margin)
 
+    def share(self, fraction: float) -> "Deadline":
+        """The moment until which one step may take, so that time is left for those that follow.
+
+        Args:
+            fraction: of the time that is left now, at most 1.
+        """
+        return Deadline(self.at - self.left * (1.0 - fraction))
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left, or 0."""
+        return max(self.at - time.monotonic(), 0.0)
+
+    def allows(self, seconds: float) -> bool:
+        """Whether it is still to come after a wait."""
+        return time.monotonic() + seconds < self.at
+
     def remaining(self) -> float:
         """Seconds that are left, more than 0.
 
         Raises:
             DeadlineExceeded: none are.
         """
-        seconds = self.at - time.monotonic()
-        if seconds <= 0:
+        seconds = self.left
+        if not seconds:
             raise DeadlineExceeded(
                 "the caller's deadline passed before the answer was complete",
                 reason="DEADLINE_EXCEEDED",

@@ -20,6 +20,38 @@ class Strategy(StrEnum):
 
 
 @dataclass(frozen=True)
+class Pin:
+    """An item to show whatever its score."""
+
+    item_id: str
+    position: int = 0
+    """Its place in the list, from 1; 0 for the first that nothing else is pinned to."""
+
+
+@dataclass(frozen=True)
+class Cap:
+    """A limit on the items of a list that have the same value of an attribute."""
+
+    attribute: str
+    max_items: int
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a caller wants of the list as a whole, beside what it allows in it."""
+
+    pins: tuple[Pin, ...] = ()
+    caps: tuple[Cap, ...] = ()
+    diversity: float = 0.0
+    """From 0, the best items, to 1, items as unlike each other as possible."""
+
+    @property
+    def choosy(self) -> bool:
+        """Whether a list needs more items to choose from than it has places."""
+        return bool(self.caps or self.diversity)
+
+
+@dataclass(frozen=True)
 class Query:
     """What a caller asks for, validated."""
 
@@ -31,6 +63,10 @@ class Query:
     excluded: tuple[str, ...] = ()
     filter: Filter | None = None
     include_seen: bool = False
+    rules: Rules = Rules()
+    forbid_degraded: bool = False
+    """Whether to fail rather than to answer with less."""
+    explain: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +102,29 @@ class Recommended:
     score: float
     retrieval: float | None = None
     generator: float | None = None
+    pinned: bool = False
+    """Whether it is there since the caller pinned it; its score is 0 where no step scored it."""
+
+
+class Fallback(StrEnum):
+    """What takes the place of a step that failed."""
+
+    RETRIEVAL = "retrieval"
+    GENERATION = "generation"
+    POPULARITY = "popularity"
+    BUNDLE_HISTORY = "bundle_history"
+    NO_HISTORY = "no_history"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """A step that failed, and what the answer is made of instead."""
+
+    stage: str
+    reason: str
+    """As an error would give it, such as DEADLINE_EXCEEDED."""
+    fallback: Fallback
 
 
 @dataclass(frozen=True)
@@ -74,6 +133,103 @@ class StageTime:
 
     stage: str
     seconds: float
+    budget: float | None = None
+    """How long it was allowed to take; None for a step without a limit of its own."""
+
+
+class Rule(StrEnum):
+    """A rule of the gateway."""
+
+    DUPLICATE = "duplicate"
+    EXCLUDED = "excluded"
+    PINNED = "pinned"
+    CAP = "cap"
+    DIVERSITY = "diversity"
+
+
+@dataclass(frozen=True)
+class RuleEffect:
+    """What a rule did to an item."""
+
+    item_id: str
+    rule: Rule
+    detail: str
+    """In words."""
+    before: int
+    """Its place before the rule, from 1; 0 for none."""
+    after: int
+    """Its place after it; 0 where the rule left it out."""
+
+
+@dataclass(frozen=True)
+class StageRank:
+    """An item's place at one step."""
+
+    stage: str
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True)
+class SourceScore:
+    """One retrieval source's score of an item, and what it counts."""
+
+    source: str
+    score: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Influence:
+    """By how much an item of the history raises a score."""
+
+    item_id: str
+    contribution: float
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What retrieval makes of an item."""
+
+    sources: tuple[SourceScore, ...] = ()
+    influences: tuple[Influence, ...] = ()
+    """Of the history's items, most first."""
+
+
+@dataclass(frozen=True)
+class CodeToken:
+    """A token of an item's code, and its log-probability after those before it."""
+
+    text: str
+    log_probability: float
+
+
+@dataclass(frozen=True)
+class ItemCode:
+    """An item's code."""
+
+    text: str
+    tokens: tuple[CodeToken, ...]
+
+
+@dataclass(frozen=True)
+class ItemExplanation:
+    """Why an item is where it is."""
+
+    item_id: str
+    stages: tuple[StageRank, ...] = ()
+    retrieval: Retrieval = Retrieval()
+    code: ItemCode | None = None
+    rules: tuple[RuleEffect, ...] = ()
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a list is what it is."""
+
+    items: tuple[ItemExplanation, ...]
+    """The recommended items in order, then those that a rule left out."""
+    history: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -84,3 +240,5 @@ class Answer:
     missing: tuple[str, ...]
     strategy: Strategy
     timings: tuple[StageTime, ...] = field(default=())
+    degradations: tuple[Degradation, ...] = ()
+    explanation: Explanation | None = None

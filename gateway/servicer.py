@@ -1,39 +1,36 @@
 """RecommendationService: messages in, domain values to the orchestration, messages out."""
 
 import asyncio
-from typing import Any, Final
+import math
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
 
 import structlog
 
-from gateway.blend import Weights
-from gateway.clients import CandidateClient, GeneratorClient
+from gateway.admission import Admission
+from gateway.batch import answers
+from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.deadline import Deadline
-from gateway.domain import Answer, Query, Recommended, Strategy
-from gateway.history import BundleHistoryStore
+from gateway.domain import Query, Strategy
+from gateway.history.opening import open_store, retention_of
+from gateway.history.servicer import HistoryMethods
+from gateway.history.upkeep import Upkeep
 from gateway.orchestrate import Recommender
+from gateway.requests import DEFAULT_RESULTS, read_query
+from gateway.responses import write_answer, write_batch_error
 from gateway.settings import GatewaySettings
-from runtime import edge
 from runtime.bundle import Bundle
-from runtime.errors import InvalidRequest, TandemError
-from tandem.v1 import candidate_service_pb2, common_pb2
+from runtime.edge import identifier
+from runtime.errors import TandemError
+from runtime.interceptors import classify
+from tandem.v1 import candidate_service_pb2
 from tandem.v1 import recommendation_service_pb2 as pb
-from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 
 log = structlog.get_logger()
 
-DEFAULT_RESULTS: Final = 10
-MAX_RESULTS: Final = 100
 
-_STRATEGIES: Final = {
-    pb.STRATEGY_RERANK: Strategy.RERANK,
-    pb.STRATEGY_GENERATE: Strategy.GENERATE,
-    pb.STRATEGY_FUSE: Strategy.FUSE,
-    pb.STRATEGY_EMBEDDING: Strategy.EMBEDDING,
-}
-_STRATEGY_MESSAGES: Final = {strategy: message for message, strategy in _STRATEGIES.items()}
-
-
-class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
+class RecommendationServicer(HistoryMethods):
     """The gateway's one service."""
 
     def __init__(
@@ -43,35 +40,33 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
         candidate: CandidateClient,
         generator: GeneratorClient,
     ) -> None:
+        histories = open_store(settings, bundle)
+        super().__init__(histories, bundle.version)
+        self._upkeep = Upkeep(histories, bundle, retention_of(settings))
         self._bundle = bundle
         self._settings = settings
         self._candidate = candidate
         self._generator = generator
-        blend = bundle.manifest.blend
-        self._recommender = Recommender(
-            candidate=candidate,
-            generator=generator,
-            histories=BundleHistoryStore(bundle),
-            weights=Weights(blend.retrieval_weight, blend.generator_weight),
-            shortlist=blend.shortlist,
-        )
+        self._admission = Admission(settings.max_in_flight, settings.max_wait_ms / 1e3)
+        self._recommender = Recommender.of(bundle, candidate, generator, histories)
 
     @classmethod
     def load(cls, bundle: Bundle, settings: GatewaySettings) -> "RecommendationServicer":
-        """Reads the histories, and prepares to call the services that the settings name."""
+        """Opens the histories, and prepares to call the services that the settings name."""
         return cls(
             bundle,
             settings,
-            CandidateClient(settings.candidate_target, bundle.version),
-            GeneratorClient(settings.generator_target, bundle.version),
+            CandidateClient(settings.candidate_target, bundle.version, settings.calls),
+            GeneratorClient(settings.generator_target, bundle.version, settings.calls),
         )
 
     async def warm_up(self) -> None:
-        """Connects and makes one call that needs every method of both services.
+        """Fills the histories, connects, and makes one call that needs all of both services.
 
         The gateway serves even when they cannot be reached: they may come later, and it finds
         them by itself.
         """
+        await self._upkeep.start()
         seconds = self._settings.warm_up_seconds
         if not seconds:
             return
@@ -79,8 +74,8 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
         query = Query("", (item,), max_results=DEFAULT_RESULTS, strategy=Strategy.FUSE)
         try:
             async with asyncio.timeout(seconds):
-                await self._candidate.channel.channel_ready()
-                await self._generator.channel.channel_ready()
+                await self._candidate.ready()
+                await self._generator.ready()
                 deadline = Deadline.of_caller(None, default=seconds, limit=seconds)
                 await self._recommender.recommend(query, deadline)
         except (TandemError, TimeoutError) as error:
@@ -89,15 +84,45 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
             )
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections and the histories."""
         await self._candidate.close()
         await self._generator.close()
+        await self._upkeep.stop()
+        await self._histories.close()
 
     async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
         """Recommends items to a user."""
-        query = read_query(request, default_strategy=self._settings.strategy)
-        answer = await self._recommender.recommend(query, self._deadline(context))
+        query, deadline = self._read(request), self._deadline(context)
+        async with self._admission.call():
+            answer = await self._recommender.recommend(query, deadline)
         return write_answer(answer, self._bundle.version)
+
+    async def BatchRecommend(
+        self, requests: AsyncIterator[pb.BatchRecommendRequest], context: Any
+    ) -> AsyncIterator[pb.BatchRecommendResponse]:
+        """Recommends to many users."""
+
+        async def answer(item: pb.BatchRecommendRequest) -> pb.BatchRecommendResponse:
+            try:
+                return await self._answer(item, context)
+            except Exception as error:  # noqa: BLE001 - it is the item's, and the stream goes on
+                return write_batch_error(item.id, classify(error, "BatchRecommend"))
+
+        async with aclosing(answers(requests, answer, self._settings.batch_window)) as responses:
+            async for response in responses:
+                yield response
+
+    async def _answer(
+        self, item: pb.BatchRecommendRequest, context: Any
+    ) -> pb.BatchRecommendResponse:
+        if item.id:
+            identifier(item.id, field="id")
+        query = self._read(item.request)
+        async with self._admission.bulk():
+            deadline = self._deadline(context, limit=self._settings.default_timeout)
+            answer = await self._recommender.recommend(query, deadline)
+        response = write_answer(answer, self._bundle.version)
+        return pb.BatchRecommendResponse(id=item.id, response=response)
 
     async def SimilarItems(
         self, request: pb.SimilarItemsRequest, context: Any
@@ -107,80 +132,21 @@ class RecommendationServicer(pb_grpc.RecommendationServiceServicer):
         The messages of both methods are the same, field by field, so they are copied as bytes.
         """
         query = candidate_service_pb2.SimilarRequest.FromString(request.SerializeToString())
-        response = await self._candidate.similar(query, self._deadline(context))
+        deadline = self._deadline(context)
+        async with self._admission.call():
+            response = await self._candidate.similar(query, deadline)
         return pb.SimilarItemsResponse.FromString(response.SerializeToString())
 
-    def _deadline(self, context: Any) -> Deadline:
+    def _read(self, request: pb.RecommendRequest) -> Query:
+        return read_query(
+            request,
+            default_strategy=self._settings.strategy,
+            attributes=self._bundle.catalog.attribute_names,
+        )
+
+    def _deadline(self, context: Any, limit: float = math.inf) -> Deadline:
         return Deadline.of_caller(
             context.time_remaining(),
             default=self._settings.default_timeout,
-            limit=self._settings.max_timeout,
+            limit=min(limit, self._settings.max_timeout),
         )
-
-
-def read_query(request: pb.RecommendRequest, *, default_strategy: Strategy) -> Query:
-    """Checks a request.
-
-    Raises:
-        InvalidRequest: it breaks a rule of the contract.
-    """
-    if not request.user_id and not request.history_item_ids:
-        raise InvalidRequest(
-            "give user_id, history_item_ids, or both: there is nobody to recommend to",
-            reason="MISSING_USER",
-        )
-    if request.user_id:
-        edge.identifier(request.user_id, field="user_id")
-    history = edge.item_ids(
-        request.history_item_ids, field="history_item_ids", limit=edge.MAX_HISTORY
-    )
-    excluded = edge.item_ids(
-        request.excluded_item_ids, field="excluded_item_ids", limit=edge.MAX_EXCLUDED
-    )
-    return Query(
-        user_id=request.user_id,
-        history=tuple(history) or None,
-        max_results=edge.result_count(
-            request.max_results, default=DEFAULT_RESULTS, limit=MAX_RESULTS
-        ),
-        strategy=_read_strategy(request.strategy, default_strategy),
-        excluded=tuple(excluded),
-        filter=edge.item_filter(request.filter) if request.HasField("filter") else None,
-        include_seen=request.include_seen,
-    )
-
-
-def _read_strategy(value: pb.Strategy.ValueType, default: Strategy) -> Strategy:
-    if value == pb.STRATEGY_UNSPECIFIED:
-        return default
-    if value not in _STRATEGIES:
-        raise InvalidRequest(
-            f"strategy {value} is not one that this server knows",
-            reason="UNKNOWN_STRATEGY",
-            strategy=str(value),
-        )
-    return _STRATEGIES[value]
-
-
-def write_answer(answer: Answer, bundle_version: str) -> pb.RecommendResponse:
-    """Writes an answer as a message."""
-    response = pb.RecommendResponse(
-        recommendations=map(_recommendation, answer.items),
-        missing_item_ids=answer.missing,
-        strategy=_STRATEGY_MESSAGES[answer.strategy],
-        bundle_version=bundle_version,
-    )
-    for time in answer.timings:
-        timing = common_pb2.StageTiming(stage=time.stage)
-        timing.duration.FromNanoseconds(int(time.seconds * 1e9))
-        response.timings.append(timing)
-    return response
-
-
-def _recommendation(item: Recommended) -> pb.Recommendation:
-    return pb.Recommendation(
-        item_id=item.item_id,
-        score=item.score,
-        retrieval_score=item.retrieval,
-        generator_score=item.generator,
-    )

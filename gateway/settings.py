@@ -1,8 +1,11 @@
 """What the gateway can be told, beside what every server can."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from gateway.calls.caller import CallPolicy
+from gateway.calls.targets import parse
 from gateway.domain import Strategy
+from runtime.edge import MAX_HISTORY
 from runtime.settings import ServerSettings
 
 
@@ -11,13 +14,35 @@ class GatewaySettings(ServerSettings):
 
     port: int = Field(default=50050, ge=0, le=65535, description="Port to listen on; 0 picks one.")
     candidate_target: str = Field(
-        default="127.0.0.1:50051", min_length=1, description="Address of the candidate service."
+        default="127.0.0.1:50051",
+        description="Addresses of candidate services, separated by commas; `dns:///NAME:PORT` "
+        "stands for all the addresses of a name.",
     )
     generator_target: str = Field(
-        default="127.0.0.1:50052", min_length=1, description="Address of the generator service."
+        default="127.0.0.1:50052",
+        description="Addresses of generator services, in the same way.",
     )
     strategy: Strategy = Field(
         default=Strategy.RERANK, description="How to recommend when the caller does not say."
+    )
+    history: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Where histories are kept: a file of SQLite such as `history.sqlite`; "
+        "`redis://HOST:PORT`, for several gateways; or `bundle`, for those in the bundle and no "
+        "others. By default `build/history/NAME.sqlite`, for a bundle of that name.",
+    )
+    history_max_events: int = Field(
+        default=1_000, gt=0, le=MAX_HISTORY, description="Events kept of each user: the newest."
+    )
+    history_days: float = Field(
+        default=0.0, ge=0, description="Days that an event is kept; 0 means for ever."
+    )
+    history_max_queue: int = Field(
+        default=10_000, gt=0, description="Events waiting for SQLite above which new ones are shed."
+    )
+    history_timeout: float = Field(
+        default=0.25, gt=0, description="Seconds that Redis may take for an operation."
     )
     default_timeout: float = Field(
         default=2.0, gt=0, description="Seconds for a call whose caller sets no deadline."
@@ -28,3 +53,38 @@ class GatewaySettings(ServerSettings):
     warm_up_seconds: float = Field(
         default=5.0, ge=0, description="How long to wait for the services before serving anyway."
     )
+    retry_ratio: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Retries and hedges of services, at most this fraction of the calls.",
+    )
+    hedge_ratio: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Calls of services that take longer than 95% do are made once more, at most "
+        "this fraction of them; 0 for none.",
+    )
+    max_in_flight: int = Field(
+        default=32, gt=0, description="Calls that are worked on at a time; the others wait."
+    )
+    max_wait_ms: float = Field(
+        default=100.0,
+        ge=0,
+        description="How long a call may have to wait for its turn; it is refused if longer.",
+    )
+    batch_window: int = Field(
+        default=64, gt=0, description="Requests of one stream that are in hand at a time, at most."
+    )
+
+    @field_validator("candidate_target", "generator_target")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        parse(value)
+        return value
+
+    @property
+    def calls(self) -> CallPolicy:
+        """How services are called."""
+        return CallPolicy(retry_ratio=self.retry_ratio, hedge_ratio=self.hedge_ratio)

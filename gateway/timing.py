@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gateway.deadline import Deadline
 from gateway.domain import StageTime
 
 
@@ -14,13 +15,19 @@ class Stopwatch:
         self._times: list[StageTime] = []
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Times a block."""
+    def stage(self, name: str, deadline: Deadline | None = None) -> Iterator[None]:
+        """Times a block.
+
+        Args:
+            name: of the stage.
+            deadline: by when it must have ended; its budget is the time until then.
+        """
+        budget = None if deadline is None else deadline.left
         started = time.perf_counter()
         try:
             yield
         finally:
-            self._times.append(StageTime(name, time.perf_counter() - started))
+            self._times.append(StageTime(name, time.perf_counter() - started, budget))
 
     @property
     def times(self) -> tuple[StageTime, ...]:

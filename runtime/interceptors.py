@@ -30,7 +30,10 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable["Handler | None"]]
 Behavior = Callable[[Any, Context], Any]
-"""Answers with an awaitable of a message, or with an asynchronous generator of several."""
+"""Answers with an awaitable of a message, or with an asynchronous generator of several.
+
+It is given a message, or an asynchronous iterator of those that its caller streams.
+"""
 
 
 class Boundary(grpc.aio.ServerInterceptor):
@@ -44,8 +47,10 @@ class Boundary(grpc.aio.ServerInterceptor):
     - Calls above the limit are shed with a retry hint. gRPC's own `maximum_concurrent_rpcs` would
       shed health checks too, so that a busy server would be restarted.
     - Once the server drains, new calls are refused here: see `drain` and `hush`.
-    - Streams of answers have no end that a drain could wait for: it ends them, with UNAVAILABLE, so
-      that whoever listens goes on elsewhere. They have a limit of their own, of the same height.
+    - Streams of answers to one request have no end that a drain could wait for: it ends them, with
+      UNAVAILABLE, so that whoever listens goes on elsewhere. They have a limit of their own, of the
+      same height. Where requests are streamed too, a drain ends the requests and waits, so that
+      what was taken is answered, and the rest is for another server.
     """
 
     def __init__(self, max_concurrent: int) -> None:
@@ -55,7 +60,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         self._listening: set[asyncio.Task[Any]] = set()
         """Streams that wait for something to send. A drain cuts off the wait, never the sending:
         gRPC cannot end a call in the middle of a message."""
-        self._draining = False
+        self._draining = asyncio.Event()
         self._may_refuse = asyncio.Event()
         self._may_refuse.set()
         self._idle = asyncio.Event()
@@ -64,7 +69,7 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     async def drain(self) -> None:
         """Refuses new calls, ends streams, and waits until calls in flight are answered."""
-        self._draining = True
+        self._draining.set()
         for stream in self._listening:
             stream.cancel()
         await self._idle.wait()
@@ -103,6 +108,10 @@ class Boundary(grpc.aio.ServerInterceptor):
             self._handlers[method] = grpc.unary_stream_rpc_method_handler(
                 self._guard_stream(method, handler)
             )
+        elif handler.stream_stream is not None:
+            self._handlers[method] = grpc.stream_stream_rpc_method_handler(
+                self._guard_conversation(method, handler)
+            )
         return self._handlers.get(method, handler)
 
     def _guard(self, method: str, handler: Handler) -> Behavior:
@@ -136,22 +145,38 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     async def _next(self, messages: AsyncIterator[Any]) -> Any:
         """The next message of a stream; None at its end."""
-        if self._draining:
+        if self._draining.is_set():
             raise _going_away()
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._listening.add(task)
         try:
             return await anext(messages, None)
         except asyncio.CancelledError:
-            if not self._draining:
+            if not self._draining.is_set():
                 raise
             task.uncancel()
             raise _going_away() from None
         finally:
             self._listening.discard(task)
 
+    def _guard_conversation(self, method: str, handler: Handler) -> Behavior:
+        behavior = cast("Behavior", handler.stream_stream)
+        parse = cast("Callable[[bytes], Any]", handler.request_deserializer)
+        serialize = cast("Callable[[Any], bytes]", handler.response_serializer)
+
+        async def answer(_: object, context: Context) -> None:
+            await self._admit(context)
+            requests = _Requests(context, parse, self._draining)
+            async with aclosing(behavior(aiter(requests), context)) as messages:
+                async for message in messages:
+                    await context.write(serialize(message))
+            if requests.cut_off:
+                await self._refuse_while_draining()
+
+        return _bounded(method, answer)
+
     async def _refuse_while_draining(self) -> None:
-        if self._draining:
+        if self._draining.is_set():
             await self._may_refuse.wait()
             raise _going_away()
 
@@ -176,10 +201,48 @@ class Boundary(grpc.aio.ServerInterceptor):
             self._idle.set()
 
 
-def _bounded(method: str, answer: Callable[[bytes, Context], Awaitable[Any]]) -> Behavior:
+class _Requests:
+    """The requests that a caller streams, until it has no more or the server drains."""
+
+    def __init__(
+        self, context: Context, parse: Callable[[bytes], Any], draining: asyncio.Event
+    ) -> None:
+        self._context = context
+        self._parse = parse
+        self._draining = draining
+        self.cut_off = False
+        """Whether the server ended the stream, and not the caller."""
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        drained = asyncio.ensure_future(self._draining.wait())
+        try:
+            while True:
+                # Never cancelled: gRPC would go on to write into memory that was freed. A read
+                # that is left behind ends with the call.
+                read = asyncio.ensure_future(self._context.read())
+                read.add_done_callback(_forget)
+                await asyncio.wait({read, drained}, return_when=asyncio.FIRST_COMPLETED)
+                if not read.done():
+                    self.cut_off = True
+                    return
+                raw = await read
+                if raw is grpc.aio.EOF:
+                    return
+                yield _parse(raw, self._parse)
+        finally:
+            drained.cancel()
+
+
+def _forget(read: "asyncio.Future[Any]") -> None:
+    """Takes an outcome that nobody waits for, which asyncio would complain of otherwise."""
+    if not read.cancelled():
+        read.exception()
+
+
+def _bounded(method: str, answer: Callable[[Any, Context], Awaitable[Any]]) -> Behavior:
     """Gives a call its request id, its canonical code and its line in the log."""
 
-    async def bounded(raw: bytes, context: Context) -> Any:
+    async def bounded(raw: Any, context: Context) -> Any:
         started = time.perf_counter()
         _adopt_request_id(context)
         code, reason = grpc.StatusCode.OK, ""
@@ -190,7 +253,7 @@ def _bounded(method: str, answer: Callable[[bytes, Context], Awaitable[Any]]) ->
             code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise
         except Exception as error:  # noqa: BLE001 - this is where all of them end
-            failure = _classify(error, method)
+            failure = classify(error, method)
             code, reason = failure.code, failure.reason
             await _abort(context, failure)
         finally:
@@ -221,7 +284,8 @@ def _parse(raw: bytes, parse: Callable[[bytes], Any]) -> Any:
         ) from error
 
 
-def _classify(error: Exception, method: str) -> TandemError:
+def classify(error: Exception, method: str) -> TandemError:
+    """What a caller is told of an exception; a defect is logged, and hides its text."""
     if isinstance(error, TandemError):
         return error
     if isinstance(error, TimeoutError):

@@ -55,6 +55,7 @@ def serving(bundle: Path) -> Iterator[dict[str, str]]:
     command = [
         sys.executable, "-m", "cli.main", "serve", "all", "--bundle", str(bundle),
         "--port", "0", "--candidate-port", "0", "--generator-port", "0", "--log-level", "warning",
+        "--history", "bundle",  # the data's, whatever was recorded since
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own program
         try:

@@ -13,6 +13,7 @@ from tandem.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from tandem.histories import event
 
 __all__ = [
     "AsyncClient",
@@ -20,6 +21,7 @@ __all__ = [
     "AsyncCatalogClient",
     "CatalogClient",
     "Item",
+    "event",
     "filters",
     "Error",
     "InvalidArgument",

@@ -1,6 +1,7 @@
 """How Tandem's callers connect: retries, keepalive and quick reconnection.
 
-The gateway uses the same options towards its services as `tandem.Client` towards the gateway.
+The gateway uses the same options towards its services as `tandem.Client` towards the gateway, but
+counts and places retries itself.
 """
 
 import json
@@ -9,17 +10,27 @@ from collections.abc import Sequence
 ChannelOptions = list[tuple[str, str | int]]
 
 
-def channel_options(services: Sequence[str]) -> ChannelOptions:
+def channel_options(
+    services: Sequence[str], *, retries: bool = True, health_of: str | None = None
+) -> ChannelOptions:
     """Options for a gRPC channel to the named protobuf services.
 
     Every call of these services may be made twice, for it reads, or says what is so afterwards. It
     is retried on UNAVAILABLE only, since the other codes mean that a server took the call and that
     the same would happen again. Retries stop while more than a tenth of the calls fail: a server in
     trouble needs fewer, not more.
+
+    Args:
+        services: full names.
+        retries: whether gRPC retries; without, the caller does.
+        health_of: a service that servers are asked for the health of; those that say that they do
+            not serve are not called. Servers without a health service are called.
     """
-    config = {
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "methodConfig": [
+    config: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if health_of is not None:
+        config["healthCheckConfig"] = {"serviceName": health_of}
+    if retries:
+        config["methodConfig"] = [
             {
                 "name": [{"service": service} for service in services],
                 "retryPolicy": {
@@ -30,9 +41,8 @@ def channel_options(services: Sequence[str]) -> ChannelOptions:
                     "retryableStatusCodes": ["UNAVAILABLE"],
                 },
             }
-        ],
-        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
-    }
+        ]
+        config["retryThrottling"] = {"maxTokens": 10, "tokenRatio": 0.1}
     return [
         ("grpc.service_config", json.dumps(config)),
         # A process that stopped without closing its connections is noticed after this long.

@@ -4,7 +4,7 @@ Answers are the contract's own messages (`tandem.v1`): they are typed and docume
 what a newer server adds is not lost on the way. Failures are `tandem.Error`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Literal, Self
 
@@ -13,6 +13,7 @@ import grpc
 from tandem.channel import channel_options
 from tandem.errors import from_rpc
 from tandem.filters import Condition
+from tandem.histories import AsyncHistoryCalls, HistoryCalls
 from tandem.v1 import candidate_service_pb2 as candidate
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
@@ -26,7 +27,7 @@ SpaceName = Literal["content", "behavior"]
 _SERVICES: Final = ("tandem.v1.RecommendationService",)
 
 
-class Client:
+class Client(HistoryCalls):
     """Calls a gateway from sync code; safe to share between threads.
 
         with tandem.Client("gateway:50050") as client:
@@ -64,6 +65,11 @@ class Client:
         exclude: Iterable[str] = (),
         filter: Condition | None = None,  # noqa: A002 - the contract's word
         include_seen: bool = False,
+        pin: Mapping[str, int] | None = None,
+        caps: Mapping[str, int] | None = None,
+        diversity: float = 0.0,
+        forbid_degraded: bool = False,
+        explain: bool = False,
         timeout: float | None = None,
         request_id: str | None = None,
     ) -> pb.RecommendResponse:
@@ -77,13 +83,23 @@ class Client:
             exclude: items to leave out.
             filter: a condition of `tandem.filters` that every item satisfies.
             include_seen: whether items of the history may come back.
+            pin: items to show whatever their scores, and the position of each, from 1; 0 is the
+                first that is free.
+            caps: for attributes, how many items may have the same value.
+            diversity: from 0, the best items, to 1, items as unlike each other as possible.
+            forbid_degraded: whether to fail rather than to answer with less.
+            explain: whether the answer says where its items come from.
             timeout: seconds that the call may take, instead of the client's.
             request_id: identifies the call in all logs; the server makes one when it is None.
 
         Raises:
             Error: the call failed; see `tandem.errors`.
         """
-        request = _recommend(user_id, history, max_results, strategy, exclude, filter, include_seen)
+        request = _recommend(user_id, history, max_results, strategy, exclude, filter, pin, caps)
+        request.include_seen = include_seen
+        request.diversity = diversity
+        request.forbid_degraded = forbid_degraded
+        request.explain = explain
         try:
             return self._stub.Recommend(
                 request,
@@ -141,6 +157,36 @@ class Client:
         except grpc.RpcError as error:
             raise from_rpc(error) from None
 
+    def batch_recommend(
+        self,
+        requests: Iterable[pb.BatchRecommendRequest],
+        *,
+        timeout: float | None = None,
+        request_id: str | None = None,
+    ) -> Iterator[pb.BatchRecommendResponse]:
+        """Streams requests, and yields their answers in the order in which they are ready.
+
+        What fails for one request is its answer's `error`. The server takes requests no faster
+        than it answers them and than answers are taken here; another thread iterates `requests`.
+
+        Args:
+            requests: each with an `id`, by which its answer is known.
+            timeout: seconds that the whole stream may take; None for no limit.
+            request_id: identifies the stream in all logs.
+
+        Raises:
+            Error: the stream broke; what has no answer yet can be sent again.
+        """
+        call = self._stub.BatchRecommend(
+            iter(requests), timeout=timeout, metadata=_metadata(request_id)
+        )
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        finally:
+            call.cancel()
+
     def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
         self._channel.close()
@@ -157,7 +203,7 @@ class Client:
         self.close()
 
 
-class AsyncClient:
+class AsyncClient(AsyncHistoryCalls):
     """`Client` for asyncio: the same methods, awaited. It belongs to the loop that makes it."""
 
     def __init__(
@@ -185,11 +231,20 @@ class AsyncClient:
         exclude: Iterable[str] = (),
         filter: Condition | None = None,  # noqa: A002 - the contract's word
         include_seen: bool = False,
+        pin: Mapping[str, int] | None = None,
+        caps: Mapping[str, int] | None = None,
+        diversity: float = 0.0,
+        forbid_degraded: bool = False,
+        explain: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
         request_id: str | None = None,
     ) -> pb.RecommendResponse:
         """Recommends items to a user, as `Client.recommend` does."""
-        request = _recommend(user_id, history, max_results, strategy, exclude, filter, include_seen)
+        request = _recommend(user_id, history, max_results, strategy, exclude, filter, pin, caps)
+        request.include_seen = include_seen
+        request.diversity = diversity
+        request.forbid_degraded = forbid_degraded
+        request.explain = explain
         try:
             return await self._stub.Recommend(
                 request,
@@ -227,6 +282,24 @@ class AsyncClient:
         except grpc.RpcError as error:
             raise from_rpc(error) from None
 
+    async def batch_recommend(
+        self,
+        requests: Iterable[pb.BatchRecommendRequest] | AsyncIterable[pb.BatchRecommendRequest],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
+        request_id: str | None = None,
+    ) -> AsyncGenerator[pb.BatchRecommendResponse, None]:
+        """Streams requests and yields their answers, as `Client.batch_recommend` does."""
+        stream = iter(requests) if isinstance(requests, Iterable) else aiter(requests)
+        call = self._stub.BatchRecommend(stream, timeout=timeout, metadata=_metadata(request_id))
+        try:
+            async for response in call:
+                yield response
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        finally:
+            call.cancel()
+
     async def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
         await self._channel.close()
@@ -250,7 +323,8 @@ def _recommend(
     strategy: StrategyName | None,
     exclude: Iterable[str],
     condition: Condition | None,
-    include_seen: bool,
+    pin: Mapping[str, int] | None,
+    caps: Mapping[str, int] | None,
 ) -> pb.RecommendRequest:
     return pb.RecommendRequest(
         user_id=user_id,
@@ -259,7 +333,14 @@ def _recommend(
         strategy=pb.Strategy.Value(f"STRATEGY_{(strategy or 'unspecified').upper()}"),
         excluded_item_ids=exclude,
         filter=condition.message if condition else None,
-        include_seen=include_seen,
+        pinned_items=[
+            pb.PinnedItem(item_id=item_id, position=position)
+            for item_id, position in (pin or {}).items()
+        ],
+        attribute_caps=[
+            pb.AttributeCap(attribute=attribute, max_items=most)
+            for attribute, most in (caps or {}).items()
+        ],
     )
 
 

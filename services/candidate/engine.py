@@ -226,27 +226,47 @@ class CandidateEngine:
             include_seen: whether items of the history may be in the shortlist.
         """
         left = self._without(allowed, excluded if include_seen else _both(excluded, history))
-        if not len(history):
-            best = self._popularity.best(count, left)
-            return Shortlist(best.items, best.scores, Source.POPULARITY)
-        if not self._popularity.counts[history].any():
-            content = self._content_of(history)
-            best = content.space.index.search(content.query, count, left)
-            return Shortlist(best.items, best.scores, Source.CONTENT)
-        best = fuse(self._sources(history), count, left)
-        return Shortlist(best.items, best.scores, Source.HISTORY)
+        basis = self.basis(history)
+        match basis:
+            case Source.POPULARITY:
+                best = self._popularity.best(count, left)
+            case Source.CONTENT:
+                content = self._content_of(history)
+                best = content.space.index.search(content.query, count, left)
+            case Source.HISTORY:
+                best = fuse([(w, source) for _, w, source in self.sources(history)], count, left)
+        return Shortlist(best.items, best.scores, basis)
 
-    def _sources(self, history: ItemArray) -> list[tuple[float, fusion.Source]]:
+    @property
+    def memory(self) -> int:
+        """How many items of a history can matter to a score: the newest."""
+        return max(self._max_history, self._transitions.window)
+
+    def basis(self, history: ItemArray) -> Source:
+        """What a shortlist for a history is made from."""
+        if not len(history):
+            return Source.POPULARITY
+        if not self._popularity.counts[history].any():
+            return Source.CONTENT
+        return Source.HISTORY
+
+    def sources(self, history: ItemArray) -> list[tuple[str, float, fusion.Source]]:
+        """What adds up to the score of an item after a history: names, weights and sources."""
+        match self.basis(history):
+            case Source.POPULARITY:
+                return [("popularity", 1.0, Prior(self._popularity))]
+            case Source.CONTENT:
+                return [("content", 1.0, self._content_of(history))]
         weights, behavior = self._weights, self._spaces[SpaceName.BEHAVIOR]
         query = self._query_encoder.encode(behavior.take(history[-self._max_history :]))
-        sources: list[tuple[float, fusion.Source]] = [
-            (weights.behavior, Nearness(behavior, query)),
-            (weights.transitions, Succession(self._transitions, history)),
+        sources: list[tuple[str, float, fusion.Source]] = [
+            ("query_encoder", weights.behavior, Nearness(behavior, query)),
+            ("transitions", weights.transitions, Succession(self._transitions, history)),
         ]
         if weights.content:
-            sources.append((weights.content, self._content_of(history)))
+            sources.append(("content", weights.content, self._content_of(history)))
         if weights.popularity:
-            sources.append((weights.popularity, Prior(self._popularity)))
+            sources.append(("popularity", weights.popularity, Prior(self._popularity)))
         return sources
 
     def _content_of(self, history: ItemArray) -> Nearness:

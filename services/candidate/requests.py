@@ -52,6 +52,15 @@ class SearchQuery:
 
 
 @dataclass(frozen=True)
+class ExplainQuery:
+    """A history, and items to explain."""
+
+    history: tuple[str, ...]
+    items: tuple[str, ...]
+    """Each once."""
+
+
+@dataclass(frozen=True)
 class SimilarQuery:
     """Something to be similar to: items by identifier, a text, or a vector."""
 
@@ -77,6 +86,21 @@ def read_search(request: pb.SearchRequest) -> SearchQuery:
         restriction=_read_restriction(request),
         include_seen=request.include_seen,
     )
+
+
+def read_explain(request: pb.ExplainSearchRequest) -> ExplainQuery:
+    """Checks a request.
+
+    Raises:
+        InvalidRequest: it breaks a rule of the contract.
+    """
+    history = edge.item_ids(
+        request.history_item_ids, field="history_item_ids", limit=edge.MAX_HISTORY
+    )
+    items = edge.item_ids(request.item_ids, field="item_ids", limit=MAX_RESULTS)
+    if not items:
+        raise InvalidRequest("item_ids is empty; name some items", reason="NO_ITEMS")
+    return ExplainQuery(tuple(history), tuple(dict.fromkeys(items)))
 
 
 def read_similar(request: pb.SimilarRequest) -> SimilarQuery:

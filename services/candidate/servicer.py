@@ -14,6 +14,7 @@ from runtime.catalog import Catalog
 from runtime.errors import NotFound
 from runtime.workers import Workers
 from services.candidate.engine import CandidateEngine, Shortlist, Source
+from services.candidate.explain import Explained, explain
 from services.candidate.index import Neighbors
 from services.candidate.item_messages import item_messages, page_messages, step_message
 from services.candidate.item_requests import (
@@ -28,9 +29,11 @@ from services.candidate.live import LiveCatalog
 from services.candidate.opening import open_catalog
 from services.candidate.requests import (
     DEFAULT_SHORTLIST,
+    ExplainQuery,
     Restriction,
     SearchQuery,
     SimilarQuery,
+    read_explain,
     read_search,
     read_similar,
 )
@@ -49,7 +52,7 @@ _SOURCES = {
 
 
 class CandidateServicer(pb_grpc.CandidateServiceServicer):
-    """Answers `Search` and `Similar`, and keeps the catalog.
+    """Answers `Search`, `Similar` and `ExplainSearch`, and keeps the catalog.
 
     Args:
         live: the catalog. A call takes the version that is current when it starts.
@@ -126,6 +129,19 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
             items=_scored(engine.catalog, neighbors),
             missing_item_ids=missing,
             bundle_version=self._version,
+        )
+
+    async def ExplainSearch(
+        self, request: pb.ExplainSearchRequest, _context: RpcContext
+    ) -> pb.ExplainSearchResponse:
+        """Says what `Search` makes of given items."""
+        engine = self._live.engine
+        explained, missing = await self._workers.run(_explain, engine, read_explain(request))
+        return pb.ExplainSearchResponse(
+            items=_explained(engine.catalog, explained),
+            missing_item_ids=missing,
+            bundle_version=self._version,
+            source=_SOURCES[explained.basis],
         )
 
     async def UpsertItems(
@@ -236,6 +252,31 @@ def _similar(engine: CandidateEngine, query: SimilarQuery) -> tuple[Neighbors, l
             return found, missing
 
 
+def _explain(engine: CandidateEngine, query: ExplainQuery) -> tuple[Explained, list[str]]:
+    history, missing = engine.catalog.lookup(query.history)
+    items, unknown = engine.catalog.lookup(query.items)
+    return explain(engine, history, items), list(dict.fromkeys([*missing, *unknown]))
+
+
 def _scored(catalog: Catalog, ranked: Neighbors | Shortlist) -> list[common_pb2.ScoredItem]:
     pairs = zip(catalog.ids(ranked.items), ranked.scores.tolist(), strict=True)
     return [common_pb2.ScoredItem(item_id=item_id, score=score) for item_id, score in pairs]
+
+
+def _explained(catalog: Catalog, explained: Explained) -> list[pb.ExplainedItem]:
+    ids = catalog.ids
+    return [
+        pb.ExplainedItem(
+            item_id=item_id,
+            score=item.score,
+            sources=[
+                pb.SourceScore(source=name, score=score, weight=weight)
+                for name, score, weight in item.sources
+            ],
+            influences=[
+                pb.Influence(item_id=ids([other])[0], contribution=contribution)
+                for other, contribution in item.influences
+            ],
+        )
+        for item_id, item in zip(ids(explained.items), explained.of, strict=True)
+    ]

@@ -88,6 +88,16 @@ def read_rank(request: pb.RankRequest) -> Request:
     return Request(*_read_context(request.context), shortlist, wanted)
 
 
+def read_explain(request: pb.ExplainItemsRequest) -> Request:
+    """Checks a request.
+
+    Raises:
+        InvalidRequest: it breaks a rule of the contract.
+    """
+    shortlist = _read_shortlist(request)
+    return Request(*_read_context(request.context), shortlist)
+
+
 def _read_context(context: pb.UserContext) -> tuple[str, Sequence[str]]:
     if context.user_id:
         edge.identifier(context.user_id, field="user_id")
@@ -97,10 +107,12 @@ def _read_context(context: pb.UserContext) -> tuple[str, Sequence[str]]:
     return context.user_id, history
 
 
-def _read_shortlist(request: pb.RerankRequest | pb.RankRequest) -> Sequence[str]:
+def _read_shortlist(
+    request: pb.RerankRequest | pb.RankRequest | pb.ExplainItemsRequest,
+) -> Sequence[str]:
     item_ids = edge.item_ids(request.item_ids, field="item_ids", limit=MAX_RERANKED)
     if not item_ids:
-        raise InvalidRequest("item_ids is empty; name the items to order", reason="NO_ITEMS")
+        raise InvalidRequest("item_ids is empty; name some items", reason="NO_ITEMS")
     return tuple(dict.fromkeys(item_ids))
 
 

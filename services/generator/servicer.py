@@ -9,6 +9,7 @@ import grpc
 
 from runtime.bundle import Bundle
 from runtime.catalog import Catalog
+from services.generator import explain
 from services.generator.batching import Batcher, Limits, Served
 from services.generator.clients import CatalogFeed
 from services.generator.engine import Answer, Context, GeneratorEngine, Job, Query, Ranked
@@ -18,6 +19,7 @@ from services.generator.requests import (
     DEFAULT_RESULTS,
     Request,
     Wanted,
+    read_explain,
     read_generate,
     read_rank,
     read_rerank,
@@ -42,7 +44,7 @@ class _Reply:
 
 
 class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
-    """Answers `Rerank`, `Generate` and `Rank`.
+    """Answers `Rerank`, `Generate`, `Rank` and `ExplainItems`.
 
     Args:
         engine: does the work.
@@ -139,6 +141,32 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             batch_size=reply.batch_size,
         )
 
+    async def ExplainItems(
+        self, request: pb.ExplainItemsRequest, _context: RpcContext
+    ) -> pb.ExplainItemsResponse:
+        """Says what the scores of given items are made of, token by token."""
+        asked = read_explain(request)
+        snapshot = self._engine.snapshot
+        history, missing = snapshot.catalog.lookup(asked.history)
+        items, unknown = snapshot.catalog.lookup(asked.shortlist)
+        response = pb.ExplainItemsResponse(
+            missing_item_ids=dict.fromkeys([*missing, *unknown]), bundle_version=self._version
+        )
+        if not len(items):
+            return response
+        context = Context(self._users.get(asked.user_id), history)
+
+        def prepare() -> Job:
+            job = self._engine.prepare(Query(context, shortlist=items), snapshot)
+            return explain.by_token(job, self._engine.parts.section.pad_token)
+
+        served = await self._batcher.submit(prepare)
+        scores = explain.read_tokens(served.answer, snapshot.codes.shape[1])
+        found = explain.codes(self._engine, snapshot, items, scores)
+        for item_id, code in zip(snapshot.catalog.ids(items), found, strict=True):
+            response.items.append(_code(item_id, code))
+        return response
+
     async def _answer(self, request: Request) -> _Reply:
         # One version of the catalog from here to the end, whatever becomes of the engine's.
         snapshot = self._engine.snapshot
@@ -164,6 +192,17 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             timings=_timings(served),
             batch_size=served.batch,
         )
+
+
+def _code(item_id: str, code: explain.Code) -> pb.ItemCode:
+    return pb.ItemCode(
+        item_id=item_id,
+        text=code.text,
+        tokens=[
+            pb.CodeToken(text=token.text, log_probability=token.log_probability)
+            for token in code.tokens
+        ],
+    )
 
 
 def _scored(ranked: Ranked | None, catalog: Catalog) -> list[common_pb2.ScoredItem]:

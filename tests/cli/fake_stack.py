@@ -20,7 +20,7 @@ def main() -> None:
             f"--candidate-target={addresses['candidate']}",
             f"--generator-target={addresses['generator']}",
         ]
-        return [*command, "--port=0", *targets]
+        return [*command, "--port=0", "--history=bundle", *targets]
 
     def report(name: str, address: str) -> None:
         sys.stdout.write(f"{name} {address}\n")

@@ -1,47 +1,16 @@
 """`tandem recommend` and `tandem similar`, against a gateway in front of fake services."""
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from runtime.errors import ServiceFailed
 from tests.cli.command import run
-from tests.gateway.stack import running
+from tests.cli.gateway import Gateway
 from tests.tiny_bundle import write_tiny_bundle
-
-
-async def serve(bundle: Path, ready: "Gateway") -> None:
-    async with running(bundle) as stack:
-        ready.address = stack.address
-        ready.stopping = asyncio.Event()
-        ready.loop = asyncio.get_running_loop()
-        ready.started.set()
-        await ready.stopping.wait()
-
-
-class Gateway:
-    """Runs on a thread of its own: the command line is sync."""
-
-    def __init__(self, bundle: Path) -> None:
-        self.bundle = bundle
-        self.address = ""
-        self.started = threading.Event()
-        self.stopping: asyncio.Event
-        self.loop: asyncio.AbstractEventLoop
-        self._thread = threading.Thread(target=lambda: asyncio.run(serve(bundle, self)))
-
-    def __enter__(self) -> "Gateway":
-        self._thread.start()
-        assert self.started.wait(30)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.loop.call_soon_threadsafe(self.stopping.set)
-        self._thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +44,40 @@ def test_a_table_without_a_bundle() -> None:
     assert lines[0] == "item score retrieval generator"
     assert lines[1] == "1 i0 -1.000 -1.000"
     assert lines[2] == "not in the catalog: ghost"
+
+
+def test_an_explanation(gateway: Gateway) -> None:
+    result = run(
+        "recommend", "--user", "ann", "-k", "2", "--strategy", "embedding", "--pin", "i11=1",
+        "--cap", "genre=1", "--explain", "--bundle", str(gateway.bundle),
+    )  # fmt: skip
+    assert result.code == 0, result.stderr
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    told = lines[lines.index("1 i11 Film 11 (2001)") :]
+    assert told[:7] == [
+        "1 i11 Film 11 (2001)",
+        "retrieval 1 × query_encoder -2.100",
+        "history i2 Film 2 (1992) +0.500",
+        "code <a_11> -3.100 = -3.100",
+        "rule pinned: – → 1, pinned to place 1",
+        "2 i3 Film 3 (1993)",
+        "steps search 1 -1.300",
+    ]
+    assert "left out i4 Film 4 (1994)" in told
+    assert "rule pinned: 2 → out, gave way to a pinned item" in told
+
+
+def test_what_an_answer_lacks_is_said(gateway: Gateway) -> None:
+    result = run("recommend", "--user", "ann", "-k", "1", "--pin", "nowhere=1")
+    assert "not in the catalog: nowhere" in result.stdout
+    gateway.stack.generator.failure = ServiceFailed("gone", reason="GONE")
+    try:
+        result = run("recommend", "--user", "ann", "-k", "1")
+        assert "without rerank (SERVICE_FAILED), retrieval instead" in result.stdout
+        result = run("recommend", "--user", "ann", "-k", "1", "--forbid-degraded")
+        assert result.code == 1
+    finally:
+        gateway.stack.generator.failure = None
 
 
 def test_json(gateway: Gateway) -> None:

@@ -13,6 +13,8 @@ from tests.deploy.dockerfile import PROCESSES, REPOSITORY, exec_form, read_stage
 from tests.deploy.settings_tables import PROCESSES as SETTINGS
 
 COMPOSE = REPOSITORY / "deploy" / "compose.yaml"
+VOLUMES = {"candidate": "catalog", "gateway": "history"}
+"""What outlives the container of a process that keeps something."""
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +32,9 @@ def test_it_follows_the_specification() -> None:
 
 
 def test_it_runs_the_three_processes(services: dict[str, dict[str, Any]]) -> None:
-    assert set(services) == set(PROCESSES)
-    for process, service in services.items():
+    assert {name for name in services if "profiles" not in services[name]} == set(PROCESSES)
+    for process in PROCESSES:
+        service = services[process]
         build = service["build"]
         assert (COMPOSE.parent / build["context"]).resolve() == REPOSITORY
         assert (REPOSITORY / build["dockerfile"]).is_file()
@@ -53,6 +56,12 @@ def test_the_gateway_waits_for_its_services(services: dict[str, dict[str, Any]])
     assert services["gateway"]["depends_on"] == {"candidate": condition, "generator": condition}
 
 
+def test_the_volumes_are_declared(services: dict[str, dict[str, Any]]) -> None:
+    declared = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["volumes"]
+    mounted = [v for service in services.values() for v in service["volumes"]]
+    assert {v["source"] for v in mounted if v["type"] == "volume"} == set(declared)
+
+
 @pytest.mark.parametrize("process", PROCESSES)
 class TestEveryService:
     def test_may_do_little(self, services: dict[str, dict[str, Any]], process: str) -> None:
@@ -61,11 +70,11 @@ class TestEveryService:
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert not {"privileged", "cap_add", "user", "devices", "pid"} & set(service)
-        bundles, *others = service["volumes"]
+        bundles, *writable = service["volumes"]
         assert bundles["target"] == "/bundles"
         assert bundles["read_only"] is True
-        store = [{"type": "volume", "source": "catalog", "target": "/var/lib/tandem"}]
-        assert others == (store if process == "candidate" else [])
+        kept = {"type": "volume", "source": VOLUMES.get(process), "target": "/var/lib/tandem"}
+        assert writable == ([kept] if process in VOLUMES else [])
 
     def test_has_limits_and_comes_back(
         self, services: dict[str, dict[str, Any]], process: str
@@ -112,4 +121,26 @@ def test_the_generator_follows_the_candidate(services: dict[str, dict[str, Any]]
     # The store is in the volume, which outlives the container.
     (volume,) = services["candidate"]["volumes"][1:]
     assert Path(environment["TANDEM_STORE"]).parent == Path(volume["target"])
-    assert volume["source"] in yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["volumes"]
+
+
+def test_histories_are_kept_in_a_volume(services: dict[str, dict[str, Any]]) -> None:
+    _, final = read_stages("gateway")
+    (target,) = (v["target"] for v in services["gateway"]["volumes"] if v["type"] == "volume")
+    assert final.only("VOLUME") == target
+    default = services["gateway"]["environment"]["TANDEM_HISTORY"].partition(":-")[2].rstrip("}")
+    assert default == final.environment()["TANDEM_HISTORY"] == f"{target}/history.sqlite"
+
+
+def test_redis_keeps_what_it_acknowledges_and_may_do_little(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    redis = services["redis"]
+    assert redis["profiles"] == ["redis"]
+    assert redis["networks"] == ["inside"]
+    assert redis["read_only"] is True
+    assert redis["cap_drop"] == ["ALL"]
+    command = redis["command"]
+    for option, value in (("--appendonly", "yes"), ("--appendfsync", "always")):
+        assert command[command.index(option) + 1] == value
+    (volume,) = redis["volumes"]
+    assert volume["target"] == "/data"

@@ -194,7 +194,7 @@ def address(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             f"{fake.name}-target": fake.start().wait_serving().address for fake in fakes
         }
         module = ["cli.main", "serve", "gateway"]
-        gateway = Server("gateway", module, directory, flags | targets)
+        gateway = Server("gateway", module, directory, flags | targets | {"history": "bundle"})
         with servers(gateway):
             yield gateway.start().wait_serving().address
 

@@ -24,6 +24,8 @@ from tandem.v1 import generator_service_pb2_grpc as generator_grpc
 
 WAIT = "wait"
 """A call whose history has this item waits until it is cancelled."""
+GENERATOR_WAITS = "generator waits"
+"""The same, of the generator alone."""
 
 
 def retrieval_score(position: int) -> float:
@@ -48,6 +50,8 @@ class Fake:
         cancelled: set once a waiting call was cancelled.
     """
 
+    waits_for = frozenset({WAIT})
+
     def __init__(self, bundle: Bundle, signal_file: Path | None = None) -> None:
         self.bundle = bundle
         self.version = bundle.version
@@ -70,7 +74,7 @@ class Fake:
         self.remaining.append(context.time_remaining())
         if self.failure is not None:
             raise self.failure
-        if WAIT in history:
+        if not self.waits_for.isdisjoint(history):
             self.waiting.set()
             if self._signal_file is not None:
                 self._signal_file.touch()
@@ -104,9 +108,16 @@ class FakeCandidate(Fake, candidate_grpc.CandidateServiceServicer):
     # The gateway makes none of these calls.
     UpsertItems: Any = None
     DeleteItems: Any = None
-    GetItems: Any = None
     ListItems: Any = None
     WatchCatalog: Any = None
+
+    def __init__(self, bundle: Bundle, signal_file: Path | None = None) -> None:
+        super().__init__(bundle, signal_file)
+        self.live = {
+            item.item_id: [str(genre) for genre in item.attributes["genre"]]
+            for item in bundle.catalog.items
+        }
+        """The genres of each item that there is now."""
 
     async def Search(  # noqa: N802
         self, request: candidate_pb.SearchRequest, context: Any
@@ -134,8 +145,37 @@ class FakeCandidate(Fake, candidate_grpc.CandidateServiceServicer):
             bundle_version=self.version,
         )
 
+    async def GetItems(  # noqa: N802
+        self, request: candidate_pb.GetItemsRequest, context: Any
+    ) -> candidate_pb.GetItemsResponse:
+        await self.enter(request, request.item_ids, context)
+        response = candidate_pb.GetItemsResponse(bundle_version=self.version)
+        for item_id in request.item_ids:
+            if (genres := self.live.get(item_id)) is None:
+                response.missing_item_ids.append(item_id)
+                continue
+            item = response.items.add(item_id=item_id)
+            for genre in genres:
+                item.attributes["genre"].values.add(text=genre)
+        return response
+
+    async def ExplainSearch(  # noqa: N802
+        self, request: candidate_pb.ExplainSearchRequest, context: Any
+    ) -> candidate_pb.ExplainSearchResponse:
+        history = request.history_item_ids
+        await self.enter(request, history, context)
+        response = candidate_pb.ExplainSearchResponse(bundle_version=self.version)
+        for position in self.bundle.catalog.lookup(request.item_ids)[0].tolist():
+            score = retrieval_score(position)
+            item = response.items.add(item_id=f"i{position}", score=score)
+            item.sources.add(source="query_encoder", score=score, weight=1.0)
+            item.influences.add(item_id=history[-1], contribution=0.5)
+        return response
+
 
 class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
+    waits_for = frozenset({WAIT, GENERATOR_WAITS})
+
     def __init__(self, bundle: Bundle, signal_file: Path | None = None) -> None:
         super().__init__(bundle, signal_file)
         self.unknown: set[str] = set()
@@ -178,3 +218,13 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
             missing_item_ids=self.missing([*history, *request.item_ids]),
             bundle_version=self.version,
         )
+
+    async def ExplainItems(  # noqa: N802
+        self, request: generator_pb.ExplainItemsRequest, context: Any
+    ) -> generator_pb.ExplainItemsResponse:
+        await self.enter(request, request.context.history_item_ids, context)
+        response = generator_pb.ExplainItemsResponse(bundle_version=self.version)
+        for position in self.bundle.catalog.lookup(request.item_ids)[0].tolist():
+            code = response.items.add(item_id=f"i{position}", text=f"<a_{position}>")
+            code.tokens.add(text=code.text, log_probability=generator_score(position))
+        return response

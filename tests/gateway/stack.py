@@ -39,13 +39,14 @@ class Stack:
 
 
 @asynccontextmanager
-async def running(path: Path) -> AsyncIterator[Stack]:
-    """Serves a bundle."""
+async def running(path: Path, **flags: Any) -> AsyncIterator[Stack]:
+    """Serves a bundle; histories are its own unless the flags say otherwise."""
     bundle = Bundle.open(path)
     candidate, generator = FakeCandidate(bundle), FakeGenerator(bundle)
     async with AsyncExitStack() as opened:
         settings = GatewaySettings(
             bundle=path,
+            history=flags.pop("history", "bundle"),
             default_timeout=DEFAULT_TIMEOUT,
             candidate_target=await opened.enter_async_context(
                 listening(candidate, candidate_grpc.add_CandidateServiceServicer_to_server)
@@ -53,6 +54,7 @@ async def running(path: Path) -> AsyncIterator[Stack]:
             generator_target=await opened.enter_async_context(
                 listening(generator, generator_grpc.add_GeneratorServiceServicer_to_server)
             ),
+            **flags,
         )
         servicer = RecommendationServicer.load(bundle, settings)
         opened.push_async_callback(servicer.close)

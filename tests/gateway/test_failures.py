@@ -5,7 +5,6 @@ from structlog.testing import capture_logs
 
 import tandem
 from runtime import errors
-from tandem.client import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.gateway.fakes import WAIT
 from tests.gateway.stack import Stack, raw
@@ -49,10 +48,10 @@ async def test_a_services_failure_becomes_the_gateways(
     metadata: dict[str, str] | None,
 ) -> None:
     getattr(stack, name).failure = raised
-    strategies: tuple[StrategyName, ...] = ("rerank", "fuse")
-    for strategy in strategies:
+    for strategy in (pb.STRATEGY_RERANK, pb.STRATEGY_FUSE):
+        request = pb.RecommendRequest(user_id="ann", strategy=strategy, forbid_degraded=True)
         with pytest.raises(tandem.Error) as caught:
-            await stack.client.recommend("ann", strategy=strategy)
+            await raw(stack.channel, "Recommend", request)
         assert type(caught.value) is received
         assert caught.value.reason == reason
         expected = {"service": name} if metadata is None else metadata
@@ -63,14 +62,19 @@ async def test_a_services_failure_becomes_the_gateways(
 
 
 async def test_unavailable_is_tried_again_and_nothing_else_is(stack: Stack) -> None:
+    request = pb.RecommendRequest(
+        user_id="ann", strategy=pb.STRATEGY_EMBEDDING, forbid_degraded=True
+    )
+    for _ in range(20):  # earn retries
+        await raw(stack.channel, "Recommend", request)
     stack.candidate.failure = errors.Unavailable("later", reason="LATER")
     with pytest.raises(tandem.Unavailable):
-        await raw(stack.channel, "Recommend", pb.RecommendRequest(user_id="ann"))
+        await raw(stack.channel, "Recommend", request)
     attempts = len(stack.candidate.requests)
-    assert attempts == 3
+    assert attempts == 20 + 3
     stack.candidate.failure = errors.ServiceFailed("no", reason="NO")
     with pytest.raises(tandem.Internal):
-        await stack.client.recommend("ann")
+        await raw(stack.channel, "Recommend", request)
     assert len(stack.candidate.requests) == attempts + 1
 
 
@@ -81,7 +85,9 @@ async def test_a_service_that_is_too_slow(stack: Stack) -> None:
     )
     for strategy, service in cases:
         # Without a deadline of its own, so that it is the gateway's that passes.
-        request = pb.RecommendRequest(history_item_ids=[WAIT], strategy=strategy)
+        request = pb.RecommendRequest(
+            history_item_ids=[WAIT], strategy=strategy, forbid_degraded=True
+        )
         with pytest.raises(tandem.DeadlineExceeded) as caught:
             await raw(stack.channel, "Recommend", request, timeout=None)
         assert caught.value.metadata == {"service": service}
@@ -100,10 +106,10 @@ async def test_a_service_with_another_bundle_is_noticed_once(stack: Stack) -> No
     ]
 
 
-async def test_it_uses_every_method(stack: Stack) -> None:
+async def test_warming_up_calls_both_services(stack: Stack) -> None:
     await stack.servicer.warm_up()
     assert len(stack.candidate.requests) == 1
-    assert len(stack.generator.requests) == 2
+    assert len(stack.generator.requests) == 1
 
 
 async def test_services_may_come_later(stack: Stack) -> None:

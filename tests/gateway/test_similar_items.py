@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 import tandem
-from gateway.clients import CandidateClient, GeneratorClient
+from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
 from runtime.bundle import Bundle
@@ -40,7 +40,7 @@ async def stub(tmp_path: Path) -> AsyncIterator["pb_grpc.RecommendationServiceAs
     ) as address:
         servicer = RecommendationServicer(
             Bundle.open(path),
-            GatewaySettings(bundle=path),
+            GatewaySettings(bundle=path, history="bundle"),
             CandidateClient(address, "made-up/1"),
             GeneratorClient("127.0.0.1:1", "made-up/1"),
         )

@@ -173,6 +173,173 @@ class SearchResponse(_message.Message):
 Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
 
 @_typing.final
+class ExplainSearchRequest(_message.Message):
+    """A history and items to explain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HISTORY_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The history, as in SearchRequest."""
+
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The items to explain, from 1 to 1,000. Duplicates count once."""
+
+    def __init__(
+        self,
+        *,
+        history_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["history_item_ids", b"history_item_ids", "item_ids", b"item_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainSearchRequest: _TypeAlias = ExplainSearchRequest  # noqa: Y015
+
+@_typing.final
+class ExplainSearchResponse(_message.Message):
+    """What retrieval makes of items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    bundle_version: _builtins.str
+    """The version of the bundle that answered."""
+    source: Global___RetrievalSource.ValueType
+    """What the scores were made from."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedItem]:
+        """Every known item of the request, in its order."""
+
+    @_builtins.property
+    def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items of the request, history included, that the catalogue does not have,
+        each once, in the order of the request.
+        """
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___ExplainedItem] | None = ...,
+        missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        bundle_version: _builtins.str = ...,
+        source: Global___RetrievalSource.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "items", b"items", "missing_item_ids", b"missing_item_ids", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainSearchResponse: _TypeAlias = ExplainSearchResponse  # noqa: Y015
+
+@_typing.final
+class ExplainedItem(_message.Message):
+    """What retrieval makes of an item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    INFLUENCES_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item."""
+    score: _builtins.float
+    """The score that `Search` ranks it by, whether or not it is seen."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceScore]:
+        """What the score is made of; empty when it was not made from the history."""
+
+    @_builtins.property
+    def influences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Influence]:
+        """The items of the history that raise the score most, at most 5, most first."""
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        score: _builtins.float = ...,
+        sources: _abc.Iterable[Global___SourceScore] | None = ...,
+        influences: _abc.Iterable[Global___Influence] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["influences", b"influences", "item_id", b"item_id", "score", b"score", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedItem: _TypeAlias = ExplainedItem  # noqa: Y015
+
+@_typing.final
+class SourceScore(_message.Message):
+    """One source's score of an item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """The source, such as "query_encoder" or "transitions"."""
+    score: _builtins.float
+    """A log-probability, up to a constant of the request."""
+    weight: _builtins.float
+    """How much it counts: the score that ranks is the weighted sum."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        score: _builtins.float = ...,
+        weight: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["score", b"score", "source", b"source", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceScore: _TypeAlias = SourceScore  # noqa: Y015
+
+@_typing.final
+class Influence(_message.Message):
+    """How much an item of the history matters to a score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    CONTRIBUTION_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item of the history."""
+    contribution: _builtins.float
+    """By how much more the item's score falls than that of other items, on
+    average over a sample of the catalogue, when the history lacks it; more
+    than 0.
+    """
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        contribution: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "item_id", b"item_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Influence: _TypeAlias = Influence  # noqa: Y015
+
+@_typing.final
 class SimilarRequest(_message.Message):
     """A request for similar items."""
 

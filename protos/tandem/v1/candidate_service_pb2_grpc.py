@@ -47,6 +47,11 @@ class CandidateServiceStub(object):
                 request_serializer=tandem_dot_v1_dot_candidate__service__pb2.SimilarRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_candidate__service__pb2.SimilarResponse.FromString,
                 _registered_method=True)
+        self.ExplainSearch = channel.unary_unary(
+                '/tandem.v1.CandidateService/ExplainSearch',
+                request_serializer=tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchResponse.FromString,
+                _registered_method=True)
         self.UpsertItems = channel.unary_unary(
                 '/tandem.v1.CandidateService/UpsertItems',
                 request_serializer=tandem_dot_v1_dot_candidate__service__pb2.UpsertItemsRequest.SerializeToString,
@@ -89,6 +94,14 @@ class CandidateServiceServicer(object):
 
     def Similar(self, request, context):
         """Finds the items most similar to items, to a text, or to a vector.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainSearch(self, request, context):
+        """Says what `Search` makes of given items, and why. For people who debug: it
+        costs as much as a search for each item of the history.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,6 +160,11 @@ def add_CandidateServiceServicer_to_server(servicer, server):
                     servicer.Similar,
                     request_deserializer=tandem_dot_v1_dot_candidate__service__pb2.SimilarRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_candidate__service__pb2.SimilarResponse.SerializeToString,
+            ),
+            'ExplainSearch': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainSearch,
+                    request_deserializer=tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchResponse.SerializeToString,
             ),
             'UpsertItems': grpc.unary_unary_rpc_method_handler(
                     servicer.UpsertItems,
@@ -231,6 +249,33 @@ class CandidateService(object):
             '/tandem.v1.CandidateService/Similar',
             tandem_dot_v1_dot_candidate__service__pb2.SimilarRequest.SerializeToString,
             tandem_dot_v1_dot_candidate__service__pb2.SimilarResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainSearch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tandem.v1.CandidateService/ExplainSearch',
+            tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchRequest.SerializeToString,
+            tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchResponse.FromString,
             options,
             channel_credentials,
             insecure,

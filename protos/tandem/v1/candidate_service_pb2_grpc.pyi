@@ -40,6 +40,10 @@ class CandidateServiceStub:
     """Turns a history into a shortlist of items to recommend from."""
     Similar: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.SimilarRequest, _candidate_service_pb2.SimilarResponse]
     """Finds the items most similar to items, to a text, or to a vector."""
+    ExplainSearch: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.ExplainSearchRequest, _candidate_service_pb2.ExplainSearchResponse]
+    """Says what `Search` makes of given items, and why. For people who debug: it
+    costs as much as a search for each item of the history.
+    """
     UpsertItems: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.UpsertItemsRequest, _candidate_service_pb2.UpsertItemsResponse]
     """Adds items to the catalogue, or replaces those that have their ids: all of
     the call or, on error, none. The answer comes when the items are on disk
@@ -72,6 +76,10 @@ class CandidateServiceAsyncStub(CandidateServiceStub):
     """Turns a history into a shortlist of items to recommend from."""
     Similar: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.SimilarRequest, _candidate_service_pb2.SimilarResponse]  # type: ignore[assignment]
     """Finds the items most similar to items, to a text, or to a vector."""
+    ExplainSearch: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.ExplainSearchRequest, _candidate_service_pb2.ExplainSearchResponse]  # type: ignore[assignment]
+    """Says what `Search` makes of given items, and why. For people who debug: it
+    costs as much as a search for each item of the history.
+    """
     UpsertItems: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.UpsertItemsRequest, _candidate_service_pb2.UpsertItemsResponse]  # type: ignore[assignment]
     """Adds items to the catalogue, or replaces those that have their ids: all of
     the call or, on error, none. The answer comes when the items are on disk
@@ -113,6 +121,16 @@ class CandidateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_candidate_service_pb2.SimilarResponse, _abc.Awaitable[_candidate_service_pb2.SimilarResponse]]:
         """Finds the items most similar to items, to a text, or to a vector."""
+
+    @_abc_1.abstractmethod
+    def ExplainSearch(
+        self,
+        request: _candidate_service_pb2.ExplainSearchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_candidate_service_pb2.ExplainSearchResponse, _abc.Awaitable[_candidate_service_pb2.ExplainSearchResponse]]:
+        """Says what `Search` makes of given items, and why. For people who debug: it
+        costs as much as a search for each item of the history.
+        """
 
     @_abc_1.abstractmethod
     def UpsertItems(

@@ -292,21 +292,29 @@ class StageTiming(_message.Message):
 
     STAGE_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
     """The step, such as "history", "search", "rerank", "generate" or "blend"."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Wall-clock time, measured by the service that answers."""
 
+    @_builtins.property
+    def budget(self) -> _duration_pb2.Duration:
+        """How long it was allowed to take: its share of the caller's deadline.
+        Absent where a step has no limit of its own.
+        """
+
     def __init__(
         self,
         *,
         stage: _builtins.str = ...,
         duration: _duration_pb2.Duration | None = ...,
+        budget: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "duration", b"duration", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

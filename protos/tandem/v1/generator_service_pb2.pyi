@@ -362,3 +362,129 @@ class RankResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RankResponse: _TypeAlias = RankResponse  # noqa: Y015
+
+@_typing.final
+class ExplainItemsRequest(_message.Message):
+    """Items to explain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def context(self) -> Global___UserContext:
+        """What the model is told."""
+
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The items to explain, from 1 to 1,000. Duplicates count once."""
+
+    def __init__(
+        self,
+        *,
+        context: Global___UserContext | None = ...,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "item_ids", b"item_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainItemsRequest: _TypeAlias = ExplainItemsRequest  # noqa: Y015
+
+@_typing.final
+class ExplainItemsResponse(_message.Message):
+    """What the model makes of items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    bundle_version: _builtins.str
+    """The version of the bundle that answered."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemCode]:
+        """The code of every known item of the request, in its order."""
+
+    @_builtins.property
+    def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items of the request, history included, that the catalogue does not have,
+        each once, in the order of the request.
+        """
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___ItemCode] | None = ...,
+        missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        bundle_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "items", b"items", "missing_item_ids", b"missing_item_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainItemsResponse: _TypeAlias = ExplainItemsResponse  # noqa: Y015
+
+@_typing.final
+class ItemCode(_message.Message):
+    """An item's code, and what the model makes of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item."""
+    text: _builtins.str
+    """The code as it is written in a prompt."""
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___CodeToken]:
+        """The tokens of the code, in order."""
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        text: _builtins.str = ...,
+        tokens: _abc.Iterable[Global___CodeToken] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ItemCode: _TypeAlias = ItemCode  # noqa: Y015
+
+@_typing.final
+class CodeToken(_message.Message):
+    """A token of a code."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    LOG_PROBABILITY_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The token as the tokenizer writes it."""
+    log_probability: _builtins.float
+    """The model's log-probability of it after those before it; their sum is the
+    item's score.
+    """
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        log_probability: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_probability", b"log_probability", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CodeToken: _TypeAlias = CodeToken  # noqa: Y015

@@ -52,6 +52,11 @@ class GeneratorServiceStub(object):
                 request_serializer=tandem_dot_v1_dot_generator__service__pb2.RankRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_generator__service__pb2.RankResponse.FromString,
                 _registered_method=True)
+        self.ExplainItems = channel.unary_unary(
+                '/tandem.v1.GeneratorService/ExplainItems',
+                request_serializer=tandem_dot_v1_dot_generator__service__pb2.ExplainItemsRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_generator__service__pb2.ExplainItemsResponse.FromString,
+                _registered_method=True)
 
 
 class GeneratorServiceServicer(object):
@@ -83,6 +88,14 @@ class GeneratorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainItems(self, request, context):
+        """Says what the scores of given items are made of, token by token. For people
+        who debug: it costs about as much as ordering them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GeneratorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -100,6 +113,11 @@ def add_GeneratorServiceServicer_to_server(servicer, server):
                     servicer.Rank,
                     request_deserializer=tandem_dot_v1_dot_generator__service__pb2.RankRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_generator__service__pb2.RankResponse.SerializeToString,
+            ),
+            'ExplainItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainItems,
+                    request_deserializer=tandem_dot_v1_dot_generator__service__pb2.ExplainItemsRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_generator__service__pb2.ExplainItemsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -186,6 +204,33 @@ class GeneratorService(object):
             '/tandem.v1.GeneratorService/Rank',
             tandem_dot_v1_dot_generator__service__pb2.RankRequest.SerializeToString,
             tandem_dot_v1_dot_generator__service__pb2.RankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tandem.v1.GeneratorService/ExplainItems',
+            tandem_dot_v1_dot_generator__service__pb2.ExplainItemsRequest.SerializeToString,
+            tandem_dot_v1_dot_generator__service__pb2.ExplainItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

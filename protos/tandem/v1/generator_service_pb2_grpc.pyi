@@ -45,6 +45,10 @@ class GeneratorServiceStub:
     and generates the best items of the whole catalogue. The model reads the
     user once, so this costs less than two calls.
     """
+    ExplainItems: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.ExplainItemsRequest, _generator_service_pb2.ExplainItemsResponse]
+    """Says what the scores of given items are made of, token by token. For people
+    who debug: it costs about as much as ordering them.
+    """
 
 @_typing.type_check_only
 class GeneratorServiceAsyncStub(GeneratorServiceStub):
@@ -62,6 +66,10 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     """Does both for one user, so that the lists can be fused: orders given items,
     and generates the best items of the whole catalogue. The model reads the
     user once, so this costs less than two calls.
+    """
+    ExplainItems: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.ExplainItemsRequest, _generator_service_pb2.ExplainItemsResponse]  # type: ignore[assignment]
+    """Says what the scores of given items are made of, token by token. For people
+    who debug: it costs about as much as ordering them.
     """
 
 class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -95,6 +103,16 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Does both for one user, so that the lists can be fused: orders given items,
         and generates the best items of the whole catalogue. The model reads the
         user once, so this costs less than two calls.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainItems(
+        self,
+        request: _generator_service_pb2.ExplainItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generator_service_pb2.ExplainItemsResponse, _abc.Awaitable[_generator_service_pb2.ExplainItemsResponse]]:
+        """Says what the scores of given items are made of, token by token. For people
+        who debug: it costs about as much as ordering them.
         """
 
 def add_GeneratorServiceServicer_to_server(servicer: GeneratorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

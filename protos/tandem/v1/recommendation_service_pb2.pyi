@@ -5,11 +5,14 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tandem.v1 import candidate_service_pb2 as _candidate_service_pb2
 from tandem.v1 import common_pb2 as _common_pb2
+from tandem.v1 import generator_service_pb2 as _generator_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -36,7 +39,7 @@ class _StrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Strategy.Val
     STRATEGY_GENERATE: _Strategy.ValueType  # 2
     """The generator generates from the whole catalogue."""
     STRATEGY_FUSE: _Strategy.ValueType  # 3
-    """Shortlist and generated list, made side by side, merged and blended."""
+    """Shortlist and generated list, merged and blended."""
     STRATEGY_EMBEDDING: _Strategy.ValueType  # 4
     """The candidate service alone."""
 
@@ -52,10 +55,94 @@ both scores are blended with the bundle's weights.
 STRATEGY_GENERATE: Strategy.ValueType  # 2
 """The generator generates from the whole catalogue."""
 STRATEGY_FUSE: Strategy.ValueType  # 3
-"""Shortlist and generated list, made side by side, merged and blended."""
+"""Shortlist and generated list, merged and blended."""
 STRATEGY_EMBEDDING: Strategy.ValueType  # 4
 """The candidate service alone."""
 Global___Strategy: _TypeAlias = Strategy  # noqa: Y015
+
+class _Fallback:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FallbackEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fallback.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FALLBACK_UNSPECIFIED: _Fallback.ValueType  # 0
+    """Never sent by a server of this version."""
+    FALLBACK_RETRIEVAL: _Fallback.ValueType  # 1
+    """The shortlist in the order of retrieval, for a generator that failed."""
+    FALLBACK_GENERATION: _Fallback.ValueType  # 2
+    """What the generator finds in the whole catalogue, for retrieval that failed."""
+    FALLBACK_POPULARITY: _Fallback.ValueType  # 3
+    """The bundle's most popular items, within the request's filter."""
+    FALLBACK_BUNDLE_HISTORY: _Fallback.ValueType  # 4
+    """The history that the bundle was built from, for a history store that
+    failed.
+    """
+    FALLBACK_NO_HISTORY: _Fallback.ValueType  # 5
+    """No history, for a history store that failed."""
+    FALLBACK_NONE: _Fallback.ValueType  # 6
+    """Nothing: the answer lacks what the step would have added, and no more."""
+
+class Fallback(_Fallback, metaclass=_FallbackEnumTypeWrapper):
+    """What takes the place of a step that failed."""
+
+FALLBACK_UNSPECIFIED: Fallback.ValueType  # 0
+"""Never sent by a server of this version."""
+FALLBACK_RETRIEVAL: Fallback.ValueType  # 1
+"""The shortlist in the order of retrieval, for a generator that failed."""
+FALLBACK_GENERATION: Fallback.ValueType  # 2
+"""What the generator finds in the whole catalogue, for retrieval that failed."""
+FALLBACK_POPULARITY: Fallback.ValueType  # 3
+"""The bundle's most popular items, within the request's filter."""
+FALLBACK_BUNDLE_HISTORY: Fallback.ValueType  # 4
+"""The history that the bundle was built from, for a history store that
+failed.
+"""
+FALLBACK_NO_HISTORY: Fallback.ValueType  # 5
+"""No history, for a history store that failed."""
+FALLBACK_NONE: Fallback.ValueType  # 6
+"""Nothing: the answer lacks what the step would have added, and no more."""
+Global___Fallback: _TypeAlias = Fallback  # noqa: Y015
+
+class _Rule:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rule.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RULE_UNSPECIFIED: _Rule.ValueType  # 0
+    """Never sent by a server of this version."""
+    RULE_DUPLICATE: _Rule.ValueType  # 1
+    """The item was found more than once, and kept once."""
+    RULE_EXCLUDED: _Rule.ValueType  # 2
+    """The item is not allowed: excluded, seen or filtered out."""
+    RULE_PINNED: _Rule.ValueType  # 3
+    """The item is pinned, or gave way to one that is."""
+    RULE_CAP: _Rule.ValueType  # 4
+    """The item waits since others have its attribute values, or is there
+    although they do, since nothing else is.
+    """
+    RULE_DIVERSITY: _Rule.ValueType  # 5
+    """Diversity moved it."""
+
+class Rule(_Rule, metaclass=_RuleEnumTypeWrapper):
+    """A rule of the gateway."""
+
+RULE_UNSPECIFIED: Rule.ValueType  # 0
+"""Never sent by a server of this version."""
+RULE_DUPLICATE: Rule.ValueType  # 1
+"""The item was found more than once, and kept once."""
+RULE_EXCLUDED: Rule.ValueType  # 2
+"""The item is not allowed: excluded, seen or filtered out."""
+RULE_PINNED: Rule.ValueType  # 3
+"""The item is pinned, or gave way to one that is."""
+RULE_CAP: Rule.ValueType  # 4
+"""The item waits since others have its attribute values, or is there
+although they do, since nothing else is.
+"""
+RULE_DIVERSITY: Rule.ValueType  # 5
+"""Diversity moved it."""
+Global___Rule: _TypeAlias = Rule  # noqa: Y015
 
 @_typing.final
 class RecommendRequest(_message.Message):
@@ -70,6 +157,11 @@ class RecommendRequest(_message.Message):
     EXCLUDED_ITEM_IDS_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    PINNED_ITEMS_FIELD_NUMBER: _builtins.int
+    ATTRIBUTE_CAPS_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    FORBID_DEGRADED_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user. Its history is looked up unless `history_item_ids` is given.
     NOT_FOUND when it is unknown and no history is given.
@@ -82,6 +174,23 @@ class RecommendRequest(_message.Message):
     """How the recommendations are made."""
     include_seen: _builtins.bool
     """Whether items of the history may be recommended; by default they are not."""
+    diversity: _builtins.float
+    """From 0, the best items whatever they have in common, to 1, items as unlike
+    each other as possible: maximal marginal relevance (Carbonell and
+    Goldstein, 1998). An item's relevance falls evenly with its rank, from 1 to
+    0 at four times `max_results`; two items are as alike as the share of
+    attribute values that they have in common. Outside of 0 to 1 is
+    INVALID_ARGUMENT; 0 when absent.
+    """
+    forbid_degraded: _builtins.bool
+    """Whether to fail rather than to answer with less than was asked for. By
+    default a service that fails or is late is done without, as far as
+    possible, and the answer says so in `degradations`.
+    """
+    explain: _builtins.bool
+    """Whether to explain the answer. For people who debug: it costs more calls,
+    within the deadline.
+    """
     @_builtins.property
     def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The items that the user interacted with, oldest first; used instead of the
@@ -97,6 +206,23 @@ class RecommendRequest(_message.Message):
     def filter(self) -> _common_pb2.ItemFilter:
         """Only items that satisfy this condition."""
 
+    @_builtins.property
+    def pinned_items(self) -> _containers.RepeatedCompositeFieldContainer[Global___PinnedItem]:
+        """Items to show whatever their scores. At most `max_results`, each once, and
+        no two at one position. The gateway never pins what it would not recommend: a pinned
+        item that is excluded, seen or filtered out is passed over, and one that
+        the catalogue does not have comes back in `missing_item_ids`; the place is
+        then taken by whatever is best for it.
+        """
+
+    @_builtins.property
+    def attribute_caps(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttributeCap]:
+        """Limits on how many items of the list may have the same value of an
+        attribute. At most 8, for different attributes. Pinned items count. Where
+        too few items obey the caps, the list ends with items that do not, rather
+        than early.
+        """
+
     def __init__(
         self,
         *,
@@ -107,14 +233,79 @@ class RecommendRequest(_message.Message):
         excluded_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         filter: _common_pb2.ItemFilter | None = ...,
         include_seen: _builtins.bool = ...,
+        pinned_items: _abc.Iterable[Global___PinnedItem] | None = ...,
+        attribute_caps: _abc.Iterable[Global___AttributeCap] | None = ...,
+        diversity: _builtins.float | None = ...,
+        forbid_degraded: _builtins.bool = ...,
+        explain: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "diversity", b"diversity", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "history_item_ids", b"history_item_ids", "include_seen", b"include_seen", "max_results", b"max_results", "strategy", b"strategy", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "diversity", b"diversity", "excluded_item_ids", b"excluded_item_ids", "explain", b"explain", "filter", b"filter", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "include_seen", b"include_seen", "max_results", b"max_results", "pinned_items", b"pinned_items", "strategy", b"strategy", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
+    _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__diversity) -> _WhichOneofReturnType__diversity | None: ...
+
+Global___RecommendRequest: _TypeAlias = RecommendRequest  # noqa: Y015
+
+@_typing.final
+class PinnedItem(_message.Message):
+    """An item to show."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item."""
+    position: _builtins.int
+    """Where, from 1 (the top of the list) to `max_results`; 0 means the first
+    place that no other item is pinned to.
+    """
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RecommendRequest: _TypeAlias = RecommendRequest  # noqa: Y015
+Global___PinnedItem: _TypeAlias = PinnedItem  # noqa: Y015
+
+@_typing.final
+class AttributeCap(_message.Message):
+    """A limit on items that have something in common."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    MAX_ITEMS_FIELD_NUMBER: _builtins.int
+    attribute: _builtins.str
+    """The attribute's name. INVALID_ARGUMENT with reason UNKNOWN_ATTRIBUTE when
+    the bundle does not have it.
+    """
+    max_items: _builtins.int
+    """At most this many items with each value, at least 1. An item with several
+    values counts for each of them, and one with none for none.
+    """
+    def __init__(
+        self,
+        *,
+        attribute: _builtins.str = ...,
+        max_items: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "max_items", b"max_items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttributeCap: _TypeAlias = AttributeCap  # noqa: Y015
 
 @_typing.final
 class Recommendation(_message.Message):
@@ -126,6 +317,7 @@ class Recommendation(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     RETRIEVAL_SCORE_FIELD_NUMBER: _builtins.int
     GENERATOR_SCORE_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """The item's identifier in the catalogue."""
     score: _builtins.float
@@ -134,6 +326,10 @@ class Recommendation(_message.Message):
     """The candidate service's score; absent when it did not see the item."""
     generator_score: _builtins.float
     """The generator's log-probability; absent when it did not see the item."""
+    pinned: _builtins.bool
+    """Whether it is there since it is pinned. Its score is 0 where no step scored
+    it.
+    """
     def __init__(
         self,
         *,
@@ -141,10 +337,11 @@ class Recommendation(_message.Message):
         score: _builtins.float = ...,
         retrieval_score: _builtins.float | None = ...,
         generator_score: _builtins.float | None = ...,
+        pinned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_generator_score", b"_generator_score", "_retrieval_score", b"_retrieval_score", "generator_score", b"generator_score", "retrieval_score", b"retrieval_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generator_score", b"_generator_score", "_retrieval_score", b"_retrieval_score", "generator_score", b"generator_score", "item_id", b"item_id", "retrieval_score", b"retrieval_score", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generator_score", b"_generator_score", "_retrieval_score", b"_retrieval_score", "generator_score", b"generator_score", "item_id", b"item_id", "pinned", b"pinned", "retrieval_score", b"retrieval_score", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__generator_score: _TypeAlias = _typing.Literal["generator_score"]  # noqa: Y015
     _WhichOneofArgType__generator_score: _TypeAlias = _typing.Literal["_generator_score", b"_generator_score"]  # noqa: Y015
@@ -168,15 +365,19 @@ class RecommendResponse(_message.Message):
     STRATEGY_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    DEGRADED_FIELD_NUMBER: _builtins.int
+    DEGRADATIONS_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
     strategy: Global___Strategy.ValueType
     """The strategy that served the request."""
     bundle_version: _builtins.str
     """The version of the bundle that answered."""
+    degraded: _builtins.bool
+    """Whether anything was done without: `degradations` is not empty."""
     @_builtins.property
     def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recommendation]:
-        """The recommendations, best first. Fewer than asked for only when fewer
-        items are allowed (with STRATEGY_RERANK and STRATEGY_EMBEDDING: when fewer
-        are in the shortlist).
+        """The recommendations, best first, save for what is pinned and diversified.
+        Fewer than asked for only when fewer items are allowed.
         """
 
     @_builtins.property
@@ -187,7 +388,17 @@ class RecommendResponse(_message.Message):
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StageTiming]:
-        """How long each step took, in the order in which they ended."""
+        """How long each step took, in the order in which they ended, and how long it
+        was allowed to.
+        """
+
+    @_builtins.property
+    def degradations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Degradation]:
+        """What was done without, in the order in which it happened."""
+
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """Where the items come from, when the request asks for it."""
 
     def __init__(
         self,
@@ -197,14 +408,195 @@ class RecommendResponse(_message.Message):
         strategy: Global___Strategy.ValueType = ...,
         bundle_version: _builtins.str = ...,
         timings: _abc.Iterable[_common_pb2.StageTiming] | None = ...,
+        degraded: _builtins.bool = ...,
+        degradations: _abc.Iterable[Global___Degradation] | None = ...,
+        explanation: Global___Explanation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "missing_item_ids", b"missing_item_ids", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "explanation", b"explanation", "missing_item_ids", b"missing_item_ids", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
+
+@_typing.final
+class Degradation(_message.Message):
+    """A step that failed, and what the answer is made of instead."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
+    stage: _builtins.str
+    """The step, as in `timings`."""
+    reason: _builtins.str
+    """Why, as the reason of an error would say it, such as "DEADLINE_EXCEEDED"."""
+    fallback: Global___Fallback.ValueType
+    """What took its place."""
+    def __init__(
+        self,
+        *,
+        stage: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        fallback: Global___Fallback.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "reason", b"reason", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Degradation: _TypeAlias = Degradation  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """Why the list is what it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    HISTORY_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemExplanation]:
+        """The recommended items, in order; then the items that a rule left out."""
+
+    @_builtins.property
+    def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The history that the recommendations were made from, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___ItemExplanation] | None = ...,
+        history_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["history_item_ids", b"history_item_ids", "items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class ItemExplanation(_message.Message):
+    """Why an item is where it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    INFLUENCES_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item."""
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageRank]:
+        """Where it stood at each step that ranked it, in the order of the steps:
+        "search", "generate", "rerank", "blend", "popularity".
+        """
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[_candidate_service_pb2.SourceScore]:
+        """Retrieval's score by source, before they are blended."""
+
+    @_builtins.property
+    def influences(self) -> _containers.RepeatedCompositeFieldContainer[_candidate_service_pb2.Influence]:
+        """The items of the history that mattered most to retrieval, most first."""
+
+    @_builtins.property
+    def code(self) -> _generator_service_pb2.ItemCode:
+        """What the generator makes of the item; absent when it does not know it."""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleEffect]:
+        """The rules that touched it, in the order in which rules are applied."""
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        stages: _abc.Iterable[Global___StageRank] | None = ...,
+        sources: _abc.Iterable[_candidate_service_pb2.SourceScore] | None = ...,
+        influences: _abc.Iterable[_candidate_service_pb2.Influence] | None = ...,
+        code: _generator_service_pb2.ItemCode | None = ...,
+        rules: _abc.Iterable[Global___RuleEffect] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "influences", b"influences", "item_id", b"item_id", "rules", b"rules", "sources", b"sources", "stages", b"stages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ItemExplanation: _TypeAlias = ItemExplanation  # noqa: Y015
+
+@_typing.final
+class StageRank(_message.Message):
+    """An item's place at one step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    stage: _builtins.str
+    """The step."""
+    rank: _builtins.int
+    """From 1."""
+    score: _builtins.float
+    """What that step ranks by."""
+    def __init__(
+        self,
+        *,
+        stage: _builtins.str = ...,
+        rank: _builtins.int = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rank", b"rank", "score", b"score", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageRank: _TypeAlias = StageRank  # noqa: Y015
+
+@_typing.final
+class RuleEffect(_message.Message):
+    """A rule's effect on an item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    RANK_BEFORE_FIELD_NUMBER: _builtins.int
+    RANK_AFTER_FIELD_NUMBER: _builtins.int
+    rule: Global___Rule.ValueType
+    """The rule."""
+    detail: _builtins.str
+    """What it did, in words, such as "genre=Drama at most 2 times"."""
+    rank_before: _builtins.int
+    """The place that the item had before the rule, from 1; 0 for none."""
+    rank_after: _builtins.int
+    """The place after it; 0 when the rule left the item out."""
+    def __init__(
+        self,
+        *,
+        rule: Global___Rule.ValueType = ...,
+        detail: _builtins.str = ...,
+        rank_before: _builtins.int = ...,
+        rank_after: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "rank_after", b"rank_after", "rank_before", b"rank_before", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleEffect: _TypeAlias = RuleEffect  # noqa: Y015
 
 @_typing.final
 class SimilarItemsRequest(_message.Message):
@@ -331,3 +723,343 @@ class SimilarItemsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SimilarItemsResponse: _TypeAlias = SimilarItemsResponse  # noqa: Y015
+
+@_typing.final
+class BatchRecommendRequest(_message.Message):
+    """One of the requests of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Comes back with the answer, and tells whose it is. At most 512 bytes."""
+    @_builtins.property
+    def request(self) -> Global___RecommendRequest:
+        """What to recommend. It has the server's default time limit, which begins
+        when the server takes it up.
+        """
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        request: Global___RecommendRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchRecommendRequest: _TypeAlias = BatchRecommendRequest  # noqa: Y015
+
+@_typing.final
+class BatchRecommendResponse(_message.Message):
+    """The answer to one of the requests of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The request's."""
+    @_builtins.property
+    def response(self) -> Global___RecommendResponse:
+        """The recommendations."""
+
+    @_builtins.property
+    def error(self) -> Global___BatchError:
+        """Why there are none."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        response: Global___RecommendResponse | None = ...,
+        error: Global___BatchError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id", "response", b"response", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___BatchRecommendResponse: _TypeAlias = BatchRecommendResponse  # noqa: Y015
+
+@_typing.final
+class BatchError(_message.Message):
+    """What went wrong with one of many requests: what `Recommend` would have ended
+    with.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """The canonical code, a value of google.rpc.Code."""
+    reason: _builtins.str
+    """What was wrong, for programs: the `reason` of a google.rpc.ErrorInfo."""
+    message: _builtins.str
+    """What was wrong, for people."""
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Details of the reason."""
+
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration:
+        """How long to wait before another attempt, where one is worth while."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        retry_delay: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "metadata", b"metadata", "reason", b"reason", "retry_delay", b"retry_delay"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchError: _TypeAlias = BatchError  # noqa: Y015
+
+@_typing.final
+class Event(_message.Message):
+    """A user's interaction with an item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.str
+    """Names the event among those of its user: an event whose identifier is
+    known is not recorded again, whatever else it says. Required, at most 512
+    bytes.
+    """
+    user_id: _builtins.str
+    """The user. Required, at most 512 bytes."""
+    item_id: _builtins.str
+    """The item, which the catalogue need not have yet. Required, at most 512
+    bytes.
+    """
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it happened, to the microsecond; histories are in this order, in
+        whatever order events come. The time of the server when it is absent. From
+        1970 to a day from now.
+        """
+
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+        item_id: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "item_id", b"item_id", "time", b"time", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Event: _TypeAlias = Event  # noqa: Y015
+
+@_typing.final
+class RecordEventsRequest(_message.Message):
+    """Events to record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
+        """At least 1, at most 1,000, of any users. One that breaks a rule fails the
+        call, and none is recorded.
+        """
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___Event] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordEventsRequest: _TypeAlias = RecordEventsRequest  # noqa: Y015
+
+@_typing.final
+class RecordEventsResponse(_message.Message):
+    """What became of the events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDED_FIELD_NUMBER: _builtins.int
+    KNOWN_FIELD_NUMBER: _builtins.int
+    OUTDATED_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    recorded: _builtins.int
+    """Events that were not known. When a history is full, they take the place of
+    its oldest.
+    """
+    known: _builtins.int
+    """Events that were recorded before."""
+    outdated: _builtins.int
+    """Events that are older than what is kept of their user, and were dropped."""
+    bundle_version: _builtins.str
+    """The version of the bundle that the server has."""
+    def __init__(
+        self,
+        *,
+        recorded: _builtins.int = ...,
+        known: _builtins.int = ...,
+        outdated: _builtins.int = ...,
+        bundle_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "known", b"known", "outdated", b"outdated", "recorded", b"recorded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordEventsResponse: _TypeAlias = RecordEventsResponse  # noqa: Y015
+
+@_typing.final
+class GetHistoryRequest(_message.Message):
+    """A request for a user's history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user. Required, at most 512 bytes."""
+    max_results: _builtins.int
+    """How many events to return, the newest: 0 means 100, more than 10,000 is
+    coerced to 10,000, and a negative number is INVALID_ARGUMENT.
+    """
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        max_results: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_results", b"max_results", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetHistoryRequest: _TypeAlias = GetHistoryRequest  # noqa: Y015
+
+@_typing.final
+class GetHistoryResponse(_message.Message):
+    """A user's history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    bundle_version: _builtins.str
+    """The version of the bundle that the server has."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
+        """The newest events that are kept, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___Event] | None = ...,
+        bundle_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetHistoryResponse: _TypeAlias = GetHistoryResponse  # noqa: Y015
+
+@_typing.final
+class DeleteUserRequest(_message.Message):
+    """A request to delete all that is stored about a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user. Required, at most 512 bytes."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteUserRequest: _TypeAlias = DeleteUserRequest  # noqa: Y015
+
+@_typing.final
+class DeleteUserResponse(_message.Message):
+    """What was deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETED_EVENTS_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    deleted_events: _builtins.int
+    """How many events there were."""
+    bundle_version: _builtins.str
+    """The version of the bundle that the server has."""
+    def __init__(
+        self,
+        *,
+        deleted_events: _builtins.int = ...,
+        bundle_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "deleted_events", b"deleted_events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteUserResponse: _TypeAlias = DeleteUserResponse  # noqa: Y015

@@ -45,6 +45,26 @@ class RecommendationServiceStub(object):
                 request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsResponse.FromString,
                 _registered_method=True)
+        self.BatchRecommend = channel.stream_stream(
+                '/tandem.v1.RecommendationService/BatchRecommend',
+                request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.BatchRecommendRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.BatchRecommendResponse.FromString,
+                _registered_method=True)
+        self.RecordEvents = channel.unary_unary(
+                '/tandem.v1.RecommendationService/RecordEvents',
+                request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.RecordEventsRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.RecordEventsResponse.FromString,
+                _registered_method=True)
+        self.GetHistory = channel.unary_unary(
+                '/tandem.v1.RecommendationService/GetHistory',
+                request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.GetHistoryRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.GetHistoryResponse.FromString,
+                _registered_method=True)
+        self.DeleteUser = channel.unary_unary(
+                '/tandem.v1.RecommendationService/DeleteUser',
+                request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.DeleteUserRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.DeleteUserResponse.FromString,
+                _registered_method=True)
 
 
 class RecommendationServiceServicer(object):
@@ -65,6 +85,45 @@ class RecommendationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchRecommend(self, request_iterator, context):
+        """Recommends to many users over one stream, for jobs that take hours rather
+        than for somebody who waits. Answers come in the order in which they are
+        ready. The server reads on only while it holds few requests that are not
+        answered yet, or whose answers the caller has not taken yet, and it lets
+        calls of `Recommend` go first. What fails for one request is its answer;
+        the stream goes on. A server that goes away answers what it has read and
+        ends the stream with UNAVAILABLE: send the rest to another.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordEvents(self, request, context):
+        """Records what users interacted with, for the histories that `Recommend`
+        looks up. It answers once the events are on disk and histories have them.
+        It may be repeated until it succeeds: an event is recorded once. After an
+        error, some of the events may be recorded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHistory(self, request, context):
+        """Reads the stored history of a user; NOT_FOUND when it has none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteUser(self, request, context):
+        """Deletes all that is stored about a user, the identifiers of its events
+        included. It answers once nothing is left. A user of whom nothing is stored
+        is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecommendationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +136,26 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     servicer.SimilarItems,
                     request_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsResponse.SerializeToString,
+            ),
+            'BatchRecommend': grpc.stream_stream_rpc_method_handler(
+                    servicer.BatchRecommend,
+                    request_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.BatchRecommendRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_recommendation__service__pb2.BatchRecommendResponse.SerializeToString,
+            ),
+            'RecordEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordEvents,
+                    request_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.RecordEventsRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_recommendation__service__pb2.RecordEventsResponse.SerializeToString,
+            ),
+            'GetHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHistory,
+                    request_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.GetHistoryRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_recommendation__service__pb2.GetHistoryResponse.SerializeToString,
+            ),
+            'DeleteUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteUser,
+                    request_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.DeleteUserRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_recommendation__service__pb2.DeleteUserResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +213,114 @@ class RecommendationService(object):
             '/tandem.v1.RecommendationService/SimilarItems',
             tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsRequest.SerializeToString,
             tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRecommend(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/tandem.v1.RecommendationService/BatchRecommend',
+            tandem_dot_v1_dot_recommendation__service__pb2.BatchRecommendRequest.SerializeToString,
+            tandem_dot_v1_dot_recommendation__service__pb2.BatchRecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tandem.v1.RecommendationService/RecordEvents',
+            tandem_dot_v1_dot_recommendation__service__pb2.RecordEventsRequest.SerializeToString,
+            tandem_dot_v1_dot_recommendation__service__pb2.RecordEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tandem.v1.RecommendationService/GetHistory',
+            tandem_dot_v1_dot_recommendation__service__pb2.GetHistoryRequest.SerializeToString,
+            tandem_dot_v1_dot_recommendation__service__pb2.GetHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tandem.v1.RecommendationService/DeleteUser',
+            tandem_dot_v1_dot_recommendation__service__pb2.DeleteUserRequest.SerializeToString,
+            tandem_dot_v1_dot_recommendation__service__pb2.DeleteUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

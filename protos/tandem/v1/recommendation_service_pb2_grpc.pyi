@@ -37,6 +37,28 @@ class RecommendationServiceStub:
     """Recommends items to a user."""
     SimilarItems: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.SimilarItemsRequest, _recommendation_service_pb2.SimilarItemsResponse]
     """Finds the items most similar to items, to a text, or to a vector."""
+    BatchRecommend: _grpc.StreamStreamMultiCallable[_recommendation_service_pb2.BatchRecommendRequest, _recommendation_service_pb2.BatchRecommendResponse]
+    """Recommends to many users over one stream, for jobs that take hours rather
+    than for somebody who waits. Answers come in the order in which they are
+    ready. The server reads on only while it holds few requests that are not
+    answered yet, or whose answers the caller has not taken yet, and it lets
+    calls of `Recommend` go first. What fails for one request is its answer;
+    the stream goes on. A server that goes away answers what it has read and
+    ends the stream with UNAVAILABLE: send the rest to another.
+    """
+    RecordEvents: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.RecordEventsRequest, _recommendation_service_pb2.RecordEventsResponse]
+    """Records what users interacted with, for the histories that `Recommend`
+    looks up. It answers once the events are on disk and histories have them.
+    It may be repeated until it succeeds: an event is recorded once. After an
+    error, some of the events may be recorded.
+    """
+    GetHistory: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.GetHistoryRequest, _recommendation_service_pb2.GetHistoryResponse]
+    """Reads the stored history of a user; NOT_FOUND when it has none."""
+    DeleteUser: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.DeleteUserRequest, _recommendation_service_pb2.DeleteUserResponse]
+    """Deletes all that is stored about a user, the identifiers of its events
+    included. It answers once nothing is left. A user of whom nothing is stored
+    is no error.
+    """
 
 @_typing.type_check_only
 class RecommendationServiceAsyncStub(RecommendationServiceStub):
@@ -47,6 +69,28 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     """Recommends items to a user."""
     SimilarItems: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.SimilarItemsRequest, _recommendation_service_pb2.SimilarItemsResponse]  # type: ignore[assignment]
     """Finds the items most similar to items, to a text, or to a vector."""
+    BatchRecommend: _aio.StreamStreamMultiCallable[_recommendation_service_pb2.BatchRecommendRequest, _recommendation_service_pb2.BatchRecommendResponse]  # type: ignore[assignment]
+    """Recommends to many users over one stream, for jobs that take hours rather
+    than for somebody who waits. Answers come in the order in which they are
+    ready. The server reads on only while it holds few requests that are not
+    answered yet, or whose answers the caller has not taken yet, and it lets
+    calls of `Recommend` go first. What fails for one request is its answer;
+    the stream goes on. A server that goes away answers what it has read and
+    ends the stream with UNAVAILABLE: send the rest to another.
+    """
+    RecordEvents: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.RecordEventsRequest, _recommendation_service_pb2.RecordEventsResponse]  # type: ignore[assignment]
+    """Records what users interacted with, for the histories that `Recommend`
+    looks up. It answers once the events are on disk and histories have them.
+    It may be repeated until it succeeds: an event is recorded once. After an
+    error, some of the events may be recorded.
+    """
+    GetHistory: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.GetHistoryRequest, _recommendation_service_pb2.GetHistoryResponse]  # type: ignore[assignment]
+    """Reads the stored history of a user; NOT_FOUND when it has none."""
+    DeleteUser: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.DeleteUserRequest, _recommendation_service_pb2.DeleteUserResponse]  # type: ignore[assignment]
+    """Deletes all that is stored about a user, the identifiers of its events
+    included. It answers once nothing is left. A user of whom nothing is stored
+    is no error.
+    """
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
     """The gateway: one call for a list of recommendations."""
@@ -66,5 +110,51 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_recommendation_service_pb2.SimilarItemsResponse, _abc.Awaitable[_recommendation_service_pb2.SimilarItemsResponse]]:
         """Finds the items most similar to items, to a text, or to a vector."""
+
+    @_abc_1.abstractmethod
+    def BatchRecommend(
+        self,
+        request_iterator: _MaybeAsyncIterator[_recommendation_service_pb2.BatchRecommendRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_recommendation_service_pb2.BatchRecommendResponse], _abc.AsyncIterator[_recommendation_service_pb2.BatchRecommendResponse]]:
+        """Recommends to many users over one stream, for jobs that take hours rather
+        than for somebody who waits. Answers come in the order in which they are
+        ready. The server reads on only while it holds few requests that are not
+        answered yet, or whose answers the caller has not taken yet, and it lets
+        calls of `Recommend` go first. What fails for one request is its answer;
+        the stream goes on. A server that goes away answers what it has read and
+        ends the stream with UNAVAILABLE: send the rest to another.
+        """
+
+    @_abc_1.abstractmethod
+    def RecordEvents(
+        self,
+        request: _recommendation_service_pb2.RecordEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recommendation_service_pb2.RecordEventsResponse, _abc.Awaitable[_recommendation_service_pb2.RecordEventsResponse]]:
+        """Records what users interacted with, for the histories that `Recommend`
+        looks up. It answers once the events are on disk and histories have them.
+        It may be repeated until it succeeds: an event is recorded once. After an
+        error, some of the events may be recorded.
+        """
+
+    @_abc_1.abstractmethod
+    def GetHistory(
+        self,
+        request: _recommendation_service_pb2.GetHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recommendation_service_pb2.GetHistoryResponse, _abc.Awaitable[_recommendation_service_pb2.GetHistoryResponse]]:
+        """Reads the stored history of a user; NOT_FOUND when it has none."""
+
+    @_abc_1.abstractmethod
+    def DeleteUser(
+        self,
+        request: _recommendation_service_pb2.DeleteUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recommendation_service_pb2.DeleteUserResponse, _abc.Awaitable[_recommendation_service_pb2.DeleteUserResponse]]:
+        """Deletes all that is stored about a user, the identifiers of its events
+        included. It answers once nothing is left. A user of whom nothing is stored
+        is no error.
+        """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

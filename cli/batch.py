@@ -1,0 +1,227 @@
+"""`tandem batch`: recommendations for every row of a Parquet file.
+
+The rows are taken in parts, and each part of the answer is a file that exists whole or not at all:
+a batch that was interrupted goes on with the first part that is missing.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import polars as pl
+import typer
+from google.protobuf.json_format import MessageToDict
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from cli.conditions import read_conditions
+from cli.sender import CODES, BatchError, Sender
+from tandem import Client
+from tandem.client import DEFAULT_TARGET, StrategyName
+from tandem.v1 import recommendation_service_pb2 as pb
+
+USER: Final = "user_id"
+HISTORY: Final = "history_item_ids"
+JOB: Final = "batch.json"
+SCHEMA: Final[Mapping[str, pl.DataType | type[pl.DataType]]] = {
+    "row": pl.UInt64,
+    USER: pl.String,
+    "item_ids": pl.List(pl.String),
+    "scores": pl.List(pl.Float64),
+    "strategy": pl.String,
+    "degraded": pl.Boolean,
+    "bundle_version": pl.String,
+    "error": pl.String,
+    "error_message": pl.String,
+}
+
+batch = typer.Typer()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What makes two batches the same, so that one can go on where the other was interrupted."""
+
+    input_sha256: str
+    rows: int
+    rows_per_part: int
+    request: Mapping[str, Any]
+    """What is asked for every row."""
+
+    @property
+    def parts(self) -> int:
+        """How many files the answer has."""
+        return -(-self.rows // self.rows_per_part)
+
+    def adopt(self, directory: Path) -> None:
+        """Makes the directory that of this batch.
+
+        Raises:
+            BatchError: it holds another one.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / JOB
+        mine = json.loads(json.dumps(asdict(self)))
+        if path.exists():
+            if json.loads(path.read_text(encoding="utf-8")) != mine:
+                raise BatchError(
+                    f"{directory} holds a batch of other rows or options, as its {JOB} says; "
+                    "give another directory"
+                )
+        elif any(not path.name.startswith(".") for path in directory.iterdir()):
+            raise BatchError(f"{directory} is not empty, and holds no batch that could go on")
+        else:
+            _write(path, lambda file: file.write_text(json.dumps(mine, indent=2) + "\n"))
+
+
+@batch.command(
+    epilog="Example:  tandem batch users.parquet recommendations/ --strategy fuse -k 20\n\n"
+    f"IN has a column {USER}, or {HISTORY} (lists of ids, oldest first), or both. OUT gets one "
+    "Parquet file for each part of the rows: row (the row of IN, from 0), user_id, item_ids, "
+    "scores, strategy, degraded, bundle_version, error and error_message."
+)
+def _batch(
+    source: Annotated[Path, typer.Argument(metavar="IN", exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False)],
+    max_results: Annotated[int, typer.Option("--max-results", "-k", help="How many items.")] = 10,
+    strategy: Annotated[
+        StrategyName | None, typer.Option(help="How to recommend; the server's default if unset.")
+    ] = None,
+    filter_: Annotated[
+        list[str] | None,
+        typer.Option("--filter", help="As in `tandem recommend`.", metavar="CONDITION"),
+    ] = None,
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="Allow items of the history.")
+    ] = False,
+    allow_degraded: Annotated[
+        bool,
+        typer.Option(
+            "--allow-degraded",
+            help="Take what the gateway falls back to; by default it is asked again later.",
+        ),
+    ] = False,
+    rows_per_part: Annotated[int, typer.Option(help="Rows of each file.", min=1)] = 10_000,
+    patience: Annotated[
+        float, typer.Option(help="Seconds without any answer after which to stop.", min=0)
+    ] = 60.0,
+    address: Annotated[
+        str,
+        typer.Option(help="The gateway's address.", envvar="TANDEM_ADDRESS", metavar="HOST:PORT"),
+    ] = DEFAULT_TARGET,
+) -> None:
+    """Recommend to every row of a Parquet file; a batch that was interrupted goes on."""
+    condition = read_conditions(filter_ or ())
+    template = pb.RecommendRequest(
+        max_results=max_results,
+        strategy=pb.Strategy.Value(f"STRATEGY_{(strategy or 'unspecified').upper()}"),
+        filter=condition.message if condition else None,
+        include_seen=include_seen,
+        forbid_degraded=not allow_degraded,
+    )
+    frame = _scan(source)
+    rows = frame.select(pl.len()).collect().item()
+    job = Job(_sha256(source), rows, rows_per_part, MessageToDict(template))
+    job.adopt(out)
+
+    def request(row: Mapping[str, Any]) -> pb.RecommendRequest:
+        made = pb.RecommendRequest(user_id=row.get(USER) or "")
+        made.history_item_ids.extend(row.get(HISTORY) or ())
+        made.MergeFrom(template)
+        return made
+
+    console = Console(stderr=True)
+    started, made = time.monotonic(), 0
+    with Client(address) as client, _progress(console) as progress:
+        sender = Sender(client, request, patience=patience)
+        task = progress.add_task("Recommending", total=rows)
+        for part in range(job.parts):
+            path = out / f"part-{part:05d}.parquet"
+            here = frame.slice(part * rows_per_part, rows_per_part).collect()
+            if path.exists():
+                progress.advance(task, len(here))
+                continue
+            answered = []
+            for row, response in sender.send(here.to_dicts()):
+                answered.append(_record(row, response))
+                progress.advance(task)
+            table = pl.DataFrame(answered, schema=SCHEMA, orient="row").sort("row")
+            _write(path, table.write_parquet)
+            made += len(here)
+    _summarize(console, out, rows, made, time.monotonic() - started)
+
+
+def _scan(source: Path) -> pl.LazyFrame:
+    """The columns that matter, as texts, and the number of each row.
+
+    Raises:
+        BatchError: there is none.
+    """
+    frame = pl.scan_parquet(source)
+    names = frame.collect_schema().names()
+    columns = []
+    if USER in names:
+        columns.append(pl.col(USER).cast(pl.String))
+    if HISTORY in names:
+        columns.append(pl.col(HISTORY).cast(pl.List(pl.String)))
+    if not columns:
+        raise BatchError(f"{source} has neither a column {USER} nor {HISTORY}")
+    return frame.select(columns).with_row_index("row")
+
+
+def _record(row: Mapping[str, Any], answer: pb.BatchRecommendResponse) -> tuple[Any, ...]:
+    """A row of the answer, as `SCHEMA` says."""
+    response = answer.response
+    if answer.HasField("error"):
+        error = answer.error.reason or CODES[answer.error.code]
+        nothing = (None,) * 5
+        return (row["row"], row.get(USER), *nothing, error, answer.error.message)
+    return (
+        row["row"],
+        row.get(USER),
+        [item.item_id for item in response.recommendations],
+        [item.score for item in response.recommendations],
+        pb.Strategy.Name(response.strategy).removeprefix("STRATEGY_").lower(),
+        response.degraded,
+        response.bundle_version,
+        None,
+        None,
+    )
+
+
+def _summarize(console: Console, out: Path, rows: int, made: int, seconds: float) -> None:
+    answers = pl.scan_parquet(out / "part-*.parquet")
+    failed = answers.select(pl.col("error").is_not_null().sum()).collect().item() if rows else 0
+    speed = f", {made / seconds:.0f} a second" if made else ", all of them made before"
+    console.print(f"{rows} rows in {out}{speed}; {failed} of them have an error", highlight=False)
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes a file that is there whole or not at all, even after a power failure."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    write(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

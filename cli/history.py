@@ -1,0 +1,188 @@
+"""`tandem history`: record what users do, look at it, and delete it, through a running gateway."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from cli.query import Address, AsJson, BundlePath, connected
+from cli.titles import Titles
+from tandem import Client, ResourceExhausted, event
+from tandem.client import DEFAULT_TARGET
+from tandem.v1 import recommendation_service_pb2 as pb
+
+BATCH: Final = 1_000
+SECONDS: Final = 30.0
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="What users interacted with: record it, look at it, delete it.\n\n"
+    "The gateway keeps a history of each user, so that `tandem recommend --user U` needs nothing "
+    "else. It begins with the histories of its bundle and grows by what is recorded.",
+    epilog="Examples:\n\n"
+    "tandem history record --user 196 --item 50,172\n\n"
+    "tandem history show --user 196\n\n"
+    "tandem history delete-user 196",
+)
+
+User = Annotated[str, typer.Option(help="The user.")]
+
+
+class HistoryFileError(ValueError):
+    """A file of events that is none."""
+
+
+@app.command(
+    "import",
+    epilog="A line of a file is an event as JSON, such as\n\n"
+    '{"event_id": "order-1", "user_id": "196", "item_id": "50", "time": "2026-01-31T12:00:00Z"}\n\n'
+    "Without time it is the time of the import. Importing again, also after an interruption, adds "
+    "only what is not there yet: an event_id is recorded once. Users who were deleted come back "
+    "if the source still has them.",
+)
+def import_(
+    source: Annotated[
+        Path, typer.Argument(help="A bundle, such as bundles/ml-100k/current, or a .jsonl file.")
+    ],
+    address: Address = DEFAULT_TARGET,
+) -> None:
+    """Record all events of a bundle's data, or of a file."""
+    batches = list(_bundle_batches(source) if source.is_dir() else _file_batches(source))
+    counts = pb.RecordEventsResponse()
+    with connected(address, SECONDS) as client:
+        bar = track(batches, "recording", console=Console(stderr=True))
+        for answer in (_record(client, batch) for batch in bar):
+            counts.recorded += answer.recorded
+            counts.known += answer.known
+            counts.outdated += answer.outdated
+    typer.echo(_summary(counts))
+
+
+@app.command(
+    epilog="Example:  tandem history record --user 196 --item 50,172 --time 2026-01-31T12:00:00Z"
+)
+def record(
+    user: User,
+    item: Annotated[str, typer.Option(help="What it interacted with, in order.", metavar="ID,ID…")],
+    event_id: Annotated[
+        str | None,
+        typer.Option(help="Makes it safe to repeat; of several items, each adds its place."),
+    ] = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option(
+            "--time",
+            help="When, in UTC unless it says otherwise; now if unset.",
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z"],
+        ),
+    ] = None,
+    address: Address = DEFAULT_TARGET,
+) -> None:
+    """Record that a user interacted with items."""
+    items = [part.strip() for part in item.split(",") if part.strip()]
+    first = _in_utc(at) if at else datetime.now(UTC)
+    events = [
+        event(
+            user,
+            item_id,
+            event_id=f"{event_id}-{place}" if event_id and len(items) > 1 else event_id,
+            time=first + timedelta(microseconds=place),
+        )
+        for place, item_id in enumerate(items)
+    ]
+    with connected(address, SECONDS) as client:
+        typer.echo(_summary(_record(client, events)))
+
+
+@app.command(epilog="Example:  tandem history show --user 196 -k 5")
+def show(
+    user: User,
+    max_results: Annotated[int, typer.Option("--max-results", "-k", help="How many events.")] = 20,
+    address: Address = DEFAULT_TARGET,
+    bundle: BundlePath = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the newest events of a user, oldest first."""
+    titles = Titles.of(bundle)
+    with connected(address, SECONDS) as client:
+        response = client.get_history(user, max_results=max_results)
+    if as_json:
+        document = MessageToDict(response, preserving_proto_field_name=True)
+        typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+        return
+    table = Table("time", "item", "title", "event", box=None, header_style="bold")
+    for each in response.events:
+        when = each.time.ToDatetime(UTC).isoformat(" ", "seconds").removesuffix("+00:00")
+        table.add_row(when, each.item_id, titles.title(each.item_id), f"[dim]{each.event_id}")
+    Console().print(table)
+
+
+@app.command("delete-user", epilog="Example:  tandem history delete-user 196 --yes")
+def delete_user(
+    user: Annotated[str, typer.Argument(help="The user.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    address: Address = DEFAULT_TARGET,
+) -> None:
+    """Delete all that the gateway stores about a user; there is no way back.
+
+    A bundle that was built from the user's interactions still has them: build the next without.
+    """
+    if not yes:
+        typer.confirm(f"Delete all that is stored about user {user}?", abort=True)
+    with connected(address, SECONDS) as client, Console(stderr=True).status("deleting"):
+        response = client.delete_user(user)
+    typer.echo(f"deleted {response.deleted_events:,} events of user {user}")
+
+
+def _record(client: Client, events: Sequence[pb.Event]) -> pb.RecordEventsResponse:
+    """Records a batch, however often the server asks to come back later."""
+    while True:
+        try:
+            return client.record_events(events)
+        except ResourceExhausted as error:
+            if error.retry_after is None or error.reason == "HISTORY_FULL":
+                raise
+            time.sleep(error.retry_after)
+
+
+def _bundle_batches(path: Path) -> Iterator[list[pb.Event]]:
+    from gateway.history.bundle import batches_of
+    from gateway.history.requests import write_event
+    from runtime.bundle import Bundle
+    from runtime.edge import MAX_HISTORY
+
+    for batch in batches_of(Bundle.open(path), MAX_HISTORY):
+        yield [write_event(event) for event in batch]
+
+
+def _file_batches(path: Path) -> Iterator[list[pb.Event]]:
+    events: list[pb.Event] = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                events.append(ParseDict(json.loads(line), pb.Event()))
+            except (ValueError, ParseError) as error:
+                raise HistoryFileError(f"{path}, line {number}, is no event: {error}") from error
+    for start in range(0, len(events), BATCH):
+        yield events[start : start + BATCH]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _summary(counts: pb.RecordEventsResponse) -> str:
+    parts: Iterable[tuple[int, str]] = (
+        (counts.known, "known already"),
+        (counts.outdated, "older than what is kept"),
+    )
+    rest = "".join(f", {count:,} {what}" for count, what in parts if count)
+    return f"recorded {counts.recorded:,} events{rest}"

@@ -1,0 +1,107 @@
+"""How many calls are worked on at a time, and which are turned away.
+
+More calls in flight than keep the services busy make nothing faster: each only takes longer. So
+there is a limit; beyond it a call waits for its turn if that is near, and is otherwise turned away
+at once, with the time after which there will be room. Nobody is turned away after having waited.
+By Little's law the calls in flight, over the seconds that each takes, are the calls that end in a
+second: that is how near a turn is.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+from runtime.errors import Overloaded
+
+FIRST_GUESS_SECONDS: Final = 0.05
+"""How long a call takes, as long as none has ended."""
+SMOOTHING: Final = 0.05
+"""What the newest call counts in the mean: about twenty calls are remembered."""
+
+Turn = asyncio.Future[None]
+
+
+class Admission:
+    """Lets calls in.
+
+    Args:
+        limit: calls that are worked on at a time, at least 1.
+        max_wait: seconds that a call may have to wait for its turn, as far as one can tell.
+    """
+
+    def __init__(self, limit: int, max_wait: float) -> None:
+        self._limit = limit
+        self._max_wait = max_wait
+        self._running = 0
+        self._calls: deque[Turn] = deque()
+        self._bulk: deque[Turn] = deque()
+        self._seconds = FIRST_GUESS_SECONDS
+
+    @property
+    def expected_wait(self) -> float:
+        """Seconds until it would be the turn of a call that came now."""
+        if self._running < self._limit:
+            return 0.0
+        return (len(self._calls) + 1) * self._seconds / self._limit
+
+    @asynccontextmanager
+    async def call(self) -> AsyncIterator[None]:
+        """The time that is worked on a call of somebody who waits for it.
+
+        Raises:
+            Overloaded: reason GATEWAY_BUSY, at once: its turn would come too late.
+        """
+        wait = self.expected_wait
+        if wait > self._max_wait:
+            raise Overloaded(
+                "the gateway has as many calls as it can answer in time",
+                reason="GATEWAY_BUSY",
+                retry_after=wait,
+            )
+        async with self._turn(self._calls):
+            yield
+
+    @asynccontextmanager
+    async def bulk(self) -> AsyncIterator[None]:
+        """The time that is worked on a request that has time: it waits until no call does."""
+        async with self._turn(self._bulk):
+            yield
+
+    @asynccontextmanager
+    async def _turn(self, queue: deque[Turn]) -> AsyncIterator[None]:
+        if self._running < self._limit:
+            self._running += 1
+        else:
+            await self._wait(queue)
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds += SMOOTHING * (time.perf_counter() - started - self._seconds)
+            self._pass_on()
+
+    async def _wait(self, queue: deque[Turn]) -> None:
+        turn: Turn = asyncio.get_running_loop().create_future()
+        queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                with suppress(ValueError):  # it was passed over
+                    queue.remove(turn)
+            else:
+                self._pass_on()  # it got its turn, and was cancelled before it could know
+            raise
+
+    def _pass_on(self) -> None:
+        """Gives a turn that is over to whoever is next; calls come before bulk."""
+        for queue in (self._calls, self._bulk):
+            while queue:
+                turn = queue.popleft()
+                if not turn.done():  # a cancelled one has yet to leave
+                    turn.set_result(None)
+                    return
+        self._running -= 1

@@ -1,0 +1,10 @@
+"""Calls of the two services: which target, how often, for how long, and when not at all.
+
+clients      domain values in and out
+caller       one call: attempts, retries and hedges, within its deadline
+targets      the addresses of a service, each with a channel, a circuit and its load
+circuit      sets a target aside that fails, and finds out when it works again
+budget       how many calls may be made beside those that callers asked for
+latency      how long calls of a method take
+failures     what a service's failure is to the gateway's caller
+"""

@@ -1,0 +1,208 @@
+"""One call of a service: attempts, retries and hedges, within its deadline.
+
+gRPC Python retries within one channel and does not hedge; both are done here, where it is known
+which targets an earlier attempt went to and what extra calls the budget allows.
+"""
+
+import asyncio
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
+
+import grpc
+import structlog
+
+from gateway.calls.budget import Budget
+from gateway.calls.circuit import Limits, Permit, Verdict
+from gateway.calls.failures import CALLERS_MISTAKES, judge, set_aside, translate, unknown
+from gateway.calls.latency import Latencies
+from gateway.calls.targets import Target, Targets
+from gateway.deadline import Deadline
+from runtime.telemetry import REQUEST_ID_HEADER, request_id
+from tandem import errors
+
+log = structlog.get_logger()
+
+FIRST_PAUSE: Final = 0.05
+USUAL_SECONDS: Final = 0.1
+"""What an answer takes, while that is not known."""
+
+S = TypeVar("S")
+Q = TypeVar("Q")
+R = TypeVar("R")
+Method = Callable[[S], grpc.aio.UnaryUnaryMultiCallable[Q, R]]
+"""Takes one method from a stub."""
+
+
+@dataclass(frozen=True)
+class CallPolicy:
+    """How a service is called."""
+
+    max_attempts: int = 3
+    """Of one call, hedges not counted."""
+    retry_ratio: float = 0.2
+    """Retries and hedges together are at most this fraction of the calls."""
+    hedge_ratio: float = 0.0
+    """Hedges are at most this fraction of the calls; 0 for none."""
+    limits: Limits = field(default_factory=Limits)
+    """When a target is set aside."""
+
+
+@dataclass(eq=False)
+class _Attempt(Generic[S]):
+    """A call of one target."""
+
+    target: Target[S]
+    permit: Permit
+    overtaken: bool = False
+    """Whether a hedge that began later was answered earlier."""
+
+
+class Caller(Generic[S]):
+    """Calls one service.
+
+    Args:
+        service: its name in errors and logs.
+        targets: where it is.
+        policy: how it is called.
+    """
+
+    def __init__(self, service: str, targets: Targets[S], policy: CallPolicy) -> None:
+        self.service = service
+        self.targets = targets
+        self._policy = policy
+        self._extra = Budget(policy.retry_ratio)
+        self._hedges = Budget(policy.hedge_ratio)
+        self._latencies: defaultdict[type, Latencies] = defaultdict(Latencies)
+
+    async def call(self, method: Method[S, Q, R], request: Q, deadline: Deadline) -> R:
+        """Makes a call within the deadline, under the request id of the call being served.
+
+        Args:
+            method: which; it only reads, so that it may be called again.
+            request: each method has a type of request of its own.
+            deadline: of all attempts together.
+
+        Raises:
+            TandemError: it failed; see `translate`.
+        """
+        self._extra.earn()
+        self._hedges.earn()
+        tried: list[Target[S]] = []
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                return await self._hedged(method, request, deadline, tried)
+            except errors.Error as failure:
+                pause = random.uniform(0, FIRST_PAUSE * 2 ** (attempts - 1))  # noqa: S311
+                if not self._may_retry(failure, attempts, deadline, pause):
+                    if failure.code not in CALLERS_MISTAKES:
+                        log.warning("service call failed", service=self.service, error=str(failure))
+                    raise translate(failure, self.service) from failure
+            await asyncio.sleep(pause)
+
+    def _may_retry(
+        self, failure: errors.Error, attempts: int, deadline: Deadline, pause: float
+    ) -> bool:
+        """UNAVAILABLE alone: the other codes mean that a server took the call."""
+        return (
+            failure.code is grpc.StatusCode.UNAVAILABLE
+            and attempts < self._policy.max_attempts
+            and deadline.allows(pause)
+            and self._extra.spend()
+        )
+
+    async def _hedged(
+        self, method: Method[S, Q, R], request: Q, deadline: Deadline, tried: list[Target[S]]
+    ) -> R:
+        """An attempt, and beside it another one when it takes longer than most do."""
+        latencies = self._latencies[type(request)]
+        started = time.monotonic()
+        first = await self._begin(tried, deadline)
+        if first is None:
+            raise set_aside(self.service) if self.targets.known else unknown(self.service)
+        delay = latencies.p95 if self._policy.hedge_ratio else None
+        if delay is None or not deadline.allows(delay):
+            response = await self._run(first, method, request, deadline)
+        else:
+            response = await self._race(first, delay, method, request, deadline, tried)
+        latencies.record(time.monotonic() - started)
+        return response
+
+    async def _begin(self, tried: list[Target[S]], deadline: Deadline) -> _Attempt[S] | None:
+        chosen = await self.targets.choose(tried, deadline.remaining())
+        if chosen is None:
+            return None
+        tried.append(chosen[0])
+        return _Attempt(*chosen)
+
+    async def _run(
+        self, attempt: _Attempt[S], method: Method[S, Q, R], request: Q, deadline: Deadline
+    ) -> R:
+        """Makes an attempt.
+
+        Raises:
+            errors.Error: it failed.
+            DeadlineExceeded: there is no time for it.
+        """
+        target, verdict = attempt.target, Verdict.NONE
+        target.in_flight += 1
+        try:
+            seconds = deadline.remaining()
+            usual = self._latencies[type(request)].p95 or USUAL_SECONDS
+            response = await method(target.stub)(
+                request, timeout=seconds, metadata=((REQUEST_ID_HEADER, request_id.get()),)
+            )
+        except grpc.aio.AioRpcError as error:
+            failure = errors.from_rpc(error)
+            verdict = judge(failure.code, had_time=seconds >= usual)
+            raise failure from error
+        else:
+            verdict = Verdict.GOOD
+            return response
+        finally:
+            target.in_flight -= 1
+            target.leave(attempt.permit, Verdict.BAD if attempt.overtaken else verdict)
+
+    async def _race(
+        self,
+        first: _Attempt[S],
+        delay: float,
+        method: Method[S, Q, R],
+        request: Q,
+        deadline: Deadline,
+        tried: list[Target[S]],
+    ) -> R:
+        running = [asyncio.create_task(self._run(first, method, request, deadline))]
+        try:
+            await asyncio.wait(running, timeout=delay)
+            if not running[0].done() and (hedge := await self._hedge(tried, deadline)):
+                running.append(asyncio.create_task(self._run(hedge, method, request, deadline)))
+            winner = await _first_answer(running)
+            first.overtaken = not running[0].done()
+            return winner.result()
+        finally:
+            for task in running:
+                task.cancel()
+            # None is left behind, and no failure of a loser goes unread.
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _hedge(self, tried: list[Target[S]], deadline: Deadline) -> _Attempt[S] | None:
+        if not (self._hedges.spend() and self._extra.spend()):
+            return None
+        return await self._begin(tried, deadline)
+
+
+async def _first_answer(running: list["asyncio.Task[R]"]) -> "asyncio.Task[R]":
+    """The first to be answered; where all fail, the one that began first."""
+    pending: set[asyncio.Task[Any]] = set(running)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in running:
+            if task in done and not task.cancelled() and task.exception() is None:
+                return task
+    return running[0]

@@ -1,0 +1,240 @@
+"""Clients of the two services: domain values in and out, and errors of the gateway's own tree."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Generic, Protocol, TypeVar
+
+import grpc
+import structlog
+
+from gateway.calls.caller import Caller, CallPolicy, Method
+from gateway.calls.targets import Targets
+from gateway.deadline import Deadline
+from gateway.domain import (
+    CodeToken,
+    Influence,
+    ItemCode,
+    Ranked,
+    Request,
+    Retrieval,
+    Scored,
+    SourceScore,
+)
+from runtime.attributes import Attributes
+from runtime.edge import filter_message
+from tandem.v1 import candidate_service_pb2 as candidate_pb
+from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
+from tandem.v1 import common_pb2
+from tandem.v1 import generator_service_pb2 as generator_pb
+from tandem.v1 import generator_service_pb2_grpc as generator_grpc
+
+log = structlog.get_logger()
+
+DEFAULT: Final = CallPolicy()
+
+
+class _Versioned(Protocol):
+    """Every response names the bundle that answered."""
+
+    @property
+    def bundle_version(self) -> str: ...
+
+
+S = TypeVar("S")
+Q = TypeVar("Q")
+R = TypeVar("R", bound=_Versioned)
+
+
+class ServiceClient(Generic[S]):
+    """What calls of both services have in common.
+
+    Args:
+        name: of the service, as errors and logs call it.
+        protobuf_service: the full name of its protobuf service.
+        stub: its generated class.
+        target: its addresses; see `Targets`.
+        bundle_version: of the gateway's own bundle, which the service should have too.
+        policy: how it is called.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        protobuf_service: str,
+        stub: Callable[[grpc.aio.Channel], S],
+        target: str,
+        bundle_version: str,
+        policy: CallPolicy,
+    ) -> None:
+        self.name = name
+        targets = Targets(target, protobuf_service, stub, policy.limits)
+        self._caller = Caller(name, targets, policy)
+        self._bundle_version = bundle_version
+        self._noticed = {bundle_version}
+
+    async def ready(self) -> None:
+        """Waits, for as long as it takes, until the service can be called."""
+        await self._caller.targets.ready()
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._caller.targets.close()
+
+    async def call(self, method: Method[S, Q, R], request: Q, deadline: Deadline) -> R:
+        """Makes a call.
+
+        Raises:
+            TandemError: it failed; see `gateway.calls.failures`.
+        """
+        response = await self._caller.call(method, request, deadline)
+        self._compare(response.bundle_version)
+        return response
+
+    def _compare(self, version: str) -> None:
+        if version not in self._noticed:
+            self._noticed.add(version)
+            log.warning(
+                "service has another bundle",
+                service=self.name,
+                theirs=version,
+                ours=self._bundle_version,
+            )
+
+
+class CandidateClient(ServiceClient["candidate_grpc.CandidateServiceAsyncStub"]):
+    """Calls the candidate service."""
+
+    def __init__(self, target: str, bundle_version: str, policy: CallPolicy = DEFAULT) -> None:
+        super().__init__(
+            "candidate",
+            "tandem.v1.CandidateService",
+            candidate_grpc.CandidateServiceStub,
+            target,
+            bundle_version,
+            policy,
+        )
+
+    async def search(self, request: Request, count: int, deadline: Deadline) -> Ranked:
+        """Shortlists `count` items."""
+        query = request.query
+        message = candidate_pb.SearchRequest(
+            history_item_ids=request.history,
+            max_results=count,
+            excluded_item_ids=query.excluded,
+            filter=filter_message(query.filter) if query.filter else None,
+            include_seen=query.include_seen,
+        )
+        response = await self.call(lambda stub: stub.Search, message, deadline)
+        return _ranked(response.items, response.missing_item_ids)
+
+    async def similar(
+        self, message: candidate_pb.SimilarRequest, deadline: Deadline
+    ) -> candidate_pb.SimilarResponse:
+        """Passes a similarity query on."""
+        return await self.call(lambda stub: stub.Similar, message, deadline)
+
+    async def attributes(
+        self, items: Sequence[str], deadline: Deadline
+    ) -> tuple[dict[str, Attributes], Sequence[str]]:
+        """The attributes of given items, and those that the catalog does not have."""
+        message = candidate_pb.GetItemsRequest(item_ids=items)
+        response = await self.call(lambda stub: stub.GetItems, message, deadline)
+        return {
+            item.item_id: {
+                name: tuple(map(_value, values.values)) for name, values in item.attributes.items()
+            }
+            for item in response.items
+        }, response.missing_item_ids
+
+    async def explain(
+        self, request: Request, items: Sequence[str], deadline: Deadline
+    ) -> dict[str, Retrieval]:
+        """What retrieval makes of given items; of those that are known."""
+        message = candidate_pb.ExplainSearchRequest(
+            history_item_ids=request.history, item_ids=items
+        )
+        response = await self.call(lambda stub: stub.ExplainSearch, message, deadline)
+        return {
+            item.item_id: Retrieval(
+                tuple(SourceScore(each.source, each.score, each.weight) for each in item.sources),
+                tuple(Influence(each.item_id, each.contribution) for each in item.influences),
+            )
+            for item in response.items
+        }
+
+
+class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"]):
+    """Calls the generator service."""
+
+    def __init__(self, target: str, bundle_version: str, policy: CallPolicy = DEFAULT) -> None:
+        super().__init__(
+            "generator",
+            "tandem.v1.GeneratorService",
+            generator_grpc.GeneratorServiceStub,
+            target,
+            bundle_version,
+            policy,
+        )
+
+    async def rerank(self, request: Request, items: Sequence[str], deadline: Deadline) -> Ranked:
+        """Scores given items."""
+        message = generator_pb.RerankRequest(context=_context(request), item_ids=items)
+        response = await self.call(lambda stub: stub.Rerank, message, deadline)
+        return _ranked(response.items, response.missing_item_ids)
+
+    async def generate(self, request: Request, count: int, deadline: Deadline) -> Ranked:
+        """Generates `count` items."""
+        query = request.query
+        message = generator_pb.GenerateRequest(
+            context=_context(request),
+            max_results=count,
+            excluded_item_ids=query.excluded,
+            filter=filter_message(query.filter) if query.filter else None,
+            include_seen=query.include_seen,
+        )
+        response = await self.call(lambda stub: stub.Generate, message, deadline)
+        return _ranked(response.items, response.missing_item_ids)
+
+    async def rank(
+        self, request: Request, items: Sequence[str], count: int, deadline: Deadline
+    ) -> tuple[Ranked, Ranked]:
+        """Generates `count` items, and scores given ones."""
+        query = request.query
+        message = generator_pb.RankRequest(
+            context=_context(request),
+            item_ids=items,
+            max_results=count,
+            excluded_item_ids=query.excluded,
+            filter=filter_message(query.filter) if query.filter else None,
+            include_seen=query.include_seen,
+        )
+        response = await self.call(lambda stub: stub.Rank, message, deadline)
+        missing = response.missing_item_ids
+        return _ranked(response.generated, missing), _ranked(response.reranked, missing)
+
+    async def explain(
+        self, request: Request, items: Sequence[str], deadline: Deadline
+    ) -> dict[str, ItemCode]:
+        """The codes of given items, token by token; of those that are known."""
+        message = generator_pb.ExplainItemsRequest(context=_context(request), item_ids=items)
+        response = await self.call(lambda stub: stub.ExplainItems, message, deadline)
+        return {
+            code.item_id: ItemCode(
+                code.text,
+                tuple(CodeToken(token.text, token.log_probability) for token in code.tokens),
+            )
+            for code in response.items
+        }
+
+
+def _context(request: Request) -> generator_pb.UserContext:
+    return generator_pb.UserContext(user_id=request.query.user_id, history_item_ids=request.history)
+
+
+def _value(value: common_pb2.AttributeValue) -> str | float:
+    return value.text if value.WhichOneof("kind") == "text" else value.number
+
+
+def _ranked(items: Iterable[common_pb2.ScoredItem], missing: Iterable[str]) -> Ranked:
+    return Ranked(
+        items=tuple(Scored(item.item_id, item.score) for item in items), missing=tuple(missing)
+    )

@@ -1,0 +1,103 @@
+"""What a service's failure is to the gateway's caller, and what it says about the service."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import grpc
+
+from gateway.calls.circuit import Verdict
+from runtime.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    PreconditionFailed,
+    ServiceFailed,
+    TandemError,
+    Unavailable,
+)
+from tandem import errors
+
+CALLERS_MISTAKES: Final[Mapping[grpc.StatusCode, type[TandemError]]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.FAILED_PRECONDITION: PreconditionFailed,
+}
+"""A service that answers with one of these works: the same request fails anywhere."""
+
+
+def is_trouble(error: Exception) -> bool:
+    """Whether it is a service that failed, rather than a request that is wrong."""
+    return isinstance(error, DeadlineExceeded | Overloaded | ServiceFailed | Unavailable)
+
+
+def judge(code: grpc.StatusCode, *, had_time: bool) -> Verdict:
+    """What a failed call says about its target.
+
+    Args:
+        code: what the call ended with.
+        had_time: whether its deadline left as much time as answers take. A call that ran out of
+            less says nothing: one impatient caller must not close a target to all others.
+    """
+    if code in CALLERS_MISTAKES or code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return Verdict.GOOD
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED and not had_time:
+        return Verdict.NONE
+    return Verdict.BAD
+
+
+def translate(failure: errors.Error, service: str) -> TandemError:
+    """What a service's failure is to the gateway's caller.
+
+    A mistake in the request is the caller's, reason and all. Trouble of the service names it, but
+    not its address or the text of its error.
+    """
+    code = failure.code
+    if mistake := CALLERS_MISTAKES.get(code):
+        error = mistake(failure.message, reason=failure.reason or code.name)
+        error.metadata = failure.metadata
+        return error
+    match code:
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return Overloaded(
+                f"the {service} service is overloaded",
+                reason=failure.reason or code.name,
+                retry_after=failure.retry_after or 0.1,
+                service=service,
+            )
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded(
+                f"the {service} service did not answer within the caller's deadline",
+                reason=code.name,
+                service=service,
+            )
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+            return Unavailable(
+                f"the {service} service cannot be reached",
+                reason=failure.reason or "SERVICE_UNAVAILABLE",
+                service=service,
+            )
+        case _:
+            return ServiceFailed(
+                f"the {service} service failed; its log has this request id",
+                reason="SERVICE_FAILED",
+                service=service,
+            )
+
+
+def set_aside(service: str) -> Unavailable:
+    """The failure of a call that no target was tried for."""
+    return Unavailable(
+        f"the {service} service failed repeatedly, and is left alone for a moment",
+        reason="CIRCUIT_OPEN",
+        service=service,
+    )
+
+
+def unknown(service: str) -> Unavailable:
+    """The failure of a call for which no address is known."""
+    return Unavailable(
+        f"no address of the {service} service can be looked up",
+        reason="SERVICE_UNAVAILABLE",
+        service=service,
+    )

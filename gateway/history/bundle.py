@@ -1,0 +1,122 @@
+"""The histories in a bundle: a store that never changes, and what other stores are filled with."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Final, NoReturn
+
+import structlog
+
+from gateway.history.store import MICROSECONDS, Event, HistoryStore, Recorded
+from runtime.bundle import Bundle
+from runtime.edge import MAX_HISTORY
+from runtime.errors import PreconditionFailed
+
+log = structlog.get_logger()
+
+BATCH: Final = 1_000
+"""Events that are recorded at a time."""
+
+
+class BundleHistoryStore:
+    """The histories of the users in the data that the bundle was built from; they never change."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._catalog = bundle.catalog
+        self._histories = bundle.histories
+
+    async def history(self, user_id: str) -> tuple[str, ...] | None:
+        """As the protocol says, the newest `MAX_HISTORY` at most."""
+        positions = self._histories.of(user_id)
+        if positions is None:
+            return None
+        return tuple(self._catalog.ids(positions[-MAX_HISTORY:].tolist()))
+
+    async def events(self, user_id: str, count: int) -> list[Event]:
+        """As the protocol says; see `events_of` for their times."""
+        return events_of(self._bundle, user_id, count)
+
+    async def record(self, events: Sequence[Event]) -> Recorded:  # noqa: ARG002
+        """Refuses."""
+        _refuse()
+
+    async def delete(self, user_id: str) -> int:  # noqa: ARG002
+        """Refuses: a bundle is built without a user, or with it."""
+        _refuse()
+
+    async def seed(self) -> str | None:
+        """The bundle."""
+        return self._bundle.version
+
+    async def set_seed(self, bundle_version: str) -> None:  # noqa: ARG002
+        """Refuses."""
+        _refuse()
+
+    async def tend(self) -> None:
+        """Nothing is ever due."""
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
+def events_of(bundle: Bundle, user_id: str, count: int) -> list[Event]:
+    """The newest `count` interactions of a user in a bundle's data, oldest first, as events.
+
+    A bundle knows their order and not their times. They get the last microseconds before the
+    bundle was made, so that what happens after comes after; and identifiers that are the same in
+    each version of the bundle, for as long as its data only grows at the end.
+    """
+    positions = bundle.histories.of(user_id)
+    if positions is None:
+        return []
+    made = datetime.fromisoformat(bundle.manifest.provenance.created)
+    start = int(made.timestamp()) * MICROSECONDS - len(positions)
+    items = bundle.catalog.ids(positions.tolist())
+    first = max(0, len(items) - count)
+    return [
+        Event(f"{bundle.manifest.name}#{place}#{item}", user_id, item, start + place)
+        for place, item in enumerate(items[first:], start=first)
+    ]
+
+
+def batches_of(bundle: Bundle, count: int) -> Iterator[list[Event]]:
+    """All users' newest `count` interactions, in batches; every user's are in order."""
+    batch: list[Event] = []
+    for user_id in bundle.histories.user_index:
+        batch += events_of(bundle, user_id, count)
+        while len(batch) >= BATCH:
+            yield batch[:BATCH]
+            batch = batch[BATCH:]
+    if batch:
+        yield batch
+
+
+async def fill(store: HistoryStore, bundle: Bundle, count: int) -> None:
+    """Records a bundle's histories in a store that has never been filled.
+
+    A store is filled once: later, users may have been deleted from it that a bundle still has.
+
+    Args:
+        store: to fill.
+        bundle: to take the histories from.
+        count: the newest so many of each user.
+
+    Raises:
+        TandemError: as the store's methods do. What is recorded then stays; filling the store
+            again records the rest.
+    """
+    if await store.seed() is not None:
+        return
+    total = Recorded()
+    for batch in batches_of(bundle, count):
+        total += await store.record(batch)
+    await store.set_seed(bundle.version)
+    log.info("filled the history store", bundle=bundle.version, events=total.new)
+
+
+def _refuse() -> NoReturn:
+    raise PreconditionFailed(
+        "the histories are the bundle's own and cannot be changed; start the gateway with "
+        "--history FILE.sqlite or --history redis://HOST",
+        reason="HISTORY_READ_ONLY",
+    )

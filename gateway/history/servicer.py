@@ -1,0 +1,48 @@
+"""The methods of RecommendationService that are about histories."""
+
+from typing import Any
+
+from gateway.history import requests
+from gateway.history.store import HistoryStore
+from runtime.errors import NotFound
+from tandem.v1 import recommendation_service_pb2 as pb
+from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
+
+
+class HistoryMethods(pb_grpc.RecommendationServiceServicer):
+    """Records events, shows histories and deletes users.
+
+    Args:
+        histories: the store.
+        bundle_version: named in every response.
+    """
+
+    def __init__(self, histories: HistoryStore, bundle_version: str) -> None:
+        self._histories = histories
+        self._bundle_version = bundle_version
+
+    async def RecordEvents(
+        self, request: pb.RecordEventsRequest, _context: Any
+    ) -> pb.RecordEventsResponse:
+        """Records what users interacted with."""
+        recorded = await self._histories.record(requests.read_events(request))
+        return requests.write_recorded(recorded, self._bundle_version)
+
+    async def GetHistory(
+        self, request: pb.GetHistoryRequest, _context: Any
+    ) -> pb.GetHistoryResponse:
+        """Reads a user's history."""
+        user_id, count = requests.read_user(request.user_id), requests.read_shown(request)
+        events = await self._histories.events(user_id, count)
+        if not events:
+            raise NotFound(
+                f"user {user_id!r} has no stored history", reason="UNKNOWN_USER", user_id=user_id
+            )
+        return requests.write_history(events, self._bundle_version)
+
+    async def DeleteUser(
+        self, request: pb.DeleteUserRequest, _context: Any
+    ) -> pb.DeleteUserResponse:
+        """Deletes all that is stored about a user."""
+        deleted = await self._histories.delete(requests.read_user(request.user_id))
+        return pb.DeleteUserResponse(deleted_events=deleted, bundle_version=self._bundle_version)

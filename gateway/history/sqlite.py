@@ -1,0 +1,309 @@
+"""Histories in one file of SQLite, for one gateway.
+
+An acknowledged event is on disk (WAL, synchronous=FULL): it survives SIGKILL and loss of power.
+One thread writes; readers have connections of their own, and neither wait for it nor hold it up.
+
+A user that is deleted is gone from the files, too. SQLite's `secure_delete` overwrites rows where
+they are, but not the copies that stay in a page when its rows move to another (of 150 users that
+were deleted one after the other, 7 to 12 left some). So the file is written anew, by VACUUM, and
+the log that carried it is truncated, before a deletion is acknowledged; deletions that wait at the
+same time share that.
+"""
+
+import fcntl
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import structlog
+
+from gateway.history.store import Event, Recorded, Retention, unavailable
+from gateway.history.writer import Writer
+from runtime.errors import Overloaded, SettingsError, TandemError
+from runtime.workers import Workers
+
+log = structlog.get_logger()
+
+SCHEMA_VERSION: Final = "1"
+READERS: Final = 4
+BUSY_SECONDS: Final = 2.0
+"""How long to wait for another process that has the file locked, such as a backup."""
+FULL_RETRY_SECONDS: Final = 5.0
+SWEEP_EVENTS: Final = 1_000
+"""Outdated events that are deleted at a time."""
+
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+    sequence INTEGER PRIMARY KEY,  -- the order of arrival
+    user_id TEXT NOT NULL,
+    event_id TEXT NOT NULL,
+    item_id TEXT NOT NULL,
+    time INTEGER NOT NULL,         -- microseconds since 1970
+    UNIQUE (user_id, event_id)
+);
+-- Holds all that a history needs, in its order.
+CREATE INDEX IF NOT EXISTS histories ON events (user_id, time, sequence, item_id);
+"""
+_BY_AGE: Final = "CREATE INDEX IF NOT EXISTS by_age ON events (time)"
+"""Only for sweeping: it makes every event dearer."""
+
+_NEWEST: Final = "FROM events WHERE user_id = ? AND time >= ? ORDER BY time DESC, sequence DESC"
+_ITEMS: Final = f"SELECT item_id {_NEWEST} LIMIT ?"
+_EVENTS: Final = f"SELECT event_id, user_id, item_id, time {_NEWEST} LIMIT ?"
+_TIME_OF: Final = f"SELECT time {_NEWEST} LIMIT 1 OFFSET ?"
+_FIND: Final = "SELECT 1 FROM events WHERE user_id = ? AND event_id = ?"
+_INSERT: Final = (
+    "INSERT OR IGNORE INTO events (user_id, event_id, item_id, time) VALUES (?, ?, ?, ?)"
+)
+_TRIM: Final = f"DELETE FROM events WHERE sequence IN (SELECT sequence {_NEWEST} LIMIT -1 OFFSET ?)"  # noqa: S608 - no text of a caller's
+_EXPIRE: Final = "DELETE FROM events WHERE user_id = ? AND time < ?"
+_SWEEP: Final = (
+    "DELETE FROM events WHERE sequence IN (SELECT sequence FROM events WHERE time < ? LIMIT ?)"
+)
+
+
+class SqliteHistoryStore:
+    """A file of histories. One process at a time has it open."""
+
+    def __init__(
+        self, path: Path, writer: Writer, readers: "_Readers", lock: BinaryIO, retention: Retention
+    ) -> None:
+        self.path = path
+        self._writer = writer
+        self._readers = readers
+        self._lock = lock
+        self._retention = retention
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        retention: Retention,
+        *,
+        max_waiting: int = 10_000,
+        max_pages: int | None = None,
+    ) -> "SqliteHistoryStore":
+        """Opens a file, or makes an empty one; ends deletions that were interrupted.
+
+        Args:
+            path: of the file; `-wal`, `-shm` and `.lock` are beside it while it is open.
+            retention: what is kept; less than before takes effect as users have new events.
+            max_waiting: events that may wait to be written.
+            max_pages: of 4 KiB, that the file may have; None for as many as the disk has.
+
+        Raises:
+            SettingsError: another process has it open, or it is not a store, or cannot be
+                written to.
+        """
+        with ExitStack() as undo:
+            lock = undo.enter_context(_locked(path))
+            try:
+                connection = undo.enter_context(closing(_connect(path)))
+                _prepare(connection, max_pages, sweeps=retention.lifetime is not None)
+            except (sqlite3.Error, OSError) as error:
+                raise SettingsError(f"cannot open the history store {path}: {error}") from error
+            _check_schema(path, connection)
+            undo.pop_all()
+        writer = Writer(connection, max_waiting, _translate)
+        return cls(path, writer, _Readers(path), lock, retention)
+
+    async def record(self, events: Sequence[Event]) -> Recorded:
+        """As the protocol says; all of the batch or nothing."""
+        if not events:
+            return Recorded()
+        kept = self._retention
+        return await self._writer.run(lambda c: _record(c, events, kept), weight=len(events))
+
+    async def history(self, user_id: str) -> tuple[str, ...] | None:
+        """As the protocol says."""
+        rows = await self._newest(_ITEMS, user_id, self._retention.events)
+        return tuple(item_id for (item_id,) in rows) or None
+
+    async def events(self, user_id: str, count: int) -> list[Event]:
+        """As the protocol says."""
+        rows = await self._newest(_EVENTS, user_id, min(count, self._retention.events))
+        return [Event(*row) for row in rows]
+
+    async def delete(self, user_id: str) -> int:
+        """As the protocol says."""
+        return await self._writer.run(lambda c: _delete(c, user_id), settle=_scrub)
+
+    async def seed(self) -> str | None:
+        """As the protocol says."""
+        rows = await self._readers.fetch("SELECT value FROM facts WHERE name = 'seed'", ())
+        return rows[0][0] if rows else None
+
+    async def set_seed(self, bundle_version: str) -> None:
+        """As the protocol says."""
+        await self._writer.run(lambda c: _set_fact(c, "seed", bundle_version))
+
+    async def tend(self) -> None:
+        """Deletes events that are too old, some at a time so that others can write in between."""
+        if self._retention.lifetime is None:
+            return
+        oldest = self._retention.oldest()
+        while await self._writer.run(lambda c: _sweep(c, oldest)) == SWEEP_EVENTS:
+            pass
+
+    async def close(self) -> None:
+        """Writes what waits, and frees the file for another process."""
+        self._writer.close()
+        self._readers.close()
+        self._lock.close()
+
+    async def _newest(self, query: str, user_id: str, count: int) -> list[tuple[Any, ...]]:
+        rows = await self._readers.fetch(query, (user_id, self._retention.oldest(), count))
+        return rows[::-1]
+
+
+class _Readers:
+    """Threads that read, each through a connection of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._workers = Workers(READERS)
+        self._mine = threading.local()
+        self._all: list[sqlite3.Connection] = []
+
+    async def fetch(self, query: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """All rows of a query.
+
+        Raises:
+            Unavailable: SQLite cannot read, reason HISTORY_UNAVAILABLE.
+        """
+        return await self._workers.run(self._fetch, query, arguments)
+
+    def close(self) -> None:
+        """Waits for what is being read."""
+        self._workers.close()
+        for connection in self._all:
+            connection.close()
+
+    def _fetch(self, query: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
+        try:
+            connection: sqlite3.Connection | None = getattr(self._mine, "connection", None)
+            if connection is None:
+                connection = self._mine.connection = _connect(self._path)
+                connection.execute("PRAGMA query_only=ON")
+                self._all.append(connection)
+            return connection.execute(query, arguments).fetchall()
+        except sqlite3.Error as error:
+            raise _translate(error) from error
+
+
+def _locked(path: Path) -> BinaryIO:
+    """Holds a store for this process: the system frees it when the process dies."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A file of its own: closing any descriptor of a database drops SQLite's own locks on it.
+        lock = path.with_name(f"{path.name}.lock").open("wb")
+    except OSError as error:
+        raise SettingsError(f"cannot open the history store {path}: {error}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise SettingsError(
+            f"the history store {path} is open in another process; several gateways share a "
+            "Redis: --history redis://HOST"
+        ) from error
+    return lock
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Each connection is used by one thread at a time, though not always the same.
+    return sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def _prepare(connection: sqlite3.Connection, max_pages: int | None, *, sweeps: bool) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA secure_delete=ON")
+    connection.execute("PRAGMA temp_store=MEMORY")  # VACUUM leaves no copy elsewhere
+    if max_pages is not None:
+        connection.execute(f"PRAGMA max_page_count={int(max_pages)}")
+    connection.executescript(_TABLES)
+    connection.execute(_BY_AGE if sweeps else "DROP INDEX IF EXISTS by_age")
+    _scrub(connection)
+
+
+def _check_schema(path: Path, connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT OR IGNORE INTO facts VALUES ('schema', ?)", (SCHEMA_VERSION,))
+    (found,) = connection.execute("SELECT value FROM facts WHERE name = 'schema'").fetchone()
+    if found != SCHEMA_VERSION:
+        raise SettingsError(
+            f"the history store {path} has schema {found}, and this Tandem writes {SCHEMA_VERSION}"
+        )
+
+
+def _set_fact(connection: sqlite3.Connection, name: str, value: str) -> None:
+    connection.execute("REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+
+def _record(
+    connection: sqlite3.Connection, events: Sequence[Event], retention: Retention
+) -> Recorded:
+    by_user = defaultdict(list)
+    for event in events:
+        by_user[event.user_id].append(event)
+    total = Recorded()
+    for user_id, batch in by_user.items():
+        total += _record_of(connection, user_id, batch, retention)
+    return total
+
+
+def _record_of(
+    connection: sqlite3.Connection, user_id: str, events: Sequence[Event], retention: Retention
+) -> Recorded:
+    """Records one user's events, and drops what is no longer kept of it."""
+    oldest = retention.oldest()
+    # Of a full history, the time that an event must be newer than.
+    full = connection.execute(_TIME_OF, (user_id, 0, retention.events - 1)).fetchone()
+    new = known = 0
+    for event in events:
+        if event.time >= oldest and (full is None or event.time > full[0]):
+            row = (user_id, event.event_id, event.item_id, event.time)
+            inserted = connection.execute(_INSERT, row).rowcount
+            new, known = new + inserted, known + 1 - inserted
+        elif connection.execute(_FIND, (user_id, event.event_id)).fetchone():
+            known += 1
+    if new:
+        connection.execute(_TRIM, (user_id, 0, retention.events))
+        connection.execute(_EXPIRE, (user_id, oldest))
+    return Recorded(new, known, len(events) - new - known)
+
+
+def _delete(connection: sqlite3.Connection, user_id: str) -> int:
+    _set_fact(connection, "scrub", "due")
+    return connection.execute("DELETE FROM events WHERE user_id = ?", (user_id,)).rowcount
+
+
+def _scrub(connection: sqlite3.Connection) -> None:
+    """Leaves no bytes in the files of what was deleted from the tables, if anything was."""
+    if not connection.execute("SELECT 1 FROM facts WHERE name = 'scrub'").fetchone():
+        return
+    connection.execute("VACUUM")
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise sqlite3.OperationalError("another process reads the file: deletion is not complete")
+    connection.execute("DELETE FROM facts WHERE name = 'scrub'")
+
+
+def _sweep(connection: sqlite3.Connection, oldest: int) -> int:
+    return connection.execute(_SWEEP, (oldest, SWEEP_EVENTS)).rowcount
+
+
+def _translate(error: sqlite3.Error) -> TandemError:
+    log.warning("history store failed", error=str(error))
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return Overloaded(
+            "the disk of the history store is full; nothing was recorded",
+            reason="HISTORY_FULL",
+            retry_after=FULL_RETRY_SECONDS,
+        )
+    return unavailable("sqlite")

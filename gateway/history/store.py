@@ -1,0 +1,145 @@
+"""What every history store promises, and the values it works with.
+
+A user's history is ordered by the time of its events, whenever they arrive; events of the same
+time are in the order of arrival. Of each user the newest events are kept, as many as `Retention`
+says and for as long.
+
+An event's identifier is remembered for as long as the event is kept. That suffices for recording
+to be idempotent: an event that is sent again after it was dropped is older than all that is kept
+of a full history, and is turned away for that.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from runtime.errors import Unavailable
+
+MICROSECONDS: Final = 1_000_000
+DAY: Final = 86_400 * MICROSECONDS
+
+
+@dataclass(frozen=True)
+class Event:
+    """A user's interaction with an item."""
+
+    event_id: str
+    """Unique among the user's events: recording it again changes nothing."""
+    user_id: str
+    item_id: str
+    time: int
+    """When it happened: microseconds since 1970."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What became of a batch of events."""
+
+    new: int = 0
+    known: int = 0
+    """Recorded before, under the same identifier."""
+    outdated: int = 0
+    """Older than what is kept of their users."""
+
+    def __add__(self, other: "Recorded") -> "Recorded":
+        return Recorded(
+            self.new + other.new, self.known + other.known, self.outdated + other.outdated
+        )
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What is kept of each user."""
+
+    events: int = 1_000
+    """The newest so many."""
+    days: float = 0.0
+    """Those no older than this; 0 keeps them however old they are."""
+
+    @property
+    def lifetime(self) -> int | None:
+        """`days` in microseconds; None for ever."""
+        return int(self.days * DAY) if self.days else None
+
+    def oldest(self) -> int:
+        """The time before which events are not kept: that of 1970 when they are kept for ever."""
+        return 0 if self.lifetime is None else max(0, now() - self.lifetime)
+
+
+class HistoryStore(Protocol):
+    """Keeps histories. Its methods are called on one event loop, any number at a time."""
+
+    async def record(self, events: Sequence[Event]) -> Recorded:
+        """Records a batch; once it returns, the events survive the death of any process.
+
+        Raises:
+            Overloaded: reason HISTORY_QUEUE_FULL or HISTORY_FULL: nothing is promised of the
+                batch, and sending it again is safe.
+            Unavailable: reason HISTORY_UNAVAILABLE: the same.
+            PreconditionFailed: reason HISTORY_READ_ONLY.
+        """
+
+    async def history(self, user_id: str) -> tuple[str, ...] | None:
+        """The items of what is kept, oldest first.
+
+        Returns:
+            None for a user of whom nothing is kept.
+
+        Raises:
+            Unavailable: reason HISTORY_UNAVAILABLE.
+        """
+
+    async def events(self, user_id: str, count: int) -> list[Event]:
+        """The newest `count` events that are kept, oldest first.
+
+        Raises:
+            Unavailable: as `history` does.
+        """
+
+    async def delete(self, user_id: str) -> int:
+        """Deletes all that is kept of a user, and returns how many events that were.
+
+        Raises:
+            Overloaded, Unavailable, PreconditionFailed: as `record` does; calling it again is
+                safe, and ends what was begun.
+        """
+
+    async def seed(self) -> str | None:
+        """The bundle whose histories the store was filled with; None before it was.
+
+        Raises:
+            Unavailable: as `history` does.
+        """
+
+    async def set_seed(self, bundle_version: str) -> None:
+        """Notes that the histories of a bundle are all recorded.
+
+        Raises:
+            Overloaded, Unavailable, PreconditionFailed: as `record` does.
+        """
+
+    async def tend(self) -> None:
+        """Does what is due about once an hour: what is too old goes, what is amiss is logged.
+
+        Raises:
+            Overloaded, Unavailable: as `record` does.
+        """
+
+    async def close(self) -> None:
+        """Ends what was begun, and releases what the store holds open."""
+
+
+def now() -> int:
+    """The time, in microseconds since 1970."""
+    return time.time_ns() // 1_000
+
+
+def unavailable(store: str) -> Unavailable:
+    """The error of a store that cannot be reached, or not in time."""
+    return Unavailable(
+        f"the history store ({store}) cannot be reached or fails; "
+        "recommendations for a history_item_ids work without it",
+        reason="HISTORY_UNAVAILABLE",
+        store=store,
+    )

@@ -1,0 +1,121 @@
+"""Writing answers as messages."""
+
+from typing import Final
+
+from gateway.domain import (
+    Answer,
+    Degradation,
+    Explanation,
+    ItemCode,
+    ItemExplanation,
+    Recommended,
+    RuleEffect,
+    StageTime,
+)
+from gateway.requests import STRATEGIES
+from runtime.errors import Overloaded, TandemError, to_status
+from tandem.v1 import candidate_service_pb2, common_pb2, generator_service_pb2
+from tandem.v1 import recommendation_service_pb2 as pb
+
+_STRATEGY_MESSAGES: Final = {strategy: message for message, strategy in STRATEGIES.items()}
+
+
+def write_answer(answer: Answer, bundle_version: str) -> pb.RecommendResponse:
+    """Writes an answer as a message."""
+    return pb.RecommendResponse(
+        recommendations=map(_recommendation, answer.items),
+        missing_item_ids=answer.missing,
+        strategy=_STRATEGY_MESSAGES[answer.strategy],
+        bundle_version=bundle_version,
+        timings=map(_timing, answer.timings),
+        degraded=bool(answer.degradations),
+        degradations=map(_degradation, answer.degradations),
+        explanation=_explanation(answer.explanation) if answer.explanation else None,
+    )
+
+
+def write_batch_error(request_id: str, error: TandemError) -> pb.BatchRecommendResponse:
+    """Writes what went wrong with one request of a stream."""
+    status = to_status(error)
+    failure = pb.BatchError(
+        code=status.code, reason=error.reason, message=status.message, metadata=error.metadata
+    )
+    if isinstance(error, Overloaded):
+        failure.retry_delay.FromNanoseconds(int(error.retry_after * 1e9))
+    return pb.BatchRecommendResponse(id=request_id, error=failure)
+
+
+def _recommendation(item: Recommended) -> pb.Recommendation:
+    return pb.Recommendation(
+        item_id=item.item_id,
+        score=item.score,
+        retrieval_score=item.retrieval,
+        generator_score=item.generator,
+        pinned=item.pinned,
+    )
+
+
+def _timing(time: StageTime) -> common_pb2.StageTiming:
+    timing = common_pb2.StageTiming(stage=time.stage)
+    timing.duration.FromNanoseconds(int(time.seconds * 1e9))
+    if time.budget is not None:
+        timing.budget.FromNanoseconds(int(time.budget * 1e9))
+    return timing
+
+
+def _degradation(degradation: Degradation) -> pb.Degradation:
+    return pb.Degradation(
+        stage=degradation.stage,
+        reason=degradation.reason,
+        fallback=pb.Fallback.Value(f"FALLBACK_{degradation.fallback.name}"),
+    )
+
+
+def _explanation(explanation: Explanation) -> pb.Explanation:
+    return pb.Explanation(
+        items=map(_explained, explanation.items), history_item_ids=explanation.history
+    )
+
+
+def _explained(item: ItemExplanation) -> pb.ItemExplanation:
+    return pb.ItemExplanation(
+        item_id=item.item_id,
+        stages=[
+            pb.StageRank(stage=place.stage, rank=place.rank, score=place.score)
+            for place in item.stages
+        ],
+        sources=[
+            candidate_service_pb2.SourceScore(
+                source=source.source, score=source.score, weight=source.weight
+            )
+            for source in item.retrieval.sources
+        ],
+        influences=[
+            candidate_service_pb2.Influence(
+                item_id=influence.item_id, contribution=influence.contribution
+            )
+            for influence in item.retrieval.influences
+        ],
+        code=_code(item.item_id, item.code) if item.code else None,
+        rules=map(_effect, item.rules),
+    )
+
+
+def _code(item_id: str, code: ItemCode) -> generator_service_pb2.ItemCode:
+    return generator_service_pb2.ItemCode(
+        item_id=item_id,
+        text=code.text,
+        tokens=[
+            generator_service_pb2.CodeToken(text=token.text, log_probability=token.log_probability)
+            for token in code.tokens
+        ],
+    )
+
+
+def _effect(effect: RuleEffect) -> pb.RuleEffect:
+    return pb.RuleEffect(
+        rule=pb.Rule.Value(f"RULE_{effect.rule.name}"),
+        detail=effect.detail,
+        rank_before=effect.before,
+        rank_after=effect.after,
+    )

@@ -1,0 +1,20 @@
+"""The rules of a list: what becomes of a scored pool before a caller sees it.
+
+Pure functions, and one order (`arrange`):
+
+1. Of an item that is in the pool twice, the better one stays.
+2. What is excluded or seen goes. This and the pins are hard: they hold whatever they cost.
+3. Pinned items take their places.
+4. Every other place, from the top, goes to the best item that no cap forbids: the one of the
+   largest marginal relevance, where diversity is asked for.
+5. Once the caps forbid all that is left, they are let go: no place stays empty while the pool has
+   an item that may be shown.
+
+A pool deeper than the list gives the caps and diversity something to choose from (`depth`).
+"""
+
+from gateway.rules.arrange import Arrangement, arrange, depth
+from gateway.rules.conditions import satisfies
+from gateway.rules.effects import effects
+
+__all__ = ["Arrangement", "arrange", "depth", "effects", "satisfies"]

@@ -1,0 +1,99 @@
+"""What each rule did: the list made with one rule more each time, and what changed by it."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from gateway.domain import Recommended, Rule, RuleEffect, Rules
+from gateway.rules.arrange import Arrangement, allowed, arrange
+from gateway.rules.choice import full
+
+
+def effects(pool: Sequence[Recommended], arrangement: Arrangement) -> list[RuleEffect]:
+    """Everything that the rules changed about the list, in the order of the rules.
+
+    Of items that only made room or moved up nothing is said: each effect names the item that its
+    rule is about.
+    """
+    rules, count = arrangement.rules, arrangement.count
+    plain = _ranks(allowed(pool, arrangement.denied))
+    found = [*_removed(pool, arrangement, plain)]
+    pinned = replace(arrangement, rules=Rules(pins=rules.pins))
+    capped = replace(arrangement, rules=replace(pinned.rules, caps=rules.caps))
+    before = plain
+    if rules.pins:
+        listed = arrange(pool, pinned)
+        found += _pinned(listed, before, arrangement)
+        before = _ranks(listed)
+    if rules.caps:
+        listed = arrange(pool, capped)
+        found += _capped(listed, before, arrangement)
+        before = _ranks(listed)
+    if rules.diversity:
+        found += _moved(_ranks(arrange(pool, arrangement)), before, count)
+    return found
+
+
+def _removed(
+    pool: Sequence[Recommended], arrangement: Arrangement, plain: dict[str, int]
+) -> Iterator[RuleEffect]:
+    times = Counter(item.item_id for item in pool)
+    for place, item in enumerate(pool, start=1):
+        if item.item_id in arrangement.denied:
+            yield RuleEffect(
+                item.item_id, Rule.EXCLUDED, "excluded, seen or filtered out", place, 0
+            )
+        elif times.pop(item.item_id, 1) > 1:
+            detail = "found more than once"
+            yield RuleEffect(item.item_id, Rule.DUPLICATE, detail, place, plain[item.item_id])
+    for pin in arrangement.rules.pins:
+        if pin.item_id in arrangement.denied and pin.item_id not in times:
+            yield RuleEffect(
+                pin.item_id, Rule.EXCLUDED, "pinned, but excluded, seen or filtered out", 0, 0
+            )
+
+
+def _pinned(
+    listed: Sequence[Recommended], before: dict[str, int], arrangement: Arrangement
+) -> Iterator[RuleEffect]:
+    after = _ranks(listed)
+    for item in listed:
+        if item.pinned:
+            place, own = after[item.item_id], before.get(item.item_id, 0)
+            yield RuleEffect(item.item_id, Rule.PINNED, f"pinned to place {place}", own, place)
+    for item_id, place in before.items():
+        if place <= arrangement.count and item_id not in after:
+            yield RuleEffect(item_id, Rule.PINNED, "gave way to a pinned item", place, 0)
+
+
+def _capped(
+    listed: Sequence[Recommended], before: dict[str, int], arrangement: Arrangement
+) -> Iterator[RuleEffect]:
+    """Without diversity an item is passed over for a cap, or not at all."""
+    after = _ranks(listed)
+    most = {cap.attribute: cap.max_items for cap in arrangement.rules.caps}
+    taken = full(arrangement.rules.caps, [arrangement.of(item.item_id) for item in listed])
+    for item_id, place in before.items():
+        now = after.get(item_id, 0)
+        if place > arrangement.count or 0 < now <= place:
+            continue
+        attributes = arrangement.of(item_id)
+        reached = ", ".join(
+            f"{name}={value if isinstance(value, str) else f'{value:g}'} at most {most[name]} times"
+            for name, value in taken
+            if value in attributes.get(name, ())
+        )
+        yield RuleEffect(item_id, Rule.CAP, reached, place, now)
+
+
+def _moved(after: dict[str, int], before: dict[str, int], count: int) -> Iterator[RuleEffect]:
+    for item_id in dict.fromkeys([*after, *before]):
+        now, place = after.get(item_id, 0), before.get(item_id, 0)
+        if now == place or (place > count and not now):
+            continue
+        detail = "less like the rest" if now and (now < place or not place) else "too like the rest"
+        yield RuleEffect(item_id, Rule.DIVERSITY, detail, place, now)
+
+
+def _ranks(items: Sequence[Recommended]) -> dict[str, int]:
+    return {item.item_id: rank for rank, item in enumerate(items, start=1)}

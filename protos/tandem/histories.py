@@ -1,0 +1,195 @@
+"""Recording what users do, reading it back, and deleting it: what both clients have for that."""
+
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import grpc
+
+from tandem.errors import from_rpc
+from tandem.v1 import recommendation_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
+
+DELETE_TIMEOUT: Final = 60.0
+"""Seconds that a deletion may take: the server may write its file anew for it."""
+
+
+def event(
+    user_id: str, item_id: str, *, event_id: str | None = None, time: datetime | None = None
+) -> pb.Event:
+    """Describes an interaction of a user with an item, for `record_events`.
+
+    Args:
+        user_id: the user.
+        item_id: the item.
+        event_id: recording another event of the user under it changes nothing. Without one it is
+            made up: keep the event, and send the same again when an attempt fails.
+        time: when it happened, with its time zone; the server's time when it is None.
+
+    Raises:
+        ValueError: the time has no time zone.
+    """
+    made = pb.Event(event_id=event_id or uuid.uuid4().hex, user_id=user_id, item_id=item_id)
+    if time is not None:
+        if time.tzinfo is None:
+            raise ValueError("the time of an event needs a time zone, such as datetime.UTC")
+        made.time.FromDatetime(time.astimezone(UTC))
+    return made
+
+
+class HistoryCalls:
+    """The history's methods of `Client`."""
+
+    _stub: "pb_grpc.RecommendationServiceStub"
+    _timeout: float
+
+    def record_events(
+        self,
+        events: Iterable[pb.Event],
+        *,
+        timeout: float | None = None,
+        request_id: str | None = None,
+    ) -> pb.RecordEventsResponse:
+        """Records what users interacted with, so that `recommend` knows their histories.
+
+        It may be called with the same events until it succeeds: each is recorded once.
+
+        Args:
+            events: 1 to 1,000, made by `tandem.event`.
+            timeout: seconds that the call may take, instead of the client's.
+            request_id: identifies the call in all logs; the server makes one when it is None.
+
+        Raises:
+            Error: the call failed; see `tandem.errors`. Of a `ResourceExhausted`, `retry_after`
+                says when to try again.
+        """
+        try:
+            return self._stub.RecordEvents(
+                pb.RecordEventsRequest(events=events),
+                timeout=self._timeout if timeout is None else timeout,
+                metadata=metadata(request_id),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+
+    def get_history(
+        self,
+        user_id: str,
+        *,
+        max_results: int = 0,
+        timeout: float | None = None,
+        request_id: str | None = None,
+    ) -> pb.GetHistoryResponse:
+        """Reads the newest events of a user, oldest first.
+
+        Args:
+            user_id: the user.
+            max_results: how many events; 0 is the server's default, 100.
+            timeout: seconds that the call may take, instead of the client's.
+            request_id: identifies the call in all logs; the server makes one when it is None.
+
+        Raises:
+            NotFound: nothing is stored of the user.
+            Error: the call failed; see `tandem.errors`.
+        """
+        try:
+            return self._stub.GetHistory(
+                pb.GetHistoryRequest(user_id=user_id, max_results=max_results),
+                timeout=self._timeout if timeout is None else timeout,
+                metadata=metadata(request_id),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+
+    def delete_user(
+        self,
+        user_id: str,
+        *,
+        timeout: float = DELETE_TIMEOUT,
+        request_id: str | None = None,
+    ) -> pb.DeleteUserResponse:
+        """Deletes all that is stored about a user. When it returns, nothing is left.
+
+        Args:
+            user_id: the user, who may be unknown.
+            timeout: seconds that the call may take.
+            request_id: identifies the call in all logs; the server makes one when it is None.
+
+        Raises:
+            Error: the call failed, see `tandem.errors`; call it again.
+        """
+        try:
+            return self._stub.DeleteUser(
+                pb.DeleteUserRequest(user_id=user_id),
+                timeout=timeout,
+                metadata=metadata(request_id),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+
+
+class AsyncHistoryCalls:
+    """The history's methods of `AsyncClient`."""
+
+    _stub: "pb_grpc.RecommendationServiceAsyncStub"
+    _timeout: float
+
+    async def record_events(
+        self,
+        events: Iterable[pb.Event],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
+        request_id: str | None = None,
+    ) -> pb.RecordEventsResponse:
+        """Records what users interacted with, as `Client.record_events` does."""
+        try:
+            return await self._stub.RecordEvents(
+                pb.RecordEventsRequest(events=events),
+                timeout=self._timeout if timeout is None else timeout,
+                metadata=metadata(request_id),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+
+    async def get_history(
+        self,
+        user_id: str,
+        *,
+        max_results: int = 0,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
+        request_id: str | None = None,
+    ) -> pb.GetHistoryResponse:
+        """Reads the newest events of a user, as `Client.get_history` does."""
+        try:
+            return await self._stub.GetHistory(
+                pb.GetHistoryRequest(user_id=user_id, max_results=max_results),
+                timeout=self._timeout if timeout is None else timeout,
+                metadata=metadata(request_id),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+
+    async def delete_user(
+        self,
+        user_id: str,
+        *,
+        timeout: float = DELETE_TIMEOUT,  # noqa: ASYNC109 - it is sent with the call
+        request_id: str | None = None,
+    ) -> pb.DeleteUserResponse:
+        """Deletes all that is stored about a user, as `Client.delete_user` does."""
+        try:
+            return await self._stub.DeleteUser(
+                pb.DeleteUserRequest(user_id=user_id),
+                timeout=timeout,
+                metadata=metadata(request_id),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+
+
+def metadata(request_id: str | None) -> tuple[tuple[str, str], ...]:
+    """What a call sends beside its request."""
+    return (("x-request-id", request_id),) if request_id else ()

@@ -1,0 +1,127 @@
+"""Admission: never more than the limit, never a wait that is too long, calls before bulk."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.admission import FIRST_GUESS_SECONDS, Admission
+from runtime.errors import Overloaded
+
+
+class Caller:
+    """A call that lasts until it is told to end."""
+
+    def __init__(self, admission: Admission, *, bulk: bool = False) -> None:
+        self._admission = admission
+        self._bulk = bulk
+        self._over = asyncio.Event()
+        self.runs = False
+        self.task = asyncio.create_task(self._live())
+
+    async def _live(self) -> None:
+        async with self._admission.bulk() if self._bulk else self._admission.call():
+            self.runs = True
+            try:
+                await self._over.wait()
+            finally:
+                self.runs = False
+
+    def let_end(self) -> None:
+        self._over.set()
+
+    async def end(self) -> None:
+        self.let_end()
+        await self.task
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_beyond_the_limit_calls_wait_and_beyond_that_they_are_turned_away() -> None:
+    admission = Admission(limit=2, max_wait=0.08)
+    callers = [Caller(admission) for _ in range(2 + 3)]
+    await settle()
+    assert [caller.runs for caller in callers] == [True, True, False, False, False]
+    with pytest.raises(Overloaded) as caught:
+        async with admission.call():
+            pass
+    assert caught.value.reason == "GATEWAY_BUSY"
+    # Four calls before it, of 50 ms each, two at a time.
+    assert caught.value.retry_after == pytest.approx(4 * FIRST_GUESS_SECONDS / 2)
+    await callers[0].end()
+    await settle()
+    assert [caller.runs for caller in callers] == [False, True, True, False, False]
+    for caller in callers[1:]:
+        await caller.end()
+    assert admission.expected_wait == 0
+
+
+async def test_without_a_queue() -> None:
+    admission = Admission(limit=1, max_wait=0)
+    caller = Caller(admission)
+    await settle()
+    with pytest.raises(Overloaded):
+        async with admission.call():
+            pass
+    await caller.end()
+    async with admission.call():
+        pass
+
+
+async def test_calls_come_before_bulk() -> None:
+    admission = Admission(limit=1, max_wait=1)
+    first, bulk = Caller(admission), Caller(admission, bulk=True)
+    await settle()
+    call = Caller(admission)
+    await settle()
+    await first.end()
+    await settle()
+    assert (call.runs, bulk.runs) == (True, False)
+    await call.end()
+    await settle()
+    assert bulk.runs
+    await bulk.end()
+
+
+async def test_bulk_is_never_turned_away() -> None:
+    admission = Admission(limit=1, max_wait=0)
+    callers = [Caller(admission, bulk=True) for _ in range(100)]
+    await settle()
+    assert sum(caller.runs for caller in callers) == 1
+    for caller in callers:
+        await caller.end()
+
+
+@given(st.integers(1, 4), st.lists(st.tuples(st.integers(0, 11), st.booleans()), max_size=60))
+def test_turns_are_neither_lost_nor_made(limit: int, steps: list[tuple[int, bool]]) -> None:
+    """Calls come, end and are cancelled, in any order and between any two steps of the loop."""
+
+    async def live() -> None:
+        admission = Admission(limit, max_wait=1e9)
+        callers: list[Caller] = []
+        for choice, pause in steps:
+            if choice < 6 or not callers:
+                callers.append(Caller(admission, bulk=choice % 2 == 0))
+            elif choice < 9:
+                callers.pop(choice % len(callers)).task.cancel()
+            else:
+                caller = callers.pop(choice % len(callers))
+                caller.let_end()
+            if pause:
+                await settle()
+                assert sum(caller.runs for caller in callers) == min(limit, len(callers))
+        for caller in callers:
+            caller.task.cancel()
+        await settle()
+        assert admission.expected_wait == 0
+        last = [Caller(admission) for _ in range(limit)]
+        await settle()
+        assert all(caller.runs for caller in last)
+        for caller in last:
+            await caller.end()
+
+    asyncio.run(live())

@@ -1,0 +1,177 @@
+"""`RecordEvents`, `GetHistory` and `DeleteUser` of a gateway, on SQLite and on a real Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tandem
+from tandem.v1 import recommendation_service_pb2 as pb
+from tests.gateway.redis_server import RedisServer, redis_server
+from tests.gateway.stack import Stack, ids, raw, running
+from tests.tiny_bundle import write_tiny_bundle
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stack]:
+    history = str(tmp_path / "history.sqlite")
+    if request.param == "redis":
+        server = request.getfixturevalue("redis")
+        server.command("FLUSHALL")
+        history = server.url
+    flags = {"history": history, "history_max_events": 5, "history_timeout": 5.0}
+    async with running(write_tiny_bundle(tmp_path), **flags) as stack:
+        await stack.servicer.warm_up()
+        yield stack
+
+
+def event(number: int, user: str = "dee") -> pb.Event:
+    return tandem.event(
+        user, f"i{number}", event_id=f"e{number}", time=NOW + timedelta(minutes=number)
+    )
+
+
+async def test_recommendations_follow_what_is_recorded(stack: Stack) -> None:
+    with pytest.raises(tandem.NotFound) as caught:
+        await stack.client.recommend("dee")
+    assert caught.value.reason == "UNKNOWN_USER"
+    answer = await stack.client.record_events([event(2), event(1), event(2)])
+    assert (answer.recorded, answer.known, answer.outdated) == (2, 1, 0)
+    assert answer.bundle_version == "tiny/1"
+    recommended = ids(await stack.client.recommend("dee", strategy="embedding", max_results=20))
+    assert list(stack.candidate.requests[-1].history_item_ids) == ["i1", "i2"]
+    assert not {"i1", "i2"} & set(recommended)
+    # Those of the bundle are there from the start, and grow.
+    await stack.client.record_events([event(7, "ann")])
+    await stack.client.recommend("ann", strategy="embedding")
+    assert list(stack.candidate.requests[-1].history_item_ids) == ["i0", "i1", "i2", "i7"]
+
+
+async def test_a_history_is_shown(stack: Stack) -> None:
+    await stack.client.record_events([event(n) for n in range(7)])
+    response = await stack.client.get_history("dee")
+    assert list(response.events) == [event(n) for n in range(2, 7)]
+    response = await stack.client.get_history("dee", max_results=2)
+    assert list(response.events) == [event(5), event(6)]
+    with pytest.raises(tandem.NotFound) as caught:
+        await stack.client.get_history("nobody")
+    assert caught.value.reason == "UNKNOWN_USER"
+
+
+async def test_an_event_without_a_time_happens_now(stack: Stack) -> None:
+    before = datetime.now(UTC)
+    await stack.client.record_events([tandem.event("dee", "i1"), tandem.event("dee", "i2")])
+    first, second = (await stack.client.get_history("dee")).events
+    assert (first.item_id, second.item_id) == ("i1", "i2")
+    assert before - timedelta(seconds=1) < first.time.ToDatetime(UTC) <= datetime.now(UTC)
+
+
+async def test_a_deleted_user_is_unknown(stack: Stack) -> None:
+    for user, count in (("ann", 3), ("ann", 0), ("nobody", 0)):
+        assert (await stack.client.delete_user(user)).deleted_events == count
+    with pytest.raises(tandem.NotFound):
+        await stack.client.recommend("ann")
+
+
+async def test_many_calls_at_once(stack: Stack) -> None:
+    calls = [
+        stack.client.record_events([event(n, f"user {user}") for n in range(5)])
+        for user in range(20)
+        for _ in range(3)
+    ]
+    answers = await asyncio.gather(*calls)
+    assert sum(answer.recorded for answer in answers) == 100
+    assert sum(answer.known for answer in answers) == 200
+
+
+def record(*events: Any) -> pb.RecordEventsRequest:
+    return pb.RecordEventsRequest(events=events)
+
+
+def changed(**fields: Any) -> pb.Event:
+    made = pb.Event()
+    made.CopyFrom(event(1))
+    for name, value in fields.items():
+        if name in ("seconds", "nanos"):
+            setattr(made.time, name, value)
+        else:
+            setattr(made, name, value)
+    return made
+
+
+TOMORROW = int(datetime.now(UTC).timestamp()) + 2 * 86_400
+BAD: list[tuple[str, Any, str, str]] = [
+    ("RecordEvents", record(), "NO_EVENTS", ""),
+    ("RecordEvents", record(*[event(1)] * 1_001), "TOO_MANY_EVENTS", ""),
+    ("RecordEvents", record(event(0), changed(event_id="")), "EMPTY_ID", "events[1].event_id"),
+    ("RecordEvents", record(changed(user_id="")), "EMPTY_ID", "events[0].user_id"),
+    ("RecordEvents", record(changed(item_id="")), "EMPTY_ID", "events[0].item_id"),
+    ("RecordEvents", record(changed(event_id="é" * 257)), "ID_TOO_LONG", "events[0].event_id"),
+    ("RecordEvents", record(changed(user_id="x" * 513)), "ID_TOO_LONG", "events[0].user_id"),
+    ("RecordEvents", record(changed(item_id="x" * 513)), "ID_TOO_LONG", "events[0].item_id"),
+    ("RecordEvents", record(changed(seconds=-1)), "TIME_OUT_OF_RANGE", "events[0].time"),
+    ("RecordEvents", record(changed(seconds=TOMORROW)), "TIME_OUT_OF_RANGE", "events[0].time"),
+    ("RecordEvents", record(changed(seconds=2**62)), "TIME_OUT_OF_RANGE", "events[0].time"),
+    ("RecordEvents", record(changed(nanos=10**9)), "TIME_OUT_OF_RANGE", "events[0].time"),
+    ("RecordEvents", record(changed(nanos=-1)), "TIME_OUT_OF_RANGE", "events[0].time"),
+    ("RecordEvents", b"\x0a\x03\x0a\x01\xff", "MALFORMED_MESSAGE", ""),
+    ("GetHistory", pb.GetHistoryRequest(), "EMPTY_ID", "user_id"),
+    ("GetHistory", pb.GetHistoryRequest(user_id="x" * 513), "ID_TOO_LONG", "user_id"),
+    (
+        "GetHistory",
+        pb.GetHistoryRequest(user_id="ann", max_results=-1),
+        "NEGATIVE_MAX_RESULTS",
+        "",
+    ),
+    ("DeleteUser", pb.DeleteUserRequest(), "EMPTY_ID", "user_id"),
+    ("DeleteUser", pb.DeleteUserRequest(user_id="x" * 513), "ID_TOO_LONG", "user_id"),
+]
+
+
+async def test_the_callers_mistakes_have_reasons_and_record_nothing(stack: Stack) -> None:
+    for method, request, reason, field in BAD:
+        with pytest.raises(tandem.InvalidArgument) as caught:
+            await raw(stack.channel, method, request)
+        assert (caught.value.reason, caught.value.metadata.get("field", "")) == (reason, field)
+    with pytest.raises(tandem.NotFound):
+        await stack.client.get_history("dee")
+
+
+async def test_the_largest_and_the_smallest_of_everything(stack: Stack) -> None:
+    longest = "é" * 256
+    ends = [changed(event_id=longest, user_id=longest, item_id=longest, seconds=0, nanos=0)]
+    answer = pb.RecordEventsResponse.FromString(
+        await raw(stack.channel, "RecordEvents", record(*ends))
+    )
+    assert answer.recorded == 1
+    request = pb.GetHistoryRequest(user_id=longest, max_results=2**31 - 1)
+    shown = pb.GetHistoryResponse.FromString(await raw(stack.channel, "GetHistory", request))
+    assert list(shown.events) == ends
+
+
+async def test_the_bundles_own_histories_cannot_be_changed(tmp_path: Path) -> None:
+    async with running(write_tiny_bundle(tmp_path), history="bundle") as stack:
+        await stack.servicer.warm_up()
+        for call in (stack.client.record_events([event(1)]), stack.client.delete_user("ann")):
+            with pytest.raises(tandem.FailedPrecondition) as caught:
+                await call
+            assert caught.value.reason == "HISTORY_READ_ONLY"
+        shown = (await stack.client.get_history("ann", max_results=2)).events
+        assert [each.item_id for each in shown] == ["i1", "i2"]
+
+
+def test_an_event_needs_a_time_zone() -> None:
+    with pytest.raises(ValueError, match="time zone"):
+        tandem.event("ann", "i1", time=datetime(2026, 1, 1))
+    assert tandem.event("ann", "i1").event_id != tandem.event("ann", "i1").event_id

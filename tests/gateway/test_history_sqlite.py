@@ -1,0 +1,260 @@
+"""What only the embedded store promises: a queue, a lock, a disk that fills, and true deletion."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gateway.history import Event, Recorded, Retention
+from gateway.history import sqlite as module
+from gateway.history.sqlite import SqliteHistoryStore
+from gateway.history.store import DAY, now
+from gateway.history.writer import GROUP, Writer
+from runtime.errors import Overloaded, SettingsError, Unavailable
+
+
+@asynccontextmanager
+async def opened(
+    path: Path, retention: Retention | None = None, max_pages: int | None = None
+) -> AsyncIterator[SqliteHistoryStore]:
+    store = SqliteHistoryStore.open(path, retention or Retention(), max_pages=max_pages)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def events(user: str, count: int, start: int = 0) -> list[Event]:
+    return [Event(f"e{n}", user, f"item {n}", n) for n in range(start, start + count)]
+
+
+def bytes_of(path: Path) -> bytes:
+    """Everything that the store has on the disk."""
+    return b"".join(file.read_bytes() for file in sorted(path.parent.glob(f"{path.name}*")))
+
+
+async def test_a_deleted_user_is_gone_from_the_files(tmp_path: Path) -> None:
+    path, random = tmp_path / "history.sqlite", np.random.default_rng(0)
+    users = [f"user-{n:03}-{random.integers(2**40):x}" for n in range(60)]
+    async with opened(path, Retention(events=40)) as store:
+        # Pages split, merge and are reused, as they are by years of use.
+        for _ in range(300):
+            batch = []
+            for time in random.integers(1_000, size=10).tolist():
+                user = users[random.integers(len(users))]
+                mark = f"{user}/{random.integers(2**40):x}"
+                batch.append(Event(f"event {mark}", user, f"item {mark}", time))
+            await store.record(batch)
+        for user in users[:20]:
+            assert user.encode() in bytes_of(path)
+            await store.delete(user)
+            assert user.encode() not in bytes_of(path)
+        kept = [await store.history(user) for user in users[20:]]
+        assert all(history and len(history) > 20 for history in kept)
+
+
+async def test_deletions_that_wait_together_are_done_together(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    async with opened(path) as store:
+        await asyncio.gather(*(store.record(events(f"user-{n}", 10)) for n in range(50)))
+        deleted = await asyncio.gather(*(store.delete(f"user-{n}") for n in range(50)))
+        assert deleted == [10] * 50
+        assert b"user-" not in bytes_of(path)
+
+
+async def test_a_deletion_that_was_interrupted_is_ended_at_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    async with opened(path) as store:
+        await store.record(events("ann", 100))
+    # As a process leaves it that dies between the deletion and what follows it.
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM events")
+        connection.execute("REPLACE INTO facts VALUES ('scrub', 'due')")
+    assert b"item 99" in bytes_of(path)
+    async with opened(path):
+        assert b"item 99" not in bytes_of(path)
+
+
+async def test_a_deletion_waits_for_whoever_reads_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUSY_SECONDS", 0.01)
+    path = tmp_path / "history.sqlite"
+    async with opened(path) as store:
+        await store.record(events("ann", 100))
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM events").fetchone()
+            with pytest.raises(Unavailable) as caught:
+                await store.delete("ann")
+            assert caught.value.reason == "HISTORY_UNAVAILABLE"
+        # The caller tries again, and then nothing is left.
+        await store.delete("ann")
+        assert b"item 99" not in bytes_of(path)
+
+
+async def test_one_process_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    async with opened(path):
+        with pytest.raises(SettingsError, match="several gateways share"):
+            SqliteHistoryStore.open(path, Retention())
+    async with opened(path) as store:
+        assert await store.history("ann") is None
+
+
+async def test_a_file_that_is_no_store(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    path.write_bytes(b"not a database, and long enough to see that" * 100)
+    with pytest.raises(SettingsError, match="cannot open the history store"):
+        SqliteHistoryStore.open(path, Retention())
+    path.unlink()
+    async with opened(path):
+        pass
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE facts SET value = '99' WHERE name = 'schema'")
+    with pytest.raises(SettingsError, match="schema 99"):
+        SqliteHistoryStore.open(path, Retention())
+
+
+async def fill(store: SqliteHistoryStore, acknowledged: list[str]) -> None:
+    for n in range(1_000):
+        await store.record(events(f"user-{n}", 20))
+        acknowledged.append(f"user-{n}")
+
+
+async def test_a_full_disk_loses_nothing_and_can_be_cleared(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    acknowledged: list[str] = []
+    async with opened(path, max_pages=60) as store:
+        with pytest.raises(Overloaded) as caught:
+            await fill(store, acknowledged)
+        assert caught.value.reason == "HISTORY_FULL"
+        assert caught.value.retry_after > 0
+        assert len(acknowledged) > 10
+        # It serves on, and many at once fare no worse than one.
+        for user in acknowledged:
+            assert len(await store.history(user) or ()) == 20
+        calls = (store.record(events(f"new-{n}", 500)) for n in range(5))
+        refused = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(error) for error in refused} == {Overloaded}
+        assert await store.history("new-0") is None
+        for user in acknowledged[:10]:
+            assert await store.delete(user) == 20
+        assert await store.record(events("new-0", 20)) == Recorded(new=20)
+    async with opened(path) as store:
+        for user in [*acknowledged[10:], "new-0"]:
+            assert len(await store.history(user) or ()) == 20
+
+
+async def test_outdated_events_are_swept(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    async with opened(path) as store:
+        old = [Event(f"e{n}", f"user {n}", "i", now() - 3 * DAY) for n in range(2_500)]
+        await store.record([*old, Event("e", "ann", "new", now())])
+        await store.tend()
+    async with opened(path, Retention(days=1)) as store:
+        await store.tend()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT item_id FROM events").fetchall() == [("new",)]
+
+
+async def test_readers_do_not_wait_for_the_writer(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    async with opened(path) as store:
+        await store.record(events("ann", 3))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # as long as this lasts, nothing can be written
+            writing = asyncio.ensure_future(store.record(events("ann", 3, start=3)))
+            for _ in range(20):
+                assert await store.history("ann") == ("item 0", "item 1", "item 2")
+            assert not writing.done()
+            other.execute("ROLLBACK")
+        assert await writing == Recorded(new=3)
+
+
+class Blocked:
+    """A writer that is in the middle of a transaction."""
+
+    def __init__(self, max_waiting: int) -> None:
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        connection.execute("CREATE TABLE t (x)")
+        self.connection = connection
+        self.writer = Writer(connection, max_waiting, lambda error: error)
+        self.entered, self.go = threading.Event(), threading.Event()
+        self.first = asyncio.ensure_future(self.writer.run(self._wait))
+
+    def _wait(self, _: sqlite3.Connection) -> None:
+        self.entered.set()
+        assert self.go.wait(30)
+
+    async def __aenter__(self) -> "Blocked":
+        await asyncio.to_thread(self.entered.wait)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.go.set()
+        await self.first
+        self.writer.close()
+        self.connection.close()
+
+    def insert(self, value: int, weight: int = 1) -> "asyncio.Future[int]":
+        def work(connection: sqlite3.Connection) -> int:
+            if value < 0:
+                raise ValueError(value)
+            return connection.execute("INSERT INTO t VALUES (?)", (value,)).rowcount
+
+        return asyncio.ensure_future(self.writer.run(work, weight=weight))
+
+    def values(self) -> list[int]:
+        return [value for (value,) in self.connection.execute("SELECT x FROM t ORDER BY rowid")]
+
+
+async def test_what_waits_is_bounded_and_the_rest_is_shed_with_a_hint() -> None:
+    async with Blocked(max_waiting=10) as blocked:
+        waiting = [blocked.insert(n, weight=3) for n in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded) as caught:
+            await blocked.insert(9, weight=3)
+        assert caught.value.reason == "HISTORY_QUEUE_FULL"
+        assert caught.value.retry_after > 0
+        blocked.go.set()
+        assert await asyncio.gather(*waiting) == [1, 1, 1]
+        assert await blocked.insert(4, weight=100) == 1  # one that is larger than the queue
+        assert blocked.values() == [0, 1, 2, 4]
+
+
+async def test_what_fails_fails_alone() -> None:
+    async with Blocked(max_waiting=10) as blocked:
+        waiting = [blocked.insert(n) for n in (1, -2, 3)]
+        await asyncio.sleep(0)
+        blocked.go.set()
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert (results[0], type(results[1]), results[2]) == (1, ValueError, 1)
+        assert blocked.values() == [1, 3]
+
+
+async def test_what_is_cancelled_while_it_waits_is_not_written() -> None:
+    async with Blocked(max_waiting=10 * GROUP) as blocked:
+        waiting = [blocked.insert(n, weight=GROUP) for n in range(3)]
+        await asyncio.sleep(0)
+        waiting[1].cancel()
+        await asyncio.sleep(0)
+        blocked.go.set()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert blocked.values() == [0, 2]
+
+
+async def test_closing_writes_what_waits_and_takes_no_more() -> None:
+    async with Blocked(max_waiting=10) as blocked:
+        waiting = [blocked.insert(n) for n in range(3)]
+        await asyncio.sleep(0)
+        blocked.go.set()
+        await asyncio.to_thread(blocked.writer.close)
+        assert await asyncio.gather(*waiting) == [1, 1, 1]
+        with pytest.raises(Unavailable):
+            await blocked.insert(4)

@@ -1,0 +1,183 @@
+"""The rules over real channels: what is asked of whom, and what comes of it."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+import tandem
+from runtime import errors
+from tandem import filters
+from tandem.client import StrategyName
+from tandem.v1 import candidate_service_pb2 as candidate_pb
+from tandem.v1 import recommendation_service_pb2 as pb
+from tests.gateway.fakes import retrieval_score
+from tests.gateway.stack import STRATEGIES, UNSEEN, Stack, best, ids, raw
+from tests.tiny_bundle import GENRES, ITEMS, catalog
+
+GENRES_OF = {item.item_id: item.attributes["genre"] for item in catalog().items}
+
+
+def tally(item_ids: Iterable[str]) -> dict[str, int]:
+    counted = [genre for item_id in item_ids for genre in GENRES_OF[item_id]]
+    return {genre: counted.count(genre) for genre in GENRES}
+
+
+def lookups(stack: Stack) -> list[list[str]]:
+    return [
+        list(request.item_ids)
+        for request in stack.candidate.requests
+        if isinstance(request, candidate_pb.GetItemsRequest)
+    ]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+async def test_pinned_items_take_their_places(stack: Stack, strategy: StrategyName) -> None:
+    plain = ids(await stack.client.recommend("ann", strategy=strategy, max_results=5))
+    response = await stack.client.recommend(
+        "ann", strategy=strategy, max_results=5, pin={"i11": 2, "i10": 0}
+    )
+    others = [item_id for item_id in plain if item_id not in ("i10", "i11")]
+    assert ids(response) == ["i10", "i11", *others][:5]
+    assert [item.pinned for item in response.recommendations] == [True, True, False, False, False]
+    assert lookups(stack) == [["i11", "i10"]]
+
+
+async def test_what_may_not_be_shown_is_not_pinned(stack: Stack) -> None:
+    async def first(pin: str, **asked: Any) -> pb.RecommendResponse:
+        return await stack.client.recommend(
+            "ann", strategy="embedding", max_results=3, pin={pin: 1}, **asked
+        )
+
+    plain = best(retrieval_score, UNSEEN, 3)
+    assert ids(await first("i1")) == plain, "seen"
+    assert ids(await first("i1", include_seen=True))[0] == "i1"
+    assert ids(await first("i9", exclude=["i9"])) == plain
+    drama = await first("i9", filter=filters.equals("genre", "Drama"))
+    assert "i9" not in ids(drama), "filtered out"
+    assert not drama.missing_item_ids
+    unknown = await first("nowhere")
+    assert ids(unknown) == plain
+    assert list(unknown.missing_item_ids) == ["nowhere"]
+
+
+async def test_a_pin_follows_the_live_catalog_rather_than_the_bundle(stack: Stack) -> None:
+    stack.candidate.live["new"] = ["War"]
+    del stack.candidate.live["i9"]
+    response = await stack.client.recommend(
+        "ann",
+        strategy="embedding",
+        max_results=3,
+        pin={"new": 1, "i9": 2},
+        filter=filters.equals("genre", "War"),
+    )
+    assert ids(response)[0] == "new"
+    assert "i9" not in ids(response)
+    assert list(response.missing_item_ids) == ["i9"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+async def test_a_capped_list_is_full_and_keeps_to_its_caps(
+    stack: Stack, strategy: StrategyName
+) -> None:
+    response = await stack.client.recommend(
+        "ann", strategy=strategy, max_results=3, caps={"genre": 2}
+    )
+    assert len(ids(response)) == 3
+    assert max(tally(ids(response)).values()) <= 2
+    # Where nothing else is left, the caps are let go.
+    response = await stack.client.recommend(
+        "ann", strategy=strategy, max_results=9, caps={"genre": 1}
+    )
+    assert len(ids(response)) == ITEMS - 3
+    assert not lookups(stack), "the bundle knows all of them"
+
+
+async def test_a_choosy_list_is_made_of_a_deeper_pool(stack: Stack) -> None:
+    for asked in ({"caps": {"genre": 1}}, {"diversity": 0.5}):
+        stack.candidate.requests.clear()
+        await stack.client.recommend("ann", strategy="embedding", max_results=2, **asked)
+        assert stack.candidate.requests[0].max_results == 8
+
+
+async def test_diversity_takes_neighbors_apart(stack: Stack) -> None:
+    response = await stack.client.recommend(
+        "ann", strategy="embedding", max_results=3, diversity=0.9
+    )
+    for one, other in pairwise(ids(response)):
+        assert set(GENRES_OF[one]) != set(GENRES_OF[other])
+    assert ids(response)[0] == "i3", "the best is first all the same"
+
+
+async def test_items_of_a_later_catalog_have_their_attributes_there(stack: Stack) -> None:
+    """The service found an item that the gateway's bundle does not have."""
+    stack.candidate.live["new"] = ["Comedy", "Drama"]
+    scored = stack.candidate.scored
+
+    def with_a_new_one(scores: dict[int, float], count: int) -> Any:
+        found = scored(scores, count - 1)
+        first = type(found[0])(item_id="new", score=0.0)
+        return [first, *found]
+
+    stack.candidate.scored = with_a_new_one  # type: ignore[method-assign]
+    response = await stack.client.recommend(
+        "ann", strategy="embedding", max_results=3, caps={"genre": 1}
+    )
+    assert ids(response)[:2] == ["new", "i5"], "i5 is the first without its genres"
+    assert lookups(stack) == [["new"]]
+
+
+async def test_without_the_catalog_the_bundle_is_believed(stack: Stack) -> None:
+    stack.candidate.failure = errors.ServiceFailed("gone", reason="GONE")
+    request = pb.RecommendRequest(user_id="ann", max_results=3, strategy=pb.STRATEGY_GENERATE)
+    request.pinned_items.add(item_id="i9", position=1)
+    request.pinned_items.add(item_id="nowhere", position=2)
+    response = pb.RecommendResponse.FromString(await raw(stack.channel, "Recommend", request))
+    assert ids(response)[0] == "i9"
+    assert list(response.missing_item_ids) == ["nowhere"]
+    assert [(d.stage, d.fallback) for d in response.degradations] == [("items", pb.FALLBACK_NONE)]
+    request.forbid_degraded = True
+    with pytest.raises(tandem.Internal):
+        await raw(stack.channel, "Recommend", request)
+
+
+def recommend(**fields: Any) -> pb.RecommendRequest:
+    return pb.RecommendRequest(user_id="ann", max_results=3, **fields)
+
+
+def pins(*places: tuple[str, int]) -> list[pb.PinnedItem]:
+    return [pb.PinnedItem(item_id=item_id, position=position) for item_id, position in places]
+
+
+def caps(*limits: tuple[str, int]) -> list[pb.AttributeCap]:
+    return [pb.AttributeCap(attribute=name, max_items=most) for name, most in limits]
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (recommend(pinned_items=pins(("i9", 4))), "PIN_OUT_OF_RANGE"),
+        (recommend(pinned_items=pins(("i9", -1))), "PIN_OUT_OF_RANGE"),
+        (recommend(pinned_items=pins(("i9", 1), ("i9", 2))), "CONFLICTING_PINS"),
+        (recommend(pinned_items=pins(("i9", 1), ("i8", 1))), "CONFLICTING_PINS"),
+        (recommend(pinned_items=pins(*((f"i{n}", 0) for n in range(4)))), "TOO_MANY_ITEMS"),
+        (recommend(pinned_items=pins(("", 1))), "EMPTY_ID"),
+        (recommend(pinned_items=pins(("x" * 513, 1))), "ID_TOO_LONG"),
+        (recommend(attribute_caps=caps(("genre", 0))), "CAP_OUT_OF_RANGE"),
+        (recommend(attribute_caps=caps(("genre", -1))), "CAP_OUT_OF_RANGE"),
+        (recommend(attribute_caps=caps(("genres", 1))), "UNKNOWN_ATTRIBUTE"),
+        (recommend(attribute_caps=caps(("genre", 1), ("genre", 2))), "CONFLICTING_CAPS"),
+        (recommend(attribute_caps=caps(*((f"a{n}", 1) for n in range(9)))), "CONFLICTING_CAPS"),
+        (recommend(diversity=1.01), "DIVERSITY_OUT_OF_RANGE"),
+        (recommend(diversity=-0.01), "DIVERSITY_OUT_OF_RANGE"),
+        (recommend(diversity=float("nan")), "DIVERSITY_OUT_OF_RANGE"),
+    ],
+)
+async def test_rules_that_make_no_sense(
+    stack: Stack, request_: pb.RecommendRequest, reason: str
+) -> None:
+    with pytest.raises(tandem.InvalidArgument) as caught:
+        await raw(stack.channel, "Recommend", request_)
+    assert caught.value.reason == reason
+    assert not stack.candidate.requests
