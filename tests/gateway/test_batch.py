@@ -9,6 +9,7 @@ import pytest
 
 from gateway.batch import answers
 from runtime.errors import Overloaded
+from tandem.client import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 from tests.gateway.fakes import WAIT
@@ -109,7 +110,7 @@ def of_user(number: int, **fields: Any) -> pb.BatchRecommendRequest:
 def stream(stack: Stack, requests: Iterable[pb.BatchRecommendRequest] | None = None) -> Any:
     """A call of the method; without requests, they are written to it."""
     stub = pb_grpc.RecommendationServiceStub(stack.channel)
-    return stub.BatchRecommend(requests, timeout=30)
+    return stub.BatchRecommend(None if requests is None else iter(requests), timeout=30)
 
 
 async def collect(call: Any) -> dict[str, pb.BatchRecommendResponse]:
@@ -117,7 +118,7 @@ async def collect(call: Any) -> dict[str, pb.BatchRecommendResponse]:
 
 
 async def test_each_answer_is_that_of_the_call(stack: Stack) -> None:
-    strategies = ("rerank", "generate", "fuse", "embedding")
+    strategies: tuple[StrategyName, ...] = ("rerank", "generate", "fuse", "embedding")
     expected = [ids(await stack.client.recommend("ann", max_results=3, strategy=strategies[i % 4]))
                 for i in range(4)]  # fmt: skip
     requests = [of_user(i, strategy=f"STRATEGY_{strategies[i % 4].upper()}") for i in range(200)]

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -213,6 +214,8 @@ def test_a_version_can_be_made_again() -> None:
 
 class Pretender(rpc.GeneratorServiceServicer):
     """Orders items as they come, fails to generate, and never does both."""
+
+    ExplainItems: Any = None  # not called
 
     def __init__(self, current: Callable[[], Version], failure: Exception) -> None:
         self._current = current
