@@ -21,7 +21,7 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	(echo torch==2.13.0 | UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 timeout 20 $(UV) pip compile --quiet \
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
-.PHONY: help demo test lint protos check-protos load bench-generator clean
+.PHONY: help demo test lint protos check-protos load bench-generator bench-gateway clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ load: $(READY) ## load on the running services, by ghz: every strategy, and Simi
 
 bench-generator: $(READY) ## the decoding engine against transformers
 	$(BIN)/python -m bench.generator
+
+bench-gateway: $(READY) ## the gateway: beside an echo, by stage, in overload, in bulk
+	$(BIN)/python -m bench.gateway --bundle $(BUNDLE)
 
 protos: $(READY) ## regenerate the stubs
 	$(PROTOC) -I protos --python_out=protos --grpc_python_out=protos \
