@@ -21,7 +21,8 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	(echo torch==2.13.0 | UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 timeout 20 $(UV) pip compile --quiet \
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
-.PHONY: help demo test lint protos check-protos load bench-generator bench-candidate soak clean
+.PHONY: help demo test lint protos check-protos load bench-generator bench-candidate bench-gateway \
+	soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,6 +59,9 @@ bench-generator: $(READY) ## the decoding engine against transformers and CTrans
 
 bench-candidate: $(READY) ## vector search against FAISS, calls against an echo, a live catalog
 	$(BIN)/python -m bench.candidate --bundle $(BUNDLE)
+
+bench-gateway: $(READY) ## the gateway: beside an echo, by stage, in overload, in bulk
+	$(BIN)/python -m bench.gateway --bundle $(BUNDLE)
 
 soak: $(READY) ## ten minutes of mixed calls while the catalog changes, every answer checked
 	$(BIN)/python -m bench.soak

@@ -8,90 +8,23 @@ does: it says what happens when that is more than can be answered.
 import asyncio
 import itertools
 import multiprocessing
-import random
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc
-import numpy as np
 
+from bench.open_loop import OpenLoop
+from bench.outcome import PATIENCE_SECONDS, RECOMMEND, Load, Outcome
 from tandem import errors
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 
-RECOMMEND: Final = "/tandem.v1.RecommendationService/Recommend"
 CONNECTIONS: Final = 4
 IN_HAND: Final = 256
 """Requests of a stream that wait for an answer; else small ones fill the buffers by thousands."""
-PATIENCE_SECONDS: Final = 2.0
-"""A call's deadline: an answer after it is none."""
-
-
-@dataclass(frozen=True)
-class Load:
-    """What is to be called."""
-
-    address: str
-    requests: Sequence[bytes]
-    """Sent in turn."""
-    seconds: float
-    method: str = RECOMMEND
-    callers: int = 0
-    """Closed-loop ones."""
-    rate: float = 0.0
-    """Calls a second of an open-loop one; the intervals are random, as a crowd's (Poisson)."""
-
-
-@dataclass
-class Outcome:
-    """What came of it. Times are in milliseconds."""
-
-    seconds: float = 0.0
-    accepted: list[float] = field(default_factory=list)
-    """Of calls that were answered in full."""
-    rejected: list[float] = field(default_factory=list)
-    """Of calls that were shed."""
-    stages: dict[str, list[float]] = field(default_factory=dict)
-    own: list[float] = field(default_factory=list)
-    """What each call took beyond its downstream calls: here, on the way, and in the gateway."""
-    degraded: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-    """Calls that ended otherwise, by canonical code."""
-    response_bytes: int = 0
-    late_ms: float = 0.0
-    """How far an open-loop caller was behind at its worst: it could not keep the rate."""
-
-    @property
-    def rate(self) -> float:
-        """Answers a second."""
-        return len(self.accepted) / self.seconds
-
-    def p(self, percent: float) -> float:
-        """A percentile of the times of accepted calls."""
-        return percentile(self.accepted, percent)
-
-    def note(self, response: bytes, ms: float) -> None:
-        """Takes an answer in."""
-        self.response_bytes = len(response)
-        answer = pb.RecommendResponse.FromString(response)
-        if answer.degraded:
-            self.degraded += 1
-            return
-        self.accepted.append(ms)
-        stages = {t.stage: t.duration.ToNanoseconds() / 1e6 for t in answer.timings}
-        for stage, stage_ms in stages.items():
-            self.stages.setdefault(stage, []).append(stage_ms)
-        self.own.append(ms - sum(stages.get(stage, 0.0) for stage in ("search", "rerank")))
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """NaN for none."""
-    return float(np.percentile(values, percent)) if values else float("nan")
 
 
 class Crowd:
@@ -118,7 +51,7 @@ def crowd() -> Iterator[Crowd]:
 
 
 def _run(load: Load) -> Outcome:
-    return asyncio.run(_open_loop(load) if load.rate else _closed_loop(load))
+    return OpenLoop(load).run() if load.rate else asyncio.run(_closed_loop(load))
 
 
 def _run_batch(load: Load) -> Outcome:
@@ -137,26 +70,6 @@ async def _closed_loop(load: Load) -> Outcome:
 
         await asyncio.gather(*(call_on() for _ in range(load.callers)))
         outcome.seconds = time.perf_counter() - started
-    return outcome
-
-
-async def _open_loop(load: Load) -> Outcome:
-    outcome, tasks = Outcome(seconds=load.seconds), set()
-    rng = random.Random(0)  # noqa: S311 - no secret depends on it
-    async with _connected(load) as send:
-        started = time.perf_counter()
-        due = started
-        while due < started + load.seconds:
-            now = time.perf_counter()
-            if due > now:
-                await asyncio.sleep(due - now)
-            else:
-                outcome.late_ms = max(outcome.late_ms, (now - due) * 1e3)
-            task = asyncio.create_task(send(outcome))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-            due += rng.expovariate(load.rate)
-        await asyncio.gather(*tasks)
     return outcome
 
 

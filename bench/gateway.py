@@ -30,9 +30,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import echo
-from bench.callers import Crowd, Load, Outcome, crowd, percentile
+from bench.callers import Crowd, crowd
 from bench.load import serve_all
 from bench.load_data import DATA, load_requests
+from bench.outcome import Load, Outcome, percentile
 from bench.report import environment, write_report
 from bench.resets import resetting
 from runtime.bundle import Bundle
@@ -59,7 +60,9 @@ class Bench:
         """Calls of `Recommend` for the bundle's users."""
         value = pb.Strategy.Value(f"STRATEGY_{strategy.upper()}")
         requests = [
-            pb.RecommendRequest(user_id=user, strategy=value).SerializeToString()
+            pb.RecommendRequest(
+                user_id=user, strategy=value, forbid_degraded=True
+            ).SerializeToString()
             for user in self.users
         ]
         load = {"address": self.gateway, "seconds": self.seconds, **fields}

@@ -47,18 +47,22 @@ class Admission:
             return 0.0
         return (len(self._calls) + 1) * self._seconds / self._limit
 
+    def turns_away(self) -> float | None:
+        """The seconds after which to try again, when the turn of a call would come too late."""
+        wait = self.expected_wait
+        return wait if wait > self._max_wait else None
+
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:
         """The time that is worked on a call of somebody who waits for it.
 
         Raises:
-            Overloaded: reason GATEWAY_BUSY, at once: its turn would come too late.
+            Overloaded: reason OVERLOADED, at once: its turn would come too late.
         """
-        wait = self.expected_wait
-        if wait > self._max_wait:
+        if (wait := self.turns_away()) is not None:
             raise Overloaded(
                 "the gateway has as many calls as it can answer in time",
-                reason="GATEWAY_BUSY",
+                reason="OVERLOADED",
                 retry_after=wait,
             )
         async with self._turn(self._calls):

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -28,6 +28,9 @@ from tandem.v1 import candidate_service_pb2
 from tandem.v1 import recommendation_service_pb2 as pb
 
 log = structlog.get_logger()
+
+_AWAITED: Final = frozenset({"Recommend", "SimilarItems"})
+"""The methods whose calls take turns."""
 
 
 class RecommendationServicer(HistoryMethods):
@@ -89,6 +92,10 @@ class RecommendationServicer(HistoryMethods):
         await self._generator.close()
         await self._upkeep.stop()
         await self._histories.close()
+
+    def turns_away(self, method: str) -> float | None:
+        """Whether a call of somebody who waits for it would wait too long; see `Sheds`."""
+        return self._admission.turns_away() if method in _AWAITED else None
 
     async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
         """Recommends items to a user."""

@@ -66,8 +66,11 @@ class GatewaySettings(ServerSettings):
         description="Calls of services that take longer than 95% do are made once more, at most "
         "this fraction of them; 0 for none.",
     )
+    max_connection_calls: int = Field(
+        default=40, gt=0, description="Calls in flight on one connection; its others wait."
+    )
     max_in_flight: int = Field(
-        default=32, gt=0, description="Calls that are worked on at a time; the others wait."
+        default=16, gt=0, description="Calls that are worked on at a time; the others wait."
     )
     max_wait_ms: float = Field(
         default=100.0,

@@ -19,6 +19,7 @@ from runtime.errors import (
     Unavailable,
     to_status,
 )
+from runtime.shedding import Shedder
 from runtime.telemetry import REQUEST_ID_HEADER, accept_request_id, request_id
 
 log = structlog.get_logger()
@@ -44,8 +45,9 @@ class Boundary(grpc.aio.ServerInterceptor):
       what callers must not see.
     - Messages are parsed here rather than by gRPC, which answers bytes that are no message with
       INTERNAL: they are the caller's mistake.
-    - Calls above the limit are shed with a retry hint. gRPC's own `maximum_concurrent_rpcs` would
-      shed health checks too, so that a busy server would be restarted.
+    - Calls are shed with a retry hint: those that the servicer has no time for, and all above a
+      limit. gRPC's own `maximum_concurrent_rpcs` would shed health checks too, so that a busy
+      server would be restarted.
     - Once the server drains, new calls are refused here: see `drain` and `hush`.
     - Streams of answers to one request have no end that a drain could wait for: it ends them, with
       UNAVAILABLE, so that whoever listens goes on elsewhere. They have a limit of their own, of the
@@ -54,6 +56,7 @@ class Boundary(grpc.aio.ServerInterceptor):
     """
 
     def __init__(self, max_concurrent: int) -> None:
+        self.shedder = Shedder()
         self._max_concurrent = max_concurrent
         self._in_flight = 0
         self._streams = 0
@@ -123,7 +126,15 @@ class Boundary(grpc.aio.ServerInterceptor):
             await self._admit(context)
             return serialize(await behavior(_parse(raw, parse), context))
 
-        return _bounded(method, answer)
+        bounded, name = _bounded(method, answer), method.rpartition("/")[2]
+
+        async def admitted(raw: bytes, context: Context) -> Any:
+            wait = self.shedder.wait(name)
+            if wait is not None and not self._draining.is_set():
+                await self.shedder.refuse(context, wait)
+            return await bounded(raw, context)
+
+        return admitted
 
     def _guard_stream(self, method: str, handler: Handler) -> Behavior:
         behavior = cast("Behavior", handler.unary_stream)

@@ -85,7 +85,9 @@ class ServiceHost:
         self._slot = Slot()
         self._boundary = Boundary(settings.max_concurrent_rpcs)
         self._health = health_aio.HealthServicer()
-        self._server = make_server(self._boundary, settings.max_message_bytes)
+        self._server = make_server(
+            self._boundary, settings.max_message_bytes, settings.max_connection_calls
+        )
         service.attach(self._slot, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -115,6 +117,7 @@ class ServiceHost:
     async def ready(self, servicer: Servicer) -> None:
         """Lets calls through to a warm servicer, and announces it."""
         self._slot.servicer = servicer
+        self._boundary.shedder.ask(servicer)
         # What was loaded stays: the collector must not walk it during a request (100 ms stalls).
         gc.collect()
         gc.freeze()
@@ -141,12 +144,23 @@ class ServiceHost:
             await self._health.set(name, status)
 
 
-def make_server(boundary: Boundary, max_message_bytes: int) -> grpc.aio.Server:
-    """Makes a server without services, in the way that all of Tandem's are."""
+def make_server(
+    boundary: Boundary, max_message_bytes: int, max_connection_calls: int
+) -> grpc.aio.Server:
+    """Makes a server without services, in the way that all of Tandem's are.
+
+    Args:
+        boundary: what calls go through.
+        max_message_bytes: of a request.
+        max_connection_calls: of one connection at a time. A caller that opens calls and resets them
+            at once has those that Python has not got rid of yet counted, and the rest refused by
+            gRPC, which costs the other callers nothing.
+    """
     return grpc.aio.server(
         interceptors=[boundary],
         options=[
             ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_concurrent_streams", max_connection_calls),
             ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a helper
             # Callers ping to find a dead connection; without this they would be cut off for it.
             ("grpc.keepalive_permit_without_calls", 1),

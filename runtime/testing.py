@@ -17,6 +17,7 @@ async def listening(
     *,
     max_concurrent_rpcs: int = 256,
     max_message_bytes: int = 8 * 2**20,
+    max_connection_calls: int = 256,
 ) -> AsyncIterator[str]:
     """Serves a servicer on a free port of the loopback, behind the boundary that all servers have.
 
@@ -25,11 +26,14 @@ async def listening(
         attach: the generated `add_…Servicer_to_server`.
         max_concurrent_rpcs: as in `ServerSettings`.
         max_message_bytes: as in `ServerSettings`.
+        max_connection_calls: as in `ServerSettings`.
 
     Yields:
         Its address.
     """
-    server = make_server(Boundary(max_concurrent_rpcs), max_message_bytes)
+    boundary = Boundary(max_concurrent_rpcs)
+    boundary.shedder.ask(servicer)
+    server = make_server(boundary, max_message_bytes, max_connection_calls)
     attach(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -46,6 +50,7 @@ async def serving(
     *,
     max_concurrent_rpcs: int = 256,
     max_message_bytes: int = 8 * 2**20,
+    max_connection_calls: int = 256,
 ) -> AsyncIterator[grpc.aio.Channel]:
     """As `listening`, but yields a channel to it."""
     async with (
@@ -54,6 +59,7 @@ async def serving(
             attach,
             max_concurrent_rpcs=max_concurrent_rpcs,
             max_message_bytes=max_message_bytes,
+            max_connection_calls=max_connection_calls,
         ) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):

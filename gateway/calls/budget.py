@@ -23,10 +23,15 @@ class Budget:
         """For a call that a caller asked for."""
         self._saved = min(self._saved + self._ratio, self._capacity)
 
+    @property
+    def affords(self) -> bool:
+        """Whether there is enough for one more call."""
+        # Sums of fractions fall short of what they stand for: ten tenths are not quite one.
+        return self._saved >= 1.0 - 1e-9
+
     def spend(self) -> bool:
         """Whether one more call may be made; if so, it is paid for."""
-        # Sums of fractions fall short of what they stand for: ten tenths are not quite one.
-        if self._saved < 1.0 - 1e-9:
+        if not self.affords:
             return False
         self._saved -= 1.0
         return True

@@ -120,16 +120,15 @@ class Caller(Generic[S]):
         self, method: Method[S, Q, R], request: Q, deadline: Deadline, tried: list[Target[S]]
     ) -> R:
         """An attempt, and beside it another one when it takes longer than most do."""
-        latencies = self._latencies[type(request)]
-        started = time.monotonic()
         first = await self._begin(tried, deadline)
         if first is None:
             raise set_aside(self.service) if self.targets.known else unknown(self.service)
+        latencies = self._latencies[type(request)]
         delay = latencies.p95 if self._policy.hedge_ratio else None
-        if delay is None or not deadline.allows(delay):
-            response = await self._run(first, method, request, deadline)
-        else:
-            response = await self._race(first, delay, method, request, deadline, tried)
+        if delay is not None and deadline.allows(delay):
+            return await self._race(first, delay, method, request, deadline, tried)
+        started = time.monotonic()
+        response = await self._run(first, method, request, deadline)
         latencies.record(time.monotonic() - started)
         return response
 
@@ -177,6 +176,12 @@ class Caller(Generic[S]):
         deadline: Deadline,
         tried: list[Target[S]],
     ) -> R:
+        """An attempt, and beside it another one if it takes longer than most calls do.
+
+        A call that no hedge can be afforded for is not hedged later either: where as many calls
+        are late as may be hedged, most are answered soon, rather than all of them a little sooner.
+        """
+        started = time.monotonic()
         running = [asyncio.create_task(self._run(first, method, request, deadline))]
         try:
             await asyncio.wait(running, timeout=delay)
@@ -184,7 +189,9 @@ class Caller(Generic[S]):
                 running.append(asyncio.create_task(self._run(hedge, method, request, deadline)))
             winner = await _first_answer(running)
             first.overtaken = not running[0].done()
-            return winner.result()
+            response = winner.result()
+            self._latencies[type(request)].record(time.monotonic() - started)
+            return response
         finally:
             for task in running:
                 task.cancel()
@@ -192,8 +199,9 @@ class Caller(Generic[S]):
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _hedge(self, tried: list[Target[S]], deadline: Deadline) -> _Attempt[S] | None:
-        if not (self._hedges.spend() and self._extra.spend()):
+        if not (self._extra.affords and self._hedges.spend()):
             return None
+        self._extra.spend()
         return await self._begin(tried, deadline)
 
 

@@ -3,8 +3,8 @@
 from collections import deque
 from typing import Final
 
-WINDOW: Final = 512
-EVERY: Final = 32
+WINDOW: Final = 1024
+EVERY: Final = 64
 """Sorting the window is not work for each call."""
 ENOUGH: Final = 64
 """Fewer calls have no 95th percentile worth the name."""

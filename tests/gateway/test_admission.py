@@ -49,7 +49,7 @@ async def test_beyond_the_limit_calls_wait_and_beyond_that_they_are_turned_away(
     with pytest.raises(Overloaded) as caught:
         async with admission.call():
             pass
-    assert caught.value.reason == "GATEWAY_BUSY"
+    assert caught.value.reason == "OVERLOADED"
     # Four calls before it, of 50 ms each, two at a time.
     assert caught.value.retry_after == pytest.approx(4 * FIRST_GUESS_SECONDS / 2)
     await callers[0].end()

@@ -9,7 +9,7 @@ from random import Random
 
 import grpc
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.calls import targets as targets_module
@@ -246,6 +246,7 @@ def test_what_is_saved_up_is_bounded(calls: int) -> None:
     assert sum(budget.spend() for _ in range(1000)) == min(calls // 2, 7)
 
 
+@settings(deadline=None)
 @given(st.integers(ENOUGH, WINDOW), st.randoms(use_true_random=False))
 def test_the_95th_percentile(count: int, random: Random) -> None:
     latencies, seconds = Latencies(), [random.expovariate(1.0) for _ in range(count)]

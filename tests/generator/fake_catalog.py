@@ -37,7 +37,7 @@ class FakeCatalog(rpc.CandidateServiceServicer):
 
     async def start(self) -> str:
         """Serves, on the same port each time; returns the address."""
-        self._server = make_server(Boundary(256), 2**20)
+        self._server = make_server(Boundary(256), 2**20, 256)
         rpc.add_CandidateServiceServicer_to_server(self, self._server)
         self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
         await self._server.start()

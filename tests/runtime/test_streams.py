@@ -64,7 +64,7 @@ def boundary() -> Boundary:
 
 @pytest.fixture
 async def channel(slot: Slot, boundary: Boundary) -> AsyncIterator[grpc.aio.Channel]:
-    server = make_server(boundary, 2**20)
+    server = make_server(boundary, 2**20, 100)
     attach(slot, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
