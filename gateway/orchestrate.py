@@ -1,10 +1,12 @@
 """Turns one query into one answer: history, strategy, rules."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.blend import Weights
+from gateway.cache import Cache, fingerprint
 from gateway.curate import Curator
 from gateway.deadline import Deadline
 from gateway.domain import Answer, Fallback, Query, Request, Strategy
@@ -28,6 +30,20 @@ HISTORY_SHARE: Final = 0.25
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Answers that are given again, to the same question with the same history."""
+
+    answers: Cache[Answer]
+    versions: Callable[[], Hashable]
+    """Of all that answers are made from, as far as one knows."""
+
+    @classmethod
+    def of(cls, entries: int, seconds: float, versions: Callable[[], Hashable]) -> "Memory":
+        """One of a limited size. What is degraded is not remembered."""
+        return cls(Cache(entries, seconds, keep=lambda answer: not answer.degradations), versions)
+
+
+@dataclass(frozen=True)
 class Recommender:
     """Answers queries."""
 
@@ -36,10 +52,16 @@ class Recommender:
     curator: Curator
     shortlist: int
     """How many items the generator reorders, where no more are asked for."""
+    memory: Memory | None = None
 
     @classmethod
     def of(
-        cls, bundle: Bundle, candidate: Candidate, generator: Generator, histories: HistoryStore
+        cls,
+        bundle: Bundle,
+        candidate: Candidate,
+        generator: Generator,
+        histories: HistoryStore,
+        memory: Memory | None = None,
     ) -> "Recommender":
         """A recommender with the bundle's weights, and its popularity to fall back to."""
         blend = bundle.manifest.blend
@@ -53,10 +75,11 @@ class Recommender:
             histories=histories,
             curator=Curator(bundle.catalog, candidate),
             shortlist=blend.shortlist,
+            memory=memory,
         )
 
     async def recommend(self, query: Query, deadline: Deadline) -> Answer:
-        """Looks the history up, runs the query's strategy, and makes a list of what it finds.
+        """Looks the history up, and makes an answer, unless it is remembered.
 
         Raises:
             NotFound: reason UNKNOWN_USER, for a user without a history, given or stored.
@@ -65,9 +88,20 @@ class Recommender:
         journal = Journal(deadline, may_degrade=not query.forbid_degraded)
         history = await self._history(query, journal)
         request = Request(query, history or ())
-        count = depth(query.max_results, query.rules)
         # Without a history there is nothing to order a shortlist by but what is popular.
         strategy = Strategy.EMBEDDING if history is None else query.strategy
+        if self.memory is None or query.explain or journal.degradations:
+            return await self._answer(request, strategy, journal)
+        key = fingerprint(self.memory.versions(), request)
+        answer = await self.memory.answers.get(
+            key, lambda: self._answer(request, strategy, journal)
+        )
+        return replace(answer, timings=journal.watch.times)
+
+    async def _answer(self, request: Request, strategy: Strategy, journal: Journal) -> Answer:
+        """Runs a strategy, and makes a list of what it finds."""
+        query = request.query
+        count = depth(query.max_results, query.rules)
         outcome = await STRATEGIES[strategy](
             Call(request, self.sources, journal, count, max(self.shortlist, count))
         )

@@ -16,7 +16,7 @@ from gateway.domain import Query, Strategy
 from gateway.history.opening import open_store, retention_of
 from gateway.history.servicer import HistoryMethods
 from gateway.history.upkeep import Upkeep
-from gateway.orchestrate import Recommender
+from gateway.orchestrate import Memory, Recommender
 from gateway.requests import DEFAULT_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
 from gateway.settings import GatewaySettings
@@ -51,7 +51,7 @@ class RecommendationServicer(HistoryMethods):
         self._candidate = candidate
         self._generator = generator
         self._admission = Admission(settings.max_in_flight, settings.max_wait_ms / 1e3)
-        self._recommender = Recommender.of(bundle, candidate, generator, histories)
+        self._recommender = Recommender.of(bundle, candidate, generator, histories, self._memory())
 
     @classmethod
     def load(cls, bundle: Bundle, settings: GatewaySettings) -> "RecommendationServicer":
@@ -61,6 +61,15 @@ class RecommendationServicer(HistoryMethods):
             settings,
             CandidateClient(settings.candidate_target, bundle.version, settings.calls),
             GeneratorClient(settings.generator_target, bundle.version, settings.calls),
+        )
+
+    def _memory(self) -> Memory | None:
+        if not self._settings.cache_seconds:
+            return None
+        return Memory.of(
+            self._settings.cache_entries,
+            self._settings.cache_seconds,
+            lambda: (self._candidate.version, self._generator.version),
         )
 
     async def warm_up(self) -> None:

@@ -70,6 +70,8 @@ class ServiceClient(Generic[S]):
         self._caller = Caller(name, targets, policy)
         self._bundle_version = bundle_version
         self._noticed = {bundle_version}
+        self.version = bundle_version
+        """Of the bundle that answered last."""
 
     async def ready(self) -> None:
         """Waits, for as long as it takes, until the service can be called."""
@@ -90,6 +92,7 @@ class ServiceClient(Generic[S]):
         return response
 
     def _compare(self, version: str) -> None:
+        self.version = version
         if version not in self._noticed:
             self._noticed.add(version)
             log.warning(

@@ -1,12 +1,18 @@
 """The response cache: bounded in size and time, and one making for all who ask together."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cache import Cache
+from gateway.cache import Cache, fingerprint
+from gateway.domain import Query, Request, Strategy
+from runtime.errors import Unavailable
+from tests.gateway.fakes import WAIT
+from tests.gateway.stack import ids, running
+from tests.tiny_bundle import write_tiny_bundle
 
 
 class Maker:
@@ -129,3 +135,71 @@ async def test_some_values_are_not_kept() -> None:
     cache, maker = Cache[int](8, seconds=1, keep=lambda number: number > 1), Maker()
     maker.may_end.set()
     assert [await cache.get("a", maker) for _ in range(3)] == [1, 2, 2]
+
+
+def test_a_fingerprint_tells_requests_apart_and_keeps_nothing_of_them() -> None:
+    query = Query("ann", None, 10, Strategy.RERANK)
+    request = Request(query, ("i1", "i2"))
+    prints = {
+        fingerprint("1", request),
+        fingerprint("2", request),
+        fingerprint("1", Request(query, ("i1", "i3"))),
+        fingerprint("1", Request(query, ("i1, i2",))),
+        fingerprint("1", Request(Query("bob", None, 10, Strategy.RERANK), ("i1", "i2"))),
+    }
+    assert len(prints) == 5
+    assert fingerprint("1", Request(query, ("i1", "i2"))) in prints
+    assert all(len(each) == 16 for each in prints)
+
+
+async def test_an_answer_is_given_again(tmp_path: Path) -> None:
+    async with running(write_tiny_bundle(tmp_path), cache_seconds=60) as stack:
+        first = await stack.client.recommend("ann")
+        again = await stack.client.recommend("ann")
+        assert ids(again) == ids(first)
+        assert len(stack.candidate.requests) == len(stack.generator.requests) == 1
+        assert [timing.stage for timing in first.timings] == [
+            "history",
+            "search",
+            "rerank",
+            "blend",
+        ]
+        assert [timing.stage for timing in again.timings] == ["history"]
+        await stack.client.recommend("ann", max_results=3)
+        await stack.client.recommend("bob")
+        await stack.client.recommend("ann", history=["i7"])
+        assert len(stack.candidate.requests) == 4
+
+
+async def test_without_the_setting_every_answer_is_made(tmp_path: Path) -> None:
+    async with running(write_tiny_bundle(tmp_path)) as stack:
+        for _ in range(2):
+            await stack.client.recommend("ann")
+        assert len(stack.candidate.requests) == 2
+
+
+async def test_what_is_degraded_is_not_given_again(tmp_path: Path) -> None:
+    async with running(write_tiny_bundle(tmp_path), cache_seconds=60) as stack:
+        stack.generator.failure = Unavailable("gone", reason="DRAINING")
+        assert (await stack.client.recommend("ann")).degraded
+        stack.generator.failure = None
+        recovered = await stack.client.recommend("ann", forbid_degraded=True)
+        assert not recovered.degraded
+        assert not (await stack.client.recommend("ann")).degraded
+
+
+async def test_a_caller_that_leaves_takes_nothing_from_those_who_asked_with_it(
+    tmp_path: Path,
+) -> None:
+    async with running(write_tiny_bundle(tmp_path), cache_seconds=60) as stack:
+        asking = [
+            asyncio.create_task(
+                stack.client.recommend("ann", history=[WAIT], strategy="embedding", timeout=10)
+            )
+            for _ in range(2)
+        ]
+        await asyncio.wait_for(stack.candidate.waiting.wait(), 30)
+        asking[0].cancel()
+        answer = await asking[1]  # from what is popular: retrieval never answers
+        assert answer.degraded
+        assert len(stack.candidate.requests) == 1
