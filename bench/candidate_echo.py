@@ -4,6 +4,9 @@ Both servers are processes of their own, and so is the client, which calls one a
 messages of the same sizes, as raw bytes. They take turns, so that a drifting machine slows both;
 the figure is the median over rounds of the ratio of one round's calls per second.
 
+The server remembers its latest answers, so there are two figures: of few requests that come again
+and again, as those for popular items do, and of requests that are all different.
+
 Callers are closed-loop, and share the machine with the servers.
 """
 
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -33,6 +37,8 @@ from tandem.v1 import candidate_service_pb2 as pb
 ROUNDS: Final = 5
 CALLERS: Final = 16
 REQUESTS: Final = 512
+DIFFERENT: Final = 100
+"""As many times more requests are all different: more than can be remembered."""
 SIMILAR: Final = "/tandem.v1.CandidateService/Similar"
 ECHO: Final = "/bench.Echo/Echo"
 _SPAWN: Final = multiprocessing.get_context("spawn")  # a fork would copy gRPC's threads
@@ -52,16 +58,18 @@ def measure_echo(bundle: Path, seconds: float) -> dict[str, float]:
 
     Args:
         bundle: whose candidates are served, with their text encoder.
-        seconds: of both servers' turns together.
+        seconds: of all turns together.
 
     Returns:
-        `similar_vs_echo`, and the calls per second that it is made of.
+        `similar_vs_echo`, `similar_unseen_vs_echo` of requests that are all different, and the
+        calls per second that these are made of.
     """
-    return asyncio.run(_measure(bundle, seconds / (2 * ROUNDS)))
+    return asyncio.run(_measure(bundle, seconds / (3 * ROUNDS)))
 
 
 async def _measure(bundle: Path, seconds: float) -> dict[str, float]:
     requests = similar_requests(Bundle.open(bundle, verify=False))
+    unseen = [request for nonce in range(1, DIFFERENT) for request in vary(requests, nonce)]
     loop = asyncio.get_running_loop()
     with ProcessPoolExecutor(1, mp_context=_SPAWN) as client:
         async with serving_candidates(bundle) as similar:
@@ -70,19 +78,23 @@ async def _measure(bundle: Path, seconds: float) -> dict[str, float]:
                 await loop.run_in_executor(client, call, echo, ECHO, requests, seconds / 10)
                 rounds = [
                     [
-                        await loop.run_in_executor(client, call, *server, requests, seconds)
-                        for server in ((similar, SIMILAR), (echo, ECHO))
+                        await loop.run_in_executor(client, call, *turn, seconds)
+                        for turn in (
+                            (similar, SIMILAR, requests),
+                            (similar, SIMILAR, unseen),
+                            (echo, ECHO, requests),
+                        )
                     ]
                     for _ in range(ROUNDS)
                 ]
-    similars, echoes = zip(*rounds, strict=True)
+    rates = np.array([[turn.calls_per_second for turn in turns] for turns in rounds])
+    names = ("similar", "similar_unseen", "echo")
     figures = {
-        "similar_calls_per_second": statistics.median(t.calls_per_second for t in similars),
-        "echo_calls_per_second": statistics.median(t.calls_per_second for t in echoes),
-        "similar_vs_echo": statistics.median(
-            s.calls_per_second / e.calls_per_second for s, e in rounds
-        ),
+        f"{name}_calls_per_second": float(rate)
+        for name, rate in zip(names, np.median(rates, axis=0), strict=True)
     }
+    for name, ratio in zip(names, np.median(rates / rates[:, -1:], axis=0)[:-1], strict=False):
+        figures[f"{name}_vs_echo"] = float(ratio)
     table = Table("Similar by item", f"{CALLERS} callers", box=None, header_style="bold")
     for name, value in figures.items():
         table.add_row(name, f"{value:,.2f}")
@@ -97,6 +109,14 @@ def similar_requests(bundle: Bundle) -> list[bytes]:
         pb.SimilarRequest(items=pb.ItemsQuery(item_ids=[item_id])).SerializeToString()
         for item_id in bundle.catalog.ids(range(0, len(bundle.catalog), step))
     ]
+
+
+def vary(requests: Sequence[bytes], nonce: int) -> Iterator[bytes]:
+    """Other requests with the same answers: a threshold that no cosine is below."""
+    for request in requests:
+        message = pb.SimilarRequest.FromString(request)
+        message.min_score = -1.0 - nonce
+        yield message.SerializeToString()
 
 
 def call(address: str, method: str, requests: Sequence[bytes], seconds: float) -> Turn:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
+from unittest import mock
 
 import grpc
 import pytest
@@ -124,6 +125,13 @@ async def test_similar_to_a_text_and_to_a_vector(stub: Stub) -> None:
     assert response.items[0].score == pytest.approx(1.0)
 
 
+async def test_an_answer_that_is_remembered_is_the_same(stub: Stub) -> None:
+    request = pb.SimilarRequest(items=pb.ItemsQuery(item_ids=["i4", "nowhere"]))
+    first = await stub.Similar(request)
+    with mock.patch("services.candidate.servicer._similar", side_effect=AssertionError):
+        assert await stub.Similar(request) == first
+
+
 async def test_similar_with_a_threshold_and_diversity(stub: Stub) -> None:
     request = pb.SimilarRequest(items=pb.ItemsQuery(item_ids=["i4"]), min_score=0.2, max_results=20)
     scores = [item.score for item in (await stub.Similar(request)).items]
@@ -143,9 +151,11 @@ async def test_search_after_items_that_nobody_interacted_with(stub: Stub) -> Non
     assert len(response.items) == 30 - len(unpopular)
 
 
-async def test_nothing_computes_on_the_event_loop(
+async def test_nothing_long_computes_on_the_event_loop(
     stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    vectors = WORLD.items * CONTENT
+    monkeypatch.setattr("services.candidate.engine.QUICK", vectors - 1)
     computed_on: set[threading.Thread] = set()
     index_search = FlatIndex.search
 
