@@ -25,7 +25,6 @@ from services.candidate.item_requests import (
     read_watch,
 )
 from services.candidate.live import LiveCatalog
-from services.candidate.memory import Memory
 from services.candidate.opening import open_catalog
 from services.candidate.requests import (
     DEFAULT_SHORTLIST,
@@ -61,7 +60,6 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         self._live = live
         self._version = version
         self._workers = workers
-        self._memory: Memory[pb.SimilarResponse] = Memory()
         self._name = secrets.token_hex(4)
         """Of this process, in the page tokens that it gives out."""
 
@@ -122,17 +120,13 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
 
     async def Similar(self, request: pb.SimilarRequest, _context: RpcContext) -> pb.SimilarResponse:
         """Finds similar items."""
-        engine, asked = self._live.engine, request.SerializeToString(deterministic=True)
-        if remembered := self._memory.recall(engine.sequence, asked):
-            return remembered
-        query = read_similar(request)
+        engine, query = self._live.engine, read_similar(request)
         if query.is_plain and engine.is_quick(query.space):
             neighbors, missing = _similar(engine, query)
         else:
             neighbors, missing = await self._workers.run(_similar, engine, query)
         response = pb.SimilarResponse(missing_item_ids=missing, bundle_version=self._version)
         _add_items(response, engine.catalog, neighbors)
-        self._memory.keep(engine.sequence, asked, response, response.ByteSize())
         return response
 
     async def UpsertItems(

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
-from unittest import mock
 
 import grpc
 import pytest
@@ -123,13 +122,6 @@ async def test_similar_to_a_text_and_to_a_vector(stub: Stub) -> None:
     response = await stub.Similar(pb.SimilarRequest(vector=vector, max_results=1))
     assert ids(response) == ["i6"]
     assert response.items[0].score == pytest.approx(1.0)
-
-
-async def test_an_answer_that_is_remembered_is_the_same(stub: Stub) -> None:
-    request = pb.SimilarRequest(items=pb.ItemsQuery(item_ids=["i4", "nowhere"]))
-    first = await stub.Similar(request)
-    with mock.patch("services.candidate.servicer._similar", side_effect=AssertionError):
-        assert await stub.Similar(request) == first
 
 
 async def test_similar_with_a_threshold_and_diversity(stub: Stub) -> None:
