@@ -4,6 +4,9 @@ Both servers are processes of their own, and so is the client, which calls one a
 messages of the same sizes, as raw bytes. They take turns, so that a drifting machine slows both;
 the figure is the median over rounds of the ratio of one round's calls per second.
 
+The server remembers its latest answers, so there are two figures: of few requests that come again
+and again, as those for popular items do, and of requests that are all different.
+
 Callers are closed-loop, and share the machine with the servers.
 """
 
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -52,7 +56,7 @@ def measure_echo(bundle: Path, seconds: float) -> dict[str, float]:
 
     Args:
         bundle: whose candidates are served, with their text encoder.
-        seconds: of both servers' turns together.
+        seconds: of all turns together.
 
     Returns:
         `similar_vs_echo`, and the calls per second that it is made of.
@@ -70,19 +74,21 @@ async def _measure(bundle: Path, seconds: float) -> dict[str, float]:
                 await loop.run_in_executor(client, call, echo, ECHO, requests, seconds / 10)
                 rounds = [
                     [
-                        await loop.run_in_executor(client, call, *server, requests, seconds)
-                        for server in ((similar, SIMILAR), (echo, ECHO))
+                        await loop.run_in_executor(client, call, *turn, seconds)
+                        for turn in (
+                            (similar, SIMILAR, requests),
+                            (echo, ECHO, requests),
+                        )
                     ]
                     for _ in range(ROUNDS)
                 ]
-    similars, echoes = zip(*rounds, strict=True)
+    rates = np.array([[turn.calls_per_second for turn in turns] for turns in rounds])
+    names = ("similar", "echo")
     figures = {
-        "similar_calls_per_second": statistics.median(t.calls_per_second for t in similars),
-        "echo_calls_per_second": statistics.median(t.calls_per_second for t in echoes),
-        "similar_vs_echo": statistics.median(
-            s.calls_per_second / e.calls_per_second for s, e in rounds
-        ),
+        f"{name}_calls_per_second": float(rate)
+        for name, rate in zip(names, np.median(rates, axis=0), strict=True)
     }
+    figures["similar_vs_echo"] = float(np.median(rates[:, 0] / rates[:, 1]))
     table = Table("Similar by item", f"{CALLERS} callers", box=None, header_style="bold")
     for name, value in figures.items():
         table.add_row(name, f"{value:,.2f}")

@@ -23,13 +23,15 @@ from services.candidate.encoders import (
     TextEncoder,
 )
 from services.candidate.fusion import Nearness, Prior, Succession, fuse
-from services.candidate.index import Neighbors, Vector
-from services.candidate.nearest import NEAREST, Taste, check_vector, nearest, unit
+from services.candidate.index import FlatIndex, Neighbors, Vector
+from services.candidate.nearest import NEAREST, Taste, check_vector, nearest, unit, without
 from services.candidate.popularity import Popularity
 from services.candidate.space import Space, SpaceName
 from services.candidate.transitions import Transitions
 
 NOTHING: ItemArray = np.empty(0, np.int32)
+QUICK: Final = 1 << 20
+"""Numbers to compare up to which a search takes a tenth of a millisecond."""
 NO_CODES: Final[PersistentSequence[Code]] = PersistentSequence()
 
 
@@ -225,7 +227,8 @@ class CandidateEngine:
             excluded: items to leave out.
             include_seen: whether items of the history may be in the shortlist.
         """
-        left = self._without(allowed, excluded if include_seen else _both(excluded, history))
+        left_out = excluded if include_seen else _both(excluded, history)
+        left = without(self._live(allowed), left_out, len(self.catalog))
         basis = self.basis(history)
         match basis:
             case Source.POPULARITY:
@@ -296,9 +299,10 @@ class CandidateEngine:
             taste: which of the nearest are wanted.
         """
         where = self._spaces[space]
-        mean = where.take(items).mean(axis=0, dtype=np.float64)
-        left = self._without(allowed, _both(excluded, items))
-        return nearest(where, mean, count, left, taste)
+        vectors = where.take(items).astype(np.float64)
+        mean = vectors[0] if len(vectors) == 1 else vectors.mean(axis=0)
+        left_out = _both(excluded, items) if len(excluded) else items
+        return nearest(where, mean, count, self._live(allowed), left_out, taste)
 
     def similar_to_text(
         self,
@@ -311,8 +315,8 @@ class CandidateEngine:
     ) -> Neighbors:
         """The items whose texts are nearest to a text, by cosine."""
         vector = self._text_encoder.encode(text).astype(np.float64)
-        left = self._without(allowed, excluded)
-        return nearest(self._spaces[SpaceName.CONTENT], vector, count, left, taste)
+        where = self._spaces[SpaceName.CONTENT]
+        return nearest(where, vector, count, self._live(allowed), excluded, taste)
 
     def similar_to_vector(
         self,
@@ -331,18 +335,19 @@ class CandidateEngine:
         """
         where = self._spaces[space]
         check_vector(vector, where.index.dimension, space)
-        left = self._without(allowed, excluded)
-        return nearest(where, vector.astype(np.float64), count, left, taste)
+        query = vector.astype(np.float64)
+        return nearest(where, query, count, self._live(allowed), excluded, taste)
 
-    def _without(self, allowed: Mask | None, left_out: ItemArray) -> Mask | None:
-        live = self.catalog.live
-        if allowed is None and self.catalog.live_count < len(live):
-            allowed = live
-        if not len(left_out):
+    def is_quick(self, space: SpaceName) -> bool:
+        """Whether a search by vector takes less time than it would to hand it to a thread."""
+        index = self._spaces[space].index
+        return isinstance(index.base, FlatIndex) and len(index) * index.dimension <= QUICK
+
+    def _live(self, allowed: Mask | None) -> Mask | None:
+        """What is allowed and in this version; None for all."""
+        if self.catalog.live_count == len(self.catalog):
             return allowed
-        mask = live.copy() if allowed is None else allowed & live
-        mask[left_out] = False
-        return mask
+        return self.catalog.live if allowed is None else allowed & self.catalog.live
 
 
 def _both(first: ItemArray, second: ItemArray) -> ItemArray:

@@ -13,6 +13,7 @@ from runtime.filters import Filter, evaluate
 from services.candidate.index import Vector
 from services.candidate.nearest import NEAREST, Taste
 from services.candidate.space import SpaceName
+from services.candidate.vectors import NO_ITEMS
 from tandem.v1 import candidate_service_pb2 as pb
 
 DEFAULT_SHORTLIST: Final = 100
@@ -20,6 +21,8 @@ DEFAULT_SIMILAR: Final = 10
 MAX_RESULTS: Final = 1_000
 MAX_QUERY_ITEMS: Final = 1_000
 MAX_TEXT_BYTES: Final = 4_096
+MAX_PLAIN: Final = 100
+"""Items, given and wanted, up to which a request is answered at once."""
 
 _SPACES: Final = {
     pb.VECTOR_SPACE_UNSPECIFIED: SpaceName.CONTENT,
@@ -38,7 +41,10 @@ class Restriction:
     def resolve(self, catalog: Catalog) -> tuple[Mask | None, ItemArray]:
         """The items that the filter allows (None: all), and the positions of the excluded ones."""
         allowed = None if self.filter is None else evaluate(self.filter, catalog)
-        return allowed, catalog.lookup(self.excluded)[0]
+        return allowed, catalog.lookup(self.excluded)[0] if self.excluded else NO_ITEMS
+
+
+EVERYTHING: Final = Restriction((), None)
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,17 @@ class SimilarQuery:
     space: SpaceName
     restriction: Restriction
     taste: Taste = NEAREST
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it takes one search for a few items, and nothing else."""
+        return (
+            not isinstance(self.target, str)
+            and (isinstance(self.target, np.ndarray) or len(self.target) <= MAX_PLAIN)
+            and self.count <= MAX_PLAIN
+            and self.restriction == EVERYTHING
+            and not self.taste.diversity
+        )
 
 
 def read_search(request: pb.SearchRequest) -> SearchQuery:

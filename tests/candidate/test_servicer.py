@@ -143,9 +143,11 @@ async def test_search_after_items_that_nobody_interacted_with(stub: Stub) -> Non
     assert len(response.items) == 30 - len(unpopular)
 
 
-async def test_nothing_computes_on_the_event_loop(
+async def test_nothing_long_computes_on_the_event_loop(
     stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    vectors = WORLD.items * CONTENT
+    monkeypatch.setattr("services.candidate.engine.QUICK", vectors - 1)
     computed_on: set[threading.Thread] = set()
     index_search = FlatIndex.search
 
