@@ -18,7 +18,7 @@ import structlog
 from gateway.calls.budget import Budget
 from gateway.calls.circuit import Limits, Permit, Verdict
 from gateway.calls.failures import CALLERS_MISTAKES, judge, set_aside, translate, unknown
-from gateway.calls.latency import Latencies
+from gateway.calls.latency import Latencies, Patience
 from gateway.calls.targets import Target, Targets
 from gateway.deadline import Deadline
 from runtime.telemetry import REQUEST_ID_HEADER, request_id
@@ -76,6 +76,7 @@ class Caller(Generic[S]):
         self._policy = policy
         self._extra = Budget(policy.retry_ratio)
         self._hedges = Budget(policy.hedge_ratio)
+        self._patience = Patience()
         self._latencies: defaultdict[type, Latencies] = defaultdict(Latencies)
 
     async def call(self, method: Method[S, Q, R], request: Q, deadline: Deadline) -> R:
@@ -124,9 +125,10 @@ class Caller(Generic[S]):
         if first is None:
             raise set_aside(self.service) if self.targets.known else unknown(self.service)
         latencies = self._latencies[type(request)]
-        delay = latencies.p95 if self._policy.hedge_ratio else None
-        if delay is not None and deadline.allows(delay):
-            return await self._race(first, delay, method, request, deadline, tried)
+        if self._policy.hedge_ratio and latencies.p95 is not None:
+            delay = latencies.p95 * self._patience.factor
+            if deadline.allows(delay):
+                return await self._race(first, delay, method, request, deadline, tried)
         started = time.monotonic()
         response = await self._run(first, method, request, deadline)
         latencies.record(time.monotonic() - started)
@@ -178,8 +180,9 @@ class Caller(Generic[S]):
     ) -> R:
         """An attempt, and beside it another one if it takes longer than most calls do.
 
-        A call that no hedge can be afforded for is not hedged later either: where as many calls
-        are late as may be hedged, most are answered soon, rather than all of them a little sooner.
+        What takes how long is learned from the calls that are not hedged: that of the others has
+        been cut short. A call that no hedge can be afforded for is not hedged later either: where
+        as many are late as may be hedged, most are answered soon, rather than all a little sooner.
         """
         started = time.monotonic()
         running = [asyncio.create_task(self._run(first, method, request, deadline))]
@@ -190,7 +193,8 @@ class Caller(Generic[S]):
             winner = await _first_answer(running)
             first.overtaken = not running[0].done()
             response = winner.result()
-            self._latencies[type(request)].record(time.monotonic() - started)
+            if len(running) == 1:
+                self._latencies[type(request)].record(time.monotonic() - started)
             return response
         finally:
             for task in running:
@@ -199,7 +203,9 @@ class Caller(Generic[S]):
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _hedge(self, tried: list[Target[S]], deadline: Deadline) -> _Attempt[S] | None:
-        if not (self._extra.affords and self._hedges.spend()):
+        afforded = self._extra.affords and self._hedges.spend()
+        self._patience.learn(afforded=afforded)
+        if not afforded:
             return None
         self._extra.spend()
         return await self._begin(tried, deadline)

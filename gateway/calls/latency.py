@@ -1,4 +1,4 @@
-"""How long calls of a method take."""
+"""How long calls of a method take, and how late one is that should be hedged."""
 
 from collections import deque
 from typing import Final
@@ -8,6 +8,7 @@ EVERY: Final = 64
 """Sorting the window is not work for each call."""
 ENOUGH: Final = 64
 """Fewer calls have no 95th percentile worth the name."""
+MOST_PATIENCE: Final = 8.0
 
 
 class Latencies:
@@ -31,3 +32,20 @@ class Latencies:
             self._since = 0
             ordered = sorted(self._seconds)
             self._p95 = ordered[int(0.95 * (len(ordered) - 1))]
+
+
+class Patience:
+    """How much later than the 95th percentile a hedge is sent.
+
+    Where many calls are slow of themselves, hedges for them use the budget up, and the few that
+    are stuck find it empty. So each hedge that cannot be afforded makes the next ones later, by
+    which time what is merely slow has been answered; and each that can makes them a little sooner.
+    They balance where one in ten cannot.
+    """
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+
+    def learn(self, *, afforded: bool) -> None:
+        """Takes in whether a call that was late could be hedged."""
+        self.factor = min(max(self.factor * (0.99 if afforded else 1.1), 1.0), MOST_PATIENCE)

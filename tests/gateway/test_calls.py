@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
 import grpc
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +18,7 @@ from gateway.calls.caller import CallPolicy
 from gateway.calls.circuit import Circuit, Limits, State, Verdict
 from gateway.calls.clients import CandidateClient
 from gateway.calls.failures import judge
-from gateway.calls.latency import ENOUGH, EVERY, WINDOW, Latencies
+from gateway.calls.latency import ENOUGH, EVERY, MOST_PATIENCE, WINDOW, Latencies, Patience
 from gateway.calls.targets import choose, parse, resolve
 from gateway.deadline import Deadline
 from gateway.domain import Query, Request, Strategy
@@ -246,16 +246,25 @@ def test_what_is_saved_up_is_bounded(calls: int) -> None:
     assert sum(budget.spend() for _ in range(1000)) == min(calls // 2, 7)
 
 
-@settings(deadline=None)
-@given(st.integers(ENOUGH, WINDOW), st.randoms(use_true_random=False))
-def test_the_95th_percentile(count: int, random: Random) -> None:
-    latencies, seconds = Latencies(), [random.expovariate(1.0) for _ in range(count)]
+@pytest.mark.parametrize("count", [ENOUGH, ENOUGH + 1, ENOUGH + EVERY, WINDOW])
+def test_the_95th_percentile(count: int) -> None:
+    latencies, seconds = Latencies(), np.random.default_rng(count).exponential(size=count).tolist()
     for number, value in enumerate(seconds, start=1):
         latencies.record(value)
         if number < ENOUGH:
             assert latencies.p95 is None
     known = sorted(seconds[: len(seconds) // EVERY * EVERY])
     assert latencies.p95 == known[int(0.95 * (len(known) - 1))]
+
+
+@given(st.lists(st.booleans(), max_size=200))
+def test_patience_grows_with_what_cannot_be_afforded(afforded: list[bool]) -> None:
+    patience = Patience()
+    for each in afforded:
+        before = patience.factor
+        patience.learn(afforded=each)
+        assert 1.0 <= patience.factor <= MOST_PATIENCE
+        assert patience.factor <= before if each else patience.factor >= before
 
 
 @dataclass(eq=False)
