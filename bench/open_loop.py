@@ -59,7 +59,8 @@ class OpenLoop:
         end = time.perf_counter() + PATIENCE_SECONDS
         while any(line.sent for line in self._lines) and time.perf_counter() < end:
             self._listen(0.01)
-        self._outcome.failed["DEADLINE_EXCEEDED"] += sum(len(line.sent) for line in self._lines)
+        if unanswered := sum(len(line.sent) for line in self._lines):
+            self._outcome.failed["DEADLINE_EXCEEDED"] += unanswered
         for line in self._lines:
             line.connection.close()
         return self._outcome

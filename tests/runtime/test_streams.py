@@ -15,6 +15,7 @@ from runtime.server import Slot, make_server
 from tandem.errors import Error, Internal, InvalidArgument, Unavailable, from_rpc
 
 COUNT = "/tandem.v1.Counter/Count"
+DOUBLE = "/tandem.v1.Counter/Double"
 
 
 class Counter:
@@ -38,6 +39,18 @@ class Counter:
         finally:
             self.closed.set()
 
+    async def Double(  # noqa: N802
+        self, requests: AsyncIterator[Int32Value], _context: Any
+    ) -> AsyncIterator[Int32Value]:
+        """Twice each number; of what was asked, it answers the last after the requests ended."""
+        held = None
+        async for request in requests:
+            if held is not None:
+                yield Int32Value(value=2 * held)
+            held = request.value
+        if held is not None:
+            yield Int32Value(value=2 * held)
+
     async def warm_up(self) -> None: ...
 
     async def close(self) -> None: ...
@@ -48,7 +61,12 @@ def attach(servicer: Any, server: grpc.aio.Server) -> None:
     handler = grpc.unary_stream_rpc_method_handler(
         servicer.Count, Int32Value.FromString, Int32Value.SerializeToString
     )
-    service = grpc.method_handlers_generic_handler("tandem.v1.Counter", {"Count": handler})
+    double = grpc.stream_stream_rpc_method_handler(
+        servicer.Double, Int32Value.FromString, Int32Value.SerializeToString
+    )
+    service = grpc.method_handlers_generic_handler(
+        "tandem.v1.Counter", {"Count": handler, "Double": double}
+    )
     server.add_generic_rpc_handlers((service,))
 
 
@@ -157,3 +175,57 @@ async def test_a_drain_ends_endless_streams_which_go_on_elsewhere(
     for call in (*endless, late):
         ended = await end_of(call)
         assert (ended.code, ended.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+
+
+def double(channel: grpc.aio.Channel) -> Any:
+    call: Any = channel.stream_stream(DOUBLE, Int32Value.SerializeToString, Int32Value.FromString)
+    return call(timeout=30)
+
+
+async def test_a_conversation(slot: Slot, channel: grpc.aio.Channel) -> None:
+    slot.servicer = Counter()
+    call = double(channel)
+    with capture_logs() as logs:
+        for number in range(3):
+            await call.write(Int32Value(value=number))
+        await call.done_writing()
+        assert [message.value async for message in call] == [0, 2, 4]
+    (line,) = [line for line in logs if line["event"] == "call"]
+    assert (line["method"], line["code"]) == (DOUBLE, "OK")
+
+
+async def test_a_message_that_is_none_ends_a_conversation(
+    slot: Slot, channel: grpc.aio.Channel
+) -> None:
+    slot.servicer = Counter()
+    call: Any = channel.stream_stream(DOUBLE)
+    failure = await failure_of(call(iter([b"\xff"]), timeout=30))
+    assert isinstance(failure, InvalidArgument)
+    assert failure.reason == "MALFORMED_MESSAGE"
+
+
+async def test_conversations_are_calls_in_flight(slot: Slot, channel: grpc.aio.Channel) -> None:
+    slot.servicer = Counter()
+    conversations = [double(channel) for _ in range(3)]
+    for conversation in conversations:
+        await conversation.write(Int32Value(value=1))
+        await conversation.write(Int32Value(value=2))
+        assert (await conversation.read()).value == 2
+    assert (await failure_of(double(channel))).reason == "TOO_MANY_CALLS"
+    for conversation in conversations:
+        await conversation.done_writing()
+
+
+async def test_a_drain_answers_what_was_taken_and_leaves_the_rest_to_others(
+    slot: Slot, boundary: Boundary, channel: grpc.aio.Channel
+) -> None:
+    slot.servicer = Counter()
+    call = double(channel)
+    await call.write(Int32Value(value=1))
+    await call.write(Int32Value(value=2))
+    assert (await call.read()).value == 2
+    draining = asyncio.create_task(boundary.drain())
+    assert (await call.read()).value == 4
+    failure = await failure_of(call)
+    assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    await asyncio.wait_for(draining, 30)
