@@ -124,13 +124,21 @@ async def _stream(load: Load) -> Outcome:
     async with grpc.aio.insecure_channel(load.address) as channel:
         await channel.channel_ready()
         started = time.perf_counter()
-        async for answer in pb_grpc.RecommendationServiceStub(channel).BatchRecommend(send()):
-            room.release()
-            if answer.HasField("error"):
-                outcome.failed[answer.error.reason] += 1
-            elif answer.response.degraded:
-                outcome.degraded += 1
-            else:
-                outcome.accepted.append(0.0)
+        answers = pb_grpc.RecommendationServiceStub(channel).BatchRecommend(send())
+        try:
+            async for answer in answers:
+                room.release()
+                _note(outcome, answer)
+        except grpc.aio.AioRpcError as error:
+            outcome.failed[error.code().name] += 1
         outcome.seconds = time.perf_counter() - started
     return outcome
+
+
+def _note(outcome: Outcome, answer: pb.BatchRecommendResponse) -> None:
+    if answer.HasField("error"):
+        outcome.failed[answer.error.reason] += 1
+    elif answer.response.degraded:
+        outcome.degraded += 1
+    else:
+        outcome.accepted.append(0.0)

@@ -3,7 +3,7 @@
 import multiprocessing
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from typing import Final
@@ -50,10 +50,8 @@ def resetting(address: str, per_second: int = PER_SECOND) -> Iterator[Resets]:
 def reset_on(address: str, per_second: int, count: "Synchronized[int]") -> None:
     """Opens and resets calls forever; connects again whenever it is cut off."""
     while True:
-        connection = Connection(address)
-        with suppress(ConnectionError):
+        with suppress(ConnectionError), closing(Connection(address)) as connection:
             _reset_until_cut_off(connection, per_second, count)
-        connection.close()
 
 
 def _reset_until_cut_off(
