@@ -10,7 +10,6 @@ the log that carried it is truncated, before a deletion is acknowledged; deletio
 same time share that.
 """
 
-import fcntl
 import sqlite3
 import threading
 from collections import defaultdict
@@ -24,6 +23,7 @@ import structlog
 from gateway.history.store import Event, Recorded, Retention, unavailable
 from gateway.history.writer import Writer
 from runtime.errors import Overloaded, SettingsError, TandemError
+from runtime.sqlite import connect, hold, make_durable
 from runtime.workers import Workers
 
 log = structlog.get_logger()
@@ -101,9 +101,15 @@ class SqliteHistoryStore:
                 written to.
         """
         with ExitStack() as undo:
-            lock = undo.enter_context(_locked(path))
             try:
-                connection = undo.enter_context(closing(_connect(path)))
+                lock = undo.enter_context(
+                    hold(
+                        path,
+                        f"the history store {path} is open in another process; several gateways "
+                        "share a Redis: --history redis://HOST",
+                    )
+                )
+                connection = undo.enter_context(closing(connect(path, BUSY_SECONDS)))
                 _prepare(connection, max_pages, sweeps=retention.lifetime is not None)
             except (sqlite3.Error, OSError) as error:
                 raise SettingsError(f"cannot open the history store {path}: {error}") from error
@@ -188,7 +194,7 @@ class _Readers:
         try:
             connection: sqlite3.Connection | None = getattr(self._mine, "connection", None)
             if connection is None:
-                connection = self._mine.connection = _connect(self._path)
+                connection = self._mine.connection = connect(self._path, BUSY_SECONDS)
                 connection.execute("PRAGMA query_only=ON")
                 self._all.append(connection)
             return connection.execute(query, arguments).fetchall()
@@ -196,33 +202,8 @@ class _Readers:
             raise _translate(error) from error
 
 
-def _locked(path: Path) -> BinaryIO:
-    """Holds a store for this process: the system frees it when the process dies."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A file of its own: closing any descriptor of a database drops SQLite's own locks on it.
-        lock = path.with_name(f"{path.name}.lock").open("wb")
-    except OSError as error:
-        raise SettingsError(f"cannot open the history store {path}: {error}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise SettingsError(
-            f"the history store {path} is open in another process; several gateways share a "
-            "Redis: --history redis://HOST"
-        ) from error
-    return lock
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # Each connection is used by one thread at a time, though not always the same.
-    return sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-
-
 def _prepare(connection: sqlite3.Connection, max_pages: int | None, *, sweeps: bool) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
+    make_durable(connection)
     connection.execute("PRAGMA secure_delete=ON")
     connection.execute("PRAGMA temp_store=MEMORY")  # VACUUM leaves no copy elsewhere
     if max_pages is not None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from runtime.errors import Overloaded, Unavailable
+from runtime.sqlite import transaction
 
 T = TypeVar("T")
 
@@ -165,12 +166,5 @@ class Writer:
             job.resolve(None, translated)
 
     def _transaction(self, jobs: list[_Job[Any]]) -> list[Any]:
-        connection = self._connection
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            results = [job.work(connection) for job in jobs]
-            connection.execute("COMMIT")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        return results
+        with transaction(self._connection):
+            return [job.work(self._connection) for job in jobs]

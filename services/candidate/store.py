@@ -10,7 +10,6 @@ of their own, and neither wait for the writer nor hold it up.
 """
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import sqlite3
@@ -26,6 +25,7 @@ import numpy as np
 from runtime.bundle import Bundle
 from runtime.catalog import CatalogItem, Delete
 from runtime.errors import Overloaded, SettingsError, TandemError, Unavailable
+from runtime.sqlite import connect, hold, make_durable, transaction
 from services.candidate.changes import Code, PlacedChange, PlacedItem
 from services.candidate.index import Vector
 
@@ -99,7 +99,7 @@ class ItemStore:
         self.path = path
         self._lock = lock
         self._writer = writer
-        self._reader = _connect(path)
+        self._reader = connect(path)
         self._reading = threading.Lock()
         self.sequence = _last(writer)
         """Of the newest change; 0 before the first."""
@@ -114,10 +114,14 @@ class ItemStore:
         """
         with ExitStack() as opened:
             try:
-                lock = opened.enter_context(_locked(path))
-                writer = opened.enter_context(closing(_connect(path)))
-                writer.execute("PRAGMA journal_mode=WAL")
-                writer.execute("PRAGMA synchronous=FULL")
+                lock = opened.enter_context(
+                    hold(
+                        path,
+                        f"the store {path} is open in another process; a catalog has one writer",
+                    )
+                )
+                writer = opened.enter_context(closing(connect(path)))
+                make_durable(writer)
                 writer.executescript(_TABLES)
             except (OSError, sqlite3.Error) as error:
                 raise SettingsError(f"cannot open the store {path}: {error}") from error
@@ -201,40 +205,16 @@ class ItemStore:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
-            self._writer.execute("BEGIN IMMEDIATE")
-            yield self._writer
-            self._writer.execute("COMMIT")
+            with transaction(self._writer):
+                yield self._writer
         except sqlite3.Error as error:
             raise _failure(error) from error
-        finally:
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
 
 
 def _digest(bundle: Bundle, *names: str) -> str:
     files = bundle.manifest.files
     sums = (f"{name} {files[bundle.file(name).name].sha256}\n" for name in names)
     return hashlib.sha256("".join(sums).encode()).hexdigest()
-
-
-def _locked(path: Path) -> Any:
-    """Holds a store for this process: the system frees it when the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A file of its own: closing any descriptor of a database drops SQLite's own locks on it.
-    lock = path.with_name(f"{path.name}.lock").open("wb")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise SettingsError(
-            f"the store {path} is open in another process; a catalog has one writer"
-        ) from error
-    return lock
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # Each connection is used by one thread at a time, though not always the same.
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
 
 def _facts(connection: sqlite3.Connection) -> dict[str, str]:
