@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from offline.parity import ParityError, quiet_tracer
+from offline.query_encoder.last_query import LastQuery
 from offline.query_encoder.model import QueryEncoder
 from offline.query_encoder.projection import fit_projection
 from offline.query_encoder.train import TrainedQueryEncoder
@@ -32,34 +32,20 @@ class QueryEncoderExport:
     """The largest difference of a logit between torch and ONNX Runtime, over the probes."""
 
 
-class _LastQuery(nn.Module):
-    """The query after the whole of each history."""
-
-    def __init__(self, encoder: QueryEncoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, history: Tensor, lengths: Tensor) -> Tensor:
-        queries = self.encoder(history)
-        last = (lengths - 1)[:, None, None].expand(-1, 1, queries.shape[-1])
-        query: Tensor = queries.gather(1, last).squeeze(1)
-        return query
-
-
 def export_query_encoder(trained: TrainedQueryEncoder, directory: Path) -> QueryEncoderExport:
     """Writes the graph, the behavior space and the projection for new items.
 
     `query_encoder.onnx` takes `history`, float32 [users, items, dimension], the behavior vectors
-    of the items, padded at the end, and `lengths`, int64 [users]; it gives `query`, float32
-    [users, dimension], whose inner product with an item's behavior vector is the logit of that
-    item. Beside it: `behavior_vectors.npy`, and `behavior_projection.npy`, which makes a
-    behavior vector of a new item's content vector (`projection.project`).
+    of at most `max_history` items, padded at the end, and `lengths`, int64 [users]; it gives
+    `query`, float32 [users, dimension], whose inner product with an item's behavior vector is the
+    logit of that item. Beside it: `behavior_vectors.npy`, and `behavior_projection.npy`, which
+    makes a behavior vector of a new item's content vector (`projection.project`).
 
     Raises:
         ParityError: a logit differs from the torch model's by more than 1e-4.
     """
     vectors = trained.behavior_vectors
-    _export_graph(trained.encoder, vectors.shape[1], directory / GRAPH)
+    _export_graph(trained, directory / GRAPH)
     error = _largest_error(trained, directory / GRAPH)
     if not error <= MAX_ERROR:  # a NaN fails too
         raise ParityError(
@@ -72,10 +58,12 @@ def export_query_encoder(trained: TrainedQueryEncoder, directory: Path) -> Query
     return QueryEncoderExport(vectors.shape[1], trained.config.max_history, error)
 
 
-def _export_graph(encoder: QueryEncoder, dimension: int, path: Path) -> None:
+def _export_graph(trained: TrainedQueryEncoder, path: Path) -> None:
+    dimension = trained.behavior_vectors.shape[1]
+    served = LastQuery(trained.encoder, trained.config.max_history).eval()
     with torch.no_grad(), quiet_tracer():
         torch.onnx.export(
-            _LastQuery(encoder).eval(),
+            served,
             (torch.zeros(2, 3, dimension), torch.tensor([3, 2])),
             str(path),
             input_names=["history", "lengths"],

@@ -77,8 +77,13 @@ class Block(nn.Module):
         users, items, dimension = hidden.shape
         qkv = self.qkv(self.attention_norm(hidden))
         q, k, v = qkv.view(users, items, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind()
+        cos, sin = rotation(items, q.shape[-1], hidden.device)
         mixed = F.scaled_dot_product_attention(
-            _rotate(q), _rotate(k), v, is_causal=True, dropout_p=self.drop if self.training else 0.0
+            rotate(q, cos, sin),
+            rotate(k, cos, sin),
+            v,
+            is_causal=True,
+            dropout_p=self.drop if self.training else 0.0,
         )
         mixed = self.out(mixed.transpose(1, 2).reshape(users, items, dimension))
         hidden = hidden + F.dropout(mixed, self.drop, self.training)
@@ -153,13 +158,19 @@ def principal_components(
     return start.astype(np.float32)
 
 
-def _rotate(x: Tensor) -> Tensor:
-    """Turns pairs of numbers by an angle that grows with the position."""
-    half = x.shape[-1] // 2
-    speed = _ROTARY_BASE ** (-torch.arange(half, device=x.device) / half)
-    angle = torch.arange(x.shape[-2], device=x.device)[:, None] * speed
-    cos, sin = angle.cos(), angle.sin()
-    a, b = x[..., :half], x[..., half:]
+def rotation(
+    positions: int, numbers: int, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """The cosines and sines that `rotate` takes, each float32 [positions, numbers / 2]."""
+    half = numbers // 2
+    speed = _ROTARY_BASE ** (-torch.arange(half, device=device) / half)
+    angle = torch.arange(positions, device=device)[:, None] * speed
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turns pairs of numbers by an angle that grows with the position; the shape of `x`."""
+    a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
 
