@@ -237,7 +237,8 @@ class CandidateEngine:
                 content = self._content_of(history)
                 best = content.space.index.search(content.query, count, left)
             case Source.HISTORY:
-                best = fuse([(w, source) for _, w, source in self.sources(history)], count, left)
+                sources = [(weight, source) for _, weight, source in self.sources(history)]
+                best = fuse(sources, count, left, len(self.catalog))
         return Shortlist(best.items, best.scores, basis)
 
     @property

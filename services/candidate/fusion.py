@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.catalog import ItemArray, Mask
-from services.candidate.index import Neighbors, Vector, ranked
+from services.candidate.index import Neighbors, Vector, best_of
 from services.candidate.popularity import Popularity
 from services.candidate.space import Space
 from services.candidate.transitions import Transitions
 
 DEEPEST: Final = 16_384
 """Places of a source that are read at most; below, the rest of it is worth less than the time."""
+SMALL: Final = 4_096
+"""Items that are all scored, which takes less time than to find out which need not be."""
 _GROWTH: Final = 4
 _ROUNDING: Final = 1e-5
 """An index and numpy do not add up in the same order."""
@@ -54,7 +56,7 @@ class Nearness:
 
     def scores(self, items: ItemArray) -> NDArray[np.float64]:
         """See `Source`."""
-        return (self.space.take(items) @ self.query).astype(np.float64)
+        return self.space.vectors.inner_products(self.query, items).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,9 @@ class Succession:
         return self._transitions.log_probability(items, self._reached, self._probability)
 
 
-def fuse(sources: Sequence[tuple[float, Source]], count: int, allowed: Mask | None) -> Neighbors:
+def fuse(
+    sources: Sequence[tuple[float, Source]], count: int, allowed: Mask | None, items: int
+) -> Neighbors:
     """The items with the largest weighted sums, and the sums.
 
     With exact sources the list is that of all allowed items, unless it took more than `DEEPEST`
@@ -99,14 +103,15 @@ def fuse(sources: Sequence[tuple[float, Source]], count: int, allowed: Mask | No
         sources: each with its weight, at least 0; the first has as many items as are allowed.
         count: how many items; there are fewer only where fewer are allowed.
         allowed: bool [items], or None for all.
+        items: how many there are.
     """
+    if items <= SMALL:
+        every = np.arange(items) if allowed is None else np.flatnonzero(allowed)
+        return _best(sources, count, every.astype(np.int32))
     depth = count
     while True:
         tops = [source.top(depth, allowed) for _, source in sources]
-        pool = np.unique(np.concatenate([items for items, _ in tops]))
-        sums = np.sum([weight * source.scores(pool) for weight, source in sources], axis=0)
-        best = ranked(pool, sums)
-        best = Neighbors(best.items[:count], best.scores[:count])
+        best = _best(sources, count, np.unique(np.concatenate([found for found, _ in tops])))
         limits = [most for _, most in tops]
         if depth >= DEEPEST or -np.inf in limits:
             return best
@@ -114,6 +119,14 @@ def fuse(sources: Sequence[tuple[float, Source]], count: int, allowed: Mask | No
         if best.scores[-1] >= others - _ROUNDING:
             return best
         depth = min(depth * _GROWTH, DEEPEST)
+
+
+def _best(sources: Sequence[tuple[float, Source]], count: int, pool: ItemArray) -> Neighbors:
+    """The best of some items; `pool` is ascending."""
+    sums = np.zeros(len(pool))
+    for weight, source in sources:
+        sums += weight * source.scores(pool)
+    return best_of(pool, sums, count)
 
 
 def _cut(top: Neighbors, depth: int) -> tuple[ItemArray, float]:

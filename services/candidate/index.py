@@ -33,7 +33,7 @@ class Neighbors:
     items: ItemArray
     scores: NDArray[np.float64]
 
-    def picked(self, places: NDArray[np.bool_] | NDArray[np.int64]) -> "Neighbors":
+    def picked(self, places: NDArray[np.bool_] | NDArray[np.int64] | slice) -> "Neighbors":
         """Those at some places, in that order."""
         return Neighbors(self.items[places], self.scores[places])
 
@@ -166,13 +166,18 @@ def rescored(vectors: Vector, query: Vector, count: int, items: NDArray[np.int64
         items: int64 [items], rows of `vectors`, each once.
     """
     scores = inner_products(vectors, query, items)
+    return best_of(items.astype(np.int32), scores.astype(np.float64), count)
+
+
+def best_of(items: ItemArray, scores: NDArray[np.float64], count: int) -> Neighbors:
+    """The `count` items with the highest scores, and of equal ones those by position."""
     if count < len(items):
         # All that equal the last are kept, so that it is positions that decide between them.
         last = np.partition(scores, len(items) - count)[len(items) - count]
         kept = scores >= last
         items, scores = items[kept], scores[kept]
-    best = ranked(items.astype(np.int32), scores.astype(np.float64))
-    return Neighbors(best.items[:count], best.scores[:count])
+    best = ranked(items, scores)
+    return best.picked(slice(count)) if count < len(best.items) else best
 
 
 def ranked(items: ItemArray, scores: NDArray[np.float64]) -> Neighbors:

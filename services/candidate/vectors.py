@@ -1,5 +1,6 @@
 """The vectors of a catalog's items, by position, in an array that only ever grows."""
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Final
 
@@ -7,7 +8,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.catalog import ItemArray
+from runtime.catalog import ItemArray, Mask
 from runtime.persistent import append
 
 Vector = NDArray[np.float32]
@@ -45,11 +46,27 @@ class Vectors:
         if not self.added:
             return self.base[items]
         taken = np.empty((len(items), self.dimension), np.float32)
-        piece = np.searchsorted(self._starts, items, side="right") - 1
-        for number in np.unique(piece):
-            there = piece == number
-            taken[there] = self._pieces[number][items[there] - self._starts[number]]
+        for vectors, there, start in self._by_piece(items):
+            taken[there] = vectors[items[there] - start]
         return taken
+
+    def inner_products(self, query: Vector, items: ItemArray) -> Vector:
+        """The inner products of a query with some of the vectors, without copying these.
+
+        Args:
+            query: float32 [dimension], contiguous.
+            items: int32 [items].
+
+        Returns:
+            float32 [items].
+        """
+        rows = items.astype(np.int64)
+        if not self.added:
+            return inner_products(self.base, query, rows)
+        products = np.empty(len(items), np.float32)
+        for vectors, there, start in self._by_piece(items):
+            products[there] = inner_products(vectors, query, rows[there] - start)
+        return products
 
     def whole(self) -> Vector:
         """All of them in one array, float32 [items, dimension]; copied if anything was added."""
@@ -58,6 +75,12 @@ class Vectors:
     def extended(self, more: Vector) -> "Vectors":
         """The next version: these vectors, float32 [more, dimension], at the end."""
         return Vectors(self.base, append(self.added, np.ascontiguousarray(more, dtype=np.float32)))
+
+    def _by_piece(self, items: ItemArray) -> Iterator[tuple[Vector, Mask, int]]:
+        """The pieces that items lie in: the vectors, which items those are, where it starts."""
+        piece = np.searchsorted(self._starts, items, side="right") - 1
+        for number in np.unique(piece):
+            yield self._pieces[number], piece == number, int(self._starts[number])
 
     @cached_property
     def _pieces(self) -> tuple[Vector, ...]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from runtime.catalog import Mask
 from runtime.errors import InvalidRequest
+from services.candidate import fusion
 from services.candidate.diversity import most_marginal
 from services.candidate.engine import Shortlist, Source, Weights
 from services.candidate.index import Neighbors
@@ -93,7 +94,7 @@ known = item_lists.filter(lambda items: any(WORLD.popularity[i] for i in items))
 
 
 @settings(deadline=None)
-@given(st.sampled_from(WORLDS), known, counts, masks, item_lists, st.booleans())
+@given(st.sampled_from(WORLDS), known, counts, masks, item_lists, st.booleans(), st.booleans())
 def test_search_is_the_blend_over_the_whole_catalog(
     world: World,
     history: list[int],
@@ -101,14 +102,18 @@ def test_search_is_the_blend_over_the_whole_catalog(
     allowed: Mask | None,
     excluded: list[int],
     include_seen: bool,
+    scored_in_part: bool,
 ) -> None:
-    found = world.engine.search(
-        positions(*history),
-        count,
-        allowed=allowed,
-        excluded=positions(*excluded),
-        include_seen=include_seen,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        if scored_in_part:
+            patch.setattr(fusion, "SMALL", 0)
+        found = world.engine.search(
+            positions(*history),
+            count,
+            allowed=allowed,
+            excluded=positions(*excluded),
+            include_seen=include_seen,
+        )
     qualified = qualified_items(allowed, excluded, [] if include_seen else history)
     check(found, blended_scores(world, history), qualified, count)
     assert found.source is Source.HISTORY

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.candidate import transitions
 from services.candidate.transitions import SMOOTHING, Transitions
 from tests.candidate.made_up import positions, random_transitions
 
@@ -53,8 +54,8 @@ def test_without_successors_all_items_are_equal() -> None:
     assert len(set(logs.tolist())) == 1
 
 
-@given(st.integers(0, 1000), st.lists(st.integers(0, 11), max_size=8))
-def test_equals_the_dense_matrix(seed: int, history: list[int]) -> None:
+@given(st.integers(0, 1000), st.lists(st.integers(0, 11), max_size=8), st.sampled_from([0, 64]))
+def test_equals_the_dense_matrix(seed: int, history: list[int], dense_up_to: int) -> None:
     table = random_transitions(np.random.default_rng(seed), items=12)
     dense = np.zeros((12, 12))
     for i in range(12):
@@ -63,7 +64,10 @@ def test_equals_the_dense_matrix(seed: int, history: list[int]) -> None:
     expected = np.zeros(12)
     for steps_back, item in enumerate(reversed(history[-table.window :])):
         expected += table.decay**steps_back * dense[item]
-    reached, probability = table.after(positions(*history))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transitions, "DENSE", dense_up_to)
+        reached, probability = table.after(positions(*history))
+    assert reached.dtype == np.int32
     assert reached.tolist() == np.flatnonzero(expected).tolist()
     if len(reached):
         np.testing.assert_allclose(probability, expected[reached] / expected.sum(), rtol=1e-6)
