@@ -101,29 +101,28 @@ class Boundary(grpc.aio.ServerInterceptor):
         continuation: Continuation,
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "Handler | None":
-        """Wraps Tandem's handlers; health and reflection pass through.
+        """Wraps Tandem's handlers, and sheds; health and reflection pass through.
 
         Health checks come every second, and would drown the access log.
         """
         method = handler_call_details.method
-        if method in self._handlers:
-            return self._handlers[method]
-        handler = await continuation(handler_call_details)
-        if handler is None or not method.startswith("/tandem."):
-            return handler
+        if not method.startswith("/tandem."):
+            return await continuation(handler_call_details)
+        if method not in self._handlers:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            self._handlers[method] = self._wrapped(method, handler)
+        return self._refusal(method) or self._handlers[method]
+
+    def _wrapped(self, method: str, handler: Handler) -> Handler:
         if handler.unary_unary is not None:
-            self._handlers[method] = grpc.unary_unary_rpc_method_handler(
-                self._guard(method, handler)
-            )
-        elif handler.unary_stream is not None:
-            self._handlers[method] = grpc.unary_stream_rpc_method_handler(
-                self._guard_stream(method, handler)
-            )
-        elif handler.stream_stream is not None:
-            self._handlers[method] = grpc.stream_stream_rpc_method_handler(
-                self._guard_conversation(method, handler)
-            )
-        return self._handlers.get(method, handler)
+            return grpc.unary_unary_rpc_method_handler(self._guard(method, handler))
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(self._guard_stream(method, handler))
+        if handler.stream_stream is not None:
+            return grpc.stream_stream_rpc_method_handler(self._guard_conversation(method, handler))
+        return handler
 
     def _guard(self, method: str, handler: Handler) -> Behavior:
         behavior = cast("Behavior", handler.unary_unary)
@@ -134,15 +133,23 @@ class Boundary(grpc.aio.ServerInterceptor):
             await self._admit(context)
             return serialize(await behavior(_parse(raw, parse), context))
 
-        bounded, name = _bounded(method, answer), method.rpartition("/")[2]
+        return _bounded(method, answer)
 
-        async def admitted(raw: bytes, context: Context) -> Any:
-            wait = self.shedder.wait(name)
-            if wait is not None and not self._draining.is_set():
-                await self.shedder.refuse(context, wait)
-            return await bounded(raw, context)
+    def _refusal(self, method: str) -> "Handler | None":
+        """What answers a call that the servicer has no time for; None for one that it has.
 
-        return admitted
+        gRPC does not wait for a request that is said to be a stream, and a refusal needs none.
+        """
+        if self._draining.is_set():
+            return None
+        wait = self.shedder.wait(method.rpartition("/")[2])
+        if wait is None:
+            return None
+
+        async def refuse(_: object, context: Context) -> NoReturn:
+            await self.shedder.refuse(context, wait)
+
+        return grpc.stream_unary_rpc_method_handler(refuse)
 
     def _guard_stream(self, method: str, handler: Handler) -> Behavior:
         behavior = cast("Behavior", handler.unary_stream)
