@@ -19,6 +19,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 POLL_SECONDS: Final = 0.02
 KILL_AFTER_SECONDS: Final = 15.0
 """More than a server takes to drain by default."""
+SERVICE_NICENESS: Final = 10
+"""Of what the gateway calls: on cores that they share it must be free to say no, and in time."""
 
 _REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - read, not bound
 
@@ -41,18 +43,26 @@ class Stack:
         self._host = _REACHABLE.get(host, host)
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
-    async def start(self, name: str, command: Command) -> None:
-        """Starts a server; the command is completed with `--port-file`."""
-        self._processes[name] = await asyncio.create_subprocess_exec(
+    async def start(self, name: str, command: Command, niceness: int = 0) -> None:
+        """Starts a server; the command is completed with `--port-file`.
+
+        Args:
+            name: of the server.
+            command: see above.
+            niceness: how far it lets others go first where the cores do not suffice.
+        """
+        process = self._processes[name] = await asyncio.create_subprocess_exec(
             *command,
             "--port-file",
             str(self._directory / name),
             # The terminal's SIGINT goes to the parent alone, which decides...
-            start_new_session=True,
+            process_group=0,
             # ...and when the parent is killed, the pipe ends, and the child with it.
             stdin=asyncio.subprocess.PIPE,
             env={**os.environ, "TANDEM_STOP_ON_EOF": "true"},
         )
+        if niceness:
+            os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
 
     async def listening(self, name: str) -> str:
         """Waits until a started server has its port; returns its address."""
@@ -127,7 +137,7 @@ async def _live(
     try:
         async with asyncio.TaskGroup() as group:
             for name, launch in services.items():
-                await stack.start(name, launch(addresses))
+                await stack.start(name, launch(addresses), SERVICE_NICENESS)
                 group.create_task(stack.died(name))
                 addresses[name] = await stack.listening(name)
             for name in services:

@@ -68,6 +68,14 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+def test_the_gateway_goes_first_where_cores_are_scarce(supervisor: Supervisor) -> None:
+    niceness = {
+        name: os.getpriority(os.PRIO_PROCESS, pid) for name, pid in supervisor.children().items()
+    }
+    assert niceness["gateway"] == os.getpriority(os.PRIO_PROCESS, 0)
+    assert niceness["gateway"] < niceness["candidate"] == niceness["generator"]
+
+
 def test_it_serves_in_order_and_ends_on_sigterm(supervisor: Supervisor) -> None:
     assert list(supervisor.addresses) == ["candidate", "generator", "gateway"]
     assert supervisor.children().keys() == supervisor.addresses.keys()
