@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 
 from services.candidate.index import Vector
 
-_TEXTS_AT_ONCE: Final = 32
+_TEXTS_AT_ONCE: Final = 8
+"""Every text costs what the longest beside it does, and a core is busy with as few as these."""
 
 
 class QueryEncoder(Protocol):
