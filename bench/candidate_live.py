@@ -13,6 +13,7 @@ import asyncio
 import itertools
 import multiprocessing
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -43,7 +44,8 @@ RATE: Final = 1_000
 ITEMS_A_CALL: Final = 100
 IDS: Final = 300
 SEARCHERS: Final = 2
-WRITERS: Final = 2
+WRITERS: Final = 4
+"""Calls that wait for their acknowledgment at a time, at most."""
 HISTORY: Final = 20
 _SPAWN: Final = multiprocessing.get_context("spawn")  # a fork would copy gRPC's threads
 
@@ -155,17 +157,22 @@ def upsert(work: Work, turn: int) -> float:
     async def run() -> float:
         async with _connected(work) as stub:
             rng = np.random.default_rng(turn)
-            began, written = time.perf_counter(), 0
-            for call in itertools.count():
-                due = began + call * ITEMS_A_CALL / RATE
-                if due >= began + work.seconds:
-                    break
-                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            requests = []
+            for call in range(round(work.seconds * RATE / ITEMS_A_CALL)):
                 vectors = rng.standard_normal((ITEMS_A_CALL, work.dimension), np.float32)
-                await stub.UpsertItems(
-                    pb.UpsertItemsRequest(items=_items(call, f"v{turn}", work.texts, vectors))
-                )
-                written += ITEMS_A_CALL
+                items = _items(call, f"v{turn}", work.texts, vectors)
+                requests.append(pb.UpsertItemsRequest(items=items))
+            began, calls, written = time.perf_counter(), iter(enumerate(requests)), 0
+
+            async def write_on() -> None:
+                nonlocal written
+                for call, request in calls:
+                    due = began + call * ITEMS_A_CALL / RATE
+                    await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                    await stub.UpsertItems(request)
+                    written += ITEMS_A_CALL
+
+            await asyncio.gather(*(write_on() for _ in range(WRITERS)))
             return written / max(time.perf_counter() - began, work.seconds)
 
     return asyncio.run(run())
@@ -201,12 +208,12 @@ def encode(bundle: Path, work: Work) -> float:
         prefix=opened.manifest.candidate.text_prefix,
         threads=1,
     )
-    texts = list(itertools.islice(itertools.cycle(work.texts), ITEMS_A_CALL))
-    encoder.encode_batch(texts)
+    texts = itertools.cycle(work.texts)
+    encoder.encode_batch(list(itertools.islice(texts, ITEMS_A_CALL)))
     began, encoded = time.perf_counter(), 0
     while time.perf_counter() < began + work.seconds:
-        encoder.encode_batch(texts)
-        encoded += len(texts)
+        encoder.encode_batch(list(itertools.islice(texts, ITEMS_A_CALL)))
+        encoded += ITEMS_A_CALL
     return encoded / (time.perf_counter() - began)
 
 
@@ -229,3 +236,7 @@ async def _connected(work: Work) -> AsyncIterator["Stub"]:
     async with grpc.aio.insecure_channel(work.address) as channel:
         await channel.channel_ready()
         yield pb_grpc.CandidateServiceStub(channel)
+
+
+if __name__ == "__main__":
+    measure_live(Path(sys.argv[1]), float(sys.argv[2]))

@@ -1,13 +1,21 @@
 """The candidate process."""
 
+import sys
+from typing import Final
+
 from runtime.server import Service, run
 from services.candidate.servicer import CandidateServicer
 from services.candidate.settings import CandidateSettings
 from tandem.v1 import candidate_service_pb2_grpc
 
+SWITCH_SECONDS: Final = 1e-4
+"""How long a thread that writes or embeds keeps the interpreter from one that answers: a
+fiftieth of Python's default, which callers of `Search` would notice."""
+
 
 def main(settings: CandidateSettings) -> None:
     """Serves the candidates of a bundle until it is told to stop."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     run(
         Service(
             process="candidate",
