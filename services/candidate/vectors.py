@@ -102,6 +102,7 @@ def inner_products(vectors: Vector, query: Vector, items: NDArray[np.int64]) -> 
     Returns:
         float32 [items].
     """
+    faiss.omp_set_num_threads(1)  # holds for the calling thread only: a pool is the threads
     products = np.empty(len(items), np.float32)
     faiss.fvec_inner_products_by_idx(
         faiss.swig_ptr(products),
