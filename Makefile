@@ -22,7 +22,7 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
 .PHONY: help demo test lint protos check-protos load bench-generator bench-candidate bench-gateway \
-	soak clean
+	bench-faults soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,9 @@ bench-candidate: $(READY) ## vector search against FAISS, calls against an echo,
 
 bench-gateway: $(READY) ## the gateway: beside an echo, by stage, in overload, in bulk
 	$(BIN)/python -m bench.gateway --bundle $(BUNDLE)
+
+bench-faults: $(READY) ## the gateway while services are killed, stopped, late and failing
+	$(BIN)/python -m bench.gateway_faults --bundle $(BUNDLE)
 
 soak: $(READY) ## ten minutes of mixed calls while the catalog changes, every answer checked
 	$(BIN)/python -m bench.soak

@@ -4,9 +4,6 @@ Both servers are processes of their own, and so is the client, which calls one a
 messages of the same sizes, as raw bytes. They take turns, so that a drifting machine slows both;
 the figure is the median over rounds of the ratio of one round's calls per second.
 
-The server remembers its latest answers, so there are two figures: of few requests that come again
-and again, as those for popular items do, and of requests that are all different.
-
 Callers are closed-loop, and share the machine with the servers.
 """
 

@@ -112,7 +112,6 @@ class Fallback(StrEnum):
     RETRIEVAL = "retrieval"
     GENERATION = "generation"
     POPULARITY = "popularity"
-    BUNDLE_HISTORY = "bundle_history"
     NO_HISTORY = "no_history"
     NONE = "none"
 

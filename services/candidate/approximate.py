@@ -68,11 +68,6 @@ class ApproximateIndex(BaseIndex):
         """Writes the index in FAISS' own format."""
         faiss.write_index(self._index, str(path))
 
-    @property
-    def proposals(self) -> faiss.Index:
-        """The index as FAISS has it."""
-        return self._index
-
     def propose(
         self, query: Vector, count: int, allowed: Mask | None, share: float
     ) -> NDArray[np.int64]:

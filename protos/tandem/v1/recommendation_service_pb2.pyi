@@ -74,13 +74,9 @@ class _FallbackEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fallback.Val
     """What the generator finds in the whole catalogue, for retrieval that failed."""
     FALLBACK_POPULARITY: _Fallback.ValueType  # 3
     """The bundle's most popular items, within the request's filter."""
-    FALLBACK_BUNDLE_HISTORY: _Fallback.ValueType  # 4
-    """The history that the bundle was built from, for a history store that
-    failed.
-    """
-    FALLBACK_NO_HISTORY: _Fallback.ValueType  # 5
+    FALLBACK_NO_HISTORY: _Fallback.ValueType  # 4
     """No history, for a history store that failed."""
-    FALLBACK_NONE: _Fallback.ValueType  # 6
+    FALLBACK_NONE: _Fallback.ValueType  # 5
     """Nothing: the answer lacks what the step would have added, and no more."""
 
 class Fallback(_Fallback, metaclass=_FallbackEnumTypeWrapper):
@@ -94,13 +90,9 @@ FALLBACK_GENERATION: Fallback.ValueType  # 2
 """What the generator finds in the whole catalogue, for retrieval that failed."""
 FALLBACK_POPULARITY: Fallback.ValueType  # 3
 """The bundle's most popular items, within the request's filter."""
-FALLBACK_BUNDLE_HISTORY: Fallback.ValueType  # 4
-"""The history that the bundle was built from, for a history store that
-failed.
-"""
-FALLBACK_NO_HISTORY: Fallback.ValueType  # 5
+FALLBACK_NO_HISTORY: Fallback.ValueType  # 4
 """No history, for a history store that failed."""
-FALLBACK_NONE: Fallback.ValueType  # 6
+FALLBACK_NONE: Fallback.ValueType  # 5
 """Nothing: the answer lacks what the step would have added, and no more."""
 Global___Fallback: _TypeAlias = Fallback  # noqa: Y015
 
