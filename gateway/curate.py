@@ -11,11 +11,12 @@ from itertools import chain
 from typing import Final
 
 from gateway.domain import Fallback, Recommended, Request
-from gateway.rules import Arrangement, satisfies
+from gateway.rules import Arrangement
 from gateway.strategies import LAST_SHARE, Candidate, Journal
 from runtime.attributes import Attributes
 from runtime.catalog import Catalog
 from runtime.errors import TandemError
+from runtime.filters import satisfies
 
 MAX_LOOKED_UP: Final = 1_000
 

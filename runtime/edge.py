@@ -5,11 +5,12 @@ servicers agree on it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from runtime.attributes import Attributes
 from runtime.errors import InvalidRequest
 from runtime.filters import AllOf, AnyOf, Filter, Not, OneOf, Range
-from tandem.v1 import common_pb2
+from tandem.v1 import candidate_service_pb2, common_pb2
 
 MAX_HISTORY = 10_000
 MAX_EXCLUDED = 10_000
@@ -109,7 +110,7 @@ def filter_message(condition: Filter) -> common_pb2.ItemFilter:
     pb = common_pb2.ItemFilter
     match condition:
         case OneOf(attribute, values):
-            return pb(one_of=pb.OneOf(attribute=attribute, values=map(_value_message, values)))
+            return pb(one_of=pb.OneOf(attribute=attribute, values=map(value_message, values)))
         case Range(attribute, low, high):
             return pb(
                 range=pb.Range(
@@ -128,12 +129,6 @@ def filter_message(condition: Filter) -> common_pb2.ItemFilter:
             return negated
 
 
-def _value_message(value: str | float) -> common_pb2.AttributeValue:
-    if isinstance(value, str):
-        return common_pb2.AttributeValue(text=value)
-    return common_pb2.AttributeValue(number=value)
-
-
 def _too_large() -> InvalidRequest:
     return InvalidRequest(
         f"the filter is more than {MAX_FILTER_DEPTH} levels deep "
@@ -150,6 +145,26 @@ def _attribute(name: str) -> str:
     if not name:
         raise _empty("a condition needs the name of an attribute")
     return name
+
+
+def value_message(value: str | float) -> common_pb2.AttributeValue:
+    """Writes the value of an attribute."""
+    if isinstance(value, str):
+        return common_pb2.AttributeValue(text=value)
+    return common_pb2.AttributeValue(number=value)
+
+
+def attributes_of(
+    messages: Mapping[str, candidate_service_pb2.AttributeValues],
+) -> Attributes:
+    """Reads the attributes of an item that one of Tandem's services sent."""
+    return {
+        name: tuple(
+            value.text if value.WhichOneof("kind") == "text" else value.number
+            for value in several.values
+        )
+        for name, several in messages.items()
+    }
 
 
 def _value(message: common_pb2.AttributeValue) -> str | float:

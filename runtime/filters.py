@@ -1,10 +1,11 @@
-"""Conditions on item attributes, evaluated to a mask over the catalog."""
+"""Conditions on item attributes, evaluated to a mask over the catalog, or for one item."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from runtime.attributes import Attributes
 from runtime.catalog import Catalog, Mask
 from runtime.errors import InvalidRequest
 
@@ -71,6 +72,26 @@ def evaluate(condition: Filter, catalog: Catalog) -> Mask:
             return some
         case Not(inner):
             return catalog.live & ~evaluate(inner, catalog)
+
+
+def satisfies(condition: Filter, attributes: Attributes) -> bool:
+    """Whether an item with these attributes satisfies the condition.
+
+    As `evaluate` finds for a catalog that has the item, save that an attribute which no item has is
+    no mistake here.
+    """
+    match condition:
+        case OneOf(attribute, values):
+            return not set(values).isdisjoint(attributes.get(attribute, ()))
+        case Range(attribute, low, high):
+            own = attributes.get(attribute, ())
+            return any(not isinstance(value, str) and low <= value <= high for value in own)
+        case AllOf(filters):
+            return all(satisfies(each, attributes) for each in filters)
+        case AnyOf(filters):
+            return any(satisfies(each, attributes) for each in filters)
+        case Not(inner):
+            return not satisfies(inner, attributes)
 
 
 def _require(attribute: str, catalog: Catalog) -> None:

@@ -20,7 +20,7 @@ from gateway.domain import (
     SourceScore,
 )
 from runtime.attributes import Attributes
-from runtime.edge import filter_message
+from runtime.edge import attributes_of, filter_message
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
 from tandem.v1 import common_pb2
@@ -141,12 +141,8 @@ class CandidateClient(ServiceClient["candidate_grpc.CandidateServiceAsyncStub"])
         """The attributes of given items, and those that the catalog does not have."""
         message = candidate_pb.GetItemsRequest(item_ids=items)
         response = await self.call(lambda stub: stub.GetItems, message, deadline)
-        return {
-            item.item_id: {
-                name: tuple(map(_value, values.values)) for name, values in item.attributes.items()
-            }
-            for item in response.items
-        }, response.missing_item_ids
+        found = {item.item_id: attributes_of(item.attributes) for item in response.items}
+        return found, response.missing_item_ids
 
     async def explain(
         self, request: Request, items: Sequence[str], deadline: Deadline
@@ -231,10 +227,6 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
 
 def _context(request: Request) -> generator_pb.UserContext:
     return generator_pb.UserContext(user_id=request.query.user_id, history_item_ids=request.history)
-
-
-def _value(value: common_pb2.AttributeValue) -> str | float:
-    return value.text if value.WhichOneof("kind") == "text" else value.number
 
 
 def _ranked(items: Iterable[common_pb2.ScoredItem], missing: Iterable[str]) -> Ranked:

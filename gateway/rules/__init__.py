@@ -14,7 +14,6 @@ A pool deeper than the list gives the caps and diversity something to choose fro
 """
 
 from gateway.rules.arrange import Arrangement, arrange, depth
-from gateway.rules.conditions import satisfies
 from gateway.rules.effects import effects
 
-__all__ = ["Arrangement", "arrange", "depth", "effects", "satisfies"]
+__all__ = ["Arrangement", "arrange", "depth", "effects"]

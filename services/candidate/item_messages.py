@@ -4,12 +4,12 @@ from typing import Final
 
 import numpy as np
 
-from runtime.catalog import AttributeValues, Catalog, CatalogItem, ItemArray
+from runtime.catalog import Catalog, CatalogItem, ItemArray
+from runtime.edge import value_message
 from services.candidate.changes import PlacedItem
 from services.candidate.item_requests import PageQuery
 from services.candidate.live import Step
 from tandem.v1 import candidate_service_pb2 as pb
-from tandem.v1 import common_pb2
 
 PAGE_BYTES: Final = 2**20
 """Of items, after which a page takes no more: clients accept 4 MiB by default."""
@@ -38,7 +38,10 @@ def item_message(item: CatalogItem) -> pb.Item:
         item_id=item.item_id,
         title=item.title,
         text=item.text,
-        attributes={name: _values(values) for name, values in item.attributes.items()},
+        attributes={
+            name: pb.AttributeValues(values=map(value_message, values))
+            for name, values in item.attributes.items()
+        },
         popularity=item.popularity,
     )
 
@@ -55,14 +58,3 @@ def step_message(step: Step, version: str) -> pb.WatchCatalogResponse:
         else:
             change.delete_item_id = stored.change.item_id
     return message
-
-
-def _values(values: AttributeValues) -> pb.AttributeValues:
-    return pb.AttributeValues(
-        values=[
-            common_pb2.AttributeValue(text=value)
-            if isinstance(value, str)
-            else common_pb2.AttributeValue(number=value)
-            for value in values
-        ]
-    )

@@ -1,7 +1,7 @@
 """The candidate service as the generator sees it: the feed of changes of the catalog."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -9,7 +9,8 @@ from typing import Final
 import grpc
 import structlog
 
-from runtime.catalog import AttributeValues, CatalogItem, Delete
+from runtime.catalog import CatalogItem, Delete
+from runtime.edge import attributes_of
 from services.generator.coded_catalog import CodedChange, CodedUpsert
 from tandem.channel import channel_options
 from tandem.errors import from_rpc
@@ -119,18 +120,6 @@ def _read_item(item: pb.Item) -> CatalogItem:
         item_id=item.item_id,
         title=item.title,
         text=item.text,
-        attributes=_read_attributes(item.attributes),
+        attributes=attributes_of(item.attributes),
         popularity=item.popularity,
     )
-
-
-def _read_attributes(
-    attributes: Mapping[str, pb.AttributeValues],
-) -> dict[str, AttributeValues]:
-    return {
-        name: tuple(
-            value.text if value.WhichOneof("kind") == "text" else value.number
-            for value in several.values
-        )
-        for name, several in attributes.items()
-    }

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.domain import Cap, Pin, Recommended, Rules
-from gateway.rules import Arrangement, arrange, depth, satisfies
+from gateway.rules import Arrangement, arrange, depth
 from runtime.attributes import Attributes
 from runtime.catalog import Catalog, CatalogItem
-from runtime.filters import AllOf, AnyOf, Filter, Not, OneOf, Range, evaluate
+from runtime.filters import AllOf, AnyOf, Filter, Not, OneOf, Range, evaluate, satisfies
 
 IDS = [f"i{n}" for n in range(9)]
 ids = st.sampled_from(IDS)
