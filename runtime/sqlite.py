@@ -3,7 +3,7 @@
 import fcntl
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,6 +40,26 @@ def connect(path: Path, busy_seconds: float = 5.0) -> sqlite3.Connection:
         busy_seconds: how long to wait for another process that has it locked, such as a backup.
     """
     return sqlite3.connect(path, busy_seconds, isolation_level=None, check_same_thread=False)
+
+
+@contextmanager
+def snapshot(path: Path, busy_seconds: float = 5.0) -> Iterator[sqlite3.Connection]:
+    """Reads a file as it is when the block reads first, without a lock of its own.
+
+    A process that has the file open goes on writing to it, and the block does not see what it
+    writes.
+
+    Args:
+        path: of the file, which is not made where it is missing.
+        busy_seconds: as for `connect`.
+
+    Raises:
+        sqlite3.Error: the file cannot be read.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, busy_seconds, isolation_level=None, uri=True)) as connection:
+        connection.execute("BEGIN")
+        yield connection
 
 
 def make_durable(connection: sqlite3.Connection) -> None:

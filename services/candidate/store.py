@@ -6,7 +6,7 @@ away: what it missed is newer, and what was replaced meanwhile need not be told.
 
 A transaction is on disk before `append` returns (WAL, synchronous=FULL), so that a process which
 is killed loses nothing that it acknowledged and leaves nothing half done. Readers have a connection
-of their own, and neither wait for the writer nor hold it up.
+of their own, and neither wait for the writer nor hold it up; `read_items` is for other processes.
 """
 
 import dataclasses
@@ -14,7 +14,8 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ import numpy as np
 from runtime.bundle import Bundle
 from runtime.catalog import CatalogItem, Delete
 from runtime.errors import Overloaded, SettingsError, TandemError, Unavailable
-from runtime.sqlite import connect, hold, make_durable, transaction
+from runtime.sqlite import connect, hold, make_durable, snapshot, transaction
 from services.candidate.changes import Code, PlacedChange, PlacedItem
 from services.candidate.index import Vector
 
@@ -92,6 +93,42 @@ class Stored:
     change: PlacedChange
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What a store has of items at one moment."""
+
+    id: str
+    """Of the store."""
+    sequence: int
+    """Of the newest change."""
+    items: Mapping[str, CatalogItem]
+    """Those added or replaced, by id; deleted ones are not among them."""
+
+
+def read_items(path: Path) -> Snapshot:
+    """Reads the items of a store, which another process may have open and write to.
+
+    Raises:
+        SettingsError: the file is not there, or not a store, or has no identity yet.
+    """
+    if not path.is_file():
+        raise SettingsError(f"there is no store {path}")
+    try:
+        with snapshot(path) as connection:
+            facts, last = _facts(connection), _last(connection)
+            _check_schema(path, facts)
+            rows = connection.execute("SELECT item_id, item FROM changes WHERE item IS NOT NULL")
+            items = {item_id: _item(item_id, text) for item_id, text in rows}
+    except sqlite3.Error as error:
+        raise SettingsError(f"cannot read the store {path}: {error}") from error
+    if "id" not in facts:
+        raise SettingsError(
+            f"the store {path} has no identity yet: restart the candidate service that has it, "
+            "which gives it one"
+        )
+    return Snapshot(facts["id"], last, items)
+
+
 class ItemStore:
     """The changes of one catalog. One process at a time has it open, and one thread appends."""
 
@@ -101,6 +138,8 @@ class ItemStore:
         self._writer = writer
         self._reader = connect(path)
         self._reading = threading.Lock()
+        self.id = _facts(writer)["id"]
+        """Made with the file, and the same in every copy of it."""
         self.sequence = _last(writer)
         """Of the newest change; 0 before the first."""
 
@@ -123,13 +162,10 @@ class ItemStore:
                 writer = opened.enter_context(closing(connect(path)))
                 make_durable(writer)
                 writer.executescript(_TABLES)
+                _check_schema(path, _facts(writer))
+                writer.execute("INSERT OR IGNORE INTO facts VALUES ('id', ?)", (uuid.uuid4().hex,))
             except (OSError, sqlite3.Error) as error:
                 raise SettingsError(f"cannot open the store {path}: {error}") from error
-            schema = _facts(writer).get("schema", SCHEMA_VERSION)
-            if schema != SCHEMA_VERSION:
-                raise SettingsError(
-                    f"the store {path} has schema {schema}, and this Tandem writes {SCHEMA_VERSION}"
-                )
             opened.pop_all()
         return cls(path, writer, lock)
 
@@ -162,9 +198,10 @@ class ItemStore:
         with self._transaction() as connection:
             connection.execute("DELETE FROM changes")
             _insert(connection, changes, self.sequence)
-            facts = {"schema": SCHEMA_VERSION, **dataclasses.asdict(base)}
+            last = self.sequence + len(changes)
+            facts = {"schema": SCHEMA_VERSION, "sequence": str(last), **dataclasses.asdict(base)}
             connection.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
-        self.sequence += len(changes)
+        self.sequence = last
 
     def after(self, sequence: int, limit: int, up_to: int | None = None) -> list[Stored]:
         """Reads the changes after a sequence, in order.
@@ -217,13 +254,22 @@ def _digest(bundle: Bundle, *names: str) -> str:
     return hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
+def _check_schema(path: Path, facts: Mapping[str, str]) -> None:
+    schema = facts.get("schema", SCHEMA_VERSION)
+    if schema != SCHEMA_VERSION:
+        raise SettingsError(
+            f"the store {path} has schema {schema}, and this Tandem writes {SCHEMA_VERSION}"
+        )
+
+
 def _facts(connection: sqlite3.Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT name, value FROM facts"))
 
 
 def _last(connection: sqlite3.Connection) -> int:
-    (last,) = connection.execute("SELECT max(sequence) FROM changes").fetchone()
-    return last or 0
+    """A rebase may leave no change behind, and still none of its sequences comes again."""
+    (newest,) = connection.execute("SELECT max(sequence) FROM changes").fetchone()
+    return max(newest or 0, int(_facts(connection).get("sequence", 0)))
 
 
 def _insert(connection: sqlite3.Connection, changes: Iterable[PlacedChange], after: int) -> None:
@@ -257,11 +303,14 @@ def _stored(row: tuple[Any, ...]) -> Stored:
     sequence, item_id, text, content, behavior, code_text, tokens = row
     if text is None:
         return Stored(sequence, Delete(item_id))
+    item, code = _item(item_id, text), Code(code_text, tuple(json.loads(tokens)))
+    return Stored(sequence, PlacedItem(item, _vector(content), _vector(behavior), code))
+
+
+def _item(item_id: str, text: str) -> CatalogItem:
     fields = json.loads(text)
     attributes = {name: tuple(values) for name, values in fields["attributes"].items()}
-    item = CatalogItem(item_id, fields["title"], fields["text"], attributes, fields["popularity"])
-    code = Code(code_text, tuple(json.loads(tokens)))
-    return Stored(sequence, PlacedItem(item, _vector(content), _vector(behavior), code))
+    return CatalogItem(item_id, fields["title"], fields["text"], attributes, fields["popularity"])
 
 
 def _vector(blob: bytes) -> Vector:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from runtime.catalog import CatalogItem, Delete
 from runtime.errors import Overloaded, SettingsError, Unavailable
+from services.candidate import store as store_module
 from services.candidate.changes import Code, PlacedChange, PlacedItem
-from services.candidate.store import Base, ItemStore
+from services.candidate.store import Base, ItemStore, read_items
 
 BASE = Base("films", "1", "digest", "encoder")
 
@@ -178,3 +179,98 @@ def test_a_rebase_replaces_everything_under_new_sequences(store: ItemStore, tmp_
     copy = sqlite3.connect(tmp_path / "copy.sqlite")
     assert copy.execute("SELECT item_id FROM changes").fetchall() == [("a",), ("b",)]
     copy.close()
+
+
+def test_a_rebase_that_leaves_nothing_behind_does_not_begin_to_count_again(tmp_path: Path) -> None:
+    store = ItemStore.open(tmp_path / "items.sqlite")
+    store.append([item("a"), item("b")])
+    store.rebase(BASE, [])
+    store.close()
+    store = ItemStore.open(store.path)
+    assert (store.sequence, store.append([item("c")])) == (2, 3)
+    store.close()
+
+
+def test_a_store_is_the_same_wherever_it_is_copied_to(store: ItemStore, tmp_path: Path) -> None:
+    store.rebase(BASE, [item("a")])
+    store.copy(tmp_path / "copy.sqlite")
+    copy, other = (ItemStore.open(tmp_path / f"{name}.sqlite") for name in ("copy", "other"))
+    assert copy.id == store.id != other.id
+    copy.close()
+    other.close()
+
+
+def test_a_store_from_before_gets_an_identity_when_it_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "items.sqlite"
+    store = ItemStore.open(path)
+    store.append([item("a")])
+    store._writer.execute("DELETE FROM facts WHERE name = 'id'")
+    store.close()
+    with pytest.raises(SettingsError, match="has no identity yet"):
+        read_items(path)
+    store = ItemStore.open(path)
+    assert read_items(path).id == store.id
+    store.close()
+
+
+# -- read by another process -----------------------------------------------------------------------
+
+
+def test_items_are_read_while_the_store_is_open(tmp_path: Path) -> None:
+    store = ItemStore.open(tmp_path / "items #1?.sqlite")
+    store.append([item("a"), item("b"), item("c")])
+    store.append([Delete("b"), item("c", "Another Film")])
+    found = read_items(store.path)
+    assert (found.id, found.sequence) == (store.id, 5)
+    assert found.items == {"a": item("a").item, "c": item("c", "Another Film").item}
+    store.close()
+    assert read_items(store.path) == found
+
+
+def test_what_is_not_committed_is_not_read(store: ItemStore) -> None:
+    store.append([item("a")])
+    with store._transaction() as connection:
+        store_module._insert(connection, [item("b")], 1)
+        assert (read_items(store.path).sequence, *read_items(store.path).items) == (1, "a")
+
+
+def test_items_are_read_as_of_one_moment(store: ItemStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.append([item("a")])
+    last = store_module._last
+
+    def and_then_a_write(connection: sqlite3.Connection) -> int:
+        sequence = last(connection)
+        store.append([item("b")])
+        return sequence
+
+    monkeypatch.setattr(store_module, "_last", and_then_a_write)
+    found = read_items(store.path)
+    assert (found.sequence, found.items.keys()) == (1, {"a"})
+    assert store.sequence == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "there is no store"),
+        (b"a text file, long enough to be none of SQLite's" * 100, "cannot read the store"),
+        (b"", "cannot read the store"),
+    ],
+    ids=["missing", "text", "empty"],
+)
+def test_what_is_no_store_is_not_read(
+    tmp_path: Path, content: bytes | None, complaint: str
+) -> None:
+    path = tmp_path / "items.sqlite"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingsError, match=complaint):
+        read_items(path)
+    assert (path.read_bytes() if path.exists() else None) == content
+
+
+def test_items_of_another_schema_are_not_read(store: ItemStore) -> None:
+    store.rebase(BASE, [])
+    store._writer.execute("UPDATE facts SET value = '9' WHERE name = 'schema'")
+    with pytest.raises(SettingsError, match="schema 9"):
+        read_items(store.path)
