@@ -16,6 +16,7 @@ CodeKind = Literal["random", "sequential", "collaborative", "semantic"]
     epilog="Examples:\n\n"
     "tandem build ml-100k\n\n"
     "tandem build --interactions orders.csv --items products.csv --name shop\n\n"
+    "tandem build --interactions orders.csv --items products.csv --name shop --store items.db\n\n"
     "tandem build ml-1m --preset base --until codes\n\n"
     "torchrun --nproc-per-node 4 -m cli.main build ml-1m --preset base --until generator"
 )
@@ -29,6 +30,14 @@ def build(
     ] = None,
     items: Annotated[
         Path | None, typer.Option(help="Your items: CSV (also gzipped) or Parquet.")
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="A candidate service's store, which may be in use: the items added or replaced in "
+            "it join the item table. Their texts are embedded here, whatever vectors they have "
+            "there. What was deleted stays."
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Of the bundle. [default: that of the data]")
@@ -111,19 +120,25 @@ def build(
 
     from offline.build.config import configure
     from offline.build.pipeline import STAGES, Pipeline, check_torchrun
-    from offline.build.source import LogsSource, MovieLensSource, Source
+    from offline.build.source import LogsSource, MovieLensSource, Source, WithStore
     from offline.build.stages import Workshop
+    from services.candidate.store import read_items
 
     if until not in STAGES:
         raise typer.BadParameter(f"the stages are: {', '.join(STAGES)}", param_hint="--until")
     if (movielens is None) == (interactions is None) or (interactions is None) != (items is None):
         raise typer.BadParameter("name ml-100k or ml-1m, or both --interactions and --items")
     check_torchrun(until)
+    console = Console()
     source: Source
     if movielens is not None:
         source = MovieLensSource(movielens, data)
     else:
         source = LogsSource(logs.logs_config({**options, "name": name or "logs"}))
+    if store is not None:
+        snapshot = read_items(store)
+        source = WithStore(source, snapshot)
+        console.print(f"{store}: {len(snapshot.items):,} items, as of change {snapshot.sequence:,}")
     config = configure(
         preset,
         {
@@ -140,7 +155,6 @@ def build(
             },
         },
     )
-    console = Console()
     workshop = Workshop(work, console, force=force)
     path = Pipeline(source, config, name or source.name, workshop, bundles).run(until)
     console.print(f"[bold green]{until}[/]: {path}")

@@ -2,7 +2,13 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 SCHEMA_VERSION = 2
 PATH_COMPONENT = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -100,6 +106,15 @@ class Provenance(_Section):
     libraries: dict[str, str]
 
 
+class StoreSection(_Section):
+    """What the build took in of the live catalog."""
+
+    id: str
+    """Of the store that its items are from."""
+    sequence: int = Field(ge=0)
+    """Of the last change in the store when it was read."""
+
+
 class Manifest(_Section):
     """The whole of `manifest.json`."""
 
@@ -112,5 +127,15 @@ class Manifest(_Section):
     generator: GeneratorSection
     blend: BlendSection
     provenance: Provenance
+    store: StoreSection | None = None
+    """None, and not in the file, where the bundle was built without a store."""
     metrics: dict[str, Any] = Field(default_factory=dict)
     files: dict[str, FileEntry] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """An older Tandem refuses what it does not know, so it is named only where it is there."""
+        values: dict[str, Any] = serialize(self)
+        if self.store is None:
+            values.pop("store", None)
+        return values

@@ -10,7 +10,8 @@ from typing import Final
 from offline.build.config import BuildConfig
 from offline.build.publish import prompt_text, publish
 from offline.build.source import Source
-from offline.build.stages import Built, Workshop
+from offline.build.stages import Built, Workshop, fingerprint
+from runtime.manifest import StoreSection
 
 STAGES: Final = (
     "dataset",
@@ -64,9 +65,7 @@ class Pipeline:
             self._built[stage] = makers[stage]()
             if stage == until:
                 return self._built[stage].path
-        return publish(
-            self._built["evaluate"].path, self._built["evaluate"].digest[:12], self.bundles
-        )
+        return self._publish(self._built["evaluate"], self.source.store)
 
     @staticmethod
     def _steps() -> ModuleType:
@@ -207,6 +206,13 @@ class Pipeline:
             config={},
             after=self._after("export", "blend"),
         )
+
+    def _publish(self, evaluated: Built, store: StoreSection | None) -> Path:
+        """No stage knows the store: the same items at a later sequence are another version only."""
+        digest = evaluated.digest
+        if store is not None:
+            digest = fingerprint("bundle", 1, store.model_dump(), [digest])
+        return publish(evaluated.path, digest[:12], self.bundles, store)
 
 
 def check_torchrun(until: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from offline.build.drafts import draft, reissue
 from runtime.bundle import MANIFEST, point
+from runtime.manifest import StoreSection
 
 PROMPTS: Final = Path(__file__).parents[1] / "generator" / "prompts.txt"
 """Tandem's own prompts."""
@@ -19,13 +20,23 @@ def prompt_text(path: Path | None) -> str:
     return (path or PROMPTS).read_text(encoding="utf-8")
 
 
-def publish(evaluated: Path, version: str, bundles: Path) -> Path:
-    """The finished bundle, made `current`."""
+def publish(
+    evaluated: Path, version: str, bundles: Path, store: StoreSection | None = None
+) -> Path:
+    """The finished bundle, made `current`.
+
+    Args:
+        evaluated: what the last stage made.
+        version: of the bundle; nothing is written where there is one already.
+        bundles: where bundles are kept.
+        store: what the build took in of the live catalog.
+    """
     bundle = draft(evaluated)
     published = bundles / bundle.manifest.name / version
     if not (published / MANIFEST).exists():
         metrics = read_json(evaluated / "metrics.json")
-        manifest = bundle.manifest.model_copy(update={"version": version, "metrics": metrics})
+        facts = {"version": version, "metrics": metrics, "store": store}
+        manifest = bundle.manifest.model_copy(update=facts)
         reissue(bundle, manifest, bundles)
     point(published.parent / "current", version)
     return published

@@ -26,6 +26,7 @@ from offline.dataset.schema import Dataset, Item
 from offline.dataset.table import Table, read_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = ["LogsConfig", "LogsReport", "load_logs", "read_logs"]
@@ -103,22 +104,28 @@ class LogsReport:
     notices: tuple[str, ...]
 
 
-def load_logs(config: LogsConfig) -> Dataset:
+def load_logs(config: LogsConfig, extra: Mapping[str, Item] | None = None) -> Dataset:
     """Read the logs; what was set right or left out becomes a `DataWarning`.
+
+    Args:
+        config: Where they are.
+        extra: Items by id beside those of the item table, and in their place where both have one.
 
     Raises:
         DataError: Something cannot be read; the message names file, row and column.
     """
-    dataset, report = read_logs(config)
+    dataset, report = read_logs(config, extra)
     for notice in report.notices:
         warnings.warn(notice, DataWarning, stacklevel=2)
     return dataset
 
 
-def read_logs(config: LogsConfig) -> tuple[Dataset, LogsReport]:
-    """Read the logs and report on them."""
+def read_logs(
+    config: LogsConfig, extra: Mapping[str, Item] | None = None
+) -> tuple[Dataset, LogsReport]:
+    """Read the logs and report on them; `load_logs` says what the arguments are."""
     notices: list[str] = []
-    catalog = _read_items(config, notices)
+    catalog = {**_read_items(config, notices), **(extra or {})}
     interactions = _read_interactions(config)
     rows = interactions.height
     interactions = _clean(interactions, catalog, config, notices)

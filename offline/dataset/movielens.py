@@ -18,7 +18,7 @@ from offline.dataset.prepare import prepare
 from offline.dataset.schema import Dataset, Item
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["MovieLens", "load_movielens", "readable_title"]
@@ -38,7 +38,12 @@ INVERTED = re.compile(rf"(?P<rest>[^()]+?), (?P<article>{ARTICLES})(?= *(?:[()]|
 YEAR = re.compile(r"\((?P<year>\d{4})\)$")
 
 
-def load_movielens(name: MovieLens, directory: Path, min_core: int = 5) -> Dataset:
+def load_movielens(
+    name: MovieLens,
+    directory: Path,
+    min_core: int = 5,
+    extra: Mapping[str, Item] | None = None,
+) -> Dataset:
     """Read MovieLens as a dataset with the attributes `genre` (text) and `year` (a number).
 
     Args:
@@ -46,6 +51,7 @@ def load_movielens(name: MovieLens, directory: Path, min_core: int = 5) -> Datas
         directory: Where `fetch` put it: the files lie in `directory / name`.
         min_core: The `k` of the iterative k-core; the literature's protocol is 5, which leaves
             943 users, 1,349 items and 99,287 interactions of ML-100K.
+        extra: Items by id beside MovieLens' own, and in their place where both have one.
 
     Raises:
         DataError: The files are not there or have another shape.
@@ -61,7 +67,8 @@ def load_movielens(name: MovieLens, directory: Path, min_core: int = 5) -> Datas
         items = _atomic_items(folder / f"{name}.item")
     else:
         raise DataError(f"{folder} holds no MovieLens data: run `tandem data fetch {name}` first")
-    return prepare(name, interactions, {item.item_id: item for item in items}, min_core)
+    catalog = {item.item_id: item for item in items} | dict(extra or {})
+    return prepare(name, interactions, catalog, min_core)
 
 
 def readable_title(title: str) -> str:

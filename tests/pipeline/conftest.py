@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from runtime.bundle import Bundle
+from runtime.catalog import Delete
 from tests.offline.tiny_models import save_text_embedder
+from tests.pipeline.made_up_store import append, put
 
 USERS, ITEMS = 40, 24
 
@@ -20,6 +22,8 @@ class Shop:
     """A made-up shop: its files, and where its bundles go."""
 
     root: Path
+    store: Path | None
+    """Of its live catalog."""
 
     def build(
         self, *options: str, interpreter: tuple[str, ...] = (sys.executable, "-m", "cli.main")
@@ -32,7 +36,8 @@ class Shop:
             "--user-column", "customer", "--item-column", "sku", "--timestamp-column", "at",
             "--item-id-column", "sku", "--text-column", "title", "--attribute-column", "color",
             "--embedder", str(self.root / "embedder"), "--epochs", "2", "--query-epochs", "1",
-            "--work", str(self.root / "work"), "--bundles", str(self.root / "bundles"), *options,
+            "--work", str(self.root / "work"), "--bundles", str(self.root / "bundles"),
+            *(("--store", str(self.store)) if self.store else ()), *options,
         ]  # fmt: skip
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -41,7 +46,14 @@ class Shop:
         return Bundle.open(self.root / "bundles" / "shop" / "current")
 
 
-def write_shop(root: Path) -> Shop:
+def write_shop(root: Path, *, live: bool = False) -> Shop:
+    """Writes its files.
+
+    Args:
+        root: where to.
+        live: whether the last item is missing from the table, and in a store instead, which has
+            deleted the second.
+    """
     rng = np.random.default_rng(0)
     with (root / "orders.csv").open("w", newline="") as file:
         rows = csv.writer(file)
@@ -52,15 +64,21 @@ def write_shop(root: Path) -> Shop:
     with (root / "products.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["sku", "title", "color"])
-        rows.writerows([f"s{i}", f"product {i}", ("red", "blue")[i % 2]] for i in range(ITEMS))
+        rows.writerows(
+            [f"s{i}", f"product {i}", ("red", "blue")[i % 2]] for i in range(ITEMS - live)
+        )
     save_text_embedder(root / "embedder")
-    return Shop(root)
+    if not live:
+        return Shop(root, None)
+    last = put(f"s{ITEMS - 1}", f"product {ITEMS - 1}", color=("blue",))
+    append(root / "items.db", [last, Delete("s1")])
+    return Shop(root, root / "items.db")
 
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """Built once."""
-    shop = write_shop(tmp_path_factory.mktemp("shop"))
+    shop = write_shop(tmp_path_factory.mktemp("shop"), live=True)
     done = shop.build()
     assert done.returncode == 0, done.stdout + done.stderr
     return shop

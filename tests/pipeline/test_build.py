@@ -170,6 +170,7 @@ def test_other_codes_and_a_checkpoint_of_ones_own(tmp_path_factory: pytest.TempP
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     (manifest,) = (root / "work").glob("export-*/shop/draft/manifest.json")
+    assert '"store"' not in manifest.read_text()
     bundle = Bundle.open(manifest.parent)
     assert bundle.file("codes.txt").read_text().startswith("item_")
     (agreement,) = (root / "work").glob("export-*/agreement.json")

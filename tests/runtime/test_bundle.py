@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from runtime.bundle import Bundle, versions, write_bundle
 from runtime.errors import BundleError
+from runtime.manifest import Manifest, StoreSection
 from tests.tiny_bundle import HISTORIES, ITEMS, manifest, write_files, write_tiny_bundle
 
 REPOSITORY = Path(__file__).parents[2]
@@ -227,3 +228,12 @@ def test_histories_of_items_that_are_not_there_are_refused(
 def test_names_and_versions_stay_within_the_root(field: str, value: str) -> None:
     with pytest.raises(ValidationError, match=field):
         manifest(**{field: value})
+
+
+def test_a_manifest_names_a_store_only_where_there_is_one() -> None:
+    without = manifest()
+    assert "store" not in json.loads(without.model_dump_json())  # an older Tandem refuses the name
+    assert Manifest.model_validate_json(without.model_dump_json()) == without
+    taken = without.model_copy(update={"store": StoreSection(id="a", sequence=7)})
+    assert json.loads(taken.model_dump_json())["store"] == {"id": "a", "sequence": 7}
+    assert Manifest.model_validate_json(taken.model_dump_json()) == taken
