@@ -67,7 +67,7 @@ class GatewaySettings(ServerSettings):
         "this fraction of them; 0 for none.",
     )
     max_connection_calls: int = Field(
-        default=40, gt=0, description="Calls in flight on one connection; its others wait."
+        default=24, gt=0, description="Calls in flight on one connection; its others wait."
     )
     max_in_flight: int = Field(
         default=16, gt=0, description="Calls that are worked on at a time; the others wait."

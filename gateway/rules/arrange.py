@@ -1,7 +1,7 @@
 """All rules of a list, in their order."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.domain import Pin, Recommended, Rules
@@ -52,7 +52,7 @@ def arrange(pool: Sequence[Recommended], arrangement: Arrangement) -> list[Recom
     best = {item.item_id: item for item in allowed(pool, arrangement.denied)}
     pins = [pin for pin in rules.pins if pin.item_id not in arrangement.denied]
     pinned = {
-        place: replace(best.pop(item_id, Recommended(item_id, 0.0)), pinned=True)
+        place: best.pop(item_id, Recommended(item_id, 0.0))._replace(pinned=True)
         for place, item_id in places(pins, count).items()
     }
     rest = list(best.values())
