@@ -70,7 +70,7 @@ class GatewaySettings(ServerSettings):
         default=24, gt=0, description="Calls in flight on one connection; its others wait."
     )
     max_in_flight: int = Field(
-        default=16, gt=0, description="Calls that are worked on at a time; the others wait."
+        default=24, gt=0, description="Calls that are worked on at a time; the others wait."
     )
     max_wait_ms: float = Field(
         default=100.0,
