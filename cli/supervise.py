@@ -9,7 +9,7 @@ import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -49,7 +49,7 @@ class Stack:
         Args:
             name: of the server.
             command: see above.
-            niceness: how far it lets others go first where the cores do not suffice.
+            niceness: how much nicer it is than this process, where the cores do not suffice.
         """
         process = self._processes[name] = await asyncio.create_subprocess_exec(
             *command,
@@ -62,7 +62,9 @@ class Stack:
             env={**os.environ, "TANDEM_STOP_ON_EOF": "true"},
         )
         if niceness:
-            os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            with suppress(ProcessLookupError):  # it is gone already, which `died` notices
+                os.setpriority(os.PRIO_PROCESS, process.pid, own + niceness)
 
     async def listening(self, name: str) -> str:
         """Waits until a started server has its port; returns its address."""
