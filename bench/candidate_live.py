@@ -13,7 +13,6 @@ import asyncio
 import itertools
 import multiprocessing
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -236,7 +235,3 @@ async def _connected(work: Work) -> AsyncIterator["Stub"]:
     async with grpc.aio.insecure_channel(work.address) as channel:
         await channel.channel_ready()
         yield pb_grpc.CandidateServiceStub(channel)
-
-
-if __name__ == "__main__":
-    measure_live(Path(sys.argv[1]), float(sys.argv[2]))

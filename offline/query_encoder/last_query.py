@@ -64,7 +64,7 @@ class LastQuery(nn.Module):
         cos, sin = self.cos[:items], self.sin[:items]
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         mixed = _attend(q, k, v, self.future[:items, :items])
-        return _joined(block, hidden, mixed)
+        return block.joined(hidden, mixed)
 
     def _one(self, block: Block, hidden: Tensor, lengths: Tensor) -> Tensor:
         """What a block makes of the last item of each history; float32 [users, 1, dimension]."""
@@ -79,7 +79,7 @@ class LastQuery(nn.Module):
         k = rotate(k, self.cos[:items], self.sin[:items])
         padding = (torch.arange(items, device=at.device) > at[:, None]) * _NEVER
         mixed = _attend(q, k, v, padding[:, None, None])
-        return _joined(block, hidden.gather(1, rows), mixed)
+        return block.joined(hidden.gather(1, rows), mixed)
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
@@ -90,9 +90,3 @@ def _heads(x: Tensor, heads: int) -> Tensor:
 def _attend(q: Tensor, k: Tensor, v: Tensor, never: Tensor) -> Tensor:
     logits = (q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2) + never
     return logits.softmax(-1) @ v
-
-
-def _joined(block: Block, hidden: Tensor, mixed: Tensor) -> Tensor:
-    hidden = hidden + block.out(mixed.transpose(1, 2).flatten(2))
-    output: Tensor = hidden + block.feed_forward(hidden)
-    return output

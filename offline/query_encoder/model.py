@@ -74,7 +74,7 @@ class Block(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """One block; float32 [users, items, dimension] in and out."""
-        users, items, dimension = hidden.shape
+        users, items, _ = hidden.shape
         qkv = self.qkv(self.attention_norm(hidden))
         q, k, v = qkv.view(users, items, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind()
         cos, sin = rotation(items, q.shape[-1], hidden.device)
@@ -85,7 +85,16 @@ class Block(nn.Module):
             is_causal=True,
             dropout_p=self.drop if self.training else 0.0,
         )
-        mixed = self.out(mixed.transpose(1, 2).reshape(users, items, dimension))
+        return self.joined(hidden, mixed)
+
+    def joined(self, hidden: Tensor, mixed: Tensor) -> Tensor:
+        """What the heads have mixed, joined to what came in, and then the feed-forward layer.
+
+        Args:
+            hidden: float32 [users, items, dimension].
+            mixed: float32 [users, heads, items, numbers].
+        """
+        mixed = self.out(mixed.transpose(1, 2).flatten(2))
         hidden = hidden + F.dropout(mixed, self.drop, self.training)
         output: Tensor = hidden + self.feed_forward(hidden)
         return output

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from runtime.catalog import Mask
-from services.candidate.index import FlatIndex, Neighbors, VectorIndex, ranked
+from services.candidate.index import FlatIndex, Neighbors, VectorIndex, best_of
 from services.candidate.ivf import IvfIndex
 from services.candidate.vectors import Vector, Vectors
 
@@ -65,8 +65,7 @@ class LiveIndex:
             items.append(found.items + np.int32(start))
             scores.append(found.scores)
             start = end
-        best = ranked(np.concatenate(items), np.concatenate(scores))
-        return Neighbors(best.items[:count], best.scores[:count])
+        return best_of(np.concatenate(items), np.concatenate(scores), count)
 
     def extended(self, vectors: Vector) -> "LiveIndex":
         """The next version: these vectors, float32 [more, dimension], at the end."""
