@@ -38,6 +38,7 @@ import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from bench.report import environment, write_report
@@ -307,11 +308,15 @@ async def measure(bundle: Path, seconds: float, directory: Path) -> dict[str, fl
     async with AsyncExitStack() as opened:
         bench = Bench(directory, bundle, users, seconds, opened)
         candidate, generator = await bench.process("candidate"), await bench.process("generator")
-        figures: dict[str, float] = {}
-        for measured in (faults, storm):
-            figures |= await measured(bench, candidate, generator)
-        rounds = [await hedging(bench, candidate, generator) for _ in range(HEDGING_ROUNDS)]
-        figures |= {name: median(each[name] for each in rounds) for name in rounds[0]}
+        found = [
+            await measured(bench, candidate, generator)
+            for measured in track(
+                (faults, storm, *[hedging] * HEDGING_ROUNDS), "Measuring", transient=True
+            )
+        ]
+    figures: dict[str, float] = {}
+    for name in dict.fromkeys(itertools.chain.from_iterable(found)):
+        figures[name] = median(each[name] for each in found if name in each)
     return figures
 
 
