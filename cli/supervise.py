@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 POLL_SECONDS: Final = 0.02
 KILL_AFTER_SECONDS: Final = 15.0
 """More than a server takes to drain by default."""
-SERVICE_NICENESS: Final = 10
+SERVICE_NICENESS: Final = 19
 """Of what the gateway calls: on cores that they share it must be free to say no, and in time."""
 
 _REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - read, not bound
