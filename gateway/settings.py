@@ -41,6 +41,12 @@ class GatewaySettings(ServerSettings):
     history_max_queue: int = Field(
         default=10_000, gt=0, description="Events waiting for SQLite above which new ones are shed."
     )
+    history_max_recent: int = Field(
+        default=200_000,
+        ge=0,
+        description="Items of histories that are kept in memory beside SQLite, about 70 bytes "
+        "each; those of the users who came last.",
+    )
     history_timeout: float = Field(
         default=0.25, gt=0, description="Seconds that Redis may take for an operation."
     )

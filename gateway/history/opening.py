@@ -33,7 +33,12 @@ def open_store(settings: GatewaySettings, bundle: Bundle) -> HistoryStore:
             f"--history (or TANDEM_HISTORY): {name!r} is neither {BUNDLE!r}, a file, nor an "
             f"address that begins with {', '.join(_REDIS)}"
         )
-    return SqliteHistoryStore.open(Path(name), retention, max_waiting=settings.history_max_queue)
+    return SqliteHistoryStore.open(
+        Path(name),
+        retention,
+        max_waiting=settings.history_max_queue,
+        max_recent=settings.history_max_recent,
+    )
 
 
 def retention_of(settings: GatewaySettings) -> Retention:

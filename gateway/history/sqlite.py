@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Final
 
 import structlog
 
+from gateway.history.recent import History, RecentHistories
 from gateway.history.store import Event, Recorded, Retention, unavailable
 from gateway.history.writer import Writer
 from runtime.errors import Overloaded, SettingsError, TandemError
@@ -53,7 +54,7 @@ _BY_AGE: Final = "CREATE INDEX IF NOT EXISTS by_age ON events (time)"
 """Only for sweeping: it makes every event dearer."""
 
 _NEWEST: Final = "FROM events WHERE user_id = ? AND time >= ? ORDER BY time DESC, sequence DESC"
-_ITEMS: Final = f"SELECT item_id {_NEWEST} LIMIT ?"
+_ITEMS: Final = f"SELECT item_id, time {_NEWEST} LIMIT ?"
 _EVENTS: Final = f"SELECT event_id, user_id, item_id, time {_NEWEST} LIMIT ?"
 _TIME_OF: Final = f"SELECT time {_NEWEST} LIMIT 1 OFFSET ?"
 _FIND: Final = "SELECT 1 FROM events WHERE user_id = ? AND event_id = ?"
@@ -71,11 +72,18 @@ class SqliteHistoryStore:
     """A file of histories. One process at a time has it open."""
 
     def __init__(
-        self, path: Path, writer: Writer, readers: "_Readers", lock: BinaryIO, retention: Retention
+        self,
+        path: Path,
+        writer: Writer,
+        readers: "_Readers",
+        recent: RecentHistories,
+        lock: BinaryIO,
+        retention: Retention,
     ) -> None:
         self.path = path
         self._writer = writer
         self._readers = readers
+        self._recent = recent
         self._lock = lock
         self._retention = retention
 
@@ -86,6 +94,7 @@ class SqliteHistoryStore:
         retention: Retention,
         *,
         max_waiting: int = 10_000,
+        max_recent: int = 200_000,
         max_pages: int | None = None,
     ) -> "SqliteHistoryStore":
         """Opens a file, or makes an empty one; ends deletions that were interrupted.
@@ -94,6 +103,7 @@ class SqliteHistoryStore:
             path: of the file; `-wal`, `-shm` and `.lock` are beside it while it is open.
             retention: what is kept; less than before takes effect as users have new events.
             max_waiting: events that may wait to be written.
+            max_recent: see `RecentHistories`.
             max_pages: of 4 KiB, that the file may have; None for as many as the disk has.
 
         Raises:
@@ -116,19 +126,27 @@ class SqliteHistoryStore:
             _check_schema(path, connection)
             undo.pop_all()
         writer = Writer(connection, max_waiting, _translate)
-        return cls(path, writer, _Readers(path), lock, retention)
+        return cls(path, writer, _Readers(path), RecentHistories(max_recent), lock, retention)
 
     async def record(self, events: Sequence[Event]) -> Recorded:
         """As the protocol says; all of the batch or nothing."""
         if not events:
             return Recorded()
         kept = self._retention
-        return await self._writer.run(lambda c: _record(c, events, kept), weight=len(events))
+        return await self._writer.run(
+            lambda c: _record(c, events, kept),
+            weight=len(events),
+            committed=lambda: self._recent.forget({event.user_id for event in events}),
+        )
 
     async def history(self, user_id: str) -> tuple[str, ...] | None:
         """As the protocol says."""
+        oldest = self._retention.oldest()
+        return await self._recent.of(user_id, oldest, lambda: self._read(user_id))
+
+    async def _read(self, user_id: str) -> History | None:
         rows = await self._newest(_ITEMS, user_id, self._retention.events)
-        return tuple(item_id for (item_id,) in rows) or None
+        return History(tuple(item_id for item_id, _ in rows), since=rows[0][1]) if rows else None
 
     async def events(self, user_id: str, count: int) -> list[Event]:
         """As the protocol says."""
@@ -137,7 +155,11 @@ class SqliteHistoryStore:
 
     async def delete(self, user_id: str) -> int:
         """As the protocol says."""
-        return await self._writer.run(lambda c: _delete(c, user_id), settle=_scrub)
+        return await self._writer.run(
+            lambda c: _delete(c, user_id),
+            committed=lambda: self._recent.forget([user_id]),
+            settle=_scrub,
+        )
 
     async def seed(self) -> str | None:
         """As the protocol says."""

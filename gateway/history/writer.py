@@ -31,6 +31,7 @@ _FIRST_GUESS: Final = 1e-4
 class _Job(Generic[T]):
     work: Callable[[sqlite3.Connection], T]
     weight: int
+    committed: Callable[[], None] | None
     settle: Callable[[sqlite3.Connection], None] | None
     answer: "asyncio.Future[T]"
 
@@ -79,6 +80,7 @@ class Writer:
         work: Callable[[sqlite3.Connection], T],
         *,
         weight: int = 1,
+        committed: Callable[[], None] | None = None,
         settle: Callable[[sqlite3.Connection], None] | None = None,
     ) -> T:
         """Does a piece of work in a transaction, and returns its result once that is on disk.
@@ -86,7 +88,9 @@ class Writer:
         Args:
             work: all or nothing of it happens, whatever is in the same transaction.
             weight: of the work, such as the rows it writes.
-            settle: called after the transaction, outside of any, before the result is returned;
+            committed: called on the thread once the work is on disk, whether anybody still waits
+                for it, and before anybody is told; must not fail.
+            settle: called after that, outside of any transaction, before the result is returned;
                 once for all who waited with the same one.
 
         Raises:
@@ -94,7 +98,7 @@ class Writer:
             Exception: what `translate` made of SQLite's error.
         """
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        job = _Job(work, weight, settle, answer)
+        job = _Job(work, weight, committed, settle, answer)
         with self._changed:
             if self._closed:
                 raise Unavailable("the history store is closing", reason="HISTORY_UNAVAILABLE")
@@ -148,6 +152,9 @@ class Writer:
             else:
                 self._fail(jobs, error)
             return
+        for job in jobs:
+            if job.committed is not None:
+                job.committed()
         done = list(zip(jobs, results, strict=True))
         for settle in dict.fromkeys(job.settle for job in jobs):
             settled = [(job, result) for job, result in done if job.settle == settle]
