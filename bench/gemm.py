@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 
 from offline.generator.export.linear import Float32, Int8, Linear
-from offline.generator.export.tape import FLOAT, IR_VERSION, OPSET, Tape
+from offline.tape import FLOAT, Tape
 from runtime.manifest import Precision
 from services.generator.providers import Compute
 
@@ -57,14 +57,10 @@ def gemm_rate(precision: Precision, compute: Compute) -> float:
 
 
 def _session(tape: Tape, compute: Compute) -> ort.InferenceSession:
-    from onnx import helper, numpy_helper
+    from onnx import numpy_helper
 
     weights = [numpy_helper.from_array(array, name) for name, array in tape.weights.items()]
-    graph = helper.make_graph(
-        tape.live_nodes(), "gemm", tape.inputs, tape.outputs, [*tape.constants.values(), *weights]
-    )
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opsets)
+    model = tape.model("gemm", weights)
     return ort.InferenceSession(
         model.SerializeToString(), compute.session_options(), providers=list(compute.providers)
     )

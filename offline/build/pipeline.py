@@ -117,7 +117,7 @@ class Pipeline:
             lambda out: self._steps().train_retrieval(
                 self._path("dataset"), self._path("embeddings"), section, self.config.seed, out
             ),
-            version=4,
+            version=5,
             config={**section.model_dump(mode="json"), "seed": self.config.seed},
             after=self._after("dataset", "embeddings"),
         )

@@ -2,7 +2,7 @@
 
 from offline.generator.export.layers import T5Layers, T5Weights
 from offline.generator.export.linear import Linears
-from offline.generator.export.tape import FLOAT, Tape
+from offline.tape import FLOAT, Tape
 
 
 def encode_graph(model: T5Weights, linears: Linears, *, max_tokens: int) -> Tape:

@@ -18,7 +18,7 @@ from transformers import T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from offline.generator.export.linear import Linear, Linears
-from offline.generator.export.tape import FLOAT, INT64, Dim, Tape
+from offline.tape import FLOAT, INT64, Dim, Tape
 
 MASKED: Final = -1e9
 """Added to what must not be attended to; finite, so that a row that sees nothing is not NaN."""

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.generator.export.tape import FLOAT, FLOAT16, Tape
+from offline.tape import FLOAT, FLOAT16, Tape
 
 Matrix = NDArray[np.float32]
 

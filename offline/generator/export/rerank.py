@@ -9,7 +9,7 @@ import numpy as np
 
 from offline.generator.export.layers import MASKED, T5Layers, T5Weights
 from offline.generator.export.linear import Linears
-from offline.generator.export.tape import BOOL, FLOAT, INT64, Tape
+from offline.tape import BOOL, FLOAT, INT64, Tape
 
 
 def rerank_graph(model: T5Weights, linears: Linears, *, levels: int) -> Tape:

@@ -17,7 +17,7 @@ import numpy as np
 
 from offline.generator.export.layers import MASKED, T5Layers, T5Weights
 from offline.generator.export.linear import Linears
-from offline.generator.export.tape import BOOL, FLOAT, INT32, INT64, Tape
+from offline.tape import BOOL, FLOAT, INT32, INT64, Tape
 
 DEAD: Final = -1e30
 """The score of what is not allowed: below every sum of log-probabilities."""

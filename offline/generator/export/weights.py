@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from offline.generator.export.tape import IR_VERSION, OPSET, Tape
+from offline.tape import Tape
 from runtime.bundle import sha256
 
 _ALIGNMENT: Final = 4096  # a page: mapped weights start where the hardware likes it
@@ -47,19 +47,7 @@ def save_graphs(
             _external(name, array, weights_file, *offsets[name])
             for name, array in tape.weights.items()
         ]
-        graph = helper.make_graph(
-            tape.live_nodes(),
-            Path(file).stem,
-            tape.inputs,
-            tape.outputs,
-            [*tape.constants.values(), *initializers],
-        )
-        model = helper.make_model(
-            graph,
-            ir_version=IR_VERSION,
-            producer_name="tandem",
-            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)],
-        )
+        model = tape.model(Path(file).stem, initializers)
         helper.set_model_props(model, facts)
         onnx.save(model, str(directory / file))
 

@@ -1,6 +1,6 @@
 """Building an ONNX graph, one operator after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -43,6 +43,22 @@ class Tape:
                 needed.update(node.input)
                 live.append(node)
         return live[::-1]
+
+    def model(self, name: str, initializers: Iterable[onnx.TensorProto] = ()) -> onnx.ModelProto:
+        """What was recorded, as a model of its own.
+
+        Args:
+            name: of the graph.
+            initializers: the weights, and where they are.
+        """
+        constants = [*self.constants.values(), *initializers]
+        graph = helper.make_graph(self.live_nodes(), name, self.inputs, self.outputs, constants)
+        return helper.make_model(
+            graph,
+            ir_version=IR_VERSION,
+            producer_name="tandem",
+            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)],
+        )
 
     def input(self, name: str, kind: int, shape: Sequence[Dim]) -> str:
         """Declares an input of the graph."""
@@ -88,7 +104,7 @@ class Tape:
         return self.constant(np.array(value, dtype=np.float32))
 
     def constant(self, array: NDArray[Any]) -> str:
-        """A small constant; equal ones are stored once."""
+        """A constant in the graph itself; equal ones are stored once."""
         key = f"{array.dtype}{array.shape}".encode() + array.tobytes()
         if key not in self.constants:
             name = f"constant_{len(self.constants)}"
