@@ -219,6 +219,12 @@ def test_export_equals_torch(tmp_path: Path, trained: TrainedQueryEncoder) -> No
     assert nearest.items.tolist() == [4]
 
 
+@pytest.mark.parametrize("served", [0, 9])
+def test_no_more_is_served_than_was_trained(served: int) -> None:
+    with pytest.raises(ValueError, match=f"served_history {served} must be from 1 to"):
+        QueryEncoderConfig(**{**vars(CONFIG), "served_history": served})
+
+
 def test_an_export_that_differs_fails_loudly(
     tmp_path: Path, trained: TrainedQueryEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
