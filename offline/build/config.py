@@ -46,8 +46,6 @@ class QueryEncoderSection(_Section):
     """The sequence encoder behind the shortlist."""
 
     epochs: int = Field(default=15, gt=0)
-    max_history: int = Field(default=100, gt=0, le=100)
-    """Newest items of a history that are read when serving; the time that takes grows with them."""
 
 
 class IndexConfig(_Section):

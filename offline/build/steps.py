@@ -95,9 +95,7 @@ def train_retrieval(
         trained = train_query_encoder(
             Dataset.load(dataset),
             np.load(embeddings / "content_vectors.npy"),
-            QueryEncoderConfig(
-                epochs=section.epochs, served_history=section.max_history, seed=seed
-            ),
+            QueryEncoderConfig(epochs=section.epochs, seed=seed),
             checkpoint_path=out / "checkpoint.safetensors",
             progress=progress,
         )

@@ -11,9 +11,7 @@ class QueryEncoderConfig:
         dimension: Of the behavior vectors and of the transformer.
         layers: Transformer blocks.
         heads: Attention heads in each.
-        max_history: Items of a sequence that training reads at a time.
-        served_history: Newest items of a history that are read when serving, at most `max_history`.
-            A history of half the length is read in half the time, and says nearly as much.
+        max_history: Newest items of a history that are read.
         dropout: Share of activations that training drops.
         epochs: Passes over the training sequences.
         learning_rate: Peak of the schedule, reached after `warmup_steps`, then a cosine to zero.
@@ -28,7 +26,6 @@ class QueryEncoderConfig:
     layers: int = 2
     heads: int = 2
     max_history: int = 100
-    served_history: int = 100
     dropout: float = 0.3
     epochs: int = 15
     learning_rate: float = 4e-3
@@ -42,9 +39,4 @@ class QueryEncoderConfig:
         if self.dimension % (2 * self.heads):
             raise ValueError(
                 f"dimension {self.dimension} must be a multiple of twice the {self.heads} heads"
-            )
-        if not 0 < self.served_history <= self.max_history:
-            raise ValueError(
-                f"served_history {self.served_history} must be from 1 to max_history "
-                f"{self.max_history}"
             )

@@ -44,7 +44,7 @@ def export_query_encoder(trained: TrainedQueryEncoder, directory: Path) -> Query
         ParityError: a logit differs from the torch model's by more than 1e-4.
     """
     vectors = trained.behavior_vectors
-    longest = trained.config.served_history
+    longest = trained.config.max_history
     onnx.save(query_graph(trained.encoder, longest), directory / GRAPH)
     error = _largest_error(trained, longest, directory / GRAPH)
     if not error <= MAX_ERROR:  # a NaN fails too

@@ -70,7 +70,7 @@ def _one(t: Tape, block: Block, hidden: str, lengths: str, longest: int) -> str:
 
 
 def _joined(t: Tape, block: Block, hidden: str, mixed: str) -> str:
-    """See `Block.joined`; `mixed` has its heads side by side."""
+    """What attention mixed, added to what came in, and then the feed-forward layer."""
     hidden = t.add(hidden, _linear(t, mixed, block.out))
     norm, first, _, second, _ = block.feed_forward
     raised = t.op("Gelu", _linear(t, _normed(t, hidden, norm), first), domain=_RUNTIME)

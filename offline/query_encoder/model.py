@@ -85,15 +85,6 @@ class Block(nn.Module):
             is_causal=True,
             dropout_p=self.drop if self.training else 0.0,
         )
-        return self.joined(hidden, mixed)
-
-    def joined(self, hidden: Tensor, mixed: Tensor) -> Tensor:
-        """What the heads have mixed, joined to what came in, and then the feed-forward layer.
-
-        Args:
-            hidden: float32 [users, items, dimension].
-            mixed: float32 [users, heads, items, numbers].
-        """
         mixed = self.out(mixed.transpose(1, 2).flatten(2))
         hidden = hidden + F.dropout(mixed, self.drop, self.training)
         output: Tensor = hidden + self.feed_forward(hidden)

@@ -1,16 +1,16 @@
 """Histories that are kept in memory: never older than what somebody was told is recorded."""
 
 import asyncio
-import sqlite3
+import threading
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.history import Event, Recorded, Retention
+from gateway.history import Event, Recorded, Retention, sqlite
 from gateway.history.recent import History, RecentHistories
 from gateway.history.sqlite import SqliteHistoryStore
 from gateway.history.store import DAY, now
@@ -167,19 +167,26 @@ def event(number: int, time: int | None = None) -> Event:
     return Event(f"e{number}", "ann", f"i{number}", number if time is None else time)
 
 
-async def test_a_write_is_seen_whose_caller_has_left(tmp_path: Path) -> None:
-    path = tmp_path / "history.sqlite"
-    store = SqliteHistoryStore.open(path, Retention())
+async def test_a_write_is_seen_whose_caller_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, entered, go = sqlite._record, threading.Event(), threading.Event()
+
+    def late(*arguments: Any) -> Recorded:
+        entered.set()
+        assert go.wait(30)
+        return record(*arguments)
+
+    store = SqliteHistoryStore.open(tmp_path / "history.sqlite", Retention())
     try:
         await store.record([event(1)])
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")  # the writer waits in the middle of its work
-            writing = asyncio.ensure_future(store.record([event(2)]))
-            await asyncio.sleep(0.2)
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
-            assert await store.history("ann") == ("i1",)
-            other.execute("ROLLBACK")
+        monkeypatch.setattr(sqlite, "_record", late)
+        writing = asyncio.ensure_future(store.record([event(2)]))
+        await asyncio.to_thread(entered.wait, 30)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        assert await store.history("ann") == ("i1",)
+        go.set()
         # What is written later is on disk after what was written before.
         assert await store.record([Event("e", "bob", "i", 1)]) == Recorded(new=1)
         assert await store.history("ann") == ("i1", "i2")

@@ -42,8 +42,7 @@ CONFIG = QueryEncoderConfig(
     dimension=8,
     layers=1,
     heads=2,
-    max_history=8,
-    served_history=6,
+    max_history=6,
     dropout=0.1,
     epochs=4,
     learning_rate=1e-2,
@@ -219,12 +218,6 @@ def test_export_equals_torch(tmp_path: Path, trained: TrainedQueryEncoder) -> No
     assert nearest.items.tolist() == [4]
 
 
-@pytest.mark.parametrize("served", [0, 9])
-def test_no_more_is_served_than_was_trained(served: int) -> None:
-    with pytest.raises(ValueError, match=f"served_history {served} must be from 1 to"):
-        QueryEncoderConfig(**{**vars(CONFIG), "served_history": served})
-
-
 def test_an_export_that_differs_fails_loudly(
     tmp_path: Path, trained: TrainedQueryEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,7 +266,7 @@ def test_source_scores_rank_as_the_engine_does(
     )
     histories = [np.array(h, np.int32) for h in ([1], [2, 3, 4], list(range(10)), [5, 5])]
     bar = Progress(disable=True)
-    vectors, longest = trained.behavior_vectors, CONFIG.served_history
+    vectors, longest = trained.behavior_vectors, CONFIG.max_history
     behavior = behavior_scores(encoder, vectors, histories, longest, bar)
     np.testing.assert_allclose(np.exp(behavior).sum(1), 1, rtol=1e-5)
     assert bar.tasks[0].completed == len(histories)
@@ -293,7 +286,7 @@ def test_source_scores_rank_as_the_engine_does(
         text_encoder=NoText(),
         transitions=transitions,
         weights=weights,
-        max_history=CONFIG.served_history,
+        max_history=CONFIG.max_history,
     )
     for row, history in zip(scores, histories, strict=True):
         found = engine.search(history, ITEMS, include_seen=True)
