@@ -190,7 +190,7 @@ def test_killed_in_the_middle_it_resumes_to_the_same_result(tmp_path: Path) -> N
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(killed)],
-        env={**os.environ, "PYTHONPATH": "."},
+        env={**os.environ, "PYTHONPATH": ".", "OMP_NUM_THREADS": str(torch.get_num_threads())},
         check=False,
     )
     assert done.returncode == -signal.SIGKILL
