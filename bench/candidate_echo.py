@@ -12,13 +12,10 @@ import itertools
 import multiprocessing
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +24,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from cli.supervise import Stack
+from bench import echo
+from bench.service import serving
 from runtime.bundle import Bundle
 from tandem.v1 import candidate_service_pb2 as pb
 
@@ -35,7 +33,6 @@ ROUNDS: Final = 5
 CALLERS: Final = 16
 REQUESTS: Final = 512
 SIMILAR: Final = "/tandem.v1.CandidateService/Similar"
-ECHO: Final = "/bench.Echo/Echo"
 _SPAWN: Final = multiprocessing.get_context("spawn")  # a fork would copy gRPC's threads
 
 
@@ -65,17 +62,17 @@ async def _measure(bundle: Path, seconds: float) -> dict[str, float]:
     requests = similar_requests(Bundle.open(bundle, verify=False))
     loop = asyncio.get_running_loop()
     with ProcessPoolExecutor(1, mp_context=_SPAWN) as client:
-        async with serving_candidates(bundle) as similar:
-            probe = await loop.run_in_executor(client, call, similar, SIMILAR, requests, seconds)
-            with serving_echo(probe.response_bytes) as echo:
-                await loop.run_in_executor(client, call, echo, ECHO, requests, seconds / 10)
+        async with serving("candidate", bundle) as address:
+            similar = (address, SIMILAR, requests)
+            probe = await loop.run_in_executor(client, call, *similar, seconds)
+            request = echo.request(len(requests[0]), probe.response_bytes)
+            with echo.serving() as bare_address:
+                bare = (bare_address, echo.METHOD, [request])
+                await loop.run_in_executor(client, call, *bare, seconds / 10)
                 rounds = [
                     [
                         await loop.run_in_executor(client, call, *turn, seconds)
-                        for turn in (
-                            (similar, SIMILAR, requests),
-                            (echo, ECHO, requests),
-                        )
+                        for turn in (similar, bare)
                     ]
                     for _ in range(ROUNDS)
                 ]
@@ -121,58 +118,6 @@ async def _call(address: str, method: str, requests: Sequence[bytes], seconds: f
         await asyncio.gather(*(call_on() for _ in range(CALLERS)))
         rate = len(sizes) / (time.perf_counter() - started)
     return Turn(rate, int(statistics.median(sizes)))
-
-
-@asynccontextmanager
-async def serving_candidates(bundle: Path, *flags: str) -> AsyncIterator[str]:
-    """A candidate server in a process of its own; yields its address once it serves."""
-    command = [sys.executable, "-m", "cli.main", "serve", "candidate", "--bundle", str(bundle)]
-    command += ["--port", "0", "--log-level", "warning", *flags]
-    with tempfile.TemporaryDirectory() as directory:
-        stack = Stack(Path(directory), "127.0.0.1")
-        try:
-            await stack.start("candidate", command)
-            serving, died = (
-                asyncio.ensure_future(one)
-                for one in (stack.serving("candidate"), stack.died("candidate"))
-            )
-            await asyncio.wait({serving, died}, return_when=asyncio.FIRST_COMPLETED)
-            for other in (serving, died):
-                other.cancel()
-            yield serving.result() if not died.done() else await died
-        finally:
-            await stack.stop()
-
-
-@contextmanager
-def serving_echo(size: int) -> Iterator[str]:
-    """A bare server that answers everything with so many bytes; yields its address."""
-    ours, theirs = _SPAWN.Pipe()
-    server = _SPAWN.Process(target=_echo, args=(size, theirs), daemon=True)
-    server.start()
-    try:
-        yield f"127.0.0.1:{ours.recv()}"
-    finally:
-        server.terminate()
-        server.join()
-
-
-def _echo(size: int, parent: Connection) -> None:
-    asyncio.run(_serve_echo(bytes(size), parent))
-
-
-async def _serve_echo(answer: bytes, parent: Connection) -> None:
-    async def echo(_request: bytes, _context: Any) -> bytes:
-        return answer
-
-    server = grpc.aio.server()
-    handler = grpc.method_handlers_generic_handler(
-        "bench.Echo", {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
-    )
-    server.add_generic_rpc_handlers((handler,))
-    parent.send(server.add_insecure_port("127.0.0.1:0"))
-    await server.start()
-    await server.wait_for_termination()
 
 
 if __name__ == "__main__":

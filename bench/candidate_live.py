@@ -27,7 +27,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.candidate_echo import serving_candidates
+from bench.service import serving
 from runtime.bundle import Bundle
 from services.candidate.encoders import OnnxTextEncoder
 from services.candidate.index import Vector
@@ -86,7 +86,7 @@ async def _measure(path: Path, seconds: float) -> dict[str, float]:
         tempfile.TemporaryDirectory() as directory,
         ProcessPoolExecutor(2, mp_context=_SPAWN) as processes,
     ):
-        async with serving_candidates(path, "--store", f"{directory}/items.db") as address:
+        async with serving("candidate", path, "--store", f"{directory}/items.db") as address:
             work = _work(bundle, address, seconds)
             run = loop.run_in_executor
             await run(processes, search, work)  # warm

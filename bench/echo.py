@@ -1,6 +1,8 @@
-"""A bare grpc.aio server, to compare with.
+"""Bare grpc.aio servers, to compare with.
 
-It answers every call with as many bytes as the request's first four say, and does nothing else.
+An echo answers every call with as many bytes as the request's first four say, and does nothing
+else. A proxy hands every call on to an echo, as a gateway does to a service, and does nothing else
+either: what it reaches is what two hops can.
 """
 
 import asyncio
@@ -22,9 +24,9 @@ def request(request_bytes: int, response_bytes: int) -> bytes:
 
 
 @contextmanager
-def serving() -> Iterator[str]:
-    """Serves in a process of its own; yields the address."""
-    command = [sys.executable, "-m", "bench.echo"]
+def serving(*echo: str) -> Iterator[str]:
+    """Serves in a process of its own, the proxy of an echo if one is named; yields the address."""
+    command = [sys.executable, "-m", "bench.echo", *echo]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield f"127.0.0.1:{process.stdout.readline().strip()}" if process.stdout else ""
@@ -32,14 +34,26 @@ def serving() -> Iterator[str]:
             process.terminate()
 
 
-async def serve() -> None:
-    """Prints the port, and serves until it is killed."""
+async def _echo(request: bytes, _context: Any) -> bytes:
+    return bytes(int.from_bytes(request[:_HEADER_BYTES], "big"))
 
-    async def echo(request: bytes, _context: Any) -> bytes:
-        return bytes(int.from_bytes(request[:_HEADER_BYTES], "big"))
+
+async def serve(echo: str | None = None) -> None:
+    """Prints the port, and serves until it is killed.
+
+    Args:
+        echo: the address of the echo that it is the proxy of.
+    """
+    answer: Any = _echo
+    if echo is not None:
+        forward: Any = grpc.aio.insecure_channel(echo).unary_unary(METHOD)
+
+        async def answer(request: bytes, _context: Any) -> bytes:
+            response: bytes = await forward(request)
+            return response
 
     server = grpc.aio.server()
-    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(echo)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
     service, _, method = METHOD[1:].partition("/")
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(service, {method: handler}),)
@@ -51,4 +65,4 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    asyncio.run(serve(*sys.argv[1:]))

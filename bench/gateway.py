@@ -8,6 +8,7 @@ median over rounds. Goodput counts answers that are complete and come within two
 
 - `recommend_vs_echo`: calls a second of embedding-only `Recommend`, over those of a bare grpc.aio
   server that takes and gives messages of the same sizes.
+- `proxy_vs_echo`: the same of a bare proxy in front of such a server: two hops, and nothing done.
 - `overhead_p50_ms`, `overhead_p99_ms`: what one caller waits for beyond the calls that the gateway
   makes for it. It includes the way from the caller to the gateway and back.
 - `goodput_ratio_2x`, `goodput_ratio_5x`: goodput at two and at five times the load that the stack
@@ -23,6 +24,7 @@ import argparse
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -102,13 +104,20 @@ def measure_echo(bench: Bench) -> dict[str, float]:
     sample = bench.crowd.call(recommend)
     request_bytes = round(statistics.fmean(map(len, recommend.requests)))
     request = echo.request(request_bytes, sample.response_bytes)
-    with echo.serving() as address:
-        bare = Load(address, [request], seconds, echo.METHOD, callers=ECHO_CALLERS)
-        rounds = bench.turns(lambda: bench.crowd.call(bare), lambda: bench.crowd.call(recommend))
+    with echo.serving() as address, echo.serving(address) as proxy:
+        bare, through = (
+            Load(server, [request], seconds, echo.METHOD, callers=ECHO_CALLERS)
+            for server in (address, proxy)
+        )
+        rounds = bench.turns(
+            *(partial(bench.crowd.call, load) for load in (bare, through, recommend))
+        )
     return {
-        "recommend_vs_echo": statistics.median(b.rate / a.rate for a, b in rounds),
-        "echo_calls_per_second": statistics.median(a.rate for a, _ in rounds),
-        "embedding_calls_per_second": statistics.median(b.rate for _, b in rounds),
+        "recommend_vs_echo": statistics.median(c.rate / a.rate for a, _, c in rounds),
+        "proxy_vs_echo": statistics.median(b.rate / a.rate for a, b, _ in rounds),
+        "echo_calls_per_second": statistics.median(a.rate for a, _, _ in rounds),
+        "proxy_calls_per_second": statistics.median(b.rate for _, b, _ in rounds),
+        "embedding_calls_per_second": statistics.median(c.rate for _, _, c in rounds),
     }
 
 

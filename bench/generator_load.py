@@ -11,8 +11,6 @@ the server, whose figures would be better without them.
 import asyncio
 import itertools
 import statistics
-import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,7 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from cli.supervise import Stack
+from bench.service import serving
 from runtime.bundle import Bundle
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as pb_grpc
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
 
 REQUESTS: Final = 512
 ROUNDS: Final = 5
-_PATIENT: Final = ("--max-queue", "1024", "--max-queue-ms", "60000", "--log-level", "warning")
+_PATIENT: Final = ("--max-queue", "1024", "--max-queue-ms", "60000")
 """Nothing is shed: the callers are as many as they are, and wait."""
 
 
@@ -181,30 +179,12 @@ async def _compare(
 
 @asynccontextmanager
 async def _server(bundle: Path, threads: int, *, max_batch: int) -> AsyncIterator["Stub"]:
-    """A generator server in a process of its own, once it serves."""
-    command = [sys.executable, "-m", "cli.main", "serve", "generator", "--bundle", str(bundle)]
-    command += ["--port", "0", "--threads", str(threads), "--max-batch", str(max_batch), *_PATIENT]
-    with tempfile.TemporaryDirectory() as directory:
-        stack = Stack(Path(directory), "127.0.0.1")
-        try:
-            await stack.start("generator", command)
-            async with grpc.aio.insecure_channel(await _serving(stack)) as channel:
-                yield pb_grpc.GeneratorServiceStub(channel)
-        finally:
-            await stack.stop()
-
-
-async def _serving(stack: Stack) -> str:
-    """The address of the server once it serves; raises when it ends instead."""
-    serving, died = (
-        asyncio.ensure_future(one) for one in (stack.serving("generator"), stack.died("generator"))
-    )
-    await asyncio.wait({serving, died}, return_when=asyncio.FIRST_COMPLETED)
-    if died.done():
-        serving.cancel()
-        await died
-    died.cancel()
-    return await serving
+    flags = ["--threads", str(threads), "--max-batch", str(max_batch), *_PATIENT]
+    async with (
+        serving("generator", bundle, *flags) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        yield pb_grpc.GeneratorServiceStub(channel)
 
 
 async def _turn(

@@ -8,20 +8,14 @@ import numpy as np
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
+from bench.random_bundle import manifest
 from bench.soak_catalog import LEVELS, Version
 from bench.soak_requests import USERS
 from offline.generator.export.files import GeneratorExport, export_generator
 from offline.generator.tokenizer import from_scratch
 from runtime.bundle import write_bundle
 from runtime.catalog import Catalog, CatalogItem
-from runtime.manifest import (
-    BlendSection,
-    CandidateSection,
-    GeneratorSection,
-    Manifest,
-    Precision,
-    Provenance,
-)
+from runtime.manifest import Precision
 from services.generator.codes import code_tokens
 from services.generator.prompts import read_templates
 
@@ -59,10 +53,9 @@ def make_bundle(directory: Path, first: Version, precision: Precision) -> Path:
     )
     staged = directory / "staged"
     staged.mkdir()
-    manifest = _manifest(
-        len(texts), export_generator(_random_t5(tokenizer.get_vocab_size()), parts, staged)
-    )
-    with write_bundle(directory, manifest) as bundle:
+    generator = export_generator(_random_t5(tokenizer.get_vocab_size()), parts, staged)
+    written = manifest("soak", generator, items=len(texts), users=USERS)
+    with write_bundle(directory, written) as bundle:
         _catalog(first).write(bundle / "catalog.jsonl")
         users = ", ".join(f'"u{n}"' for n in range(USERS))
         (bundle / "users.json").write_text(f"[{users}]", encoding="utf-8")
@@ -70,7 +63,7 @@ def make_bundle(directory: Path, first: Version, precision: Precision) -> Path:
         np.save(bundle / "histories_items.npy", np.empty(0, np.int32))
         for file in staged.iterdir():
             file.replace(bundle / file.name)
-    return directory / manifest.name / manifest.version
+    return directory / written.name / written.version
 
 
 def _random_t5(vocabulary: int) -> T5ForConditionalGeneration:
@@ -84,24 +77,3 @@ def _random_t5(vocabulary: int) -> T5ForConditionalGeneration:
 def _catalog(first: Version) -> Catalog:
     items = first.items.values()
     return Catalog([CatalogItem(item.item_id, "", "", item.attributes, 0) for item in items])
-
-
-def _manifest(items: int, generator: GeneratorSection) -> Manifest:
-    return Manifest(
-        name="soak",
-        version="1",
-        items=items,
-        users=USERS,
-        candidate=CandidateSection(
-            max_history=1,
-            transition_window=1,
-            transition_decay=1,
-            behavior_weight=1,
-            transition_weight=0,
-        ),
-        generator=generator,
-        blend=BlendSection(retrieval_weight=1, generator_weight=1, shortlist=100),
-        provenance=Provenance(
-            dataset="soak", seed=0, config={}, git_revision="", created="", libraries={}
-        ),
-    )

@@ -28,10 +28,8 @@ from runtime.catalog import CatalogItem, Delete
 from runtime.server import Service, ServiceHost
 from runtime.settings import ENVIRONMENT_PREFIX, load_settings
 from runtime.telemetry import configure_logging
-from services.generator.batching import Batcher, Limits
 from services.generator.coded_catalog import CodedChange, CodedUpsert
 from services.generator.engine import GeneratorEngine
-from services.generator.providers import Compute, execution_providers
 from services.generator.servicer import GeneratorServicer
 from services.generator.settings import GeneratorSettings
 from tandem.v1.generator_service_pb2_grpc import add_GeneratorServiceServicer_to_server
@@ -121,13 +119,8 @@ async def main() -> None:
     """Serves until the standard input ends."""
     settings = load_settings(GeneratorSettings, port=0)
     configure_logging("generator", settings.log_level, as_json=False, stream=sys.stderr)
-    compute = Compute(execution_providers(settings.device), settings.compute_threads, settings.spin)
-    bundle = Bundle.open(settings.bundle)
-    engine = GeneratorEngine.load(bundle, compute, settings.precision)
-    limits = Limits(settings.max_batch, settings.max_queue, settings.max_queue_ms / 1e3)
-    servicer = GeneratorServicer(
-        engine, bundle.histories.user_index, bundle.version, Batcher(engine.run, limits)
-    )
+    servicer = GeneratorServicer.load(Bundle.open(settings.bundle), settings)
+    engine = servicer.engine
     attach = add_GeneratorServiceServicer_to_server
     host = ServiceHost(
         settings, Service("generator", "tandem.v1.GeneratorService", attach, lambda _: servicer)

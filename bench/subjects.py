@@ -14,19 +14,13 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
+from bench.random_bundle import manifest
 from offline.generator.export.files import GeneratorExport, export_generator
 from offline.generator.model import PRESETS
 from offline.generator.tokenizer import from_scratch
 from runtime.bundle import Bundle, write_bundle
 from runtime.catalog import Catalog, CatalogItem
-from runtime.manifest import (
-    BlendSection,
-    CandidateSection,
-    GeneratorSection,
-    Manifest,
-    Precision,
-    Provenance,
-)
+from runtime.manifest import Precision
 from services.generator.coded_catalog import CodedCatalog
 from services.generator.codes import code_tokens
 from services.generator.engine import Context, Generation, GeneratorEngine, Query
@@ -94,15 +88,15 @@ def make_subject(directory: Path) -> Subject:
     )
     staged = directory / "staged"
     staged.mkdir()
-    manifest = _manifest(export_generator(model, parts, staged))
-    with write_bundle(directory, manifest) as bundle:
+    written = manifest("bench", export_generator(model, parts, staged), items=ITEMS)
+    with write_bundle(directory, written) as bundle:
         _catalog(ITEMS).write(bundle / "catalog.jsonl")
         (bundle / "users.json").write_text("[]", encoding="utf-8")
         np.save(bundle / "histories_indptr.npy", np.zeros(1, np.int64))
         np.save(bundle / "histories_items.npy", NOTHING)
         for file in staged.iterdir():
             file.replace(bundle / file.name)
-    opened = Bundle.open(directory / manifest.name / manifest.version, verify=False)
+    opened = Bundle.open(directory / written.name / written.version, verify=False)
     return Subject(model, tokenizer, opened)
 
 
@@ -174,24 +168,3 @@ class CTranslate2:
 def _catalog(items: int) -> Catalog:
     attributes = {"parity": ("even",)}
     return Catalog([CatalogItem(f"i{i}", "", "", attributes, 1) for i in range(items)])
-
-
-def _manifest(generator: GeneratorSection) -> Manifest:
-    return Manifest(
-        name="bench",
-        version="1",
-        items=ITEMS,
-        users=0,
-        candidate=CandidateSection(
-            max_history=1,
-            transition_window=1,
-            transition_decay=1,
-            behavior_weight=1,
-            transition_weight=0,
-        ),
-        generator=generator,
-        blend=BlendSection(retrieval_weight=1, generator_weight=1, shortlist=100),
-        provenance=Provenance(
-            dataset="bench", seed=0, config={}, git_revision="", created="", libraries={}
-        ),
-    )

@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from cli.item_files import STANDARD_INPUT, Columns, ItemFileError, is_csv, read_csv, read_lines
-from tandem import CatalogClient, Error, Item, Unavailable
+from cli.reach import reaching
+from tandem import CatalogClient, Error, Item
 from tandem.catalog import DEFAULT_CATALOG_TARGET, DEFAULT_CATALOG_TIMEOUT
 from tandem.v1 import candidate_service_pb2 as pb
 
@@ -225,17 +226,11 @@ def _progress(total: int | None) -> Iterator[Progress]:
 @contextmanager
 def _connected(address: str, timeout: float) -> Iterator[CatalogClient]:
     """A client whose failure to reach a server says what to do."""
-    with CatalogClient(address, timeout=timeout) as client:
-        try:
-            yield client
-        except Unavailable as error:
-            if error.reason:
-                raise
-            raise Unavailable(
-                error.code,
-                f"no candidate service answers at {address}; start one with `tandem serve all`, "
-                "or name another with --address",
-            ) from error
+    with (
+        CatalogClient(address, timeout=timeout) as client,
+        reaching("candidate service", address),
+    ):
+        yield client
 
 
 def _print(items: Iterable[pb.Item], as_json: bool) -> None:

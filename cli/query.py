@@ -13,8 +13,9 @@ from rich.table import Table
 
 from cli.conditions import read_conditions, read_numbers
 from cli.explanation import print_explanation
+from cli.reach import reaching
 from cli.titles import Titles
-from tandem import Client, Unavailable
+from tandem import Client
 from tandem.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, SpaceName, StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
 
@@ -189,17 +190,8 @@ def _similar(
 @contextmanager
 def connected(address: str, timeout: float) -> Iterator[Client]:
     """A client whose failure to reach a gateway says what to do."""
-    with Client(address, timeout=timeout) as client:
-        try:
-            yield client
-        except Unavailable as error:
-            if error.reason:
-                raise
-            raise Unavailable(
-                error.code,
-                f"no gateway answers at {address}; start one with `tandem serve all`, "
-                "or name another with --address",
-            ) from error
+    with Client(address, timeout=timeout) as client, reaching("gateway", address):
+        yield client
 
 
 def _identifiers(text: str) -> list[str]:

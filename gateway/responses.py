@@ -10,11 +10,11 @@ from gateway.domain import (
     ItemExplanation,
     Recommended,
     RuleEffect,
-    StageTime,
 )
 from gateway.requests import STRATEGIES
 from runtime.errors import Overloaded, TandemError, to_status
-from tandem.v1 import candidate_service_pb2, common_pb2, generator_service_pb2
+from runtime.timings import stage_timing
+from tandem.v1 import candidate_service_pb2, generator_service_pb2
 from tandem.v1 import recommendation_service_pb2 as pb
 
 _STRATEGY_MESSAGES: Final = {strategy: message for message, strategy in STRATEGIES.items()}
@@ -27,7 +27,7 @@ def write_answer(answer: Answer, bundle_version: str) -> pb.RecommendResponse:
         missing_item_ids=answer.missing,
         strategy=_STRATEGY_MESSAGES[answer.strategy],
         bundle_version=bundle_version,
-        timings=map(_timing, answer.timings),
+        timings=[stage_timing(t.stage, t.seconds, t.budget) for t in answer.timings],
         degraded=bool(answer.degradations),
         degradations=map(_degradation, answer.degradations),
         explanation=_explanation(answer.explanation) if answer.explanation else None,
@@ -53,14 +53,6 @@ def _recommendation(item: Recommended) -> pb.Recommendation:
         generator_score=item.generator,
         pinned=item.pinned,
     )
-
-
-def _timing(time: StageTime) -> common_pb2.StageTiming:
-    timing = common_pb2.StageTiming(stage=time.stage)
-    timing.duration.FromNanoseconds(int(time.seconds * 1e9))
-    if time.budget is not None:
-        timing.budget.FromNanoseconds(int(time.budget * 1e9))
-    return timing
 
 
 def _degradation(degradation: Degradation) -> pb.Degradation:

@@ -79,7 +79,6 @@ def assign_codes(
     vectors = np.load(embeddings / "content_vectors.npy") if section.kind == "semantic" else None
     levels = 1 if section.style == "text" else section.levels
     codes = assign(section.kind, data, vectors, CodesConfig(levels=levels, seed=seed))
-    codes.save(out)
     if section.style == "text":
         texts = [f"item_{number}" for number in codes.levels[:, 0].tolist()]
     else:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from offline.codes.code import CodeKind, Codes, CodesConfig, code_text
-from offline.codes.codebooks import Codebooks, NoFreeCodeError
 from offline.codes.collaborative import collaborative_codes
 from offline.codes.numbering import random_codes, sequential_codes
 from offline.codes.semantic import semantic_codes
@@ -28,10 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CodeKind",
-    "Codebooks",
     "Codes",
     "CodesConfig",
-    "NoFreeCodeError",
     "assign",
     "code_text",
 ]

@@ -6,7 +6,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bounded_assignment", "kmeans"]
+__all__ = ["bounded_assignment", "kmeans", "squared_distances"]
 
 ITERATIONS = 25
 RESTARTS = 3
@@ -74,3 +74,14 @@ def bounded_assignment(distances: NDArray[np.float64], capacity: int) -> NDArray
         labels[waiting[order[accepted]]] = by_choice[accepted]
         room -= np.bincount(by_choice[accepted], minlength=clusters)
     return labels
+
+
+def squared_distances(
+    points: NDArray[np.floating], entries: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """`[points, entries]` squared Euclidean distances."""
+    left, right = points.astype(np.float64), entries.astype(np.float64)
+    distances: NDArray[np.float64] = -2.0 * left @ right.T
+    distances += (left**2).sum(axis=1)[:, None]
+    distances += (right**2).sum(axis=1)
+    return distances

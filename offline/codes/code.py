@@ -15,11 +15,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from offline.codes.codebooks import Codebooks
 
 __all__ = ["CodeKind", "Codes", "CodesConfig", "branching", "code_text"]
 
@@ -60,14 +58,11 @@ class Codes:
         kind: The rule that assigned them.
         levels: `[items, levels]`, every row different.
         level_sizes: How many values each level may take.
-        codebooks: Of semantic codes: the vectors behind the values, which give a code to a new
-            item from its embedding.
     """
 
     kind: CodeKind
     levels: NDArray[np.int32]
     level_sizes: tuple[int, ...]
-    codebooks: Codebooks | None = None
 
     def __post_init__(self) -> None:
         if self.levels.shape[1:] != (len(self.level_sizes),):
@@ -80,13 +75,6 @@ class Codes:
     def texts(self) -> list[str]:
         """Every item's code in writing, by item index."""
         return [code_text(row) for row in self.levels.tolist()]
-
-    def save(self, directory: Path) -> None:
-        """Write `codes.npy` and, for semantic codes, `codebooks.npy`."""
-        directory.mkdir(parents=True, exist_ok=True)
-        np.save(directory / "codes.npy", self.levels, allow_pickle=False)
-        if self.codebooks is not None:
-            self.codebooks.save(directory / "codebooks.npy")
 
 
 def code_text(levels: Iterable[int]) -> str:

@@ -19,9 +19,8 @@ import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
 
-from offline.codes.clustering import bounded_assignment, kmeans
+from offline.codes.clustering import bounded_assignment, kmeans, squared_distances
 from offline.codes.code import Codes, CodesConfig, branching
-from offline.codes.codebooks import squared_distances
 from offline.dataset.windows import windowed_counts
 
 if TYPE_CHECKING:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from offline.codes.clustering import bounded_assignment, kmeans
+from offline.codes.clustering import bounded_assignment, kmeans, squared_distances
 from offline.codes.code import Codes, CodesConfig, branching
-from offline.codes.codebooks import Codebooks, squared_distances
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +41,6 @@ def semantic_codes(embeddings: NDArray[np.floating], config: CodesConfig) -> Cod
     base = branching(len(embeddings), config, SLACK)
     residuals = embeddings.astype(np.float64)
     levels = np.zeros((len(embeddings), config.levels), dtype=np.int32)
-    entries = []
     for level in range(config.levels):
         centroids = kmeans(residuals, base, config.seed)
         distances = squared_distances(residuals, centroids)
@@ -50,9 +48,7 @@ def semantic_codes(embeddings: NDArray[np.floating], config: CodesConfig) -> Cod
         for members in _same_prefix(levels[:, :level]):
             levels[members, level] = bounded_assignment(distances[members], capacity)
         residuals -= centroids[levels[:, level]]
-        entries.append(centroids)
-    codebooks = Codebooks(np.stack(entries))
-    return Codes("semantic", levels, (base,) * config.levels, codebooks)
+    return Codes("semantic", levels, (base,) * config.levels)
 
 
 def _same_prefix(prefixes: NDArray[np.int32]) -> list[NDArray[np.int64]]:

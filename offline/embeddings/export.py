@@ -1,6 +1,7 @@
 """The text embedder as ONNX: what serving runs with onnxruntime and tokenizers alone."""
 
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from offline.embeddings.embed import FloatArray
 from offline.embeddings.model import SentenceEncoder, TextEmbedder
-from offline.parity import ParityError, quiet_tracer
+from offline.parity import ParityError
 
 GRAPH = "text_encoder.onnx"
 TOKENIZER = "text_tokenizer.json"
@@ -86,7 +87,11 @@ def export_text_encoder(
 def _export_graph(encoder: SentenceEncoder, path: Path, limit: int = _PROTOBUF_LIMIT) -> None:
     ids = torch.ones(2, 3, dtype=torch.int64, device=next(encoder.parameters()).device)
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]], device=ids.device)
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch, torch.no_grad(), quiet_tracer():
+    with (
+        tempfile.TemporaryDirectory(dir=path.parent) as scratch,
+        torch.no_grad(),
+        warnings.catch_warnings(action="ignore"),  # they are about what parity is checked for
+    ):
         # Above the limit the exporter writes one file a tensor; they are gathered below.
         raw = Path(scratch) / GRAPH
         torch.onnx.export(

@@ -20,14 +20,12 @@ from onnx import helper, numpy_helper
 from offline.embeddings.embed import FloatArray
 from offline.embeddings.export import GRAPH
 from offline.embeddings.model import TextEmbedder
+from offline.int8 import LARGEST, ZERO_POINT, quantize_columns
 
 MIN_RECALL: Final = 0.95
 """Of the 10 nearest items by the vectors of float32, the share that has to be found."""
 SMOOTHING: Final = 0.75
 """How much of a channel's size moves into the weights: all at 1. By trial on all-MiniLM-L6-v2."""
-LARGEST: Final = 127
-ZERO_POINT: Final = np.uint8(128)
-"""What zero is written as: VNNI multiplies unsigned activations by signed weights."""
 
 _CALIBRATION: Final = 96
 _QUERIES: Final = 256
@@ -141,7 +139,7 @@ def _quantize(
             nodes.append(node)
             continue
         rows, name = node.input
-        integers, columns = _columns(products[name] * scales[rows][:, None])
+        integers, columns = quantize_columns(products[name] * scales[rows][:, None])
         if rows not in written:
             written.add(rows)
             # QuantizeLinear itself is many times slower with a scale a channel.
@@ -172,11 +170,6 @@ def _scales(
     shared = np.maximum(peak, 1e-6) ** SMOOTHING / np.maximum(weight, 1e-6) ** (1 - SMOOTHING)
     scales: FloatArray = (shared * ((peak / shared).max() / LARGEST)).astype(np.float32)
     return scales
-
-
-def _columns(weights: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
-    columns = np.maximum(np.abs(weights).max(axis=0), 1e-12) / LARGEST
-    return np.round(weights / columns).astype(np.int8), columns.astype(np.float32)
 
 
 def _recall(found: FloatArray, exact: FloatArray, vectors: FloatArray, count: int = 10) -> float:

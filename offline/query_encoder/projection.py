@@ -36,10 +36,3 @@ def fit_projection(
     ridge = RidgeCV(alphas=_PENALTIES)
     ridge.fit(content.astype(np.float64), behavior, sample_weight=weights)
     return np.vstack([ridge.coef_.T, ridge.intercept_]).astype(np.float32)
-
-
-def project(content: FloatArray, projection: FloatArray) -> FloatArray:
-    """Maps content vectors to behavior vectors of unit norm, float32 [items, dimension]."""
-    mapped = content @ projection[:-1] + projection[-1]
-    result: FloatArray = mapped / np.linalg.norm(mapped, axis=1, keepdims=True)
-    return result

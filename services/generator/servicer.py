@@ -8,7 +8,8 @@ from typing import Any
 import grpc
 
 from runtime.bundle import Bundle
-from runtime.catalog import Catalog
+from runtime.catalog import Catalog, ItemArray
+from runtime.timings import stage_timing
 from services.generator import explain
 from services.generator.batching import Batcher, Limits, Served
 from services.generator.clients import CatalogFeed
@@ -62,7 +63,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         batcher: Batcher[Job, Answer],
         follower: Follower | None = None,
     ) -> None:
-        self._engine = engine
+        self.engine = engine
         self._users = users
         self._version = version
         self._batcher = batcher
@@ -87,13 +88,13 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
 
         Then the catalog begins to follow the candidate's.
         """
-        snapshot = self._engine.snapshot
+        snapshot = self.engine.snapshot
         some = snapshot.catalog.ids(range(min(100, len(snapshot.catalog))))
         wanted = Wanted(DEFAULT_RESULTS)
         history, _ = snapshot.catalog.lookup(some[:1])
         query = Query(Context(None, history), wanted.resolve(snapshot.catalog, history), None)
-        job = await asyncio.to_thread(self._engine.prepare, query, snapshot)
-        await asyncio.to_thread(self._engine.run, [job] * self._batcher.limits.batch)
+        job = await asyncio.to_thread(self.engine.prepare, query, snapshot)
+        await asyncio.to_thread(self.engine.run, [job] * self._batcher.limits.batch)
         for shortlist, generation in ((some, None), ((), wanted), (some, wanted)):
             await self._answer(Request("", some[:1], shortlist, generation))
         if self._follower is not None:
@@ -146,34 +147,29 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
     ) -> pb.ExplainItemsResponse:
         """Says what the scores of given items are made of, token by token."""
         asked = read_explain(request)
-        snapshot = self._engine.snapshot
-        history, missing = snapshot.catalog.lookup(asked.history)
-        items, unknown = snapshot.catalog.lookup(asked.shortlist)
-        response = pb.ExplainItemsResponse(
-            missing_item_ids=dict.fromkeys([*missing, *unknown]), bundle_version=self._version
-        )
+        snapshot = self.engine.snapshot
+        history, items, missing = _lookup(snapshot.catalog, asked)
+        response = pb.ExplainItemsResponse(missing_item_ids=missing, bundle_version=self._version)
         if not len(items):
             return response
         context = Context(self._users.get(asked.user_id), history)
 
         def prepare() -> Job:
-            job = self._engine.prepare(Query(context, shortlist=items), snapshot)
-            return explain.by_token(job, self._engine.parts.section.pad_token)
+            job = self.engine.prepare(Query(context, shortlist=items), snapshot)
+            return explain.by_token(job, self.engine.parts.section.pad_token)
 
         served = await self._batcher.submit(prepare)
         scores = explain.read_tokens(served.answer, snapshot.codes.shape[1])
-        found = explain.codes(self._engine, snapshot, items, scores)
+        found = explain.codes(self.engine, snapshot, items, scores)
         for item_id, code in zip(snapshot.catalog.ids(items), found, strict=True):
             response.items.append(_code(item_id, code))
         return response
 
     async def _answer(self, request: Request) -> _Reply:
         # One version of the catalog from here to the end, whatever becomes of the engine's.
-        snapshot = self._engine.snapshot
+        snapshot = self.engine.snapshot
         catalog = snapshot.catalog
-        history, missing = catalog.lookup(request.history)
-        shortlist, unknown = catalog.lookup(request.shortlist)
-        missing = list(dict.fromkeys([*missing, *unknown]))
+        history, shortlist, missing = _lookup(catalog, request)
         if request.wanted is None and not len(shortlist):
             return _Reply(missing)
         context = Context(self._users.get(request.user_id), history)
@@ -182,7 +178,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             wanted = request.wanted
             generation = None if wanted is None else wanted.resolve(catalog, history)
             query = Query(context, generation, shortlist if len(shortlist) else None)
-            return self._engine.prepare(query, snapshot)
+            return self.engine.prepare(query, snapshot)
 
         served = await self._batcher.submit(prepare)
         return _Reply(
@@ -192,6 +188,13 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             timings=_timings(served),
             batch_size=served.batch,
         )
+
+
+def _lookup(catalog: Catalog, request: Request) -> tuple[ItemArray, ItemArray, list[str]]:
+    """The positions of history and shortlist, and what of both the catalog has not."""
+    history, missing = catalog.lookup(request.history)
+    shortlist, unknown = catalog.lookup(request.shortlist)
+    return history, shortlist, list(dict.fromkeys([*missing, *unknown]))
 
 
 def _code(item_id: str, code: explain.Code) -> pb.ItemCode:
@@ -213,13 +216,8 @@ def _scored(ranked: Ranked | None, catalog: Catalog) -> list[common_pb2.ScoredIt
 
 
 def _timings(served: Served[Answer]) -> list[common_pb2.StageTiming]:
-    timings = []
-    for stage, seconds in (
-        ("prepare", served.prepared),
-        ("queue", served.queued),
-        ("model", served.ran),
-    ):
-        timing = common_pb2.StageTiming(stage=stage)
-        timing.duration.FromNanoseconds(int(seconds * 1e9))
-        timings.append(timing)
-    return timings
+    return [
+        stage_timing("prepare", served.prepared),
+        stage_timing("queue", served.queued),
+        stage_timing("model", served.ran),
+    ]

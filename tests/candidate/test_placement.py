@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from offline.query_encoder.projection import project
 from runtime.catalog import CatalogItem
 from runtime.errors import BundleError, PreconditionFailed
 from services.candidate.changes import ChangeSet, Code
@@ -132,7 +131,8 @@ def test_a_new_item_is_placed_by_its_vector() -> None:
     content = unit(WORLD.content[7:8] + 0.01)[0]
     placed = placement.place(WORLD.engine, item, content, None)
     assert placed.code.tokens[0] == placement.coding.of(7).tokens[0]
-    np.testing.assert_allclose(placed.behavior, project(content[None], PROJECTION)[0], rtol=1e-5)
+    mapped = content @ PROJECTION[:-1] + PROJECTION[-1]
+    np.testing.assert_allclose(placed.behavior, mapped / np.linalg.norm(mapped), rtol=1e-5)
     assert (len(placed.content), len(placed.behavior)) == (CONTENT, BEHAVIOR)
     # It is an item like others: its code can be read, and be the model of the next one's.
     after = WORLD.engine.applied(ChangeSet([placed], 1))

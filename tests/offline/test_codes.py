@@ -2,7 +2,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -12,17 +11,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from offline.codes import (
-    Codebooks,
     CodeKind,
     Codes,
     CodesConfig,
-    NoFreeCodeError,
     assign,
     code_text,
 )
-from offline.codes.clustering import bounded_assignment, kmeans
+from offline.codes.clustering import bounded_assignment, kmeans, squared_distances
 from offline.codes.code import branching
-from offline.codes.codebooks import squared_distances
 from offline.dataset import Dataset, Item
 
 KINDS: tuple[CodeKind, ...] = get_args(CodeKind)
@@ -186,51 +182,6 @@ def test_semantic_codes_share_prefixes_where_texts_are_alike() -> None:
 def test_semantic_codes_tell_equal_texts_apart() -> None:
     codes = assign("semantic", dataset([[0]], 20), np.ones((20, 3)))
     assert len(np.unique(codes.levels, axis=0)) == 20
-
-
-# -- new items -------------------------------------------------------------------------------------
-
-
-def test_a_new_item_gets_the_nearest_free_code() -> None:
-    entries = np.array([[[0.0], [10.0]], [[0.0], [1.0]]], dtype=np.float32)
-    books = Codebooks(entries)  # codes stand for 0, 1, 10 and 11
-    taken = np.zeros((0, 2), dtype=np.int32)
-    given = []
-    for _ in range(4):
-        given.append(books.nearest_free_code(np.array([10.9]), taken).tolist())
-        taken = np.array(given)
-    assert given == [[1, 1], [1, 0], [0, 1], [0, 0]]
-    with pytest.raises(NoFreeCodeError, match="all 4 codes"):
-        books.nearest_free_code(np.array([10.9]), taken)
-
-
-def test_a_copy_of_an_item_lands_beside_it() -> None:
-    vectors = embeddings(60)
-    codes = assign("semantic", dataset([[0]], 60), vectors)
-    assert codes.codebooks is not None
-    beside = 0
-    for item in range(60):
-        code = codes.codebooks.nearest_free_code(vectors[item], codes.levels)
-        assert tuple(code) not in {tuple(row) for row in codes.levels.tolist()}
-        beside += code[0] == codes.levels[item, 0]
-    assert beside > 50  # all but items that a full prefix sent elsewhere
-
-
-@pytest.mark.parametrize("vector", [[np.nan] * 8, [np.inf] * 8, [0.0] * 7])
-def test_an_unfit_vector_gets_no_code(vector: list[float]) -> None:
-    codes = assign("semantic", dataset([[0]], 10), embeddings(10))
-    assert codes.codebooks is not None
-    with pytest.raises(ValueError, match="finite vector of 8"):
-        codes.codebooks.nearest_free_code(np.array(vector), codes.levels)
-
-
-def test_saved_codes_can_be_read(tmp_path: Path) -> None:
-    codes = assign("semantic", dataset([[0]], 10), embeddings(10))
-    codes.save(tmp_path / "codes")
-    assert codes.codebooks is not None
-    np.testing.assert_array_equal(np.load(tmp_path / "codes" / "codes.npy"), codes.levels)
-    again = Codebooks.load(tmp_path / "codes" / "codebooks.npy")
-    np.testing.assert_array_equal(again.entries, codes.codebooks.entries)
 
 
 # -- parts -----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from rich.progress import Progress
 
 from offline.dataset.schema import Dataset, Item
@@ -23,7 +24,7 @@ from offline.query_encoder import (
     train_query_encoder,
 )
 from offline.query_encoder.model import QueryEncoder, principal_components
-from offline.query_encoder.projection import fit_projection, project
+from offline.query_encoder.projection import fit_projection
 from offline.query_encoder.scores import (
     behavior_scores,
     content_scores,
@@ -231,6 +232,13 @@ def test_an_export_that_differs_fails_loudly(
     monkeypatch.setattr(OnnxQueryEncoder, "encode_batch", unmasked)
     with pytest.raises(ParityError, match="differs from the torch model"):
         export_query_encoder(trained, tmp_path)
+
+
+def project(content: NDArray[np.float32], projection: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What a service does with a projection, for many."""
+    mapped = content @ projection[:-1] + projection[-1]
+    behavior: NDArray[np.float32] = mapped / np.linalg.norm(mapped, axis=1, keepdims=True)
+    return behavior
 
 
 def test_new_items_are_placed_by_their_text() -> None:

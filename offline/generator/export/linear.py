@@ -7,18 +7,15 @@ search, stays in float32.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from offline.int8 import LARGEST, ZERO_POINT, quantize_columns
 from offline.tape import FLOAT, FLOAT16, Tape
 
 Matrix = NDArray[np.float32]
-
-ZERO_POINT: Final = 128
-"""What zero is written as: VNNI multiplies unsigned activations by signed weights."""
-LARGEST: Final = 127
 
 
 class Linears(Protocol):
@@ -89,7 +86,7 @@ class Int8:
         if layer.name in self.in_float32:
             return Float32().product(t, rows, layer)
         scale = self.ranges[layer.name] / LARGEST
-        return self._dequantized(t, self._quantize(t, rows, scale), scale, ZERO_POINT, layer)
+        return self._dequantized(t, self._quantize(t, rows, scale), scale, int(ZERO_POINT), layer)
 
     def rectified(self, t: Tape, rows: str, first: Linear, second: Linear) -> str:
         """See `Linears`.
@@ -107,7 +104,7 @@ class Int8:
             "QLinearMatMul",
             self._quantize(t, rows, scale),
             t.real(scale),
-            t.constant(np.array(ZERO_POINT, dtype=np.uint8)),
+            t.constant(np.array(ZERO_POINT)),
             weights,
             columns,
             t.constant(np.zeros(first.weights.shape[1], dtype=np.int8)),
@@ -130,17 +127,13 @@ class Int8:
 
     def _weights(self, t: Tape, layer: Linear) -> tuple[str, str]:
         """The weights as integers, and the scales of their columns."""
-        columns = np.maximum(np.abs(layer.weights).max(axis=0), 1e-12) / LARGEST
-        integers = np.round(layer.weights / columns).astype(np.int8)
-        return (
-            t.weight(f"{layer.name}.int8", integers),
-            t.weight(f"{layer.name}.scale", columns.astype(np.float32)),
-        )
+        integers, columns = quantize_columns(layer.weights)
+        return t.weight(f"{layer.name}.int8", integers), t.weight(f"{layer.name}.scale", columns)
 
     def _quantize(self, t: Tape, rows: str, scale: float) -> str:
         """Rows as integers; written once for all products that read them."""
         key = (id(t), rows, scale)
         if key not in self._quantized:
-            zero = t.constant(np.array(ZERO_POINT, dtype=np.uint8))
+            zero = t.constant(np.array(ZERO_POINT))
             self._quantized[key] = t.op("QuantizeLinear", rows, t.real(scale), zero)
         return self._quantized[key]
