@@ -29,7 +29,8 @@ from rich.progress import (
 from cli.conditions import read_conditions
 from cli.sender import CODES, BatchError, Sender
 from tandem import Client
-from tandem.client import DEFAULT_TARGET, StrategyName
+from tandem.client import DEFAULT_TARGET
+from tandem.requests import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
 
 USER: Final = "user_id"

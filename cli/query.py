@@ -16,7 +16,8 @@ from cli.explanation import print_explanation
 from cli.reach import reaching
 from cli.titles import Titles
 from tandem import Client
-from tandem.client import DEFAULT_TARGET, DEFAULT_TIMEOUT, SpaceName, StrategyName
+from tandem.client import DEFAULT_TARGET, DEFAULT_TIMEOUT
+from tandem.requests import SpaceName, StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
 
 SHOWN_HISTORY = 10

@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import grpc
 
-from tandem.channel import channel_options
+from tandem.channel import channel_options, open_async_channel, open_channel
 from tandem.errors import from_rpc
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
@@ -23,11 +23,11 @@ DEFAULT_CATALOG_TARGET: Final = "127.0.0.1:50051"
 DEFAULT_CATALOG_TIMEOUT: Final = 30.0
 """Seconds; a thousand texts take several to embed."""
 
-_OPTIONS: Final = (
+_OPTIONS: Final = [
     *channel_options(["tandem.v1.CandidateService"]),
     # A page of a thousand of the largest items that there may be.
     ("grpc.max_receive_message_length", 64 * 2**20),
-)
+]
 
 Value = str | float
 
@@ -72,10 +72,7 @@ class CatalogClient:
         timeout: float = DEFAULT_CATALOG_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        if credentials is None:
-            self._channel = grpc.insecure_channel(target, _OPTIONS)
-        else:
-            self._channel = grpc.secure_channel(target, credentials, _OPTIONS)
+        self._channel = open_channel(target, _OPTIONS, credentials)
         self._stub = pb_grpc.CandidateServiceStub(self._channel)
         self._timeout = timeout
 
@@ -187,10 +184,7 @@ class AsyncCatalogClient:
         timeout: float = DEFAULT_CATALOG_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target, _OPTIONS)
-        else:
-            self._channel = grpc.aio.secure_channel(target, credentials, _OPTIONS)
+        self._channel = open_async_channel(target, _OPTIONS, credentials)
         self._stub: pb_grpc.CandidateServiceAsyncStub = pb_grpc.CandidateServiceStub(self._channel)
         self._timeout = timeout
 

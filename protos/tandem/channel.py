@@ -7,6 +7,8 @@ counts and places retries itself.
 import json
 from collections.abc import Sequence
 
+import grpc
+
 ChannelOptions = list[tuple[str, str | int]]
 
 
@@ -58,3 +60,26 @@ def channel_options(
         ("grpc.min_reconnect_backoff_ms", 2_000),
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ]
+
+
+def open_channel(
+    target: str, options: ChannelOptions, credentials: grpc.ChannelCredentials | None
+) -> grpc.Channel:
+    """A channel for sync calls: plain without credentials, else TLS."""
+    if credentials is None:
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, credentials, options)
+
+
+def open_async_channel(
+    target: str, options: ChannelOptions, credentials: grpc.ChannelCredentials | None
+) -> grpc.aio.Channel:
+    """A channel for calls that are awaited: plain without credentials, else TLS."""
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options)
+    return grpc.aio.secure_channel(target, credentials, options)
+
+
+def metadata(request_id: str | None) -> tuple[tuple[str, str], ...]:
+    """What a call sends beside its request."""
+    return (("x-request-id", request_id),) if request_id else ()

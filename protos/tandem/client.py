@@ -6,23 +6,20 @@ what a newer server adds is not lost on the way. Failures are `tandem.Error`.
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 import grpc
 
-from tandem.channel import channel_options
+from tandem.channel import channel_options, metadata, open_async_channel, open_channel
 from tandem.errors import from_rpc
 from tandem.filters import Condition
 from tandem.histories import AsyncHistoryCalls, HistoryCalls
-from tandem.v1 import candidate_service_pb2 as candidate
+from tandem.requests import SpaceName, StrategyName, recommend_request, similar_request
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 
 DEFAULT_TARGET: Final = "127.0.0.1:50050"
 DEFAULT_TIMEOUT: Final = 2.0
-
-StrategyName = Literal["rerank", "generate", "fuse", "embedding"]
-SpaceName = Literal["content", "behavior"]
 
 _SERVICES: Final = ("tandem.v1.RecommendationService",)
 
@@ -47,11 +44,7 @@ class Client(HistoryCalls):
         timeout: float = DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        options = channel_options(_SERVICES)
-        if credentials is None:
-            self._channel = grpc.insecure_channel(target, options)
-        else:
-            self._channel = grpc.secure_channel(target, credentials, options)
+        self._channel = open_channel(target, channel_options(_SERVICES), credentials)
         self._stub = pb_grpc.RecommendationServiceStub(self._channel)
         self._timeout = timeout
 
@@ -95,7 +88,9 @@ class Client(HistoryCalls):
         Raises:
             Error: the call failed; see `tandem.errors`.
         """
-        request = _recommend(user_id, history, max_results, strategy, exclude, filter, pin, caps)
+        request = recommend_request(
+            user_id, history, max_results, strategy, exclude, filter, pin, caps
+        )
         request.include_seen = include_seen
         request.diversity = diversity
         request.forbid_degraded = forbid_degraded
@@ -104,7 +99,7 @@ class Client(HistoryCalls):
             return self._stub.Recommend(
                 request,
                 timeout=self._timeout if timeout is None else timeout,
-                metadata=_metadata(request_id),
+                metadata=metadata(request_id),
             )
         except grpc.RpcError as error:
             raise from_rpc(error) from None
@@ -145,14 +140,14 @@ class Client(HistoryCalls):
             ValueError: not exactly one of `items`, `text` and `vector` is given.
             Error: the call failed; see `tandem.errors`.
         """
-        request = _similar(
+        request = similar_request(
             items, text, vector, space, min_score, diversity, max_results, exclude, filter
         )
         try:
             return self._stub.SimilarItems(
                 request,
                 timeout=self._timeout if timeout is None else timeout,
-                metadata=_metadata(request_id),
+                metadata=metadata(request_id),
             )
         except grpc.RpcError as error:
             raise from_rpc(error) from None
@@ -178,7 +173,7 @@ class Client(HistoryCalls):
             Error: the stream broke; what has no answer yet can be sent again.
         """
         call = self._stub.BatchRecommend(
-            iter(requests), timeout=timeout, metadata=_metadata(request_id)
+            iter(requests), timeout=timeout, metadata=metadata(request_id)
         )
         try:
             yield from call
@@ -213,11 +208,7 @@ class AsyncClient(AsyncHistoryCalls):
         timeout: float = DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        options = channel_options(_SERVICES)
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(target, options)
-        else:
-            self._channel = grpc.aio.secure_channel(target, credentials, options)
+        self._channel = open_async_channel(target, channel_options(_SERVICES), credentials)
         self._stub = pb_grpc.RecommendationServiceStub(self._channel)
         self._timeout = timeout
 
@@ -240,7 +231,9 @@ class AsyncClient(AsyncHistoryCalls):
         request_id: str | None = None,
     ) -> pb.RecommendResponse:
         """Recommends items to a user, as `Client.recommend` does."""
-        request = _recommend(user_id, history, max_results, strategy, exclude, filter, pin, caps)
+        request = recommend_request(
+            user_id, history, max_results, strategy, exclude, filter, pin, caps
+        )
         request.include_seen = include_seen
         request.diversity = diversity
         request.forbid_degraded = forbid_degraded
@@ -249,7 +242,7 @@ class AsyncClient(AsyncHistoryCalls):
             return await self._stub.Recommend(
                 request,
                 timeout=self._timeout if timeout is None else timeout,
-                metadata=_metadata(request_id),
+                metadata=metadata(request_id),
             )
         except grpc.RpcError as error:
             raise from_rpc(error) from None
@@ -270,14 +263,14 @@ class AsyncClient(AsyncHistoryCalls):
         request_id: str | None = None,
     ) -> pb.SimilarItemsResponse:
         """Finds similar items, as `Client.similar_items` does."""
-        request = _similar(
+        request = similar_request(
             items, text, vector, space, min_score, diversity, max_results, exclude, filter
         )
         try:
             return await self._stub.SimilarItems(
                 request,
                 timeout=self._timeout if timeout is None else timeout,
-                metadata=_metadata(request_id),
+                metadata=metadata(request_id),
             )
         except grpc.RpcError as error:
             raise from_rpc(error) from None
@@ -291,7 +284,7 @@ class AsyncClient(AsyncHistoryCalls):
     ) -> AsyncGenerator[pb.BatchRecommendResponse, None]:
         """Streams requests and yields their answers, as `Client.batch_recommend` does."""
         stream = iter(requests) if isinstance(requests, Iterable) else aiter(requests)
-        call = self._stub.BatchRecommend(stream, timeout=timeout, metadata=_metadata(request_id))
+        call = self._stub.BatchRecommend(stream, timeout=timeout, metadata=metadata(request_id))
         try:
             async for response in call:
                 yield response
@@ -314,64 +307,3 @@ class AsyncClient(AsyncHistoryCalls):
         trace: TracebackType | None,
     ) -> None:
         await self.close()
-
-
-def _recommend(
-    user_id: str,
-    history: Iterable[str],
-    max_results: int,
-    strategy: StrategyName | None,
-    exclude: Iterable[str],
-    condition: Condition | None,
-    pin: Mapping[str, int] | None,
-    caps: Mapping[str, int] | None,
-) -> pb.RecommendRequest:
-    return pb.RecommendRequest(
-        user_id=user_id,
-        history_item_ids=history,
-        max_results=max_results,
-        strategy=pb.Strategy.Value(f"STRATEGY_{(strategy or 'unspecified').upper()}"),
-        excluded_item_ids=exclude,
-        filter=condition.message if condition else None,
-        pinned_items=[
-            pb.PinnedItem(item_id=item_id, position=position)
-            for item_id, position in (pin or {}).items()
-        ],
-        attribute_caps=[
-            pb.AttributeCap(attribute=attribute, max_items=most)
-            for attribute, most in (caps or {}).items()
-        ],
-    )
-
-
-def _similar(
-    items: Iterable[str],
-    text: str | None,
-    vector: Sequence[float] | None,
-    space: SpaceName | None,
-    min_score: float | None,
-    diversity: float,
-    max_results: int,
-    exclude: Iterable[str],
-    condition: Condition | None,
-) -> pb.SimilarItemsRequest:
-    item_ids = list(items)
-    if bool(item_ids) + (text is not None) + (vector is not None) != 1:
-        raise ValueError("give exactly one of items, text and vector")
-    request = pb.SimilarItemsRequest(
-        items=candidate.ItemsQuery(item_ids=item_ids) if item_ids else None,
-        vector=candidate.VectorQuery(values=vector) if vector is not None else None,
-        max_results=max_results,
-        space=candidate.VectorSpace.Value(f"VECTOR_SPACE_{(space or 'unspecified').upper()}"),
-        min_score=min_score,
-        diversity=diversity or None,
-        excluded_item_ids=exclude,
-        filter=condition.message if condition else None,
-    )
-    if text is not None:
-        request.text = text
-    return request
-
-
-def _metadata(request_id: str | None) -> tuple[tuple[str, str], ...]:
-    return (("x-request-id", request_id),) if request_id else ()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 
+from tandem.channel import metadata
 from tandem.errors import from_rpc
 from tandem.v1 import recommendation_service_pb2 as pb
 
@@ -188,8 +189,3 @@ class AsyncHistoryCalls:
             )
         except grpc.RpcError as error:
             raise from_rpc(error) from None
-
-
-def metadata(request_id: str | None) -> tuple[tuple[str, str], ...]:
-    """What a call sends beside its request."""
-    return (("x-request-id", request_id),) if request_id else ()

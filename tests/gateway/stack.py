@@ -14,7 +14,7 @@ from gateway.settings import GatewaySettings
 from runtime.bundle import Bundle
 from runtime.testing import listening
 from tandem import AsyncClient
-from tandem.client import StrategyName
+from tandem.requests import StrategyName
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
 from tandem.v1 import generator_service_pb2_grpc as generator_grpc
 from tandem.v1 import recommendation_service_pb2 as pb

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.batch import answers
 from runtime.errors import Overloaded
-from tandem.client import StrategyName
+from tandem.requests import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 from tests.gateway.fakes import WAIT

@@ -6,7 +6,7 @@ import tandem
 from gateway.domain import Cap, Pin, Recommended, Rule, RuleEffect, Rules
 from gateway.rules import Arrangement, effects
 from runtime import errors
-from tandem.client import StrategyName
+from tandem.requests import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.gateway.fakes import generator_score, retrieval_score
 from tests.gateway.stack import STRATEGIES, UNSEEN, Stack, best, final_score, ids, raw

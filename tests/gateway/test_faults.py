@@ -12,7 +12,7 @@ import pytest
 
 import tandem
 from tandem import Client
-from tandem.client import StrategyName
+from tandem.requests import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.gateway.fakes import GENERATOR_WAITS, WAIT
 from tests.gateway.stack import UNSEEN, best, final_score, ids

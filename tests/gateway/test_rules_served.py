@@ -9,7 +9,7 @@ import pytest
 import tandem
 from runtime import errors
 from tandem import filters
-from tandem.client import StrategyName
+from tandem.requests import StrategyName
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.gateway.fakes import retrieval_score

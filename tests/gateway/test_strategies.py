@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 import tandem
 from tandem import filters
-from tandem.client import StrategyName
+from tandem.requests import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 from tests.gateway.fakes import WAIT, generator_score, retrieval_score

@@ -9,7 +9,7 @@ import pytest
 
 import tandem
 from tandem import CatalogClient, Client, Item, filters
-from tandem.client import StrategyName
+from tandem.requests import StrategyName
 from tests.pipeline.whole_bundle import write_whole_bundle
 from tests.processes import PATIENCE, Server, servers, wait_until
 

@@ -1,0 +1,74 @@
+"""The client's arguments as the contract's messages."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from tandem.filters import Condition
+from tandem.v1 import candidate_service_pb2 as candidate
+from tandem.v1 import recommendation_service_pb2 as pb
+
+StrategyName = Literal["rerank", "generate", "fuse", "embedding"]
+SpaceName = Literal["content", "behavior"]
+
+
+def recommend_request(
+    user_id: str,
+    history: Iterable[str],
+    max_results: int,
+    strategy: StrategyName | None,
+    exclude: Iterable[str],
+    condition: Condition | None,
+    pin: Mapping[str, int] | None,
+    caps: Mapping[str, int] | None,
+) -> pb.RecommendRequest:
+    """Writes what both clients' `recommend` is asked for, but for its switches."""
+    return pb.RecommendRequest(
+        user_id=user_id,
+        history_item_ids=history,
+        max_results=max_results,
+        strategy=pb.Strategy.Value(f"STRATEGY_{(strategy or 'unspecified').upper()}"),
+        excluded_item_ids=exclude,
+        filter=condition.message if condition else None,
+        pinned_items=[
+            pb.PinnedItem(item_id=item_id, position=position)
+            for item_id, position in (pin or {}).items()
+        ],
+        attribute_caps=[
+            pb.AttributeCap(attribute=attribute, max_items=most)
+            for attribute, most in (caps or {}).items()
+        ],
+    )
+
+
+def similar_request(
+    items: Iterable[str],
+    text: str | None,
+    vector: Sequence[float] | None,
+    space: SpaceName | None,
+    min_score: float | None,
+    diversity: float,
+    max_results: int,
+    exclude: Iterable[str],
+    condition: Condition | None,
+) -> pb.SimilarItemsRequest:
+    """Writes what both clients' `similar_items` is asked for.
+
+    Raises:
+        ValueError: not exactly one of `items`, `text` and `vector` is given.
+    """
+    item_ids = list(items)
+    if bool(item_ids) + (text is not None) + (vector is not None) != 1:
+        raise ValueError("give exactly one of items, text and vector")
+    request = pb.SimilarItemsRequest(
+        items=candidate.ItemsQuery(item_ids=item_ids) if item_ids else None,
+        vector=candidate.VectorQuery(values=vector) if vector is not None else None,
+        max_results=max_results,
+        space=candidate.VectorSpace.Value(f"VECTOR_SPACE_{(space or 'unspecified').upper()}"),
+        min_score=min_score,
+        diversity=diversity or None,
+        excluded_item_ids=exclude,
+        filter=condition.message if condition else None,
+    )
+    if text is not None:
+        request.text = text
+    return request
