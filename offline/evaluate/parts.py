@@ -12,7 +12,8 @@ from offline.evaluate.protocol import DEPTH, METRICS, RANKINGS, RECALLS, Lister,
 from offline.metrics import Row, measure, ranks_from_scores
 from runtime.bundle import Bundle
 from runtime.catalog import ItemArray
-from services.candidate.engine import CandidateEngine, Weights
+from services.candidate.engine import CandidateEngine
+from services.candidate.shortlist import Weights
 from services.candidate.space import SpaceName
 from services.candidate.transitions import Transitions
 from services.generator.engine import Context, Generation, GeneratorEngine, Query

@@ -4,17 +4,13 @@ Its methods block, change nothing, and may be called from several threads at onc
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
 from runtime.catalog import Catalog, Change, Delete, ItemArray, Mask, Upsert
 from runtime.persistent import PersistentSequence
-from services.candidate import fusion
 from services.candidate.changes import ChangeSet, Code, PlacedItem
 from services.candidate.encoders import (
     OnnxQueryEncoder,
@@ -22,10 +18,11 @@ from services.candidate.encoders import (
     QueryEncoder,
     TextEncoder,
 )
-from services.candidate.fusion import Nearness, Prior, Succession, fuse
+from services.candidate.fusion import Nearness, Prior, Source, Succession, fuse
 from services.candidate.index import FlatIndex, Neighbors, Vector
 from services.candidate.nearest import NEAREST, Taste, check_vector, nearest, unit, without
 from services.candidate.popularity import Popularity
+from services.candidate.shortlist import Basis, Shortlist, Weights
 from services.candidate.space import Space, SpaceName
 from services.candidate.transitions import Transitions
 
@@ -33,33 +30,6 @@ NOTHING: ItemArray = np.empty(0, np.int32)
 QUICK: Final = 1 << 20
 """Numbers to compare up to which a search takes a tenth of a millisecond."""
 NO_CODES: Final[PersistentSequence[Code]] = PersistentSequence()
-
-
-class Source(Enum):
-    """What a shortlist was made from."""
-
-    HISTORY = "history"
-    CONTENT = "content"
-    POPULARITY = "popularity"
-
-
-@dataclass(frozen=True)
-class Shortlist:
-    """Items to recommend from, best first."""
-
-    items: ItemArray
-    scores: NDArray[np.float64]
-    source: Source
-
-
-@dataclass(frozen=True)
-class Weights:
-    """How much each source counts in the retrieval score; chosen on validation."""
-
-    behavior: float
-    transitions: float
-    content: float = 0.0
-    popularity: float = 0.0
 
 
 class CandidateEngine:
@@ -231,12 +201,12 @@ class CandidateEngine:
         left = without(self._live(allowed), left_out, len(self.catalog))
         basis = self.basis(history)
         match basis:
-            case Source.POPULARITY:
+            case Basis.POPULARITY:
                 best = self._popularity.best(count, left)
-            case Source.CONTENT:
+            case Basis.CONTENT:
                 content = self._content_of(history)
                 best = content.space.index.search(content.query, count, left)
-            case Source.HISTORY:
+            case Basis.HISTORY:
                 sources = [(weight, source) for _, weight, source in self.sources(history)]
                 best = fuse(sources, count, left, len(self.catalog))
         return Shortlist(best.items, best.scores, basis)
@@ -246,24 +216,24 @@ class CandidateEngine:
         """How many items of a history can matter to a score: the newest."""
         return max(self._max_history, self._transitions.window)
 
-    def basis(self, history: ItemArray) -> Source:
+    def basis(self, history: ItemArray) -> Basis:
         """What a shortlist for a history is made from."""
         if not len(history):
-            return Source.POPULARITY
+            return Basis.POPULARITY
         if not self._popularity.counts[history].any():
-            return Source.CONTENT
-        return Source.HISTORY
+            return Basis.CONTENT
+        return Basis.HISTORY
 
-    def sources(self, history: ItemArray) -> list[tuple[str, float, fusion.Source]]:
+    def sources(self, history: ItemArray) -> list[tuple[str, float, Source]]:
         """What adds up to the score of an item after a history: names, weights and sources."""
         match self.basis(history):
-            case Source.POPULARITY:
+            case Basis.POPULARITY:
                 return [("popularity", 1.0, Prior(self._popularity))]
-            case Source.CONTENT:
+            case Basis.CONTENT:
                 return [("content", 1.0, self._content_of(history))]
         weights, behavior = self._weights, self._spaces[SpaceName.BEHAVIOR]
         query = self._query_encoder.encode(behavior.take(history[-self._max_history :]))
-        sources: list[tuple[str, float, fusion.Source]] = [
+        sources: list[tuple[str, float, Source]] = [
             ("query_encoder", weights.behavior, Nearness(behavior, query)),
             ("transitions", weights.transitions, Succession(self._transitions, history)),
         ]

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.catalog import ItemArray
-from services.candidate.engine import CandidateEngine, Source
+from services.candidate.engine import CandidateEngine
+from services.candidate.shortlist import Basis
 
 INFLUENCES: Final = 5
 _SAMPLE: Final = 1_000
@@ -36,7 +37,7 @@ class Explained:
 
     items: ItemArray
     of: tuple[ItemScore, ...]
-    basis: Source
+    basis: Basis
     """What the scores are made from."""
 
 

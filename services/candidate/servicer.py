@@ -13,7 +13,7 @@ from runtime.bundle import Bundle
 from runtime.catalog import Catalog
 from runtime.errors import NotFound
 from runtime.workers import Workers
-from services.candidate.engine import CandidateEngine, Shortlist, Source
+from services.candidate.engine import CandidateEngine
 from services.candidate.explain import Explained, explain
 from services.candidate.index import Neighbors
 from services.candidate.item_messages import item_messages, page_messages, step_message
@@ -37,6 +37,7 @@ from services.candidate.requests import (
     read_search,
     read_similar,
 )
+from services.candidate.shortlist import Basis, Shortlist
 from services.candidate.space import SpaceName
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
@@ -44,9 +45,9 @@ from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
 RpcContext = grpc.aio.ServicerContext[Any, Any]
 
 _SOURCES = {
-    Source.HISTORY: pb.RETRIEVAL_SOURCE_HISTORY,
-    Source.CONTENT: pb.RETRIEVAL_SOURCE_CONTENT,
-    Source.POPULARITY: pb.RETRIEVAL_SOURCE_POPULARITY,
+    Basis.HISTORY: pb.RETRIEVAL_SOURCE_HISTORY,
+    Basis.CONTENT: pb.RETRIEVAL_SOURCE_CONTENT,
+    Basis.POPULARITY: pb.RETRIEVAL_SOURCE_POPULARITY,
 }
 
 
@@ -116,7 +117,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         response = pb.SearchResponse(
             missing_item_ids=missing,
             bundle_version=self._version,
-            source=_SOURCES[shortlist.source],
+            source=_SOURCES[shortlist.basis],
         )
         _add_items(response, engine.catalog, shortlist)
         return response

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.catalog import Catalog, CatalogItem, ItemArray
-from services.candidate.engine import CandidateEngine, Weights
+from services.candidate.engine import CandidateEngine
 from services.candidate.index import Vector
+from services.candidate.shortlist import Weights
 from services.candidate.space import Space
 from services.candidate.transitions import Transitions
 

@@ -12,9 +12,9 @@ from runtime.catalog import Mask
 from runtime.errors import InvalidRequest
 from services.candidate import fusion
 from services.candidate.diversity import most_marginal
-from services.candidate.engine import Shortlist, Source, Weights
 from services.candidate.index import Neighbors
 from services.candidate.nearest import NEAREST, Taste
+from services.candidate.shortlist import Basis, Shortlist, Weights
 from services.candidate.space import SpaceName
 from services.candidate.transitions import SMOOTHING
 from tests.candidate.made_up import (
@@ -116,7 +116,7 @@ def test_search_is_the_blend_over_the_whole_catalog(
         )
     qualified = qualified_items(allowed, excluded, [] if include_seen else history)
     check(found, blended_scores(world, history), qualified, count)
-    assert found.source is Source.HISTORY
+    assert found.basis is Basis.HISTORY
 
 
 @settings(deadline=None)
@@ -126,7 +126,7 @@ def test_without_history_popularity_decides(
 ) -> None:
     found = WORLD.engine.search(positions(), count, allowed=allowed, excluded=positions(*excluded))
     check(found, log_popularity(WORLD), qualified_items(allowed, excluded), count)
-    assert found.source is Source.POPULARITY
+    assert found.basis is Basis.POPULARITY
 
 
 UNKNOWN = np.flatnonzero(WORLD.popularity == 0).tolist()
@@ -139,7 +139,7 @@ def test_a_history_that_nobody_else_has_is_read_by_content(
 ) -> None:
     found = WORLD.engine.search(positions(*history), count, allowed=allowed)
     check(found, content_scores(WORLD, history), qualified_items(allowed, history), count)
-    assert found.source is Source.CONTENT
+    assert found.basis is Basis.CONTENT
 
 
 def test_only_the_newest_items_of_a_history_count() -> None:

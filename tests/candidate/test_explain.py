@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from runtime.testing import serving
 from runtime.workers import Workers
-from services.candidate.engine import Source, Weights
 from services.candidate.explain import INFLUENCES, explain
 from services.candidate.live import LiveCatalog
 from services.candidate.servicer import CandidateServicer
+from services.candidate.shortlist import Basis, Weights
 from tandem import errors
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
@@ -40,7 +40,7 @@ def test_the_score_is_that_of_the_search_and_the_sum_of_its_parts(
 ) -> None:
     shortlist = world.engine.search(history, ITEMS, include_seen=True)
     explained = explain(world.engine, history, shortlist.items)
-    assert explained.basis is shortlist.source
+    assert explained.basis is shortlist.basis
     for item, score in zip(explained.of, shortlist.scores, strict=True):
         assert item.score == pytest.approx(score, abs=1e-5)
         assert sum(w * s for _, s, w in item.sources) == pytest.approx(item.score)
@@ -113,7 +113,7 @@ async def test_without_a_history_popularity_is_the_source(stub: Stub) -> None:
     (item,) = answer.items
     assert [source.source for source in item.sources] == ["popularity"]
     assert not item.influences
-    assert explain(WORLDS[0].engine, positions(), positions(7)).basis is Source.POPULARITY
+    assert explain(WORLDS[0].engine, positions(), positions(7)).basis is Basis.POPULARITY
 
 
 async def test_there_must_be_items_to_explain(stub: Stub) -> None:

@@ -10,8 +10,9 @@ from runtime.bundle import Bundle
 from runtime.errors import BundleError
 from runtime.testing import serving
 from services.candidate.encoders import OnnxQueryEncoder, OnnxTextEncoder
-from services.candidate.engine import CandidateEngine, Weights
+from services.candidate.engine import CandidateEngine
 from services.candidate.servicer import CandidateServicer
+from services.candidate.shortlist import Weights
 from services.candidate.space import SpaceName
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc

@@ -33,8 +33,9 @@ from offline.query_encoder.scores import (
 )
 from runtime.catalog import Catalog, CatalogItem
 from services.candidate.encoders import OnnxQueryEncoder
-from services.candidate.engine import CandidateEngine, Weights
+from services.candidate.engine import CandidateEngine
 from services.candidate.index import FlatIndex
+from services.candidate.shortlist import Weights
 from services.candidate.space import Space
 from services.candidate.transitions import Transitions
 

@@ -1,0 +1,36 @@
+"""A shortlist, and what it is made from."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.catalog import ItemArray
+
+
+class Basis(Enum):
+    """What a shortlist was made from."""
+
+    HISTORY = "history"
+    CONTENT = "content"
+    POPULARITY = "popularity"
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """Items to recommend from, best first."""
+
+    items: ItemArray
+    scores: NDArray[np.float64]
+    basis: Basis
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each source counts in the retrieval score; chosen on validation."""
+
+    behavior: float
+    transitions: float
+    content: float = 0.0
+    popularity: float = 0.0
