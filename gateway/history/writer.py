@@ -123,11 +123,15 @@ class Writer:
     def _live(self) -> None:
         while jobs := self._take():
             started, weight = time.monotonic(), sum(job.weight for job in jobs)
-            # Whoever was cancelled while it waited does not want it any more.
-            if wanted := [job for job in jobs if not job.answer.cancelled()]:
+            wanted = []
+            for job in jobs:
+                if job.answer.cancelled():  # while it waited: nobody wants it any more
+                    self._answer(job, None, None)
+                else:
+                    wanted.append(job)
+            if wanted:
                 self._write(wanted)
             with self._changed:
-                self._waiting -= weight
                 taken = (time.monotonic() - started) / weight
                 self._seconds += 0.2 * (taken - self._seconds)
 
@@ -165,12 +169,18 @@ class Writer:
                 self._fail([job for job, _ in settled], error)
             else:
                 for job, result in settled:
-                    job.resolve(result, None)
+                    self._answer(job, result, None)
 
     def _fail(self, jobs: list[_Job[Any]], error: Exception) -> None:
         translated = self._translate(error) if isinstance(error, sqlite3.Error) else error
         for job in jobs:
-            job.resolve(None, translated)
+            self._answer(job, None, translated)
+
+    def _answer(self, job: _Job[Any], result: Any, error: Exception | None) -> None:
+        """Makes room for other work, and then says that this is done: more may come at once."""
+        with self._changed:
+            self._waiting -= job.weight
+        job.resolve(result, error)
 
     def _transaction(self, jobs: list[_Job[Any]]) -> list[Any]:
         with transaction(self._connection):

@@ -228,6 +228,27 @@ async def test_what_waits_is_bounded_and_the_rest_is_shed_with_a_hint() -> None:
         assert blocked.values() == [0, 1, 2, 4]
 
 
+async def test_what_is_acknowledged_waits_no_more() -> None:
+    settling, settled = threading.Event(), threading.Event()
+
+    def settle(_: sqlite3.Connection) -> None:
+        settling.set()
+        assert settled.wait(30)
+
+    async with Blocked(max_waiting=11) as blocked:  # which weighs 1 itself
+        quick = blocked.insert(1, weight=6)
+        same_transaction = blocked.writer.run(lambda _: None, weight=4, settle=settle)
+        slow = asyncio.ensure_future(same_transaction)
+        await asyncio.sleep(0)
+        blocked.go.set()
+        await quick
+        assert await asyncio.to_thread(settling.wait, 30)
+        following = blocked.insert(2, weight=7)
+        await asyncio.sleep(0)
+        settled.set()
+        await asyncio.gather(slow, following)
+
+
 async def test_what_fails_fails_alone() -> None:
     async with Blocked(max_waiting=10) as blocked:
         waiting = [blocked.insert(n) for n in (1, -2, 3)]
