@@ -1,10 +1,12 @@
 """A client meets a server that was away, or that is far away."""
 
-import asyncio
-import socket
+import multiprocessing
+import os
+import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from multiprocessing.connection import Connection
 
 import grpc
 
@@ -14,6 +16,8 @@ from tests.processes import PATIENCE
 
 AWAY = 2.0
 """Seconds; after these the pauses between attempts to connect are as long as they get."""
+HANDSHAKE = 1.5
+"""Seconds; longer than a call is tried again."""
 
 
 def serve(port: int = 0) -> tuple[grpc.Server, int]:
@@ -46,26 +50,28 @@ def test_the_first_call_after_a_server_came_back_is_answered() -> None:
         list(pool.map(lose_and_find_again, [AWAY, AWAY + 0.2, AWAY + 0.4, AWAY + 0.6]))
 
 
-async def test_a_server_is_reached_however_long_the_way() -> None:
-    """A proxy holds the first bytes of the handshake back."""
+def serve_for_good(parent: Connection) -> None:
     server, port = serve()
+    parent.send(port)
+    server.wait_for_termination()
 
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(2**16):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
 
-    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(1.5)
-        back, forth = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(copy(reader, forth), copy(back, writer), return_exceptions=True)
-
-    async with AsyncExitStack() as stack:
-        proxy = await asyncio.start_server(forward, "127.0.0.1", 0, family=socket.AF_INET)
-        stack.push_async_callback(proxy.wait_closed)
-        stack.callback(proxy.close)
-        target = f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-        with CatalogClient(target, timeout=PATIENCE) as client:
-            await asyncio.to_thread(client.get_items, ["a"])
-    await asyncio.to_thread(server.stop(None).wait)
+def test_a_server_is_reached_however_long_the_way() -> None:
+    """The kernel takes the connection of a process that is stopped, whose handshake has to wait."""
+    spawn = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=serve_for_good, args=(theirs,), daemon=True)
+    process.start()
+    with ours, theirs:
+        address = f"127.0.0.1:{ours.recv()}"
+    try:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        going_on = threading.Timer(HANDSHAKE, os.kill, (process.pid, signal.SIGCONT))
+        going_on.start()
+        with CatalogClient(address, timeout=PATIENCE) as client:
+            client.get_items(["a"])
+        going_on.join()
+    finally:
+        process.kill()
+        process.join()
