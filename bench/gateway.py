@@ -3,8 +3,9 @@
     python -m bench.gateway --bundle bundles/ml-100k/current
 
 The three services, a bare echo server and the callers are processes of this machine and share its
-cores. What is compared takes turns, so that a machine that drifts slows both, and a ratio is the
-median over rounds. Goodput counts answers that are complete and come within two seconds.
+cores. What is compared takes turns, so that a machine that drifts slows both; a ratio is the median
+over rounds, and a percentile that of all rounds together. Goodput counts answers that are complete
+and come within two seconds.
 
 - `recommend_vs_echo`: calls a second of embedding-only `Recommend`, over those of a bare grpc.aio
   server that takes and gives messages of the same sizes.
@@ -12,7 +13,7 @@ median over rounds. Goodput counts answers that are complete and come within two
 - `overhead_p50_ms`, `overhead_p99_ms`: what one caller waits for beyond the calls that the gateway
   makes for it. It includes the way from the caller to the gateway and back.
 - `goodput_ratio_2x`, `goodput_ratio_5x`: goodput at two and at five times the load that the stack
-  sustains, over the best there was at any load.
+  sustains, over the best of the round at any load.
 - `reject_p99_ms`, `accepted_p99_ratio_5x`: at five times that load, how long a refusal takes; and
   how long an answer does, compared with calls that come at the rate that is sustained.
 - `batch_vs_unary`: a stream of `BatchRecommend` over the best number of unary callers.
@@ -35,7 +36,7 @@ from bench import echo
 from bench.callers import Crowd, crowd
 from bench.load import serve_all
 from bench.load_data import DATA, load_requests
-from bench.outcome import Load, Outcome, percentile
+from bench.outcome import Load, Outcome, percentile, together
 from bench.report import environment, write_report
 from bench.resets import resetting
 from runtime.bundle import Bundle
@@ -84,12 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     users = [request["user_id"] for request in load_requests(bundle)["recommend-rerank"]]
     console = Console()
     DATA.mkdir(parents=True, exist_ok=True)
-    with crowd() as callers, serve_all(options.bundle) as address:
-        bench = Bench(callers, address, users, options.seconds, console)
+    with crowd() as people, serve_all(options.bundle) as address:
+        bench = Bench(people, address, users, options.seconds, console)
         figures = measure_echo(bench) | measure_overhead(bench)
-        sustained, found = measure_callers(bench)
-        figures |= found | measure_overload(bench, sustained)
-        figures |= measure_batch(bench, int(found["sustained_callers"]))
+        figures |= measure_callers(bench)
+        callers = int(figures["sustained_callers"])
+        figures |= measure_overload(bench, callers, figures["sustained_calls_per_second"])
+        figures |= measure_batch(bench, callers)
         figures |= measure_resets(bench)
     facts = environment() | {"bundle": bundle.version, "load_generator": "on this machine"}
     console.print(_summary(figures))
@@ -132,8 +134,8 @@ def measure_overhead(bench: Bench) -> dict[str, float]:
     }
 
 
-def measure_callers(bench: Bench) -> tuple[Outcome, dict[str, float]]:
-    """Full `Recommend` from more and more callers; returns the best of them too."""
+def measure_callers(bench: Bench) -> dict[str, float]:
+    """Full `Recommend` from more and more callers."""
     columns = ("calls/s", "p50 ms", "p99 ms", "history", "search", "rerank", "blend", "shed")
     table = Table("callers", *columns, title="full Recommend; stages at p50, in ms", box=None)
     figures: dict[str, float] = {}
@@ -159,18 +161,40 @@ def measure_callers(bench: Bench) -> tuple[Outcome, dict[str, float]]:
     bench.console.print(table)
     figures["sustained_callers"] = best_callers
     figures["sustained_calls_per_second"] = best.rate
-    return best, figures
+    return figures
 
 
-def measure_overload(bench: Bench, sustained: Outcome) -> dict[str, float]:
-    """Calls at a rate that the stack can sustain, and at several times as many."""
+def measure_overload(bench: Bench, callers: int, sustained: float) -> dict[str, float]:
+    """Calls at a rate that the stack can sustain, and at several times as many.
+
+    Args:
+        bench: see there.
+        callers: the closed-loop ones that get the most answers.
+        sustained: calls a second that they make.
+    """
+    seconds = 2 * bench.seconds / ROUNDS
+    best = bench.load("rerank", callers=callers, seconds=seconds)
+    loads = [bench.load("rerank", rate=n * sustained, seconds=seconds) for n in OVERLOADS]
+    rounds = bench.turns(*(partial(bench.crowd.call, load) for load in (best, *loads)))
+    outcomes = [together(turns) for turns in zip(*rounds, strict=True)][1:]
+    bench.console.print(_overload_table(loads, outcomes))
+    once, _, five_times = outcomes
+    return {
+        f"goodput_ratio_{times}x": statistics.median(
+            turns[place].rate / max(turn.rate for turn in turns) for turns in rounds
+        )
+        for place, times in enumerate(OVERLOADS, start=1)
+        if times > 1
+    } | {
+        "reject_p99_ms": percentile(five_times.rejected, 99),
+        "accepted_p99_ratio_5x": five_times.p(99) / once.p(99),
+    }
+
+
+def _overload_table(loads: Sequence[Load], outcomes: Sequence[Outcome]) -> Table:
     columns = ("offered/s", "goodput/s", "p50 ms", "p99 ms", "shed/s", "shed p99 ms", "other")
     table = Table("load", *columns, title="overload", box=None)
-    figures: dict[str, float] = {}
-    outcomes: dict[int, Outcome] = {}
-    for times in OVERLOADS:
-        load = bench.load("rerank", rate=times * sustained.rate)
-        outcomes[times] = outcome = bench.crowd.call(load)
+    for times, load, outcome in zip(OVERLOADS, loads, outcomes, strict=True):
         others = dict(outcome.failed) | ({"degraded": outcome.degraded} if outcome.degraded else {})
         table.add_row(
             f"{times}x", f"{load.rate:.0f}", f"{outcome.rate:.0f}",
@@ -179,13 +203,7 @@ def measure_overload(bench: Bench, sustained: Outcome) -> dict[str, float]:
             f"{percentile(outcome.rejected, 99):.1f}",
             ", ".join(f"{count} {what}" for what, count in others.items()) or "none",
         )  # fmt: skip
-    peak = max(sustained.rate, *(outcome.rate for outcome in outcomes.values()))
-    for times in OVERLOADS[1:]:
-        figures[f"goodput_ratio_{times}x"] = outcomes[times].rate / peak
-    figures["reject_p99_ms"] = percentile(outcomes[5].rejected, 99)
-    figures["accepted_p99_ratio_5x"] = outcomes[5].p(99) / outcomes[1].p(99)
-    bench.console.print(table)
-    return figures
+    return table
 
 
 def measure_batch(bench: Bench, callers: int) -> dict[str, float]:
@@ -200,13 +218,16 @@ def measure_batch(bench: Bench, callers: int) -> dict[str, float]:
 
 def measure_resets(bench: Bench) -> dict[str, float]:
     """What a caller notices of a neighbor that opens calls and resets them at once."""
-    load = bench.load("embedding", callers=1)
-    alone = bench.crowd.call(load)
-    with resetting(bench.gateway) as resets:
-        beside = bench.crowd.call(load)
+    load = bench.load("embedding", callers=1, seconds=2 * bench.seconds / ROUNDS)
+    alone, beside, per_second = [], [], []
+    for _ in range(ROUNDS):
+        alone.append(bench.crowd.call(load))
+        with resetting(bench.gateway) as resets:
+            beside.append(bench.crowd.call(load))
+        per_second.append(resets.per_second)
     return {
-        "neighbor_p99_ratio": beside.p(99) / alone.p(99),
-        "resets_per_second": resets.per_second,
+        "neighbor_p99_ratio": together(beside).p(99) / together(alone).p(99),
+        "resets_per_second": statistics.median(per_second),
     }
 
 

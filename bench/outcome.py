@@ -71,6 +71,17 @@ class Outcome:
         self.own.append(ms - sum(stages.get(stage, 0.0) for stage in ("search", "rerank")))
 
 
+def together(outcomes: Sequence[Outcome]) -> Outcome:
+    """What came of several turns of a load."""
+    return Outcome(
+        seconds=sum(outcome.seconds for outcome in outcomes),
+        accepted=[ms for outcome in outcomes for ms in outcome.accepted],
+        rejected=[ms for outcome in outcomes for ms in outcome.rejected],
+        degraded=sum(outcome.degraded for outcome in outcomes),
+        failed=sum((outcome.failed for outcome in outcomes), Counter()),
+    )
+
+
 def percentile(values: Sequence[float], percent: float) -> float:
     """NaN for none."""
     return float(np.percentile(values, percent)) if values else float("nan")
