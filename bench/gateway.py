@@ -23,6 +23,7 @@ and come within two seconds.
 
 import argparse
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -136,8 +137,10 @@ def measure_overhead(bench: Bench) -> dict[str, float]:
 
 def measure_callers(bench: Bench) -> dict[str, float]:
     """Full `Recommend` from more and more callers."""
-    columns = ("calls/s", "p50 ms", "p99 ms", "history", "search", "rerank", "blend", "shed")
-    table = Table("callers", *columns, title="full Recommend; stages at p50, in ms", box=None)
+    columns = ("calls/s", "p50 ms", "p99 ms", "history", "search", "rerank", "blend")
+    table = Table(
+        "callers", *columns, "shed", "other", title="full Recommend; stages at p50, in ms", box=None
+    )
     figures: dict[str, float] = {}
     best, best_callers = Outcome(seconds=1.0), 0
     for callers in CALLERS:
@@ -150,14 +153,15 @@ def measure_callers(bench: Bench) -> dict[str, float]:
             f"recommend_{callers}_callers_p50_ms": outcome.p(50),
             f"recommend_{callers}_callers_p99_ms": outcome.p(99),
         }
-        stages = {name: outcome.stages.get(name, []) for name in columns[3:-1]}
+        stages = {name: outcome.stages.get(name, []) for name in columns[3:]}
         for name, times in stages.items():
             for percent in (50, 99):
                 key = f"recommend_{callers}_callers_{name}_p{percent}_ms"
                 figures[key] = percentile(times, percent)
         cells = (f"{percentile(times, 50):.2f}" for times in stages.values())
         rates = (f"{outcome.rate:.0f}", f"{outcome.p(50):.1f}", f"{outcome.p(99):.1f}")
-        table.add_row(str(callers), *rates, *cells, str(len(outcome.rejected)))
+        shed = str(len(outcome.rejected))
+        table.add_row(str(callers), *rates, *cells, shed, _others(outcome))
     bench.console.print(table)
     figures["sustained_callers"] = best_callers
     figures["sustained_calls_per_second"] = best.rate
@@ -195,15 +199,20 @@ def _overload_table(loads: Sequence[Load], outcomes: Sequence[Outcome]) -> Table
     columns = ("offered/s", "goodput/s", "p50 ms", "p99 ms", "shed/s", "shed p99 ms", "other")
     table = Table("load", *columns, title="overload", box=None)
     for times, load, outcome in zip(OVERLOADS, loads, outcomes, strict=True):
-        others = dict(outcome.failed) | ({"degraded": outcome.degraded} if outcome.degraded else {})
         table.add_row(
             f"{times}x", f"{load.rate:.0f}", f"{outcome.rate:.0f}",
             f"{outcome.p(50):.0f}", f"{outcome.p(99):.0f}",
             f"{len(outcome.rejected) / outcome.seconds:.0f}",
             f"{percentile(outcome.rejected, 99):.1f}",
-            ", ".join(f"{count} {what}" for what, count in others.items()) or "none",
+            _others(outcome),
         )  # fmt: skip
     return table
+
+
+def _others(outcome: Outcome) -> str:
+    """The calls that ended neither with an answer nor with a refusal."""
+    others = outcome.failed + Counter({"degraded": outcome.degraded})
+    return ", ".join(f"{count} {what}" for what, count in others.items()) or "none"
 
 
 def measure_batch(bench: Bench, callers: int) -> dict[str, float]:

@@ -73,7 +73,7 @@ class GatewaySettings(ServerSettings):
         "this fraction of them; 0 for none.",
     )
     max_connection_calls: int = Field(
-        default=24, gt=0, description="Calls in flight on one connection; its others wait."
+        default=100, gt=0, description="Calls on one connection above which gRPC refuses others."
     )
     max_in_flight: int = Field(
         default=24, gt=0, description="Calls that are worked on at a time; the others wait."

@@ -152,9 +152,9 @@ def make_server(
     Args:
         boundary: what calls go through.
         max_message_bytes: of a request.
-        max_connection_calls: of one connection at a time. A caller that opens calls and resets them
-            at once has those that Python has not got rid of yet counted, and the rest refused by
-            gRPC, which costs the other callers nothing.
+        max_connection_calls: of one connection at a time; gRPC refuses others with UNAVAILABLE.
+            Calls that Python has not got rid of yet count too: so a caller that opens calls and
+            resets them at once cannot fill the queue, and an honest one must stay below the limit.
     """
     return grpc.aio.server(
         interceptors=[boundary],

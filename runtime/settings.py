@@ -34,7 +34,7 @@ class ServerSettings(BaseSettings):
         default=256, gt=0, description="Calls in flight above which new ones are shed."
     )
     max_connection_calls: int = Field(
-        default=256, gt=0, description="Calls in flight on one connection; its others wait."
+        default=256, gt=0, description="Calls on one connection above which gRPC refuses others."
     )
     max_message_bytes: int = Field(
         default=8 * 2**20, ge=2**10, description="Largest message that is accepted."

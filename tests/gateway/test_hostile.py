@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,27 @@ def test_calls_that_are_reset_at_once(target: Target) -> None:
     with resetting(target.address) as resets:
         target.neighbor_is_served(calls=50)
     assert resets.per_second > 0
+
+
+async def test_a_crowd_on_one_connection_is_not_hostile(target: Target) -> None:
+    """gRPC refuses streams above a connection's limit, and not all libraries try these again."""
+    options = [("grpc.enable_retries", 0)]
+    request = pb.RecommendRequest(user_id="ann", strategy=pb.STRATEGY_EMBEDDING)
+    codes: Counter[str] = Counter()
+    async with grpc.aio.insecure_channel(target.address, options) as channel:
+        recommend: Any = channel.unary_unary(METHOD)
+
+        async def call_on() -> None:
+            for _ in range(20):
+                try:
+                    await recommend(request.SerializeToString(), timeout=PATIENCE)
+                    codes["OK"] += 1
+                except grpc.aio.AioRpcError as error:
+                    codes[error.code().name] += 1
+
+        await asyncio.gather(*(call_on() for _ in range(50)))
+    assert codes["OK"] > 50
+    assert not codes.keys() - {"OK", "RESOURCE_EXHAUSTED"}, codes
 
 
 def test_a_connection_that_says_nothing_or_nonsense(target: Target) -> None:
