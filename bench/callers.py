@@ -22,7 +22,6 @@ from tandem import errors
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 
-CONNECTIONS: Final = 4
 IN_HAND: Final = 256
 """Requests of a stream that wait for an answer; else small ones fill the buffers by thousands."""
 
@@ -77,7 +76,7 @@ async def _closed_loop(load: Load) -> Outcome:
 async def _connected(load: Load) -> AsyncIterator[Callable[[Outcome], Any]]:
     """Yields a function that sends the next call; it returns how long its caller should pause."""
     options = [("grpc.use_local_subchannel_pool", 1)]
-    count = min(load.callers or CONNECTIONS, CONNECTIONS)
+    count = min(load.callers, load.connections)
     channels = [grpc.aio.insecure_channel(load.address, options) for _ in range(count)]
     methods: Iterator[Any] = itertools.cycle([c.unary_unary(load.method) for c in channels])
     requests = itertools.cycle(load.requests)

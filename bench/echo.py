@@ -24,9 +24,9 @@ def request(request_bytes: int, response_bytes: int) -> bytes:
 
 
 @contextmanager
-def serving(*echo: str) -> Iterator[str]:
+def serving(echo: str | None = None) -> Iterator[str]:
     """Serves in a process of its own, the proxy of an echo if one is named; yields the address."""
-    command = [sys.executable, "-m", "bench.echo", *echo]
+    command = [sys.executable, "-m", "bench.echo", *([echo] if echo else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield f"127.0.0.1:{process.stdout.readline().strip()}" if process.stdout else ""

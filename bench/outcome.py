@@ -25,6 +25,8 @@ class Load:
     method: str = RECOMMEND
     callers: int = 0
     """Closed-loop ones."""
+    connections: int = 4
+    """That these share."""
     rate: float = 0.0
     """Calls a second of an open-loop one; see `bench.open_loop`."""
 

@@ -126,7 +126,7 @@ class Writer:
             wanted = []
             for job in jobs:
                 if job.answer.cancelled():  # while it waited: nobody wants it any more
-                    self._answer(job, None, None)
+                    self._finish(job, None, None)
                 else:
                     wanted.append(job)
             if wanted:
@@ -169,14 +169,14 @@ class Writer:
                 self._fail([job for job, _ in settled], error)
             else:
                 for job, result in settled:
-                    self._answer(job, result, None)
+                    self._finish(job, result, None)
 
     def _fail(self, jobs: list[_Job[Any]], error: Exception) -> None:
         translated = self._translate(error) if isinstance(error, sqlite3.Error) else error
         for job in jobs:
-            self._answer(job, None, translated)
+            self._finish(job, None, translated)
 
-    def _answer(self, job: _Job[Any], result: Any, error: Exception | None) -> None:
+    def _finish(self, job: _Job[Any], result: Any, error: Exception | None) -> None:
         """Makes room for other work, and then says that this is done: more may come at once."""
         with self._changed:
             self._waiting -= job.weight

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-
 __all__ = ["CodeKind", "Codes", "CodesConfig", "branching", "code_text"]
 
 CodeKind = Literal["random", "sequential", "collaborative", "semantic"]

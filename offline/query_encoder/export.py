@@ -38,7 +38,7 @@ def export_query_encoder(trained: TrainedQueryEncoder, directory: Path) -> Query
     `query_encoder.onnx` is what `query_graph` writes: its `history` is the behavior vectors of at
     most `max_history` items, and the inner product of its `query` with an item's behavior vector is
     the logit of that item. Beside it: `behavior_vectors.npy`, and `behavior_projection.npy`, which
-    makes a behavior vector of a new item's content vector (`projection.project`).
+    makes a behavior vector of a new item's content vector (see `fit_projection`).
 
     Raises:
         ParityError: a logit differs from the torch model's by more than 1e-4.
