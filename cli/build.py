@@ -67,6 +67,13 @@ def build(
     checkpoint: Annotated[
         str | None, typer.Option(help="A T5 to start from, by hub name or path.")
     ] = None,
+    inputs: Annotated[
+        Literal["auto", "items", "tokens"],
+        typer.Option(
+            help="How the generator reads a history: one position an item, or the tokens of the "
+            "items' codes; auto is tokens for a checkpoint."
+        ),
+    ] = "auto",
     precision: Annotated[
         list[str] | None,
         typer.Option(
@@ -145,13 +152,15 @@ def build(
             "seed": seed,
             "embedder": {"model": embedder, "prompt": embedder_prompt},
             "codes": {"kind": codes, "levels": levels, "style": code_style},
-            "query_encoder": {"epochs": query_epochs},
+            "query_encoder": {"train": {"epochs": query_epochs}},
             "index": {"kind": index},
             "generator": {
                 "checkpoint": checkpoint,
+                "inputs": inputs,
                 "prompts": prompts,
                 "precisions": precision,
-                "train": {"epochs": epochs},
+                "items": {"loop": {"epochs": epochs}},
+                "tokens": {"epochs": epochs},
             },
         },
     )

@@ -16,6 +16,7 @@ INT64: Final = TensorProto.INT64
 INT32: Final = TensorProto.INT32
 FLOAT: Final = TensorProto.FLOAT
 FLOAT16: Final = TensorProto.FLOAT16
+DOUBLE: Final = TensorProto.DOUBLE
 BOOL: Final = TensorProto.BOOL
 
 Dim = int | str

@@ -10,7 +10,7 @@ from pydantic import (
     model_serializer,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PATH_COMPONENT = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """Names and versions become directories."""
 
@@ -72,6 +72,10 @@ class CandidateSection(_Section):
 class GeneratorSection(_Section):
     """What the generator service needs to know beside its files."""
 
+    inputs: Literal["tokens", "items"] = "tokens"
+    """How the model reads a history: as the tokens of the items' codes, or one position an item."""
+    user_tokens: int = Field(default=0, ge=0)
+    """Tokens that stand for users in prompts; with fewer than there are users, some share one."""
     code_length: int = Field(gt=0, le=16)
     max_input_tokens: int = Field(gt=0)
     max_history: int = Field(gt=0)

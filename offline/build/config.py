@@ -6,7 +6,8 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from offline.generator.config import TrainConfig
+from offline.generator.config import ItemTrainConfig, TokenTrainConfig
+from offline.query_encoder.config import QueryEncoderConfig
 from runtime.manifest import IndexKind, Precision
 
 
@@ -42,12 +43,6 @@ class CodesSection(_Section):
         return self
 
 
-class QueryEncoderSection(_Section):
-    """The sequence encoder behind the shortlist."""
-
-    epochs: int = Field(default=15, gt=0)
-
-
 class IndexConfig(_Section):
     """The indexes of the item vectors."""
 
@@ -61,18 +56,30 @@ class GeneratorConfig(_Section):
     preset: Literal["tiny", "mini", "small"] = "tiny"
     checkpoint: str | None = None
     """A T5 to start from, by hub name or local path, instead of a preset."""
+    inputs: Literal["auto", "items", "tokens"] = "auto"
+    """How a history is read: one position an item, or as the tokens of the items' codes. `auto` is
+    tokens for a checkpoint and for codes written as text, which it has read before, and items
+    otherwise."""
     prompts: Path | None = None
     """A prompt file; by default Tandem's own."""
-    max_history: int = Field(default=20, gt=0)
+    max_history: int = Field(default=100, gt=0)
+    """Newest items that are read."""
     max_input_tokens: int = Field(default=128, gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    history_dropout: float = Field(default=0.1, ge=0, lt=1)
-    targets: int = Field(default=8, gt=0)
+    """Tokens of a prompt, or of its words where the model reads whole items."""
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    history_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of leaving an item of a history out in training; never the newest."""
     direct_share: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the training prompts that name a user instead of showing a history."""
+    user_tokens: int = Field(default=20_000, ge=0)
+    """Tokens that stand for users, at most; where there are more users, some share one."""
     beams: int = Field(default=20, gt=0, le=100)
     precisions: tuple[Precision, ...] = ("fp32", "int8")
     """Those that the bundle is to hold."""
-    train: TrainConfig = TrainConfig()
+    items: ItemTrainConfig = ItemTrainConfig()
+    """How a model that reads whole items is trained."""
+    tokens: TokenTrainConfig = TokenTrainConfig()
+    """How a model that reads tokens is trained."""
 
     @field_validator("precisions")
     @classmethod
@@ -87,36 +94,53 @@ class BuildConfig(_Section):
     seed: int = 0
     embedder: EmbedderSection = EmbedderSection()
     codes: CodesSection = CodesSection()
-    query_encoder: QueryEncoderSection = QueryEncoderSection()
+    query_encoder: QueryEncoderConfig = QueryEncoderConfig()
     index: IndexConfig = IndexConfig()
     generator: GeneratorConfig = GeneratorConfig()
     shortlist: int = Field(default=100, gt=0, le=1000)
     """Items that the generator reranks."""
     parity_users: int = Field(default=200, gt=0)
-    """Users whose lists are compared with those of transformers at export."""
+    """Users whose lists are compared with those of the model itself at export."""
+
+    @property
+    def reads_items(self) -> bool:
+        """Whether the generator reads one position an item; see `GeneratorConfig.inputs`."""
+        if self.generator.inputs != "auto":
+            return self.generator.inputs == "items"
+        return self.generator.checkpoint is None and self.codes.style == "tokens"
+
+    @model_validator(mode="after")
+    def _items_are_read_from_scratch(self) -> Self:
+        if self.reads_items and (self.generator.checkpoint or self.codes.style == "text"):
+            raise ValueError(
+                "a checkpoint, and codes written as text, are read token by token: "
+                "use --inputs tokens"
+            )
+        return self
 
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {
-    # Minutes on two CPU cores: two-token codes keep the prompts short.
-    "demo": {
-        "codes": {"levels": 2},
-        "generator": {"preset": "tiny", "train": {"epochs": 5}},
-    },
+    # Minutes on two CPU cores.
+    "demo": {"codes": {"levels": 2}},
     # An hour on a CPU, minutes on a GPU.
     "base": {
-        "codes": {"levels": 3},
-        "query_encoder": {"epochs": 40},
-        "generator": {"preset": "mini", "dropout": 0.1, "train": {"epochs": 40}},
+        "codes": {"levels": 2},
+        "query_encoder": {"train": {"epochs": 40}},
+        "generator": {
+            "preset": "mini",
+            "items": {"loop": {"epochs": 40, "learning_rate": 1e-3}},
+            "tokens": {"epochs": 40},
+        },
     },
     # T5-small's shape, for a GPU.
     "small": {
         "codes": {"levels": 3},
-        "query_encoder": {"epochs": 40},
+        "query_encoder": {"train": {"epochs": 40}},
         "generator": {
             "preset": "small",
-            "dropout": 0.1,
             "precisions": ("fp32", "int8", "fp16"),
-            "train": {"epochs": 60, "learning_rate": 1e-3},
+            "items": {"loop": {"epochs": 60, "learning_rate": 5e-4}},
+            "tokens": {"epochs": 60, "learning_rate": 1e-3},
         },
     },
 }

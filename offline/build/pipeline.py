@@ -74,6 +74,16 @@ class Pipeline:
 
         return steps
 
+    @staticmethod
+    def _generator_steps() -> ModuleType:
+        """As `_steps`."""
+        from offline.build import generator
+
+        return generator
+
+    def _paths(self, *stages: str) -> dict[str, Path]:
+        return {stage: self._path(stage) for stage in stages}
+
     def _path(self, stage: str) -> Path:
         return self._built[stage].path
 
@@ -117,7 +127,7 @@ class Pipeline:
             lambda out: self._steps().train_retrieval(
                 self._path("dataset"), self._path("embeddings"), section, self.config.seed, out
             ),
-            version=5,
+            version=6,
             config={**section.model_dump(mode="json"), "seed": self.config.seed},
             after=self._after("dataset", "embeddings"),
         )
@@ -146,23 +156,24 @@ class Pipeline:
         )
 
     def _generator(self) -> Built:
-        section = self.config.generator
+        section, needed = self.config.generator, ("dataset", "embeddings", "codes")
         return self.workshop.stage(
             "generator",
-            lambda out: self._steps().train_generator(
-                self._path("dataset"), self._path("codes"), section, self.config.seed, out
+            lambda out: self._generator_steps().train_generator(
+                self._paths(*needed), self.config, out
             ),
-            version=1,
+            version=2,
             config={
                 **section.model_dump(mode="json", exclude={"beams", "prompts", "precisions"}),
                 "prompts": prompt_text(section.prompts),
+                "reads_items": self.config.reads_items,
                 "seed": self.config.seed,
             },
-            after=self._after("dataset", "codes"),
+            after=self._after(*needed),
         )
 
     def _export(self) -> Built:
-        parts = (
+        needed = (
             "dataset",
             "embeddings",
             "codes",
@@ -173,10 +184,10 @@ class Pipeline:
         )
         return self.workshop.stage(
             "export",
-            lambda out: self._steps().export(
-                {part: self._path(part) for part in parts}, self.config, self.name, out
+            lambda out: self._generator_steps().export(
+                self._paths(*needed), self.config, self.name, out
             ),
-            version=5,
+            version=6,
             config={
                 "name": self.name,
                 "precisions": self.config.generator.precisions,
@@ -184,7 +195,7 @@ class Pipeline:
                 "parity_users": self.config.parity_users,
                 "shortlist": self.config.shortlist,
             },
-            after=self._after(*parts),
+            after=self._after(*needed),
         )
 
     def _blend(self) -> Built:

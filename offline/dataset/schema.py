@@ -110,6 +110,12 @@ class Dataset:
         histories = (self.history(user) for user in range(len(self.user_ids)))
         return [h[:-2] if len(h) >= EVALUATED_FROM else h for h in histories]
 
+    def train_times(self) -> list[NDArray[np.int64]]:
+        """When each of `train`'s interactions was."""
+        starts = self.indptr[:-1]
+        parts = zip(starts, self.train(), strict=True)
+        return [self.timestamps[start : start + len(part)] for start, part in parts]
+
     def holdout(self, split: Split) -> Holdout:
         """The users to evaluate, with the history and the target that `split` gives each."""
         back = {"validation": 2, "test": 1}[split]

@@ -4,9 +4,21 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from offline.training.config import TrainingConfig
 
-class TrainConfig(BaseModel):
-    """How the generator is trained."""
+
+class ItemTrainConfig(BaseModel):
+    """How a model that reads whole items is trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch_items: int = Field(default=3200, gt=0)
+    """Items in a batch, padding included."""
+    loop: TrainingConfig = TrainingConfig(average=0.98)
+
+
+class TokenTrainConfig(BaseModel):
+    """How a model that reads codes token by token is trained, such as a pretrained checkpoint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -18,6 +30,8 @@ class TrainConfig(BaseModel):
     weight_decay: float = Field(default=0.01, ge=0)
     clip: float = Field(default=1.0, gt=0)
     """The largest norm of a gradient."""
+    targets: int = Field(default=8, gt=0)
+    """Next items that are learned from each prompt."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on CUDA, fp32 elsewhere."""
     checkpoint_every: int = Field(default=200, gt=0)

@@ -1,9 +1,9 @@
 """The tokenizer of a generator, and the item codes as its tokens.
 
 A model from scratch gets a closed vocabulary of whole words: those of the prompt templates, digits,
-and one token for each value of each code level. A pretrained checkpoint keeps its own tokenizer;
-codes written with level tokens (`<a_12>`) are added to it, codes written as text (`item_1081`) need
-no addition.
+one token for each user or bucket of users, and one for each value of each code level. A pretrained
+checkpoint keeps its own tokenizer; codes written with level tokens (`<a_12>`) are added to it,
+codes written as text (`item_1081`) need no addition.
 """
 
 import re
@@ -25,19 +25,35 @@ _WORD = r"<[a-z]+_\d+>|\d|[\p{L}_]+|[^\s\p{L}\d_]"
 
 
 def from_scratch(
-    templates: Iterable[Template], dataset: str, code_texts: Sequence[str]
+    templates: Iterable[Template],
+    dataset: str,
+    code_texts: Sequence[str],
+    *,
+    user_tokens: int = 0,
+    ends: bool = True,
 ) -> Tokenizer:
-    """Makes the closed vocabulary of a model that starts from nothing."""
+    """Makes the closed vocabulary of a model that starts from nothing.
+
+    Args:
+        templates: whose words it knows.
+        dataset: how prompts name the data.
+        code_texts: whose level tokens it knows.
+        user_tokens: tokens that stand for users, see `user_text`.
+        ends: whether a prompt ends with the end-of-sequence token. Where the model reads whole
+            items it does not: the history is the end, so that each of its prefixes is a prompt.
+    """
     splitter = Split(Regex(_WORD), behavior="removed", invert=True)
     texts = [re.sub(r"\{\w+\}", " ", template.input) for template in templates]
     texts += [dataset, " , ", UNKNOWN_USER, user_text(0), "0123456789"]
     words = {word for text in texts for word, _ in splitter.pre_tokenize_str(text.lower())}
-    vocabulary = [PAD, EOS, UNK, *sorted(words), *_level_tokens(code_texts)]
+    users = [user_text(user, user_tokens) for user in range(user_tokens)]
+    vocabulary = [PAD, EOS, UNK, *sorted(words), *users, *_level_tokens(code_texts)]
     model = WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token=UNK)
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = Lowercase()
     tokenizer.pre_tokenizer = splitter
-    tokenizer.post_processor = TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, 1)])
+    if ends:
+        tokenizer.post_processor = TemplateProcessing(single=f"$A {EOS}", special_tokens=[(EOS, 1)])
     return tokenizer
 
 

@@ -1,42 +1,32 @@
 """What can be chosen about the query encoder."""
 
-from dataclasses import dataclass
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from offline.training.config import TrainingConfig
 
 
-@dataclass(frozen=True)
-class QueryEncoderConfig:
-    """The query encoder's shape and training. Defaults were chosen on MovieLens validation.
+class QueryEncoderConfig(BaseModel):
+    """The query encoder's shape and training. Defaults were chosen on MovieLens validation."""
 
-    Attributes:
-        dimension: Of the behavior vectors and of the transformer.
-        layers: Transformer blocks.
-        heads: Attention heads in each.
-        max_history: Newest items of a history that are read.
-        dropout: Share of activations that training drops.
-        epochs: Passes over the training sequences.
-        learning_rate: Peak of the schedule, reached after `warmup_steps`, then a cosine to zero.
-        warmup_steps: Steps of linear warm-up.
-        weight_decay: Of matrices; vectors and item vectors have none.
-        batch_items: Items in a batch, padding included.
-        evaluate_every: Epochs between validations; the last epoch always has one.
-        seed: Decides everything that is random.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dimension: int = 128
-    layers: int = 2
-    heads: int = 2
-    max_history: int = 100
-    dropout: float = 0.3
-    epochs: int = 15
-    learning_rate: float = 4e-3
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    batch_items: int = 3200
-    evaluate_every: int = 3
-    seed: int = 0
+    dimension: int = Field(default=128, gt=0)
+    """Of the behavior vectors and of the transformer."""
+    layers: int = Field(default=2, gt=0)
+    heads: int = Field(default=2, gt=0)
+    max_history: int = Field(default=100, gt=0)
+    """Newest items of a history that are read."""
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    batch_items: int = Field(default=3200, gt=0)
+    """Items in a batch, padding included."""
+    train: TrainingConfig = TrainingConfig(learning_rate=4e-3)
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _heads_divide_the_dimension(self) -> Self:
         if self.dimension % (2 * self.heads):
             raise ValueError(
                 f"dimension {self.dimension} must be a multiple of twice the {self.heads} heads"
             )
+        return self

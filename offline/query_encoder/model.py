@@ -134,7 +134,7 @@ class QueryModel(nn.Module):
 
 
 def principal_components(
-    vectors: NDArray[np.float32], config: QueryEncoderConfig
+    vectors: NDArray[np.float32], dimension: int, seed: int
 ) -> NDArray[np.float32]:
     """Item vectors to start from: the embeddings' principal components, of unit variance.
 
@@ -142,18 +142,19 @@ def principal_components(
 
     Args:
         vectors: float32 [items, content dimension].
-        config: gives the dimension and the seed.
+        dimension: numbers of a vector to start from.
+        seed: of the noise.
 
     Returns:
-        float32 [items, config.dimension].
+        float32 [items, dimension].
     """
     centered = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     _, _, axes = np.linalg.svd(centered, full_matrices=False)
     # The sign of an axis is arbitrary: fix it, so that it does not depend on the library.
     axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]
-    noise = np.random.default_rng(config.seed).normal(size=(len(vectors), config.dimension))
+    noise = np.random.default_rng(seed).normal(size=(len(vectors), dimension))
     start = 0.01 * noise
-    components = centered @ axes[: config.dimension].T
+    components = centered @ axes[:dimension].T
     start[:, : components.shape[1]] += components / (components.std() or 1.0)
     return start.astype(np.float32)
 

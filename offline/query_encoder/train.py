@@ -1,36 +1,24 @@
-"""Training the query encoder: full softmax over the catalog at every position.
-
-Deterministic by the seed (bit for bit on one machine's CPU with as many threads), and resumable:
-killed at any moment, it continues after the last whole epoch to the same result.
-"""
+"""Training the query encoder: full softmax over the catalog at every position."""
 
 import hashlib
-import json
-import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import Progress as ProgressBar
-from rich.progress import TaskID
-from torch import nn
+from torch import Tensor
 
 from offline.dataset.schema import Dataset
-from offline.metrics import ndcg, ranks_from_scores
-from offline.query_encoder import checkpoint
-from offline.query_encoder.batches import epoch_batches
-from offline.query_encoder.checkpoint import Progress
+from offline.query_encoder.batches import Batch, epoch_batches
 from offline.query_encoder.config import QueryEncoderConfig
 from offline.query_encoder.model import QueryEncoder, QueryModel, principal_components
+from offline.training.together import device as own_device
+from offline.training.trainer import train
 
 FloatArray = NDArray[np.float32]
-
-_MAX_NORM = 1.0
-_USERS_AT_ONCE = 1024
-"""Validation scores of so many users are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +42,29 @@ class TrainedQueryEncoder:
     config: QueryEncoderConfig
     best_epoch: int
     curve: dict[int, float]
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """The query encoder, and the sequences that it learns from."""
+
+    model: QueryModel
+    sequences: Sequence[NDArray[np.int32]]
+    config: QueryEncoderConfig
+    name: str = "query encoder"
+
+    def batches(self, rng: np.random.Generator) -> list[Batch]:
+        """See `offline.training.trainer.Learner`."""
+        config = self.config
+        return list(epoch_batches(self.sequences, config.max_history, config.batch_items, rng))
+
+    def loss(self, batch: Batch) -> Tensor:
+        """See `offline.training.trainer.Learner`."""
+        return self.model.loss(batch)
+
+    def scores(self, histories: Sequence[NDArray[np.int32]]) -> FloatArray:
+        """See `offline.training.trainer.Learner`."""
+        return self.model.scores(histories)
 
 
 def train_query_encoder(
@@ -85,12 +96,19 @@ def train_query_encoder(
     if not any(len(sequence) > 1 for sequence in dataset.train()):
         raise ValueError("no user has two training interactions: there is nothing to train on")
     with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        model = QueryModel(config, principal_components(content_vectors, config)).to(_pick(device))
-        run = _Run(model, dataset, config, progress)
-        done = run.train(checkpoint_path, _fingerprint(dataset, content_vectors, config))
-    model.load_state_dict(done.best)
-    model.eval().cpu()
+        torch.manual_seed(config.train.seed)
+        where = own_device() if device == "auto" else torch.device(device)
+        start = principal_components(content_vectors, config.dimension, config.train.seed)
+        model = QueryModel(config, start).to(where)
+        done = train(
+            _Learner(model, dataset.train(), config),
+            dataset.holdout("validation"),
+            config.train,
+            path=checkpoint_path,
+            fingerprint=_fingerprint(dataset, content_vectors, config),
+            bar=progress,
+        )
+    model.cpu()
     with torch.inference_mode():
         vectors = model.table().numpy()
     return TrainedQueryEncoder(
@@ -104,107 +122,9 @@ def train_query_encoder(
     )
 
 
-class _Run:
-    """One training run: the epochs, their validations, and the checkpoint between them."""
-
-    def __init__(
-        self,
-        model: QueryModel,
-        dataset: Dataset,
-        config: QueryEncoderConfig,
-        progress: ProgressBar | None,
-    ) -> None:
-        self._model = model
-        self._sequences = dataset.train()
-        self._validation = dataset.holdout("validation")
-        self._config = config
-        self._bar = progress or ProgressBar(disable=True)
-        matrices = [p for p in model.encoder.parameters() if p.ndim > 1]
-        others = [p for p in model.encoder.parameters() if p.ndim <= 1]
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": config.weight_decay},
-                {"params": [*others, model.item_vectors], "weight_decay": 0.0},
-            ],
-            betas=(0.9, 0.98),
-        )
-
-    def train(self, path: Path | None, fingerprint: str) -> Progress:
-        """Trains what the checkpoint leaves to do, and returns the best model."""
-        done = Progress()
-        if path is not None:
-            done = checkpoint.load(path, self._model, self._optimizer, fingerprint)
-        epochs = self._config.epochs
-        task = self._bar.add_task("Training the query encoder", total=epochs, completed=done.epoch)
-        while done.epoch < epochs:
-            # Seeded by the epoch, so that a resumed training draws what an unbroken one draws.
-            torch.manual_seed(self._config.seed * 1_000_003 + done.epoch)
-            generator = np.random.default_rng([self._config.seed, done.epoch])
-            step = self._epoch(done, generator, task)
-            done = replace(done, epoch=done.epoch + 1, step=step)
-            if done.epoch % self._config.evaluate_every == 0 or done.epoch == epochs:
-                done = done.validated(self._validate(), self._model)
-                self._show(task, done)
-            if path is not None:
-                checkpoint.save(path, done, self._model, self._optimizer, fingerprint)
-        return done
-
-    def _epoch(self, done: Progress, generator: np.random.Generator, task: TaskID) -> int:
-        config, step = self._config, done.step
-        batches = list(
-            epoch_batches(self._sequences, config.max_history, config.batch_items, generator)
-        )
-        for i, batch in enumerate(batches):
-            position = (done.epoch + i / len(batches)) / config.epochs
-            for group in self._optimizer.param_groups:
-                group["lr"] = config.learning_rate * _schedule(position, step, config.warmup_steps)
-            self._optimizer.zero_grad()
-            self._model.loss(batch).backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self._model.parameters(), _MAX_NORM)
-            self._optimizer.step()
-            step += 1
-            self._bar.advance(task, 1 / len(batches))
-        return step
-
-    def _validate(self) -> float:
-        """NDCG@10 on the validation targets, seen items left out; 0 without any user to ask."""
-        histories, targets = self._validation.histories, self._validation.targets
-        if not len(targets):
-            return 0.0
-        self._model.eval()
-        ranks = [
-            ranks_from_scores(
-                self._model.scores(histories[part]), targets[part], seen=histories[part]
-            )
-            for part in _slices(len(targets), _USERS_AT_ONCE)
-        ]
-        self._model.train()
-        return ndcg(np.concatenate(ranks), 10)
-
-    def _show(self, task: TaskID, done: Progress) -> None:
-        text = f"Training the query encoder (validation NDCG@10 {done.curve[done.epoch]:.4f})"
-        self._bar.update(task, description=text)
-
-
-def _pick(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
-
-
-def _schedule(position: float, step: int, warmup_steps: int) -> float:
-    """Share of the peak learning rate: linear warm-up by steps, a cosine over the training."""
-    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
-    return warmup * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * position)))
-
-
 def _fingerprint(dataset: Dataset, content_vectors: FloatArray, config: QueryEncoderConfig) -> str:
     """Changes with anything that the result depends on."""
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    digest = hashlib.sha256(config.model_dump_json().encode())
     for array in (dataset.indptr, dataset.item_index, content_vectors):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _slices(total: int, size: int) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, total, size))

@@ -55,6 +55,7 @@ def step_message(step: Step, version: str) -> pb.WatchCatalogResponse:
             change.upsert.item.CopyFrom(item_message(stored.change.item))
             change.upsert.code_text = stored.change.code.text
             change.upsert.code_tokens.extend(stored.change.code.tokens)
+            change.upsert.content_vector.extend(stored.change.content.tolist())
         else:
             change.delete_item_id = stored.change.item_id
     return message

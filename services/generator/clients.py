@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Final
 
 import grpc
+import numpy as np
 import structlog
 
 from runtime.catalog import CatalogItem, Delete
@@ -105,9 +106,10 @@ def _read_changes(messages: Sequence[pb.CatalogChange]) -> list[CodedChange]:
         match message.WhichOneof("change"):
             case "upsert":
                 coded = message.upsert
-                changes.append(
-                    CodedUpsert(_read_item(coded.item), coded.code_text, tuple(coded.code_tokens))
-                )
+                content = np.array(coded.content_vector, np.float32)
+                tokens = tuple(coded.code_tokens)
+                item = _read_item(coded.item)
+                changes.append(CodedUpsert(item, coded.code_text, tokens, content))
             case "delete_item_id":
                 changes.append(Delete(message.delete_item_id))
             case _:

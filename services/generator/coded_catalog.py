@@ -1,7 +1,11 @@
-"""The catalog as the generator sees it: the items, the code of each, and the trie of the codes."""
+"""The catalog as the generator sees it: items, the code of each, and the trie of the codes.
+
+A model that reads whole items also knows each by a vector. That of an item which comes while the
+catalog is served is made of the vector of its text, by a linear map that the bundle holds.
+"""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -17,7 +21,14 @@ T5_VOCABULARY: Final = 32_128
 T5_EOS: Final = 1
 T5_PAD: Final = 0
 
+ITEM_VECTORS: Final = "generator_items.npy"
+"""The bundle's file of the items' vectors, float32 [items, d_model], of unit norm."""
+ITEM_PROJECTION: Final = "generator_projection.npy"
+"""The bundle's file of the map from text vectors to item vectors, float32 [content dimension + 1,
+d_model]; the last row is the intercept."""
+
 Int32 = NDArray[np.int32]
+Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,8 @@ class CodedUpsert:
     """The code as a prompt shows it."""
     tokens: Sequence[int]
     """The code as the decoder emits it."""
+    content: Float32 | None = field(default=None, compare=False)
+    """The vector of its text, [content dimension]."""
 
     @property
     def item_id(self) -> str:
@@ -57,6 +70,10 @@ class CodedCatalog:
     """Of the live items only."""
     spelling: Spelling
     """What a new code must be like."""
+    vectors: Float32 | None = None
+    """[positions, d_model] of the items, of unit norm; None where the model reads tokens."""
+    projection: Float32 | None = None
+    """Makes a vector of an item's text; see `ITEM_PROJECTION`."""
 
     @classmethod
     def of(
@@ -68,6 +85,8 @@ class CodedCatalog:
         vocabulary: int = T5_VOCABULARY,
         eos: int = T5_EOS,
         pad: int = T5_PAD,
+        vectors: Float32 | None = None,
+        projection: Float32 | None = None,
     ) -> "CodedCatalog":
         """The first version: a bundle's catalog.
 
@@ -78,6 +97,8 @@ class CodedCatalog:
             vocabulary: how many tokens the model knows.
             eos: the end-of-sequence token.
             pad: the pad token.
+            vectors: of the items, [positions, d_model], where the model reads whole items.
+            projection: makes such a vector of an item's text.
 
         Raises:
             BundleError: they are not of the same items, or two items have the same code.
@@ -87,9 +108,12 @@ class CodedCatalog:
                 f"the catalog has {len(catalog)} items, but there are {len(code_texts)} codes as "
                 f"text and {len(codes)} as tokens"
             )
+        if vectors is not None and len(vectors) != len(codes):
+            raise BundleError(f"{ITEM_VECTORS} has {len(vectors)} rows for {len(codes)} items")
         trie = Trie.build(codes, catalog.live)
         spelling = Spelling.of(codes, vocabulary=vocabulary, eos=eos, pad=pad)
-        return cls(0, catalog, PersistentSequence(code_texts), codes, trie, spelling)
+        texts = PersistentSequence(code_texts)
+        return cls(0, catalog, texts, codes, trie, spelling, vectors, projection)
 
     def apply(self, changes: Iterable[CodedChange]) -> "CodedCatalog":
         """Makes the next version. Blocking: some 50 ms for 1,000 changes of a million items.
@@ -99,45 +123,88 @@ class CodedCatalog:
         nothing.
 
         Raises:
-            InvalidRequest: reason CODE_TAKEN, for a code that two items would have, or INVALID_CODE
-                (see `Spelling.row`). The version stays as it was, and so does the catalog.
+            InvalidRequest: reason CODE_TAKEN, for a code that two items would have, INVALID_CODE
+                (see `Spelling.row`), or INVALID_VECTOR. The version stays as it was, and so does
+                the catalog.
         """
         last = {change.item_id: change for change in changes}
         upserts = [change for change in last.values() if isinstance(change, CodedUpsert)]
         written = [self.spelling.row(change.code_text, change.tokens) for change in upserts]
         rows = np.array(written, np.int32).reshape(-1, self.spelling.levels)
-        catalog = self.catalog.apply(self._plain(last.values(), rows))
+        placed = self._placed(upserts)
+        catalog = self.catalog.apply(self._plain(last.values(), rows, placed))
         old = len(self.catalog)
         moved = catalog.lookup(change.item_id for change in upserts)[0] >= old
         added = np.arange(old, len(catalog), dtype=np.int32)
         gone = np.flatnonzero(self.catalog.live & ~catalog.live[:old]).astype(np.int32)
         self._refuse_taken(catalog, rows[moved], gone)
         texts = [change.code_text for change, new in zip(upserts, moved, strict=True) if new]
-        codes, trie = self.codes, self.trie
+        codes, trie, vectors = self.codes, self.trie, self.vectors
+        if vectors is not None and len(added):
+            vectors = np.concatenate([vectors, placed[moved]])
         if len(added) or len(gone):
             codes = np.concatenate([codes, rows[moved]])
             trie = trie.replaced(codes, gone, added)
-        return CodedCatalog(
-            self.version + 1, catalog, self.code_texts.extended(texts), codes, trie, self.spelling
+        return replace(
+            self,
+            version=self.version + 1,
+            catalog=catalog,
+            code_texts=self.code_texts.extended(texts),
+            codes=codes,
+            trie=trie,
+            vectors=vectors,
         )
 
-    def _plain(self, changes: Iterable[CodedChange], rows: Int32) -> Iterable[Change]:
-        """The changes without codes. What gets another code moves, even if the item is the same."""
-        row = iter(rows)
+    def _placed(self, upserts: Sequence[CodedUpsert]) -> Float32:
+        """The vectors of items, made of those of their texts. Shape [upserts, d_model].
+
+        An item of the bundle whose text is what it was keeps the vector that was trained.
+        """
+        if self.vectors is None or self.projection is None:
+            return np.empty((len(upserts), 0), np.float32)
+        placed = np.empty((len(upserts), self.vectors.shape[1]), np.float32)
+        for row, change in zip(placed, upserts, strict=True):
+            position, _ = self.catalog.lookup([change.item_id])
+            same = len(position) and self.catalog.items[position[0]].text == change.item.text
+            row[:] = self.vectors[position[0]] if same else self._projected(change)
+        return placed
+
+    def _projected(self, change: CodedUpsert) -> Float32:
+        if self.projection is None or change.content is None:
+            raise self._invalid_vector(change, "has no vector of its text")
+        if change.content.shape != (len(self.projection) - 1,):
+            wanted = len(self.projection) - 1
+            raise self._invalid_vector(change, f"needs a text vector of {wanted} numbers")
+        vector = change.content @ self.projection[:-1] + self.projection[-1]
+        unit: Float32 = vector / max(float(np.linalg.norm(vector)), float(np.finfo("f4").tiny))
+        return unit
+
+    @staticmethod
+    def _invalid_vector(change: CodedUpsert, problem: str) -> InvalidRequest:
+        message = f"item {change.item_id!r} {problem}, which the model reads it by"
+        return InvalidRequest(message, reason="INVALID_VECTOR", item_id=change.item_id)
+
+    def _plain(
+        self, changes: Iterable[CodedChange], rows: Int32, placed: Float32
+    ) -> Iterable[Change]:
+        """The changes without codes. What is known to the model by another code or vector moves,
+        even if the item is the same."""
+        known = iter(zip(rows, placed, strict=True))
         for change in changes:
             if isinstance(change, Delete):
                 yield change
                 continue
-            if not self._has(change, next(row)):
+            if not self._has(change, *next(known)):
                 yield Delete(change.item_id)
             yield Upsert(change.item)
 
-    def _has(self, change: CodedUpsert, row: Int32) -> bool:
-        """Whether the item has this very code."""
+    def _has(self, change: CodedUpsert, row: Int32, vector: Float32) -> bool:
+        """Whether the item has this very code, and this vector."""
         position, _ = self.catalog.lookup([change.item_id])
         return len(position) > 0 and (
             self.code_texts[position[0]] == change.code_text
             and np.array_equal(self.codes[position[0]], row)
+            and (self.vectors is None or np.array_equal(self.vectors[position[0]], vector))
         )
 
     def _refuse_taken(self, catalog: Catalog, rows: Int32, gone: ItemArray) -> None:

@@ -21,7 +21,7 @@ from runtime.manifest import Precision
 from services.generator.coded_catalog import CodedCatalog
 from services.generator.graphs import Prompts
 from services.generator.parts import GeneratorParts, load_catalog, load_parts
-from services.generator.prompts import Template, render_ids
+from services.generator.prompts import Template, render_ids, user_text
 from services.generator.providers import Compute, choose_precision
 from services.generator.trie import PrefixTree
 
@@ -96,6 +96,10 @@ class Job:
     snapshot: CodedCatalog
     """What its positions refer to."""
     prompt: Sequence[int]
+    """Token ids; for a model that reads whole items, an item is the size of the vocabulary plus
+    its position."""
+    seen: ItemArray
+    """What the history holds."""
     search: _Search | None
     shortlist: ItemArray | None
     tree: PrefixTree | None
@@ -177,6 +181,7 @@ class GeneratorEngine:
         return Job(
             snapshot=snapshot,
             prompt=self.render(query.context, snapshot),
+            seen=query.context.history,
             search=search,
             shortlist=query.shortlist,
             tree=None if query.shortlist is None else snapshot.trie.prefixes(query.shortlist),
@@ -185,14 +190,18 @@ class GeneratorEngine:
     def run(self, jobs: Sequence[Job]) -> list[Answer]:
         """Answers jobs of one group, in order."""
         graphs = self.parts.graphs
-        prompts = Prompts.of([job.prompt for job in jobs], self.parts.section.pad_token)
-        encoded = graphs.encode(prompts)
+        prompts = Prompts.of(
+            [job.prompt for job in jobs],
+            self.parts.section.pad_token,
+            [job.seen for job in jobs],
+        )
+        encoded = graphs.encode(prompts, jobs[0].snapshot)
         generated: list[Ranked | None] = [None] * len(jobs)
         reranked: list[Ranked | None] = [None] * len(jobs)
         if searches := _all([job.search for job in jobs]):
             trie = jobs[0].snapshot.trie
             masks = [search.alive for search in searches]
-            node, score = graphs.generate(encoded, trie, masks, searches[0].beams)
+            node, score = graphs.generate(encoded, masks, searches[0].beams)
             for row, search in enumerate(searches):
                 found = score[row, : search.count] > _DEAD
                 leaves = node[row, : search.count][found] - trie.leaf_base
@@ -229,12 +238,27 @@ class GeneratorEngine:
         """The prompt about a user, as token ids."""
         parts = self.parts
         newest = context.history[-parts.section.max_history :]
+        # Without a history a user may be known by name, if the model was taught names.
+        template = parts.template if len(newest) or not parts.names_users else parts.direct
+        if parts.section.inputs == "tokens":
+            return self._words(template, context.user, [snapshot.code_texts[i] for i in newest])
+        items: list[int] = (newest + parts.section.vocabulary).tolist()
+        return self._words(template, context.user) + items
+
+    def words(self) -> list[int]:
+        """The prompt before a history, as token ids, of a model that reads whole items."""
+        return self._words(self.parts.template, None)
+
+    def _words(
+        self, template: Template, user: int | None, history: Sequence[str] = ()
+    ) -> list[int]:
+        parts = self.parts
         return render_ids(
-            parts.template if len(newest) else parts.direct,
+            template,
             self._encode,
             dataset=parts.dataset,
-            user=context.user,
-            history=[snapshot.code_texts[i] for i in newest],
+            user=user_text(user, parts.section.user_tokens),
+            history=history,
             max_tokens=parts.section.max_input_tokens,
         )
 

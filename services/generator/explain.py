@@ -1,7 +1,7 @@
 """What an item's score is made of: the log-probability of each token of its code.
 
-A reranking adds them up along each code, and padding adds nothing. So a code is asked for once per
-token, with padding in place of all others: the same pass of the model, and the same numbers.
+A reranking adds them up along each code. So a code is asked for once per token, with all others
+left out: the same pass of the model, and the same numbers.
 """
 
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ class Code:
     tokens: tuple[Token, ...]
 
 
-def by_token(job: Job, pad: int) -> Job:
+def by_token(job: Job) -> Job:
     """Turns a job that scores a shortlist into one that scores each token of its codes.
 
     The items of its answer are not positions: row `i * levels + l` is token `l` of item `i`.
@@ -40,13 +40,11 @@ def by_token(job: Job, pad: int) -> Job:
     """
     if job.tree is None:
         raise ValueError("there is no shortlist to explain")
-    items, levels = job.tree.target.shape
+    items, levels = job.tree.child.shape
     alone = np.tile(np.eye(levels, dtype=np.bool_), (items, 1))
-    target = np.where(alone, np.repeat(job.tree.target, levels, axis=0), pad)
+    child = np.where(alone, np.repeat(job.tree.child, levels, axis=0), -1)
     tree = replace(
-        job.tree,
-        path=np.repeat(job.tree.path, levels, axis=0),
-        target=target.astype(np.int32),
+        job.tree, path=np.repeat(job.tree.path, levels, axis=0), child=child.astype(np.int32)
     )
     return replace(job, tree=tree, shortlist=np.arange(items * levels, dtype=np.int32))
 

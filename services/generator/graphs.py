@@ -3,8 +3,9 @@
     prompts ──▶ encode ──┬──▶ generate ──▶ leaves and scores
                          └──▶ rerank ────▶ scores
 
-What the encoder returns stays where the model runs, and so do the arrays of the trie; only prompts
-and answers travel. On a CPU nothing is copied.
+What the encoder returns stays where the model runs, and so do the arrays of the catalog: the trie
+and, for a model that reads whole items, their vectors. Only prompts and answers travel. On a CPU
+nothing is copied.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +17,14 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
+from runtime.catalog import ItemArray
 from runtime.errors import BundleError
 from runtime.manifest import Precision
+from services.generator.coded_catalog import CodedCatalog
 from services.generator.providers import Compute
-from services.generator.trie import PrefixTree, Trie
+from services.generator.trie import PrefixTree
+
+_OF_THE_TRIE: Final = ("trie_token", "trie_child_start", "trie_widths")
 
 Value = Any
 """An `ort.OrtValue`: an array on the device."""
@@ -43,16 +48,18 @@ class Prompts:
     """[queries, tokens]"""
     attention_mask: NDArray[np.int64]
     """[queries, tokens] 1 for prompt, 0 for padding."""
+    seen: NDArray[np.int64]
+    """[queries, seen] what the histories hold, -1 where there are fewer."""
 
     @classmethod
-    def of(cls, prompts: Sequence[Sequence[int]], pad: int) -> "Prompts":
-        """Pads token ids to the longest."""
-        ids = np.full((len(prompts), max(map(len, prompts))), pad, dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt)] = prompt
-            mask[row, : len(prompt)] = 1
-        return cls(ids, mask)
+    def of(
+        cls, prompts: Sequence[Sequence[int]], pad: int, seen: Sequence[ItemArray] = ()
+    ) -> "Prompts":
+        """Pads token ids, and the items of histories, to the longest."""
+        ids = _padded(prompts, pad)
+        lengths = np.array([len(prompt) for prompt in prompts])
+        mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
+        return cls(ids, mask, _padded(seen or [()] * len(prompts), -1))
 
     def to_dict(self) -> dict[str, NDArray[np.int64]]:
         """As the graphs and `transformers` name them."""
@@ -65,8 +72,9 @@ class Graphs:
     def __init__(self, sessions: Mapping[str, ort.InferenceSession], compute: Compute) -> None:
         self._sessions = sessions
         self._device = compute.device
-        self._cross: Final = [output.name for output in sessions["encode"].get_outputs()]
-        self._trie: tuple[Trie, dict[str, Value]] | None = None
+        self._encoded: Final = [output.name for output in sessions["encode"].get_outputs()]
+        self._read_by_encode: Final = {value.name for value in sessions["encode"].get_inputs()}
+        self._catalog: tuple[CodedCatalog, dict[str, Value]] | None = None
 
     @classmethod
     def load(
@@ -89,18 +97,21 @@ class Graphs:
         }
         return cls(sessions, compute)
 
-    def encode(self, prompts: Prompts) -> dict[str, Value]:
-        """What both ways of decoding need to know about the prompts."""
-        values = self._run("encode", prompts.to_dict(), self._cross, self._device)
+    def encode(self, prompts: Prompts, catalog: CodedCatalog) -> dict[str, Value]:
+        """What both ways of decoding need to know about the prompts, and about the catalog."""
+        uploaded = self._uploaded(catalog)
+        feeds: dict[str, Value] = {**prompts.to_dict(), "seen": prompts.seen, **uploaded}
+        taken = {name: value for name, value in feeds.items() if name in self._read_by_encode}
+        values = self._run("encode", taken, self._encoded, self._device)
         return {
-            **dict(zip(self._cross, values, strict=True)),
+            **dict(zip(self._encoded, values, strict=True)),
+            **{name: uploaded[name] for name in _OF_THE_TRIE},
             "attention_mask": prompts.attention_mask,
         }
 
     def generate(
         self,
         encoded: Mapping[str, Value],
-        trie: Trie,
         alive: Sequence[NDArray[np.bool_]],
         beams: int,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -108,7 +119,6 @@ class Graphs:
 
         Args:
             encoded: what `encode` returned.
-            trie: of the catalog.
             alive: each query's mask of nodes; equal objects are passed on once.
             beams: of every query.
 
@@ -121,7 +131,6 @@ class Graphs:
             "generate",
             {
                 **encoded,
-                **self._uploaded(trie),
                 "alive": np.stack(list(distinct.values())),
                 "alive_row": np.array([row[id(mask)] for mask in alive], dtype=np.int64),
                 "beams": np.array([beams], dtype=np.int64),
@@ -139,23 +148,16 @@ class Graphs:
         scores: NDArray[np.float32] = score.numpy()
         return scores
 
-    def _uploaded(self, trie: Trie) -> dict[str, Value]:
-        """The trie's arrays on the device, which stay there until another trie comes."""
-        known = self._trie
-        if known is None or known[0] is not trie:
+    def _uploaded(self, catalog: CodedCatalog) -> dict[str, Value]:
+        """The catalog's arrays on the device, which stay there until another version comes."""
+        known = self._catalog
+        if known is None or known[0] is not catalog:
             arrays = {
-                "trie_token": trie.token,
-                "trie_child_start": trie.child_start,
-                "trie_widths": trie.widths.astype(np.int64),
+                name: ort.OrtValue.ortvalue_from_numpy(array, self._device)
+                for name, array in _arrays(catalog).items()
             }
-            known = (
-                trie,
-                {
-                    name: ort.OrtValue.ortvalue_from_numpy(array, self._device)
-                    for name, array in arrays.items()
-                },
-            )
-            self._trie = known
+            known = (catalog, arrays)
+            self._catalog = known
         return known[1]
 
     def _run(
@@ -198,6 +200,30 @@ def _session(
     return session
 
 
+def _arrays(catalog: CodedCatalog) -> dict[str, NDArray[Any]]:
+    """What the graphs take of a catalog, by the names of their inputs."""
+    trie = catalog.trie
+    arrays: dict[str, NDArray[Any]] = {
+        "trie_token": trie.token,
+        "trie_child_start": trie.child_start,
+        "trie_widths": trie.widths.astype(np.int64),
+    }
+    if catalog.vectors is not None:
+        first, last = trie.inner_leaves
+        # A trie without items still has one way down, whose leaf is nobody's: any item will do.
+        leaf_item = trie.leaf_item if trie.items else np.zeros(1, np.int32)
+        arrays |= {"leaf_item": leaf_item, "first_leaf": first, "last_leaf": last}
+        arrays["item_vectors"] = catalog.vectors
+    return arrays
+
+
+def _padded(rows: Sequence[Sequence[int]] | Sequence[ItemArray], fill: int) -> NDArray[np.int64]:
+    padded = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return padded
+
+
 def _stack(trees: Sequence[PrefixTree]) -> dict[str, NDArray[Any]]:
     """Pads prefix trees to one batch.
 
@@ -208,14 +234,18 @@ def _stack(trees: Sequence[PrefixTree]) -> dict[str, NDArray[Any]]:
     items = max(len(tree.path) for tree in trees)
     token = np.zeros((batch, rows), np.int64)
     depth = np.zeros((batch, rows), np.int64)
+    node = np.zeros((batch, rows), np.int64)
     sees = np.zeros((batch, rows, rows), np.bool_)
     path = np.zeros((batch, items, levels), np.int64)
-    target = np.zeros((batch, items, levels), np.int64)
+    child = np.full((batch, items, levels), -1, np.int64)
     for i, tree in enumerate(trees):
         own, asked = len(tree.token), len(tree.path)
         token[i, :own] = tree.token
         depth[i, :own] = tree.depth
+        node[i, :own] = tree.node
         sees[i, :own, :own] = tree.sees
         path[i, :asked] = tree.path
-        target[i, :asked] = tree.target
-    return {"token": token, "depth": depth, "sees": sees, "path": path, "target": target}
+        child[i, :asked] = tree.child
+    return {
+        "token": token, "depth": depth, "node": node, "sees": sees, "path": path, "child": child
+    }  # fmt: skip

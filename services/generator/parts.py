@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from runtime.bundle import Bundle, sha256
 from runtime.errors import BundleError
 from runtime.manifest import GeneratorSection, Precision
-from services.generator.coded_catalog import CodedCatalog
+from services.generator.coded_catalog import ITEM_PROJECTION, ITEM_VECTORS, CodedCatalog
 from services.generator.codes import code_tokens, read_code_texts
 from services.generator.graphs import Graphs, weights_file
 from services.generator.prompts import DIRECT, SEQUENTIAL, Template, read_templates, select
@@ -32,6 +32,11 @@ class GeneratorParts:
     direct: Template
     """What is asked when there is no history: names the user alone."""
     graphs: Graphs
+
+    @property
+    def names_users(self) -> bool:
+        """Whether the model knows users by name."""
+        return self.section.inputs == "tokens" or self.section.user_tokens > 0
 
 
 def load_parts(bundle: Bundle, precision: Precision, compute: Compute) -> GeneratorParts:
@@ -56,6 +61,7 @@ def load_parts(bundle: Bundle, precision: Precision, compute: Compute) -> Genera
         "code_length": str(section.code_length),
         "vocabulary": str(section.vocabulary),
         "max_input_tokens": str(section.max_input_tokens),
+        "inputs": section.inputs,
         "tokenizer_sha256": sha256(tokenizer_file),
     }
     templates = read_templates(bundle.file("prompts.txt"))
@@ -80,10 +86,16 @@ def load_catalog(bundle: Bundle, tokenizer: Tokenizer) -> CodedCatalog:
     codes = np.asarray(bundle.array("code_tokens", np.int32))
     _check_codes(bundle, tokenizer, code_texts, codes)
     section = bundle.manifest.generator
+    vectors = projection = None
+    if section.inputs == "items":
+        vectors = np.asarray(bundle.array(ITEM_VECTORS.removesuffix(".npy"), np.float32))
+        projection = np.asarray(bundle.array(ITEM_PROJECTION.removesuffix(".npy"), np.float32))
     return CodedCatalog.of(
         bundle.catalog,
         code_texts,
         codes,
+        vectors=vectors,
+        projection=projection,
         vocabulary=section.vocabulary,
         eos=section.eos_token,
         pad=section.pad_token,

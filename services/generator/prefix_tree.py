@@ -14,19 +14,23 @@ class PrefixTree:
     """The part of a trie that leads to some items.
 
     Rows are the proper prefixes, the empty one first, each once; `T` of them. Item `c` is scored by
-    adding up, over its levels, the log-probability of `target[c, l]` after row `path[c, l]`.
+    adding up, over its levels, the log-probability of going on from row `path[c, l]` to the node
+    `child[c, l]`.
     """
 
     token: Int32
     """[T] the last token of each prefix; 0, the decoder's start token, for the empty one."""
     depth: Int32
     """[T] the length of each prefix."""
+    node: Int32
+    """[T] the node of the trie that each prefix leads to."""
     sees: Mask
     """[T, T] whether a row attends to another: to itself and to the prefixes of it."""
     path: Int32
     """[items, levels] the row from which each token of an item's code is predicted."""
-    target: Int32
-    """[items, levels] the tokens of the codes."""
+    child: Int32
+    """[items, levels] the nodes of the trie that these tokens lead to; -1 for one that is not to
+    be counted."""
 
     @classmethod
     def build(cls, way: Int32, target: Int32) -> "PrefixTree":
@@ -46,4 +50,4 @@ class PrefixTree:
                 token[below] = target[level - 1]
             for above in path[: level + 1]:
                 sees[below, above] = True
-        return cls(token, depth, sees, path.T, target.T)
+        return cls(token, depth, nodes.astype(np.int32), sees, path.T, way[1:].T)

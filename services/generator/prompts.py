@@ -77,25 +77,51 @@ def select(templates: Iterable[Template], task: str, kind: Kind) -> tuple[Templa
     return found
 
 
-def user_text(user: int | None) -> str:
-    """How a prompt names a user: by position in the bundle's `users.json`, or as unknown."""
-    return UNKNOWN_USER if user is None else f"user_{user}"
+def user_text(user: int | None, tokens: int = 0) -> str:
+    """How a prompt names a user.
+
+    Args:
+        user: the position in the bundle's `users.json`, or None for an unknown user.
+        tokens: how many tokens of its own the vocabulary has for users; users beyond share them.
+            Without any, the position is written as text, in the pieces of the tokenizer.
+    """
+    if user is None:
+        return UNKNOWN_USER
+    return f"<user_{user % tokens}>" if tokens else f"user_{user}"
 
 
-def render(template: Template, *, dataset: str, user: int | None, history: Sequence[str]) -> str:
+def check_item_prompts(templates: Iterable[Template]) -> None:
+    """Checks the prompts of a model that reads whole items.
+
+    Every prefix of its history is a prompt, so the history stands last; users are named only where
+    there is no history, since a name is learned by heart where the history says more.
+
+    Raises:
+        PromptError: naming the template.
+    """
+    for template in templates:
+        names = _PLACEHOLDER.findall(template.input)
+        if template.task == SEQUENTIAL:
+            before, history, after = template.input.partition("{history}")
+            if not (history and before.strip()) or after or "user" in names:
+                raise PromptError(
+                    f"the prompt {template.input!r}: a model that reads whole items needs some "
+                    "words and then {history} at the end, and no {user}"
+                )
+        elif template.task == DIRECT and "history" in names:
+            raise PromptError(f"the prompt {template.input!r} is for users without a {{history}}")
+
+
+def render(template: Template, *, dataset: str, user: str, history: Sequence[str]) -> str:
     """Fills in a template's input.
 
     Args:
         template: the template.
         dataset: the name of the data, as in training.
-        user: the user's position, or None for an unknown user.
+        user: how the user is named, see `user_text`.
         history: the codes of the items as text, oldest first.
     """
-    values = {
-        "dataset": dataset,
-        "user": user_text(user),
-        "history": HISTORY_SEPARATOR.join(history),
-    }
+    values = {"dataset": dataset, "user": user, "history": HISTORY_SEPARATOR.join(history)}
     return _PLACEHOLDER.sub(lambda match: values[match[1]], template.input)
 
 
@@ -104,7 +130,7 @@ def render_ids(
     encode: Callable[[str], list[int]],
     *,
     dataset: str,
-    user: int | None,
+    user: str,
     history: Sequence[str],
     max_tokens: int,
 ) -> list[int]:
@@ -114,7 +140,7 @@ def render_ids(
         template: the template.
         encode: text to token ids, end-of-sequence included.
         dataset: the name of the data, as in training.
-        user: the user's position, or None for an unknown user.
+        user: how the user is named, see `user_text`.
         history: the codes of the items as text, oldest first.
         max_tokens: the most tokens that the model reads.
 

@@ -156,7 +156,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
 
         def prepare() -> Job:
             job = self.engine.prepare(Query(context, shortlist=items), snapshot)
-            return explain.by_token(job, self.engine.parts.section.pad_token)
+            return explain.by_token(job)
 
         served = await self._batcher.submit(prepare)
         scores = explain.read_tokens(served.answer, snapshot.codes.shape[1])

@@ -81,6 +81,19 @@ class Trie:
         """The node number of leaf 0."""
         return int(self.level_start[-2])
 
+    @cached_property
+    def inner_leaves(self) -> tuple[Int32, Int32]:
+        """The first and the last leaf below each node that is none itself, [inner nodes] each."""
+        first = self.child_start[: self.leaf_base]
+        last = self.child_start[1 : self.leaf_base + 1] - 1
+        for _ in range(self.levels - 1):
+            # A node's first leaf is that of its first child, its last leaf that of its last.
+            inner = first < self.leaf_base
+            first = np.where(inner, self.child_start.take(first, mode="clip"), first)
+            inner = last < self.leaf_base
+            last = np.where(inner, self.child_start.take(last + 1, mode="clip") - 1, last)
+        return first - self.leaf_base, last - self.leaf_base
+
     @property
     def nbytes(self) -> int:
         """The memory that the arrays take."""

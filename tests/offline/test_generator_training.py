@@ -14,15 +14,15 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from offline.generator.config import TrainConfig
-from offline.generator.examples import IGNORE, ExampleSource
 from offline.generator.model import (
     MultiTargetLoss,
     fit_vocabulary,
     from_checkpoint,
     from_preset,
 )
+from offline.generator.token_examples import IGNORE, ExampleSource
+from offline.generator.token_train import CHECKPOINT, train
 from offline.generator.tokenizer import UNK, extend, from_scratch
-from offline.generator.train import CHECKPOINT, train
 from services.generator.codes import code_tokens
 from services.generator.prompts import Template
 from tests.generator.made_up import level_texts, random_levels

@@ -16,13 +16,8 @@ from rich.progress import Progress
 
 from offline.dataset.schema import Dataset, Item
 from offline.parity import ParityError
-from offline.query_encoder import (
-    CheckpointError,
-    QueryEncoderConfig,
-    TrainedQueryEncoder,
-    export_query_encoder,
-    train_query_encoder,
-)
+from offline.query_encoder.config import QueryEncoderConfig
+from offline.query_encoder.export import export_query_encoder
 from offline.query_encoder.model import QueryEncoder, principal_components
 from offline.query_encoder.projection import fit_projection
 from offline.query_encoder.scores import (
@@ -31,6 +26,9 @@ from offline.query_encoder.scores import (
     popularity_scores,
     transition_scores,
 )
+from offline.query_encoder.train import TrainedQueryEncoder, train_query_encoder
+from offline.training.checkpoint import CheckpointError
+from offline.training.config import TrainingConfig
 from runtime.catalog import Catalog, CatalogItem
 from services.candidate.encoders import OnnxQueryEncoder
 from services.candidate.engine import CandidateEngine
@@ -46,12 +44,16 @@ CONFIG = QueryEncoderConfig(
     heads=2,
     max_history=6,
     dropout=0.1,
-    epochs=4,
-    learning_rate=1e-2,
-    warmup_steps=2,
     batch_items=60,
-    evaluate_every=2,
+    train=TrainingConfig(epochs=4, learning_rate=1e-2, warmup_steps=2, evaluate_every=2),
 )
+
+
+def changed(dropout: float = CONFIG.dropout, **train: int) -> QueryEncoderConfig:
+    loop = CONFIG.train.model_copy(update=train)
+    return CONFIG.model_copy(update={"dropout": dropout, "train": loop})
+
+
 VECTORS = np.random.default_rng(0).normal(size=(ITEMS, CONTENT)).astype(np.float32)
 
 
@@ -80,7 +82,7 @@ def trained() -> TrainedQueryEncoder:
 
 
 def test_learns_a_deterministic_walk() -> None:
-    config = QueryEncoderConfig(**{**vars(CONFIG), "epochs": 15, "dropout": 0.0})
+    config = changed(epochs=15, dropout=0.0)
     trained = train_query_encoder(cycles(), VECTORS, config, device="cpu")
     assert trained.curve[trained.best_epoch] > 0.95
     with torch.inference_mode():
@@ -109,7 +111,7 @@ def test_the_seed_decides_everything(trained: TrainedQueryEncoder) -> None:
     before = torch.random.get_rng_state()
     assert_same(train_query_encoder(DATASET, VECTORS, CONFIG, device="cpu"), trained)
     assert torch.equal(torch.random.get_rng_state(), before), "nor has training any on the caller"
-    other = QueryEncoderConfig(**{**vars(CONFIG), "seed": 1})
+    other = changed(seed=1)
     again = train_query_encoder(DATASET, VECTORS, other, device="cpu")
     assert not np.array_equal(again.behavior_vectors, trained.behavior_vectors)
 
@@ -159,7 +161,7 @@ def test_killed_in_an_epoch_it_resumes_to_the_same_result(
 
 def test_another_trainings_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "query.safetensors"
-    short = QueryEncoderConfig(**{**vars(CONFIG), "epochs": 1})
+    short = changed(epochs=1)
     train_query_encoder(DATASET, VECTORS, short, checkpoint_path=path, device="cpu")
     with pytest.raises(CheckpointError, match="other data or settings"):
         train_query_encoder(DATASET, VECTORS, CONFIG, checkpoint_path=path, device="cpu")
@@ -180,7 +182,7 @@ def test_impossible_data_is_an_error() -> None:
 
 
 def test_users_with_one_item_and_no_holdout_are_no_obstacle() -> None:
-    config = QueryEncoderConfig(**{**vars(CONFIG), "epochs": 1})
+    config = changed(epochs=1)
     trained = train_query_encoder(make_dataset([[1, 2], [3], []]), VECTORS, config, device="cpu")
     assert trained.curve == {1: 0.0}
 

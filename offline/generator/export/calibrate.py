@@ -7,7 +7,8 @@ it comes from, and multiplying it into the weights that read it, changes nothing
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import nn
 from transformers import T5ForConditionalGeneration
 
 from offline.generator.export.layers import T5Weights
+from offline.generator.item_model import ItemT5
 
 Peaks = Mapping[str, NDArray[np.float32]]
 """Layer → [in] the largest absolute value that each channel of its input had."""
@@ -38,6 +40,44 @@ def observe(
         codes: [items, levels] the catalog's codes, of which some are decoded after each prompt.
         seed: of the choice of codes.
     """
+    rng = np.random.default_rng(seed)
+    device = next(model.parameters()).device
+    with _recorded(model) as peaks, torch.inference_mode():
+        for prompt in prompts:
+            decoded = codes[rng.integers(0, len(codes), CODES_PER_PROMPT)].astype(np.int64)
+            ids = torch.tensor([prompt], device=device).expand(len(decoded), -1)
+            model(input_ids=ids, labels=torch.from_numpy(decoded).to(device))
+    return peaks
+
+
+def observe_items(
+    model: ItemT5, words: Sequence[int], histories: Sequence[NDArray[np.int32]], seed: int = 0
+) -> dict[str, NDArray[np.float32]]:
+    """As `observe`, for a model that reads whole items.
+
+    Args:
+        model: what is to be exported.
+        words: the prompt before the history, as token ids.
+        histories: as they are served, each with at least one item.
+        seed: of the choice of codes.
+    """
+    rng = np.random.default_rng(seed)
+    with _recorded(model.t5) as peaks, torch.inference_mode():
+        for history in histories:
+            items = torch.from_numpy(rng.integers(0, model.tree.items, CODES_PER_PROMPT))
+            read = torch.from_numpy(history.astype(np.int64))[None]
+            memory = model.encode(torch.tensor([list(words)]), read, model.table())
+            states = memory[:, -1:].expand(-1, len(items), -1)
+            model.decode(model.tree.tokens[items][None, :, :-1], states, memory)
+    return peaks
+
+
+@contextmanager
+def _recorded(model: nn.Module) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Records the peaks of the input of every linear layer that runs meanwhile.
+
+    The head reads what the decoder's last normalization gives, whether it is run as a layer or not.
+    """
     peaks: dict[str, NDArray[np.float32]] = {}
 
     def record(name: str, rows: torch.Tensor) -> None:
@@ -49,18 +89,13 @@ def observe(
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
     ]
-    rng = np.random.default_rng(seed)
-    device = next(model.parameters()).device
+    last: Any = model.get_submodule("decoder.final_layer_norm")
+    hooks.append(last.register_forward_hook(lambda _, __, rows: record("lm_head", rows)))
     try:
-        for prompt in prompts:
-            decoded = codes[rng.integers(0, len(codes), CODES_PER_PROMPT)].astype(np.int64)
-            with torch.inference_mode():
-                ids = torch.tensor([prompt], device=device).expand(len(decoded), -1)
-                model(input_ids=ids, labels=torch.from_numpy(decoded).to(device))
+        yield peaks
     finally:
         for hook in hooks:
             hook.remove()
-    return peaks
 
 
 @dataclass(frozen=True)
@@ -72,12 +107,13 @@ class Smoothed:
     """Layer → the largest absolute value of its input."""
 
 
-def smooth(model: T5Weights, peaks: Peaks) -> Smoothed:
+def smooth(model: T5Weights, peaks: Peaks, fixed: frozenset[str] = frozenset()) -> Smoothed:
     """Evens out the channels of every layer's input.
 
     Args:
         model: a T5.
         peaks: of all its layers.
+        fixed: normalizations whose output something else reads too, so that it must stay.
     """
     arrays = {name: array.copy() for name, array in model.arrays.items()}
     ranges = {}
@@ -85,12 +121,12 @@ def smooth(model: T5Weights, peaks: Peaks) -> Smoothed:
         weights = [arrays[f"{reader}.weight"] for reader in readers]
         largest = np.max([np.abs(w).max(axis=0) for w in weights], axis=0)
         peak = np.max([peaks[reader] for reader in readers], axis=0)
-        factor = _factor(peak, largest)
+        factor = np.ones_like(peak) if source in fixed else _factor(peak, largest)
         for reader in readers:
             arrays[f"{reader}.weight"] *= factor
             ranges[reader] = float((peak / factor).max())
         arrays[f"{source}.weight"] = _divided(arrays[f"{source}.weight"], factor)
-    return Smoothed(T5Weights(model.config, arrays), ranges)
+    return Smoothed(replace(model, arrays=arrays), ranges)
 
 
 def _factor(peak: NDArray[np.float32], largest: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import T5ForConditionalGeneration
 
-from offline.generator.export.calibrate import observe, smooth
-from offline.generator.export.encode import encode_graph
-from offline.generator.export.layers import T5Weights
+from offline.generator.export.calibrate import observe, observe_items, smooth
+from offline.generator.export.encode import encode_graph, encode_items_graph
+from offline.generator.export.heads import ItemHead, TokenHead
+from offline.generator.export.layers import T5Weights, arrays_of
 from offline.generator.export.linear import Float16, Float32, Int8, Linears
 from offline.generator.export.rerank import rerank_graph
 from offline.generator.export.search import search_graph
 from offline.generator.export.weights import save_graphs
+from offline.generator.item_model import ItemT5
 from offline.generator.model import special_tokens
+from offline.query_encoder.projection import fit_projection
 from runtime.bundle import sha256
 from runtime.manifest import GeneratorSection, Precision
+from services.generator.coded_catalog import ITEM_PROJECTION, ITEM_VECTORS
 from services.generator.codes import write_code_texts
 from services.generator.graphs import graph_file, weights_file
 
@@ -43,47 +47,74 @@ class GeneratorExport:
     precisions: tuple[Precision, ...] = ("fp32",)
     calibration: Sequence[Sequence[int]] = ()
     """Prompts as they are served, as token ids: 8-bit products are fitted to their activations."""
+    user_tokens: int = 0
+    """Tokens of the vocabulary that stand for users."""
+    words: Sequence[int] = ()
+    """For a model that reads whole items: the prompt before the history, as token ids, …"""
+    histories: Sequence[NDArray[np.int32]] = ()
+    """… what 8-bit products are fitted to instead of `calibration`, …"""
+    content: NDArray[np.float32] | None = None
+    """… the vectors of the items' texts, [items, content dimension], …"""
+    interactions: NDArray[np.int64] | None = None
+    """… and how often each item occurs in training."""
     in_float32: frozenset[str] = frozenset()
     """Layers whose products stay in float32 among 8-bit ones."""
 
 
 def export_generator(
-    model: T5ForConditionalGeneration, parts: GeneratorExport, directory: Path
+    model: T5ForConditionalGeneration | ItemT5, parts: GeneratorExport, directory: Path
 ) -> GeneratorSection:
     """Writes the model in every precision, and what belongs to it.
+
+    Args:
+        model: one that reads tokens, or one that reads whole items.
+        parts: what is exported beside it.
+        directory: where to.
 
     Returns:
         The manifest's section about them.
     """
+    by_item = isinstance(model, ItemT5)
+    t5 = model.t5 if isinstance(model, ItemT5) else model
     tokenizer_file = directory / "generator_tokenizer.json"
     parts.tokenizer.save(str(tokenizer_file))
     write_code_texts(directory / "codes.txt", parts.code_texts)
     np.save(directory / "code_tokens.npy", parts.codes, allow_pickle=False)
     (directory / "prompts.txt").write_text(parts.prompts, encoding="utf-8")
-    pad, eos = special_tokens(model)
+    if isinstance(model, ItemT5):
+        vectors = model.table().detach().numpy()
+        np.save(directory / ITEM_VECTORS, vectors, allow_pickle=False)
+        np.save(directory / ITEM_PROJECTION, _projection(parts, vectors), allow_pickle=False)
+    pad, eos = special_tokens(t5)
     section = GeneratorSection(
+        inputs="items" if by_item else "tokens",
+        user_tokens=parts.user_tokens,
         code_length=parts.codes.shape[1],
         max_input_tokens=parts.max_input_tokens,
         max_history=parts.max_history,
         beams=parts.beams,
         pad_token=pad,
         eos_token=eos,
-        vocabulary=int(model.config.vocab_size),
+        vocabulary=int(t5.config.vocab_size),
         precisions=parts.precisions,
     )
     facts = {
         "code_length": str(section.code_length),
         "vocabulary": str(section.vocabulary),
         "max_input_tokens": str(section.max_input_tokens),
+        "inputs": section.inputs,
         "tokenizer_sha256": sha256(tokenizer_file),
     }
     ends = bool((parts.codes == eos).any())
+    kind = ItemHead if by_item else TokenHead
+    encode = encode_items_graph if by_item else encode_graph
+    levels = section.code_length
     for precision in parts.precisions:
         weights, linears = _in_precision(model, precision, parts)
         graphs = {
-            "encode": encode_graph(weights, linears, max_tokens=section.max_input_tokens),
-            "generate": search_graph(weights, linears, levels=section.code_length, ends=ends),
-            "rerank": rerank_graph(weights, linears, levels=section.code_length),
+            "encode": encode(weights, linears, max_tokens=section.max_input_tokens),
+            "generate": search_graph(weights, linears, levels=levels, ends=ends, kind=kind),
+            "rerank": rerank_graph(weights, linears, levels=levels, kind=kind),
         }
         save_graphs(
             directory,
@@ -94,15 +125,37 @@ def export_generator(
     return section
 
 
+def _projection(parts: GeneratorExport, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What makes an item's vector of the vector of its text, for items that come later."""
+    if parts.content is None or parts.interactions is None:
+        raise ValueError("a model that reads whole items is exported with the vectors of the texts")
+    return fit_projection(parts.content, vectors, parts.interactions)
+
+
 def _in_precision(
-    model: T5ForConditionalGeneration, precision: Precision, parts: GeneratorExport
+    model: T5ForConditionalGeneration | ItemT5, precision: Precision, parts: GeneratorExport
 ) -> tuple[T5Weights, Linears]:
-    weights = T5Weights.of(model)
+    weights = item_weights(model) if isinstance(model, ItemT5) else T5Weights.of(model)
     match precision:
         case "fp32":
             return weights, Float32()
         case "fp16":
             return weights, Float16()
+        case "int8" if isinstance(model, ItemT5):
+            peaks = observe_items(model, parts.words, parts.histories)
+            # The encoder's states are the items' queries and the decoder's start as well.
+            smoothed = smooth(weights, peaks, fixed=frozenset({"encoder.final_layer_norm"}))
         case "int8":
             smoothed = smooth(weights, observe(model, parts.calibration, parts.codes))
-            return smoothed.model, Int8(smoothed.ranges, parts.in_float32)
+    return smoothed.model, Int8(smoothed.ranges, parts.in_float32)
+
+
+def item_weights(model: ItemT5) -> T5Weights:
+    """The weights of a model that reads whole items; its head speaks about the codes' tokens."""
+    first = int(min(tokens.min() for tokens in model.tree.vocabulary))
+    arrays = arrays_of(model.t5)
+    arrays["lm_head.weight"] = arrays["shared.weight"][first:]
+    arrays["query.weight"] = model.query.weight.detach().numpy()
+    arrays["query.bias"] = model.query.bias.detach().numpy()
+    arrays["seen"] = model.seen.detach().numpy()
+    return T5Weights(model.t5.config, arrays, first)

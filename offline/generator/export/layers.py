@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from transformers import T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
@@ -32,16 +33,23 @@ class T5Weights:
 
     config: Any
     arrays: Mapping[str, Matrix]
+    first_code_token: int = 0
+    """The first token that `lm_head` speaks about: the vocabulary, or its end, where the codes'
+    tokens stand."""
 
     @classmethod
     def of(cls, model: T5ForConditionalGeneration) -> "T5Weights":
         """Takes the weights out of a model."""
-        state = model.state_dict()
-        return cls(model.config, {k: v.detach().float().cpu().numpy() for k, v in state.items()})
+        return cls(model.config, arrays_of(model))
 
     def linear(self, name: str) -> Linear:
         """A linear layer by its name."""
         return Linear(name, self.arrays[f"{name}.weight"].T)
+
+
+def arrays_of(model: nn.Module) -> dict[str, Matrix]:
+    """A model's weights in float32, by name."""
+    return {k: v.detach().float().cpu().numpy() for k, v in model.state_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,17 @@ class T5Layers:
         t = self.tape
         ids = t.input("input_ids", INT64, ["batch", "tokens"])
         padding = self.declare_padding()
-        bias = t.add(self._encoder_position_bias(t.size(ids, 1), max_tokens), padding)
-        stream = _Stream(self.embed(ids))
+        bias = self._position_bias(t.size(ids, 1), self._bidirectional(max_tokens))
+        return self.cross(self.encode_rows(self.embed(ids), t.add(bias, padding)))
+
+    def encode_rows(self, rows: str, bias: str) -> str:
+        """The encoder's states, [batch, positions, d_model].
+
+        Args:
+            rows: [batch, positions, d_model] what stands at each position.
+            bias: [batch or 1, heads, positions, positions] position bias and visibility.
+        """
+        stream = _Stream(rows)
         for layer in range(int(self.config.num_layers)):
             name = f"encoder.block.{layer}.layer"
             normed, stream = self._norm(stream, f"{name}.0.layer_norm")
@@ -94,6 +111,10 @@ class T5Layers:
             normed, stream = self._norm(stream, f"{name}.1.layer_norm")
             stream.update = self._feed_forward(normed, f"{name}.1.DenseReluDense")
         encoded, _ = self._norm(stream, "encoder.final_layer_norm")
+        return encoded
+
+    def cross(self, encoded: str) -> list[KeysValues]:
+        """What each decoder layer attends to."""
         return [
             KeysValues(*(self._heads_of(encoded, layer, part) for part in ("k", "v")))
             for layer in range(self.decoder_layers)
@@ -118,20 +139,35 @@ class T5Layers:
         split = t.reshape(product, 0, 0, self.heads, self.width)
         return t.op("Transpose", split, perm=[0, 2, 1, 3])
 
-    def _encoder_position_bias(self, length: str, max_tokens: int) -> str:
-        """[1, heads, tokens, tokens]: looked up by distance in a table of [2·max - 1, heads]."""
-        t = self.tape
+    def causal_bias(self, length: str, max_tokens: int) -> str:
+        """[1, heads, positions, positions]: by distance; MASKED for what lies ahead."""
+        back = torch.arange(max_tokens - 1, -1, -1)
+        table = np.full((2 * max_tokens - 1, self.heads), MASKED, np.float32)
+        table[:max_tokens] = self._buckets("encoder", -back, bidirectional=False)
+        return self._position_bias(length, table)
+
+    def _bidirectional(self, max_tokens: int) -> Matrix:
+        """[2·max - 1, heads] the bias by distance, from furthest back to furthest ahead."""
+        distance = torch.arange(-(max_tokens - 1), max_tokens)
+        return self._buckets("encoder", distance, bidirectional=True)
+
+    def _buckets(self, stack: str, distance: torch.Tensor, *, bidirectional: bool) -> Matrix:
+        """The learned bias of each distance, [distances, heads]."""
         bucket: Any = T5Attention._relative_position_bucket  # untyped
         buckets = bucket(
-            torch.arange(-(max_tokens - 1), max_tokens),
-            bidirectional=True,
+            distance,
+            bidirectional=bidirectional,
             num_buckets=self.config.relative_attention_num_buckets,
             max_distance=self.config.relative_attention_max_distance,
         )
-        table = self.model.arrays[_BIAS.format("encoder")][buckets.numpy()]
+        return self.model.arrays[_BIAS.format(stack)][buckets.numpy()]
+
+    def _position_bias(self, length: str, table: Matrix) -> str:
+        """[1, heads, positions, positions]: by distance, from a table of [2·max - 1, heads]."""
+        t = self.tape
         positions = t.range(length)
         difference = t.op("Sub", t.unsqueeze(positions, 0), t.unsqueeze(positions, 1))
-        index = t.add(difference, t.integer(max_tokens - 1))
+        index = t.add(difference, t.integer(len(table) // 2))
         name = t.weight("encoder.position_bias", table)
         bias = t.op("Transpose", t.op("Gather", name, index, axis=0), perm=[2, 0, 1])
         return t.unsqueeze(bias, 0)
@@ -159,27 +195,27 @@ class T5Layers:
 
     def decode(
         self,
-        tokens: str,
+        rows: str,
         bias: str,
         cross: Sequence[KeysValues],
         padding: str,
         past: Sequence[KeysValues] | None = None,
     ) -> tuple[str, list[KeysValues]]:
-        """Reads a row per token and returns log-probabilities of what follows each.
+        """Reads rows and returns what the decoder makes of each.
 
         Args:
-            tokens: int64 [batch, rows].
+            rows: [batch, rows, d_model] the embedded tokens.
             bias: [batch, heads, rows, past rows + rows] position bias and visibility.
             cross: what `encode` returned.
             padding: what `declare_padding` returned.
             past: each layer's keys and values, [batch, past rows, inner], of earlier calls.
 
         Returns:
-            Log-probabilities [batch, rows, vocabulary], and `past` with these rows appended.
+            Normalized states [batch, rows, d_model], and `past` with these rows appended.
         """
         t = self.tape
-        stream = _Stream(self.embed(tokens))
-        one_row = t.op("Concat", t.op("Shape", tokens), t.ints(1), axis=0)
+        stream = _Stream(rows)
+        one_row = t.op("Concat", t.op("Shape", rows, start=0, end=2), t.ints(1), axis=0)
         padding = t.add(padding, t.unsqueeze(t.op("Expand", t.real(0.0), one_row), 1))
         extended: list[KeysValues] = []
         for layer in range(self.decoder_layers):
@@ -196,13 +232,13 @@ class T5Layers:
             stream.update = self._attend(query, cross[layer], padding, f"{name}.1.EncDecAttention")
             normed, stream = self._norm(stream, f"{name}.2.layer_norm")
             stream.update = self._feed_forward(normed, f"{name}.2.DenseReluDense")
-        return self._log_probabilities(stream), extended
-
-    def _log_probabilities(self, stream: "_Stream") -> str:
         scale = self.config.d_model**-0.5 if self.config.scale_decoder_outputs else 1.0
         normed, _ = self._norm(stream, "decoder.final_layer_norm", scale)
-        logits = self._product(normed, "lm_head")
-        return self.tape.op("LogSoftmax", logits, axis=-1)
+        return normed, extended
+
+    def logits(self, normed: str) -> str:
+        """What is said about each token of the head, [batch, rows, tokens]."""
+        return self._product(normed, "lm_head")
 
     # What both are made of
 

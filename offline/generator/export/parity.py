@@ -75,12 +75,12 @@ def compare(
         found = engine.generate(chunk)
         for query, (items, scores), ranked in zip(chunk, expected, found, strict=True):
             if fixed:
-                agreeing += _same_ranking(items, scores, ranked.items)
+                agreeing += same_ranking(items, scores, ranked.items)
             else:
                 agreeing += _at_least_as_good(scores, ranked.scores)
             (again,) = engine.rerank([Query(query.context, shortlist=items)])
-            difference = max(difference, _largest_gap(items, scores, ranked))
-            rerank_difference = max(rerank_difference, _largest_gap(items, scores, again))
+            difference = max(difference, largest_gap(items, scores, ranked))
+            rerank_difference = max(rerank_difference, largest_gap(items, scores, again))
         advance(len(chunk))
     return Parity(len(queries), agreeing, difference, rerank_difference)
 
@@ -154,7 +154,7 @@ def _is_fixed(engine: GeneratorEngine) -> bool:
     return bool((engine.snapshot.codes[:, -1] != engine.parts.section.eos_token).all())
 
 
-def _same_ranking(
+def same_ranking(
     expected: NDArray[np.int32], scores: NDArray[np.float32], found: NDArray[np.int32]
 ) -> bool:
     """Equal lists; items whose scores tie within TOLERANCE may stand in either order."""
@@ -174,7 +174,7 @@ def _at_least_as_good(expected: NDArray[np.float32], found: NDArray[np.float32])
     )
 
 
-def _largest_gap(items: NDArray[np.int32], scores: NDArray[np.float32], ranked: Ranked) -> float:
+def largest_gap(items: NDArray[np.int32], scores: NDArray[np.float32], ranked: Ranked) -> float:
     """The largest difference between two scores of an item that both lists have."""
     ours = dict(zip(ranked.items.tolist(), ranked.scores.tolist(), strict=True))
     pairs = zip(items.tolist(), scores.tolist(), strict=True)

@@ -7,17 +7,21 @@ log-probabilities along its way. Nothing is pruned, so the scores are exact.
 
 import numpy as np
 
+from offline.generator.export.heads import Head, TokenHead, TrieInputs
 from offline.generator.export.layers import MASKED, T5Layers, T5Weights
 from offline.generator.export.linear import Linears
 from offline.tape import BOOL, FLOAT, INT64, Tape
 
 
-def rerank_graph(model: T5Weights, linears: Linears, *, levels: int) -> Tape:
+def rerank_graph(
+    model: T5Weights, linears: Linears, *, levels: int, kind: type[Head] = TokenHead
+) -> Tape:
     """Writes the graph of `rerank.onnx`.
 
-    Inputs: `attention_mask` int64 [batch, tokens]; what `encode.onnx` returns; the fields of
-    `services.generator.trie.PrefixTree`: `token` and `depth` int64 [batch, rows], `sees` bool
-    [batch, rows, rows], `path` and `target` int64 [batch, items, levels].
+    Inputs: `attention_mask` int64 [batch, tokens]; what `encode.onnx` returns; the arrays of the
+    trie, as in `search_graph`; the fields of `services.generator.trie.PrefixTree`: `token`, `depth`
+    and `node` int64 [batch, rows], `sees` bool [batch, rows, rows], `path` and `child` int64
+    [batch, items, levels].
 
     Output: `score` float32 [batch, items], the log-probability of each item's code.
 
@@ -25,19 +29,27 @@ def rerank_graph(model: T5Weights, linears: Linears, *, levels: int) -> Tape:
         model: a T5.
         linears: the precision.
         levels: the length of the codes.
+        kind: what a token's score is made of.
     """
     t = Tape()
     layers = T5Layers(t, model, linears)
     padding, cross = layers.declare_padding(), layers.declare_cross()
+    head = kind(layers, TrieInputs.declare(t, levels))
     token = t.input("token", INT64, ["batch", "rows"])
     depth = t.input("depth", INT64, ["batch", "rows"])
+    node = t.input("node", INT64, ["batch", "rows"])
     sees = t.input("sees", BOOL, ["batch", "rows", "rows"])
     path = t.input("path", INT64, ["batch", "items", levels])
-    target = t.input("target", INT64, ["batch", "items", levels])
+    child = t.input("child", INT64, ["batch", "items", levels])
     bias = _bias(t, layers, depth, sees, levels)
-    log_probabilities, _ = layers.decode(token, bias, cross, padding)
-    score = _sum_along(t, log_probabilities, path, target, int(layers.config.pad_token_id))
-    t.output(score, "score", FLOAT, ["batch", "items"])
+    states, _ = layers.decode(head.rows(token, root=True), bias, cross, padding)
+    counted = t.op("GreaterOrEqual", child, t.integer(0))
+    present = t.op("Max", child, t.integer(0))
+    padded = t.op("Equal", head.trie.token_of(present), t.integer(int(layers.config.pad_token_id)))
+    counted = t.op("And", counted, t.op("Not", padded))
+    gain = head.path_gains(head.said(states), node, path, present)
+    gain = t.op("Where", counted, gain, t.real(0.0))
+    t.output(t.op("ReduceSum", gain, t.ints(2), keepdims=0), "score", FLOAT, ["batch", "items"])
     return t
 
 
@@ -48,13 +60,3 @@ def _bias(t: Tape, layers: T5Layers, depth: str, sees: str, levels: int) -> str:
     table = t.constant(layers.decoder_position_bias[:levels].astype(np.float32))
     bias = t.op("Transpose", t.op("Gather", table, near, axis=0), perm=[0, 3, 1, 2])
     return t.op("Where", t.unsqueeze(sees, 1), bias, t.real(MASKED))
-
-
-def _sum_along(t: Tape, log_probabilities: str, path: str, target: str, pad: int) -> str:
-    """Adds up each item's log-probabilities; padding adds nothing."""
-    vocabulary = t.size(log_probabilities, 2)
-    place = t.reshape(t.add(t.mul(path, vocabulary), target), 0, -1)
-    gain = t.op("GatherElements", t.reshape(log_probabilities, 0, -1), place, axis=1)
-    gain = t.op("Reshape", gain, t.op("Shape", target))
-    gain = t.op("Where", t.op("Equal", target, t.integer(pad)), t.real(0.0), gain)
-    return t.op("ReduceSum", gain, t.ints(2), keepdims=0)

@@ -11,16 +11,13 @@ only thing that follows the beams around.
 """
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
+from offline.generator.export.heads import DEAD, Head, TokenHead, TrieInputs
 from offline.generator.export.layers import MASKED, T5Layers, T5Weights
 from offline.generator.export.linear import Linears
-from offline.tape import BOOL, FLOAT, INT32, INT64, Tape
-
-DEAD: Final = -1e30
-"""The score of what is not allowed: below every sum of log-probabilities."""
+from offline.tape import BOOL, FLOAT, INT64, Tape
 
 
 @dataclass(frozen=True)
@@ -38,15 +35,18 @@ class _Beams:
 
 
 @dataclass(frozen=True)
-class _Trie:
-    token: str
-    child_start: str
-    alive: str
-    alive_offset: str
-    widths: str
+class _Alive:
+    """What a request allows."""
+
+    mask: str
+    """bool, the masks of all nodes, one after the other."""
+    offset: str
+    """int64 [batch, 1, 1] where each request's mask begins."""
 
 
-def search_graph(model: T5Weights, linears: Linears, *, levels: int, ends: bool) -> Tape:
+def search_graph(
+    model: T5Weights, linears: Linears, *, levels: int, ends: bool, kind: type[Head] = TokenHead
+) -> Tape:
     """Writes the graph of `generate.onnx`.
 
     Inputs: `attention_mask` int64 [batch, tokens]; what `encode.onnx` returns; `trie_token` int32
@@ -61,50 +61,59 @@ def search_graph(model: T5Weights, linears: Linears, *, levels: int, ends: bool)
         linears: the precision.
         levels: the length of the codes.
         ends: whether codes end with the end-of-sequence token, and may have different lengths.
+        kind: what a token's score is made of; one of items takes `state` and `mass` too.
     """
     tape = Tape()
     layers = T5Layers(tape, model, linears)
     if levels > len(layers.decoder_position_bias):
         raise ValueError(f"codes have {levels} tokens, the model tells {levels - 1} apart")
     padding, cross = layers.declare_padding(), layers.declare_cross()
-    trie = _declare_trie(tape, levels)
+    trie, alive = TrieInputs.declare(tape, levels), _declare_alive(tape)
+    head = kind(layers, trie)
     limit = tape.input("beams", INT64, [1])
-    search = _Search(tape, layers, trie, limit, levels=levels, ends=ends)
+    search = _Search(tape, head, trie, alive, limit, levels=levels, ends=ends)
     beams = search.start()
     past = None
     row_counts: list[str] = []
     for level in range(levels):
         row_counts.append(tape.size(beams.token, 1))
         bias = search.bias(beams, row_counts)
-        log_probabilities, past = layers.decode(beams.token, bias, cross, padding, past)
-        beams = search.expand(beams, log_probabilities, level)
+        rows = head.rows(beams.token, root=level == 0)
+        states, past = layers.decode(rows, bias, cross, padding, past)
+        beams = search.expand(beams, head.said(states), level)
     node, score = search.finish(beams)
     tape.output(node, "node", INT64, ["batch", "found"])
     tape.output(score, "score", FLOAT, ["batch", "found"])
     return tape
 
 
-def _declare_trie(t: Tape, levels: int) -> _Trie:
-    token = t.input("trie_token", INT32, ["nodes"])
-    child_start = t.input("trie_child_start", INT32, ["nodes_and_one"])
-    widths = t.input("trie_widths", INT64, [levels])
+def _declare_alive(t: Tape) -> _Alive:
     alive = t.input("alive", BOOL, ["masks", "nodes"])
     row = t.input("alive_row", INT64, ["batch"])
-    offset = t.unsqueeze(t.mul(row, t.size(alive, 1)), 1, 2)
-    return _Trie(token, child_start, t.reshape(alive, -1), offset, widths)
+    return _Alive(t.reshape(alive, -1), t.unsqueeze(t.mul(row, t.size(alive, 1)), 1, 2))
 
 
 class _Search:
     def __init__(
-        self, tape: Tape, layers: T5Layers, trie: _Trie, limit: str, *, levels: int, ends: bool
+        self,
+        tape: Tape,
+        head: Head,
+        trie: TrieInputs,
+        alive: _Alive,
+        limit: str,
+        *,
+        levels: int,
+        ends: bool,
     ) -> None:
         self.tape = tape
-        self.layers = layers
+        self.head = head
+        self.layers = head.layers
         self.trie = trie
+        self.alive = alive
         self.limit = limit
         self.levels = levels
         self.ends = ends
-        self.eos = int(layers.config.eos_token_id)
+        self.eos = int(head.layers.config.eos_token_id)
         self._ended_scores: list[str] = []
         self._ended_leaves: list[str] = []
 
@@ -134,11 +143,15 @@ class _Search:
         position = t.op("Concat", *parts, axis=3)
         return t.add(position, t.unsqueeze(beams.ancestors, 1))
 
-    def expand(self, beams: _Beams, log_probabilities: str, level: int) -> _Beams:
+    def expand(self, beams: _Beams, said: str, level: int) -> _Beams:
         """Replaces beams by the best of their allowed children."""
         t = self.tape
-        child, token, allowed = self._children(beams.node, level)
-        gain = t.op("GatherElements", log_probabilities, token, axis=2)
+        width = t.op("Gather", self.trie.widths, t.integer(level), axis=0)
+        children = self.trie.children(beams.node, width)
+        child, token = children.node, children.token
+        gain = self.head.gains(said, children)
+        place = t.add(child, self.alive.offset)
+        allowed = t.op("And", children.exists, t.op("Gather", self.alive.mask, place, axis=0))
         total = t.add(t.unsqueeze(beams.score, 2), gain)
         total = t.op("Where", allowed, total, t.real(DEAD))
         if self.ends:
@@ -179,21 +192,6 @@ class _Search:
         keep = t.op("Min", self.limit, t.unsqueeze(t.size(scores, 1), 0))
         score, chosen = t.ops("TopK", scores, keep, outputs=2, axis=1)
         return score, chosen
-
-    def _children(self, node: str, level: int) -> tuple[str, str, str]:
-        """Children, their tokens, and whether each exists and is allowed: [batch, beams, width]."""
-        t = self.tape
-        start = t.cast(t.op("Gather", self.trie.child_start, node, axis=0), INT64)
-        after = t.add(node, t.integer(1))
-        end = t.cast(t.op("Gather", self.trie.child_start, after, axis=0), INT64)
-        width = t.op("Gather", self.trie.widths, t.integer(level), axis=0)
-        slot = t.add(t.unsqueeze(start, 2), t.range(width))
-        exists = t.op("Less", slot, t.unsqueeze(end, 2))
-        child = t.op("Where", exists, slot, t.integer(0))
-        token = t.cast(t.op("Gather", self.trie.token, child, axis=0), INT64)
-        place = t.add(child, self.trie.alive_offset)
-        allowed = t.op("And", exists, t.op("Gather", self.trie.alive, place, axis=0))
-        return child, token, allowed
 
     def _inherit(self, ancestors: str, parent: str) -> str:
         """Each new beam's ancestors are its parent's, and itself."""

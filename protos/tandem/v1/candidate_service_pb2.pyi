@@ -1025,6 +1025,7 @@ class CodedItem(_message.Message):
     ITEM_FIELD_NUMBER: _builtins.int
     CODE_TEXT_FIELD_NUMBER: _builtins.int
     CODE_TOKENS_FIELD_NUMBER: _builtins.int
+    CONTENT_VECTOR_FIELD_NUMBER: _builtins.int
     code_text: _builtins.str
     """The code as prompts show it."""
     @_builtins.property
@@ -1035,16 +1036,23 @@ class CodedItem(_message.Message):
     def code_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The code as the decoder emits it, without end and padding."""
 
+    @_builtins.property
+    def content_vector(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The vector of its text in the content space, of unit norm. A generator
+        that reads whole items makes its own vector of the item out of it.
+        """
+
     def __init__(
         self,
         *,
         item: Global___Item | None = ...,
         code_text: _builtins.str = ...,
         code_tokens: _abc.Iterable[_builtins.int] | None = ...,
+        content_vector: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_text", b"code_text", "code_tokens", b"code_tokens", "item", b"item"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_text", b"code_text", "code_tokens", b"code_tokens", "content_vector", b"content_vector", "item", b"item"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

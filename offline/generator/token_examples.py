@@ -12,7 +12,14 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from services.generator.prompts import DIRECT, SEQUENTIAL, Template, render_ids, select
+from services.generator.prompts import (
+    DIRECT,
+    SEQUENTIAL,
+    Template,
+    render_ids,
+    select,
+    user_text,
+)
 
 IGNORE = -100
 """The label that torch's cross-entropy leaves out."""
@@ -59,6 +66,8 @@ class ExampleSource:
     """Probability of leaving an item out of a history: regularizes, and shortens prompts."""
     pad: int
     seed: int
+    user_tokens: int = 0
+    """See `user_text`."""
 
     def epoch(self, number: int, batch_size: int) -> list[list[Window]]:
         """The batches of an epoch: every training item is a target once, after a random offset.
@@ -99,7 +108,7 @@ class ExampleSource:
                     choices[rng.integers(len(choices))],
                     self._encode,
                     dataset=self.dataset,
-                    user=window.user,
+                    user=user_text(window.user, self.user_tokens),
                     history=[self.code_texts[i] for i in history],
                     max_tokens=self.max_tokens,
                 )

@@ -1,4 +1,6 @@
-"""Training the generator, on a CPU, on a GPU with bfloat16, or on several through `torchrun`.
+"""Training a generator that reads tokens.
+
+On a CPU, on a GPU with bfloat16, or on several through `torchrun`.
 
 A run that is killed continues from its last checkpoint to the same result: batches follow from the
 seed and the step alone (`ExampleSource`), dropout is seeded anew at every step, and a checkpoint
@@ -28,15 +30,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import T5ForConditionalGeneration
 
-from offline.generator.config import TrainConfig
-from offline.generator.examples import Batch, ExampleSource
+from offline.generator.config import TokenTrainConfig
 from offline.generator.model import MultiTargetLoss
+from offline.generator.token_examples import Batch, ExampleSource
 
 CHECKPOINT: Final = "checkpoint.safetensors"
 
 
 def train(
-    model: T5ForConditionalGeneration, source: ExampleSource, config: TrainConfig, directory: Path
+    model: T5ForConditionalGeneration,
+    source: ExampleSource,
+    config: TokenTrainConfig,
+    directory: Path,
 ) -> T5ForConditionalGeneration:
     """Trains a model in place and returns it.
 
@@ -79,14 +84,14 @@ def train(
     return model
 
 
-def _accelerator(config: TrainConfig) -> Accelerator:
+def _accelerator(config: TokenTrainConfig) -> Accelerator:
     cuda = torch.cuda.is_available()
     bf16 = config.precision == "bf16" or (config.precision == "auto" and cuda)
     return Accelerator(cpu=not cuda, mixed_precision="bf16" if bf16 else "no")
 
 
 def _remaining(
-    source: ExampleSource, config: TrainConfig, schedule: list[int], step: int
+    source: ExampleSource, config: TokenTrainConfig, schedule: list[int], step: int
 ) -> Iterator[Batch]:
     """The batches from a step on."""
     for number, length in enumerate(schedule):
@@ -118,7 +123,7 @@ def _warmup_cosine(step: int, total: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
-def _run_id(config: TrainConfig, source: ExampleSource, total: int) -> str:
+def _run_id(config: TokenTrainConfig, source: ExampleSource, total: int) -> str:
     """Tells runs apart, so that the checkpoint of another is not continued."""
     facts = config.model_dump_json() + json.dumps([source.dataset, source.seed, total])
     digest = hashlib.sha256(facts.encode())

@@ -28,6 +28,7 @@ class Progress:
         epoch: Epochs that are done.
         step: Optimizer steps that are done.
         best: State of the model that was best on validation; empty before the first validation.
+        average: Running average of the parameters, in their order; empty where none is kept.
         best_epoch: When it was.
         curve: Validation NDCG@10 by epoch.
     """
@@ -35,6 +36,7 @@ class Progress:
     epoch: int = 0
     step: int = 0
     best: Tensors = field(default_factory=dict)
+    average: Tensors = field(default_factory=dict)
     best_epoch: int = 0
     curve: dict[int, float] = field(default_factory=dict)
 
@@ -43,7 +45,7 @@ class Progress:
         curve = self.curve | {self.epoch: ndcg}
         if ndcg < max(self.curve.values(), default=-1.0):
             return replace(self, curve=curve)
-        best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        best = {name: tensor.detach().clone() for name, tensor in state_of(model).items()}
         return replace(self, curve=curve, best=best, best_epoch=self.epoch)
 
 
@@ -55,8 +57,9 @@ def save(
     fingerprint: str,
 ) -> None:
     """Replaces the checkpoint; a process that dies on the way leaves the one before."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors = {f"model.{name}": tensor for name, tensor in state_of(model).items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in progress.average.items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
     meta = {
@@ -96,7 +99,7 @@ def load(
             f"{path} is of a training with other data or settings; "
             "delete it to start over, or give another path"
         )
-    model.load_state_dict(_under("model.", tensors))
+    restore(model, _under("model.", tensors))
     moments: dict[int, Tensors] = {}
     for name, tensor in _under("optimizer.", tensors).items():
         index, moment = name.split(".")
@@ -107,9 +110,22 @@ def load(
         epoch=meta["epoch"],
         step=meta["step"],
         best=_under("best.", tensors),
+        average=_under("average.", tensors),
         best_epoch=meta["best_epoch"],
         curve={int(epoch): ndcg for epoch, ndcg in meta["curve"].items()},
     )
+
+
+def state_of(model: nn.Module) -> Tensors:
+    """The parameters of a model, which are all its state; those that are shared, once."""
+    return dict(model.named_parameters())
+
+
+@torch.no_grad()
+def restore(model: nn.Module, state: Tensors) -> None:
+    """Puts back what `state_of` gave."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(state[name])
 
 
 def _under(prefix: str, tensors: Tensors) -> Tensors:

@@ -1,0 +1,117 @@
+"""Batches of next-item prediction after every prefix of a prompt.
+
+A prompt is some words and then the history, so each of its prefixes from the last word on is a
+question: after the words alone, what comes first; after each item, what comes next.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from offline.query_encoder.batches import IGNORE as IGNORE
+from offline.query_encoder.batches import epoch_batches
+from services.generator.prompts import Template
+
+DIRECT_PAIRS: Final = 512
+"""Users in a batch of prompts without history."""
+NEWEST_WEIGHT: Final = 4.0
+"""How much more often a user's newest item is the target of a prompt without history than the
+oldest: tastes change, and what is asked for is what comes next."""
+
+
+@dataclass(frozen=True)
+class ItemBatch:
+    """One step's prompts, and what follows each of their prefixes."""
+
+    words: Tensor
+    """int64 [batch, words] token ids, at least one."""
+    history: Tensor
+    """int64 [batch, items] items, oldest first, padded at the end; may have no items at all."""
+    targets: Tensor
+    """int64 [batch, items + 1] the item after the words, and after each item; IGNORE where there
+    is nothing to learn."""
+
+    def to(self, device: torch.device) -> "ItemBatch":
+        """The same on a device."""
+        return ItemBatch(self.words.to(device), self.history.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class ItemBatches:
+    """Makes the batches of an epoch, which follow from the generator of random numbers alone."""
+
+    sequences: Sequence[NDArray[np.int32]]
+    """Each user's training items, oldest first."""
+    times: Sequence[NDArray[np.int64]]
+    """When each of them was; what happened at the same time has no order, and gets a new one in
+    every epoch."""
+    sequential: Sequence[Template]
+    """What is asked about a history."""
+    direct: Sequence[Template]
+    """What is asked about a user without one; none where users are not learned by name."""
+    words: Callable[[Template, int | None], list[int]]
+    """A template's words before the history, as token ids, for a user."""
+    max_history: int
+    batch_items: int
+    """Items in a batch, padding included."""
+    direct_share: float
+    """Batches without history, as a share of those with one."""
+    history_dropout: float
+    """Probability of leaving an item out of a history; the two newest are always kept."""
+
+    def epoch(self, rng: np.random.Generator) -> list[ItemBatch]:
+        """The batches of one pass over the sequences, in a random order."""
+        varied = [self._varied(*pair, rng) for pair in zip(self.sequences, self.times, strict=True)]
+        batches = [
+            self._with_history(batch.history, batch.targets, rng)
+            for batch in epoch_batches(varied, self.max_history, self.batch_items, rng)
+        ]
+        if self.direct:
+            count = max(1, round(self.direct_share * len(batches)))
+            batches += [self._without_history(rng) for _ in range(count)]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def _varied(
+        self, items: NDArray[np.int32], times: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.int32]:
+        """A sequence with simultaneous items in another order, and some left out."""
+        items = items[np.lexsort((rng.random(len(items)), times))]
+        kept = rng.random(len(items)) >= self.history_dropout
+        kept[-2:] = True
+        return items[kept]
+
+    def _with_history(
+        self, history: NDArray[np.int64], targets: NDArray[np.int64], rng: np.random.Generator
+    ) -> ItemBatch:
+        """Adds a prompt's words; after them alone any item of the history is a target."""
+        words = self.words(self.sequential[rng.integers(len(self.sequential))], None)
+        lengths = (targets != IGNORE).cumsum(axis=1).argmax(axis=1) + 1
+        any_item = history[np.arange(len(history)), rng.integers(lengths)]
+        return ItemBatch(
+            torch.tensor(words).expand(len(history), -1),
+            torch.from_numpy(history),
+            torch.from_numpy(np.column_stack([any_item, targets])),
+        )
+
+    def _without_history(self, rng: np.random.Generator) -> ItemBatch:
+        """Prompts that name a user, and an item of each, a new one more often than an old one."""
+        template = self.direct[rng.integers(len(self.direct))]
+        known = np.flatnonzero([len(sequence) > 0 for sequence in self.sequences])
+        users = rng.choice(known, DIRECT_PAIRS)
+        lengths = np.array([len(self.sequences[user]) for user in users])
+        newer = rng.random(len(users)) * (NEWEST_WEIGHT + 1) > 1  # else any, with equal chances
+        place = np.maximum(rng.random(len(users)), np.where(newer, rng.random(len(users)), 0.0))
+        targets = [
+            self.sequences[user][int(share * length)]
+            for user, share, length in zip(users, place, lengths, strict=True)
+        ]
+        return ItemBatch(
+            torch.tensor([self.words(template, int(user)) for user in users]),
+            torch.empty((len(users), 0), dtype=torch.int64),
+            torch.tensor(targets, dtype=torch.int64)[:, None],
+        )

@@ -1,0 +1,322 @@
+"""P5 over whole items: a T5 that reads one position an item, and writes an item's code.
+
+What differs from a T5 that reads codes token by token, and why:
+
+- **An item is one position**, as P5's whole-word embeddings wanted: its row is a vector that starts
+  from the embedding of its text. A prompt of 100 items is 100 positions long, not 200 or 400.
+- **The encoder is causal** and the history stands last in the prompt, so that one pass over a
+  history learns every next item of it.
+- **The decoder starts from the last state** of the encoder, added to its start token, beside
+  attending to all of them.
+- **A token's logit begins with the items below it.** The last state, by the inner product with the
+  item vectors, says how likely each item is; the logarithm of the summed likelihood of the items
+  below a node of the trie is that node's *mass*, and what the decoder says about the token is added
+  to it. So a code's probability is that of a softmax over all items, corrected token by token by a
+  decoder that knows the tokens before; with nothing learned by the decoder the two are equal. On
+  sparse data a softmax over tokens alone learns far less than one over items (docs/log.md). Others
+  join the two by merging lists (LIGER, https://arxiv.org/abs/2411.18814); here they are one score.
+- **One learned number** is added to the likelihood of what the history holds already: it says
+  whether people come back for what they had.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from transformers import T5ForConditionalGeneration
+
+from offline.generator.code_tree import CodeTree
+from offline.generator.item_batches import IGNORE, ItemBatch
+from offline.generator.t5_layers import MASKED, decode_rows, encode_causally
+
+SEEN_SCALE: Final = 20.0
+"""What the learned number for seen items is multiplied by, so that it learns as fast as it must."""
+INITIAL_DEVIATION: Final = 0.05
+"""Of all weights; T5's own embeddings start at 1, which drowns everything else at first."""
+ITEM_WEIGHTS: Final = "items.safetensors"
+_HISTORIES_AT_ONCE: Final = 16
+_LARGEST_BLOCK: Final = 1 << 23
+"""Scores of items that are held at once in training; more are computed in several blocks, each
+computed again for its gradient, so that memory does not grow with the catalog."""
+
+
+class ItemT5(nn.Module):
+    """The model.
+
+    Args:
+        t5: its encoder and decoder; tied embeddings, feed-forward layers that are not gated.
+        item_vectors: float32 [items, d_model], where the items' vectors start from.
+        codes: [items, levels] token ids.
+    """
+
+    def __init__(
+        self,
+        t5: T5ForConditionalGeneration,
+        item_vectors: NDArray[np.float32],
+        codes: NDArray[np.int32],
+    ) -> None:
+        super().__init__()
+        t5.config.scale_decoder_outputs = False  # the head's weights learn their scale themselves
+        self.t5 = t5
+        self.tree = CodeTree.of(codes)
+        self.item_vectors = nn.Parameter(torch.from_numpy(item_vectors.copy()))
+        self.query = nn.Linear(item_vectors.shape[1], item_vectors.shape[1])
+        self.seen = nn.Parameter(torch.zeros(()))
+        initialize(self)
+
+    def save(self, directory: Path) -> None:
+        """Writes the model: the T5 as `transformers` does, and the rest beside it."""
+        self.t5.save_pretrained(directory)
+        rest = {"item_vectors": self.item_vectors, "seen": self.seen}
+        rest |= {f"query.{name}": value for name, value in self.query.named_parameters()}
+        tensors = {name: value.detach().cpu().contiguous() for name, value in rest.items()}
+        save_file(tensors, directory / ITEM_WEIGHTS)
+
+    @classmethod
+    def load(cls, directory: Path, codes: NDArray[np.int32]) -> "ItemT5":
+        """Reads what `save` wrote, for evaluation."""
+        tensors = load_file(directory / ITEM_WEIGHTS)
+        t5 = T5ForConditionalGeneration.from_pretrained(directory)
+        kept = {name: value.clone() for name, value in t5.state_dict().items()}
+        model = cls(t5, tensors["item_vectors"].numpy(), codes)  # draws weights anew
+        model.t5.load_state_dict(kept)
+        model.load_state_dict(tensors, strict=False)
+        return model.eval()
+
+    def table(self) -> Tensor:
+        """The items' vectors, float32 [items, d_model], of unit norm."""
+        return F.normalize(self.item_vectors, dim=-1)
+
+    def loss(self, batch: ItemBatch) -> Tensor:
+        """The mean over targets of the negative log-probability of their codes."""
+        batch = batch.to(self.item_vectors.device)
+        if self.tree.tokens.device != self.item_vectors.device:
+            self.tree = self.tree.to(self.item_vectors.device)
+        table = self.table()
+        memory = self.encode(batch.words, batch.history, table)
+        states = memory[:, batch.words.shape[1] - 1 :]
+        known = batch.targets != IGNORE
+        hidden = self._read_targets(batch, memory, states)[known]
+        queries, targets = self.query(states)[known], batch.targets[known]
+        first_seen = self._first_seen(batch.history)
+        user, place = known.nonzero(as_tuple=True)
+        block = max(1, _LARGEST_BLOCK // self.tree.grid.numel())
+        losses = [
+            _recomputed(
+                self._code_losses,
+                table,
+                queries[part],
+                hidden[part],
+                targets[part],
+                first_seen[user[part]],
+                place[part],
+                again=len(targets) > block,
+            )
+            for part in torch.arange(len(targets), device=targets.device).split(block)
+        ]
+        return torch.cat(losses).mean()
+
+    def encode(self, words: Tensor, history: Tensor, table: Tensor) -> Tensor:
+        """The encoder's states, float32 [batch, words + items, d_model].
+
+        Args:
+            words: int64 [batch, words] token ids.
+            history: int64 [batch, items] items, oldest first; what follows an item, such as
+                padding, has no part in its state.
+            table: what `table` returned.
+        """
+        items = F.embedding(history, table) * math.sqrt(table.shape[1])
+        return encode_causally(self.t5, torch.cat([self.t5.shared(words), items], dim=1))
+
+    def _read_targets(self, batch: ItemBatch, memory: Tensor, states: Tensor) -> Tensor:
+        """The decoder's states before each token of the target after each position.
+
+        float32 [batch, items + 1, levels, d_model].
+        """
+        tokens = self.tree.tokens[batch.targets.clamp(min=0)][..., :-1]
+        first = batch.words.shape[1]
+        places = torch.arange(memory.shape[1], device=memory.device)
+        visible = (places[None, :] <= places[first - 1 :, None])[None]
+        return self.decode(tokens, states, memory, visible)
+
+    def decode(
+        self, tokens: Tensor, states: Tensor, memory: Tensor, visible: Tensor | None = None
+    ) -> Tensor:
+        """The decoder's states, float32 [batch, sequences, levels, d_model].
+
+        Args:
+            tokens: int64 [batch, sequences, levels - 1] the codes without their last tokens.
+            states: float32 [batch, sequences, d_model] what each sequence starts from.
+            memory: what `encode` returned.
+            visible: bool [batch or 1, sequences, positions] of the memory; None for all of it.
+        """
+        start = self.t5.shared.weight[self.t5.config.decoder_start_token_id] + states
+        rows = torch.cat([start[:, :, None], self.t5.shared(tokens)], dim=2)
+        return decode_rows(self.t5, rows, memory, visible)
+
+    def token_logits(self, hidden: Tensor, level: int) -> Tensor:
+        """What the decoder says about each token of a level, float32 [..., tokens]."""
+        return F.linear(hidden, self.t5.shared.weight[self.tree.vocabulary[level]])
+
+    def _first_seen(self, history: Tensor) -> Tensor:
+        """int32 [batch, cells] after how many items of its history each item was seen first."""
+        (batch, length), kind = history.shape, {"dtype": torch.int32, "device": history.device}
+        first = torch.full((batch, self.tree.grid.numel()), length + 1, **kind)
+        place = torch.arange(1, length + 1, **kind).expand(batch, length)
+        return first.scatter_reduce(1, self.tree.cell[history], place, "amin")
+
+    def _code_losses(
+        self,
+        table: Tensor,
+        queries: Tensor,
+        hidden: Tensor,
+        targets: Tensor,
+        first_seen: Tensor,
+        place: Tensor,
+    ) -> Tensor:
+        """The negative log-probabilities of the targets' codes, float32 [targets]."""
+        tree = self.tree
+        groups, width = tree.grid.shape
+        listed = tree.grid.flatten()
+        scores = queries @ F.embedding(listed, table).T
+        seen = first_seen <= place[:, None]
+        scores = scores + SEEN_SCALE * self.seen * seen
+        scores = scores.masked_fill(tree.absent.flatten(), MASKED).view(-1, groups, width)
+        group = tree.columns[targets, 0]
+        logits = scores.logsumexp(dim=2) + self.token_logits(hidden[:, 0], 0)
+        loss = F.cross_entropy(logits, group, reduction="none")
+        inside = scores[torch.arange(len(targets), device=group.device), group]
+        below = tree.columns[tree.grid[group]]  # [targets, width, levels]
+        own = tree.columns[targets][:, None]
+        for level in range(1, tree.levels):
+            prefix = (below[..., :level] == own[..., :level]).all(-1) & ~tree.absent[group]
+            child = prefix & (below[..., level] == own[..., level])
+            said = self.token_logits(hidden[:, level], level).gather(1, below[..., level])
+            total = inside + said
+            loss = loss - _log_sum(total, child) + _log_sum(total, prefix)
+        return loss
+
+    @torch.inference_mode()
+    def scores(
+        self, words: Sequence[int], histories: Sequence[NDArray[np.int32]], max_history: int
+    ) -> NDArray[np.float32]:
+        """The log-probability of every item's code after every history: exact, and slow.
+
+        Args:
+            words: the prompt before the history, as token ids.
+            histories: items, oldest first; the newest `max_history` are read, and all are seen.
+            max_history: items that are read.
+
+        Returns:
+            float32 [histories, items].
+        """
+        device = self.item_vectors.device
+        self.tree = self.tree.to(device)
+        table, prefixes = self.table(), _Prefixes.of(self.tree)
+        scores = np.empty((len(histories), self.tree.items), dtype=np.float32)
+        order = np.argsort([len(history) for history in histories], kind="stable")
+        for start in range(0, len(order), _HISTORIES_AT_ONCE):
+            rows = order[start : start + _HISTORIES_AT_ONCE]
+            part = [torch.from_numpy(histories[i].astype(np.int64)).to(device) for i in rows]
+            prompt = torch.tensor([list(words)] * len(part), device=device)
+            read = nn.utils.rnn.pad_sequence([h[-max_history:] for h in part], batch_first=True)
+            memory = self.encode(prompt, read, table)
+            ends = torch.tensor(
+                [len(words) + min(len(h), max_history) for h in part], device=device
+            )
+            scores[rows] = self._all_codes(memory, ends, part, table, prefixes).cpu().numpy()
+        return scores
+
+    def _all_codes(
+        self,
+        memory: Tensor,
+        ends: Tensor,
+        seen: Sequence[Tensor],
+        table: Tensor,
+        prefixes: "_Prefixes",
+    ) -> Tensor:
+        """The log-probability of every item's code, float32 [batch, items].
+
+        Args:
+            memory: what `encode` returned.
+            ends: int64 [batch] how many of its positions are each prompt's.
+            seen: the items of each history.
+            table: what `table` returned.
+            prefixes: of the codes.
+        """
+        state = memory[torch.arange(len(ends), device=ends.device), ends - 1]
+        scores = (self.query(state) @ table.T).double()
+        for row, items in zip(scores, seen, strict=True):
+            row[items] += SEEN_SCALE * float(self.seen)
+        count = len(prefixes.tokens)
+        tokens = prefixes.tokens.expand(len(ends), -1, -1)
+        visible = torch.arange(memory.shape[1], device=ends.device) < ends[:, None]
+        visible = visible[:, None].expand(-1, count, -1)
+        hidden = self.decode(tokens, state[:, None].expand(-1, count, -1), memory, visible)
+        total = torch.zeros_like(scores)
+        for level in range(self.tree.levels):
+            said = self.token_logits(hidden[:, :, level], level)
+            weight = scores + said[:, prefixes.row, self.tree.columns[:, level]]
+            total += _log_sums(weight, prefixes.node[level + 1])
+            total -= _log_sums(weight, prefixes.node[level])
+        return total.float()
+
+
+class _Prefixes:
+    """The distinct codes without their last tokens, and which of them each item's begins with."""
+
+    def __init__(self, tokens: Tensor, row: Tensor, node: tuple[Tensor, ...]) -> None:
+        self.tokens = tokens
+        """int64 [prefixes, levels - 1]"""
+        self.row = row
+        """int64 [items] the one that each item's code begins with."""
+        self.node = node
+        """For each level, the root's included, int64 [items]: the node above or at an item."""
+
+    @classmethod
+    def of(cls, tree: CodeTree) -> "_Prefixes":
+        tokens, row = torch.unique(tree.tokens[:, :-1], dim=0, return_inverse=True)
+        node = [
+            torch.unique(tree.tokens[:, :level], dim=0, return_inverse=True)[1]
+            for level in range(1, tree.levels + 1)
+        ]
+        return cls(tokens, row, (torch.zeros_like(row), *node))
+
+
+def initialize(model: ItemT5) -> None:
+    """Draws the weights of a T5 from scratch; queries start as the encoder's states."""
+    config = model.t5.config
+    for name, weight in model.t5.named_parameters():
+        if weight.ndim > 1:
+            # T5 does not scale what queries and keys give: their product starts small instead.
+            scale = config.d_kv**-0.5 if name.endswith("Attention.q.weight") else 1.0
+            nn.init.normal_(weight, std=INITIAL_DEVIATION * scale)
+    nn.init.eye_(model.query.weight)
+    nn.init.zeros_(model.query.bias)
+
+
+def _log_sum(values: Tensor, chosen: Tensor) -> Tensor:
+    """The logarithm of the sum of the exponentials of the chosen values of each row."""
+    return values.masked_fill(~chosen, MASKED).logsumexp(dim=1)
+
+
+def _log_sums(values: Tensor, group: Tensor) -> Tensor:
+    """For each value, the logarithm of the sum of the exponentials of its group of columns."""
+    largest = values.amax(dim=1, keepdim=True)
+    sums = values.new_zeros(len(values), int(group.max()) + 1)
+    sums.index_add_(1, group, (values - largest).exp())
+    return sums.log()[:, group] + largest
+
+
+def _recomputed(function, *inputs: Tensor, again: bool) -> Tensor:  # type: ignore[no-untyped-def]
+    """Runs a function; its intermediate values are computed again for the gradient if so asked."""
+    if not again:
+        return function(*inputs)
+    return torch.utils.checkpoint.checkpoint(function, *inputs, use_reentrant=False)

@@ -1,0 +1,1 @@
+"""Training of sequence models: one loop for the query encoder and for the generator."""

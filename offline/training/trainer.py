@@ -1,0 +1,221 @@
+"""The training loop: epochs, validation, the best model, and a checkpoint after every epoch.
+
+Deterministic by the seed (bit for bit on one machine's CPU with as many threads), and resumable:
+killed at any moment, it continues after the last whole epoch to the same result. Under `torchrun`
+each process computes its share of the batches, and gradients are averaged.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import Progress as ProgressBar
+from torch import Tensor, nn
+
+from offline.dataset.schema import Holdout
+from offline.metrics import ndcg, ranks_from_scores
+from offline.training import checkpoint
+from offline.training.checkpoint import Progress
+from offline.training.config import TrainingConfig
+from offline.training.together import average_gradients, rank, together, world
+
+Batch = TypeVar("Batch")
+
+_USERS_AT_ONCE: Final = 256
+"""Validation scores of so many users are held at a time."""
+
+
+class Learner(Protocol[Batch]):
+    """A model, and what it learns from."""
+
+    model: nn.Module
+    name: str
+    """What the progress bar calls it."""
+
+    def batches(self, rng: np.random.Generator) -> list[Batch]:
+        """The batches of one epoch."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The mean loss of a batch."""
+
+    def scores(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        """[histories, items] what the model makes of every item after each history."""
+
+
+def train(
+    learner: Learner[Batch],
+    validation: Holdout,
+    config: TrainingConfig,
+    *,
+    path: Path | None = None,
+    fingerprint: str = "",
+    bar: ProgressBar | None = None,
+) -> Progress:
+    """Trains a model in place, and leaves it as it was best on validation.
+
+    Args:
+        learner: what learns, on the device where it is to be trained.
+        validation: what it is judged by: NDCG@10, seen items left out.
+        config: how.
+        path: where to keep the state between epochs; nowhere when None.
+        fingerprint: of everything that the result depends on beside the configuration.
+        bar: to show epochs and validation on.
+
+    Returns:
+        The history of the training.
+
+    Raises:
+        CheckpointError: the checkpoint is of another training.
+    """
+    loop = _Loop(learner, _some(validation, config), config, bar or ProgressBar(disable=True))
+    with together():
+        done = loop.run(path, f"{config.model_dump_json()} {fingerprint}")
+    checkpoint.restore(learner.model, done.best)
+    learner.model.eval()
+    return done
+
+
+class _Loop:
+    def __init__(
+        self,
+        learner: Learner[Batch],
+        validation: Holdout,
+        config: TrainingConfig,
+        bar: ProgressBar,
+    ) -> None:
+        self._learner = learner
+        self._model = learner.model
+        self._validation = validation
+        self._config = config
+        self._bar = bar
+        self._parameters = list(learner.model.parameters())
+        self._optimizer = _optimizer(learner.model, config)
+        self._average: list[Tensor] = []
+        device = self._parameters[0].device.type
+        bf16 = config.precision == "bf16" or (config.precision == "auto" and device == "cuda")
+        self._autocast = torch.autocast(device, torch.bfloat16, enabled=bf16)
+
+    def run(self, path: Path | None, fingerprint: str) -> Progress:
+        """Trains what the checkpoint leaves to do."""
+        done, config = Progress(), self._config
+        if path is not None:
+            done = checkpoint.load(path, self._model, self._optimizer, fingerprint)
+            device = self._parameters[0].device
+            self._average = [average.to(device) for average in done.average.values()]
+        title = f"Training the {self._learner.name}"
+        task = self._bar.add_task(title, total=config.epochs, completed=done.epoch)
+        while done.epoch < config.epochs and not self._is_stale(done):
+            done = self._epoch(done, lambda share: self._bar.advance(task, share))
+            if done.epoch % config.evaluate_every == 0 or done.epoch == config.epochs:
+                done = self._validated(done)
+                note = f"{title} (validation NDCG@10 {done.curve[done.epoch]:.4f})"
+                self._bar.update(task, description=note)
+            if path is not None and rank() == 0:
+                checkpoint.save(path, done, self._model, self._optimizer, fingerprint)
+        self._bar.update(task, completed=config.epochs)
+        return done
+
+    def _is_stale(self, done: Progress) -> bool:
+        later = [epoch for epoch in done.curve if epoch > done.best_epoch]
+        return len(later) >= self._config.patience
+
+    def _epoch(self, done: Progress, advance: Callable[[float], object]) -> Progress:
+        config, step = self._config, done.step
+        # Seeded by the epoch, so that a resumed training draws what an unbroken one draws.
+        torch.manual_seed(config.seed * 1_000_003 + done.epoch * world() + rank())
+        batches = self._learner.batches(np.random.default_rng([config.seed, done.epoch]))
+        batches = batches[: max(1, len(batches) // world()) * world()]
+        own = batches[rank() :: world()] or batches
+        self._model.train()
+        for i, batch in enumerate(own):
+            position = (done.epoch + i / len(own)) / config.epochs
+            rate = config.learning_rate * _schedule(position, step, config.warmup_steps)
+            self._step(batch, rate)
+            step += 1
+            advance(1 / len(own))
+        average = {str(i): tensor for i, tensor in enumerate(self._average)}
+        return replace(done, epoch=done.epoch + 1, step=step, average=average)
+
+    def _step(self, batch: Batch, rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad()
+        with self._autocast:
+            loss = self._learner.loss(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self._parameters)
+        nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
+        self._optimizer.step()
+        self._follow()
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Moves the running average towards the weights."""
+        if not self._config.average:
+            return
+        if not self._average:
+            self._average = [parameter.detach().clone() for parameter in self._parameters]
+        share = 1.0 - self._config.average
+        torch._foreach_lerp_(self._average, self._parameters, share)
+
+    def _validated(self, done: Progress) -> Progress:
+        """Asks the validation users, and notes what the model was like if it was never better."""
+        own = [parameter.detach().clone() for parameter in self._parameters]
+        self._put(self._average)
+        self._model.eval()
+        done = done.validated(self._ndcg(), self._model)
+        self._put(own)
+        return done
+
+    @torch.no_grad()
+    def _put(self, values: Sequence[Tensor]) -> None:
+        for parameter, value in zip(self._parameters, values, strict=False):
+            parameter.copy_(value)
+
+    def _ndcg(self) -> float:
+        """NDCG@10 on the validation targets, seen items left out; 0 without any user to ask."""
+        histories, targets = self._validation.histories, self._validation.targets
+        if not len(targets):
+            return 0.0
+        ranks = [
+            ranks_from_scores(
+                self._learner.scores(histories[start : start + _USERS_AT_ONCE]),
+                targets[start : start + _USERS_AT_ONCE],
+                seen=histories[start : start + _USERS_AT_ONCE],
+            )
+            for start in range(0, len(targets), _USERS_AT_ONCE)
+        ]
+        return ndcg(np.concatenate(ranks), 10)
+
+
+def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW without weight decay on vectors and on tables of item vectors."""
+    named = list(model.named_parameters())
+    free = [p for name, p in named if p.ndim <= 1 or name.endswith("item_vectors")]
+    decayed = [p for name, p in named if p.ndim > 1 and not name.endswith("item_vectors")]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+
+
+def _some(validation: Holdout, config: TrainingConfig) -> Holdout:
+    """At most `validation_users` of the users, picked by the seed."""
+    if len(validation.users) <= config.validation_users:
+        return validation
+    rng = np.random.default_rng(config.seed)
+    picked = np.sort(rng.choice(len(validation.users), config.validation_users, replace=False))
+    histories = [validation.histories[i] for i in picked]
+    return Holdout(validation.users[picked], histories, validation.targets[picked])
+
+
+def _schedule(position: float, step: int, warmup_steps: int) -> float:
+    """Share of the peak learning rate: linear warm-up by steps, a cosine over the training."""
+    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return warmup * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * position)))
