@@ -10,8 +10,8 @@ and reranking afterwards would keep the search off the path, but it is the short
 the demo's bundle, two cores, one caller waits 7.5 ms this way and 10 that way, and eight callers
 get a third more answers.
 
-Where the bundle gives the generator no weight, reranking and fusing would return the shortlist in its
-own order, so that is what they do, without a call.
+Where the bundle gives the generator no weight, reranking and fusing would return the shortlist in
+its own order, so that is what they do, without a call.
 
 Without the generator there is the order of retrieval, without retrieval what the generator finds
 in the whole catalog, and without both what is popular. A step that something could take the place

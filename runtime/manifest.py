@@ -147,6 +147,15 @@ class Manifest(_Section):
     metrics: dict[str, Any] = Field(default_factory=dict)
     files: dict[str, FileEntry] = Field(default_factory=dict)
 
+    @property
+    def reasons(self) -> list[str]:
+        """Why the build chose its weights and its default strategy, in sentences."""
+        validation = self.metrics.get("validation", {})
+        reasons = [source["reason"] for source in validation.get("sources", ())]
+        if "default_strategy" in validation:
+            reasons.append(f"default strategy {validation['default_strategy']}")
+        return reasons
+
     @model_serializer(mode="wrap")
     def _without_what_is_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """An older Tandem refuses what it does not know, so it is named only where it is there."""

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from transformers import T5ForConditionalGeneration
 
 from offline.baselines import WINDOW, transition_table
-from offline.build.blend import choose
+from offline.blend import choose
 from offline.build.config import (
     BuildConfig,
     CodesSection,
@@ -44,7 +44,7 @@ from offline.generator.tokenizer import UNK, extend, from_scratch
 from offline.generator.train import train
 from offline.query_encoder import QueryEncoderConfig, export_query_encoder, train_query_encoder
 from runtime.bundle import Bundle, write_bundle
-from runtime.manifest import Precision
+from runtime.manifest import BlendSection, Precision
 from services.candidate.space import Space, SpaceName
 from services.generator.codes import code_tokens, read_code_texts, write_code_texts
 from services.generator.engine import Context, Generation, GeneratorEngine, Query
@@ -274,39 +274,28 @@ def _measure_int8(bundle: Bundle) -> PrecisionLoss:
 
 
 def choose_blend(export: Path, shortlist: int, out: Path) -> None:
-    """The weights of the retrieval and of the final score."""
+    """The weights of the retrieval and of the final score, and the default strategy."""
     bundle = draft(export)
     with Progress() as progress:
         blend = choose(bundle, GeneratorEngine.load(bundle), shortlist, progress)
-    write_json(out / "blend.json", dataclasses.asdict(blend))
+        for sentence in blend.sentences:
+            progress.console.print(sentence, highlight=False)
+    write_json(out / "blend.json", blend.to_json())
 
 
 def evaluate(export: Path, blend: Path, out: Path) -> None:
     """The bundle with its weights, and what it reaches on the test items."""
-    weights = read_json(blend / "blend.json")
+    chosen = read_json(blend / "blend.json")
     bundle = draft(export)
     manifest = bundle.manifest
     tuned = manifest.model_copy(
         update={
-            "candidate": manifest.candidate.model_copy(
-                update={
-                    name: weights[name]
-                    for name in (
-                        "transition_window",
-                        "transition_decay",
-                        "transition_weight",
-                        "content_weight",
-                        "popularity_weight",
-                    )
-                }
-            ),
-            "blend": manifest.blend.model_copy(
-                update={"generator_weight": weights["generator_weight"]}
-            ),
+            "candidate": manifest.candidate.model_copy(update=chosen["candidate"]),
+            "blend": BlendSection.model_validate(chosen["blend"]),
         }
     )
     report = evaluate_bundle(Bundle.open(reissue(bundle, tuned, out), verify=False))
     print_report(report)
     agreement = read_json(export / "agreement.json")
-    metrics = {**report.to_json(), "validation": weights, **agreement}
+    metrics = {**report.to_json(), "validation": chosen["validation"], **agreement}
     write_json(out / "metrics.json", metrics)
