@@ -60,6 +60,8 @@ class Decision:
     def __str__(self) -> str:
         gain = self.gain
         verdict = "kept" if self.kept else "left out because that may be chance"
+        if not (gain.low or gain.high):
+            verdict = "left out because it changes no list"
         return (
             f"{self.source}: {signed(gain.mean)} NDCG@10 "
             f"({signed(gain.low)} to {signed(gain.high)}), {verdict}"

@@ -279,7 +279,7 @@ def choose_blend(export: Path, shortlist: int, out: Path) -> None:
     with Progress() as progress:
         blend = choose(bundle, GeneratorEngine.load(bundle), shortlist, progress)
         for sentence in blend.sentences:
-            progress.console.print(sentence, highlight=False)
+            progress.console.print(sentence, highlight=False, soft_wrap=True)
     write_json(out / "blend.json", blend.to_json())
 
 

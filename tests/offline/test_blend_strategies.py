@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.blend import Weights, blend
@@ -44,6 +44,7 @@ def make_up(seed: int, target: int | None = None) -> tuple[UserLists, Shortlist,
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 2), st.floats(0, 2))
+@settings(deadline=None)
 def test_a_blended_rank_is_the_gateways(seed: int, retrieval: float, generator: float) -> None:
     user, shortlist, answer = make_up(seed)
     assert answer.generated is not None
@@ -141,3 +142,5 @@ def test_a_decision_is_a_sentence() -> None:
     assert str(decision) == (
         "content: +.0004 NDCG@10 (-.0013 to +.0021), left out because that may be chance"
     )
+    assert str(Decision("content", False, Difference(0.0, 0.0, 0.0))).endswith("changes no list")
+    assert str(Decision("content", True, Difference(0.02, 0.01, 0.03))).endswith("kept")
