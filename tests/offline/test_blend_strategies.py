@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from gateway.blend import Weights, blend
 from gateway.domain import Scored
+from offline.blend.choose import _choose
 from offline.blend.lists import (
     RETRIEVAL_ALONE,
     Blended,
@@ -15,9 +16,13 @@ from offline.blend.lists import (
     blendable,
     gains_alone,
 )
+from offline.blend.retrieval import CrossFit, Retrieval, Tuning
+from offline.blend.sources import RECENCIES
 from offline.blend.strategies import choose_default
-from offline.blend.validation import Decision, Difference, Gains, folds, gains_of
+from offline.blend.validation import FOLDS, Decision, Difference, Gains, folds, gains_of
 from offline.evaluate.protocol import Question
+from runtime.manifest import FuseSection
+from services.candidate import shortlist as shortlists
 from services.candidate.shortlist import Basis, Shortlist
 from services.generator.engine import Answer, Ranked
 
@@ -99,6 +104,22 @@ def test_the_generators_weight_is_found_out_of_fold() -> None:
     assert weights[1] > weights[0]
     gain = Difference.between(rerank.cross_fit(fold), gains_alone(lists, "embedding"))
     assert gain.is_gain
+
+
+def test_a_generator_that_does_not_help_is_not_called_by_default() -> None:
+    lists = []
+    for seed in range(60):
+        first = int(make_up(seed)[1].items[0])
+        lists.append(make_up(seed, target=first)[0])
+    fold = folds(len(lists))
+    tuning = Tuning(RECENCIES[0], shortlists.Weights(1.0, 0.5))
+    crossed = CrossFit((tuning,) * FOLDS, gains_alone(lists, "embedding"))
+    chosen = _choose(Retrieval(tuning, crossed, ()), lists, fold, 8)
+    assert chosen.blend.generator_weight == 0.0
+    assert chosen.blend.fuse == FuseSection(retrieval_weight=1.0, generator_weight=0.0)
+    assert chosen.blend.default_strategy == "embedding"
+    assert chosen.sentences[-1] == "default strategy embedding: validation NDCG@10 1.0000 (best)"
+    assert chosen.to_json()["candidate"]["transition_weight"] == 0.5
 
 
 USERS = 4_000
