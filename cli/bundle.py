@@ -62,7 +62,10 @@ def show(
         table.add_row(f"[bold]{section}", "")
         for name, value in values.items():
             table.add_row(f"  {name}", _short(section, value))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for reason in manifest.reasons:
+        console.print(reason, highlight=False, soft_wrap=True)
 
 
 def _summary(path: Path) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.titles import DEFAULT_BUNDLE, Titles
+from runtime.bundle import Bundle
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_rpc
 from tandem.v1 import recommendation_service_pb2 as pb
@@ -18,6 +19,12 @@ app = typer.Typer()
 _SHOWN = 10
 _WIDTH = 110
 _SECONDS = 10.0
+_HEADLINES = {
+    pb.STRATEGY_EMBEDDING: "The gateway recommends the first of them",
+    pb.STRATEGY_RERANK: "The generator reranks them, and the gateway recommends",
+    pb.STRATEGY_GENERATE: "The generator finds others, which the gateway recommends",
+    pb.STRATEGY_FUSE: "The generator reranks them and adds others, and the gateway recommends",
+}
 
 
 @app.command(epilog="Example:  tandem demo --user 405")
@@ -51,6 +58,8 @@ def demo(
     headline = f"The candidate service shortlists {len(found)}, first of all"
     _show_list(console, titles, headline, found[:_SHOWN])
     _show_recommendations(console, titles, answer, found)
+    for reason in Bundle.open(bundle, verify=False).manifest.reasons[-1:]:
+        console.print(f"[dim]{reason}", highlight=False, soft_wrap=True)
 
 
 def _show_list(console: Console, titles: Titles, headline: str, items: list[str]) -> None:
@@ -72,11 +81,11 @@ def _show_recommendations(
             titles.title(item.item_id),
             f"[dim]{titles.details(item.item_id)}",
             f"{item.score:.2f}",
-            f"{item.retrieval_score:.2f}",
-            f"{item.generator_score:.2f}",
+            f"{item.retrieval_score:.2f}" if item.HasField("retrieval_score") else "",
+            f"{item.generator_score:.2f}" if item.HasField("generator_score") else "",
             str(place.get(item.item_id, "")),
         )
-    console.print("\n[bold]The generator reranks them, and the gateway recommends[/]")
+    console.print(f"\n[bold]{_HEADLINES[answer.strategy]}[/]")
     console.print(table)
     steps = ", ".join(
         f"{timing.stage} {timing.duration.ToTimedelta().total_seconds() * 1e3:.1f} ms"

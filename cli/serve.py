@@ -157,7 +157,7 @@ def gateway(
     ] = None,
     strategy: Annotated[
         Literal["rerank", "generate", "fuse", "embedding"] | None,
-        typer.Option(help="How to recommend when the caller does not say. [default: rerank]"),
+        typer.Option(help="How to recommend when the caller does not say. [default: the bundle's]"),
     ] = None,
     history: History = None,
     history_max_events: HistoryMaxEvents = None,

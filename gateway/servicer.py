@@ -48,6 +48,9 @@ class RecommendationServicer(HistoryMethods):
         self._upkeep = Upkeep(histories, bundle, retention_of(settings))
         self._bundle = bundle
         self._settings = settings
+        self._default_strategy = settings.strategy or Strategy(
+            bundle.manifest.blend.default_strategy
+        )
         self._candidate = candidate
         self._generator = generator
         self._admission = Admission(settings.max_in_flight, settings.max_wait_ms / 1e3)
@@ -73,7 +76,7 @@ class RecommendationServicer(HistoryMethods):
         )
 
     async def warm_up(self) -> None:
-        """Fills the histories, connects, and makes one call that needs all of both services.
+        """Fills the histories, connects, and makes calls that need both services.
 
         The gateway serves even when they cannot be reached: they may come later, and it finds
         them by itself.
@@ -83,13 +86,15 @@ class RecommendationServicer(HistoryMethods):
         if not seconds:
             return
         item = self._bundle.catalog.items[0].item_id
-        query = Query("", (item,), max_results=DEFAULT_RESULTS, strategy=Strategy.FUSE)
         try:
             async with asyncio.timeout(seconds):
                 await self._candidate.ready()
                 await self._generator.ready()
                 deadline = Deadline.of_caller(None, default=seconds, limit=seconds)
-                await self._recommender.recommend(query, deadline)
+                # Whatever the weights, one of them calls the generator.
+                for strategy in (Strategy.FUSE, Strategy.GENERATE):
+                    query = Query("", (item,), max_results=DEFAULT_RESULTS, strategy=strategy)
+                    await self._recommender.recommend(query, deadline)
         except (TandemError, TimeoutError) as error:
             log.warning(
                 "serving without having reached the services", error=str(error) or "timeout"
@@ -156,7 +161,7 @@ class RecommendationServicer(HistoryMethods):
     def _read(self, request: pb.RecommendRequest) -> Query:
         return read_query(
             request,
-            default_strategy=self._settings.strategy,
+            default_strategy=self._default_strategy,
             attributes=self._bundle.catalog.attribute_names,
         )
 

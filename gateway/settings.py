@@ -22,8 +22,10 @@ class GatewaySettings(ServerSettings):
         default="127.0.0.1:50052",
         description="Addresses of generator services, in the same way.",
     )
-    strategy: Strategy = Field(
-        default=Strategy.RERANK, description="How to recommend when the caller does not say."
+    strategy: Strategy | None = Field(
+        default=None,
+        description="How to recommend when the caller does not say; by default as the bundle says: "
+        "the build chose on validation.",
     )
     history: str | None = Field(
         default=None,

@@ -10,6 +10,9 @@ and reranking afterwards would keep the search off the path, but it is the short
 the demo's bundle, two cores, one caller waits 7.5 ms this way and 10 that way, and eight callers
 get a third more answers.
 
+Where the bundle gives the generator no weight, reranking and fusing would return the shortlist in
+its own order, so that is what they do, without a call.
+
 Without the generator there is the order of retrieval, without retrieval what the generator finds
 in the whole catalog, and without both what is popular. A step that something could take the place
 of leaves time for that; where the caller forbids it, a step may take all the time there is.
@@ -88,7 +91,8 @@ class Sources:
     candidate: Candidate
     generator: Generator
     popularity: Popularity
-    weights: Weights
+    weights: Mapping[Strategy, Weights]
+    """Of the strategies that blend."""
 
 
 @dataclass
@@ -169,10 +173,12 @@ class Call:
         self.journal.ranked |= {"generate": generated.items, "rerank": reranked.items}
         return generated, reranked
 
-    def blend(self, retrieved: Sequence[Scored], generated: Sequence[Scored]) -> list[Recommended]:
+    def blend(
+        self, retrieved: Sequence[Scored], generated: Sequence[Scored], weights: Weights
+    ) -> list[Recommended]:
         """Both, as one ranking."""
         with self.journal.watch.stage("blend"):
-            items = blend(retrieved, generated, self.sources.weights)
+            items = blend(retrieved, generated, weights)
         self.journal.ranked["blend"] = items
         return items
 
@@ -196,7 +202,10 @@ async def embedding(call: Call) -> Outcome:
 
 
 async def rerank(call: Call) -> Outcome:
-    """A shortlist, reordered with the generator's scores."""
+    """A shortlist, reordered with the generator's scores; as it is where these count nothing."""
+    weights = call.sources.weights[Strategy.RERANK]
+    if not weights.generator:
+        return await embedding(call)
     try:
         shortlist = await call.search(call.shortlist, FIRST_SHARE)
     except TandemError as error:
@@ -207,7 +216,7 @@ async def rerank(call: Call) -> Outcome:
     except TandemError as error:
         call.journal.do_without("rerank", error, Fallback.RETRIEVAL)
         return Outcome(retrieved_only(shortlist.items), shortlist.missing)
-    return Outcome(call.blend(shortlist.items, scores), shortlist.missing)
+    return Outcome(call.blend(shortlist.items, scores, weights), shortlist.missing)
 
 
 async def generate(call: Call) -> Outcome:
@@ -222,6 +231,9 @@ async def generate(call: Call) -> Outcome:
 
 async def fuse(call: Call) -> Outcome:
     """A shortlist and a generated list, merged; the generator's scores of both are comparable."""
+    weights = call.sources.weights[Strategy.FUSE]
+    if not weights.generator:
+        return await embedding(call)
     try:
         shortlist = await call.search(call.shortlist, FIRST_SHARE)
     except TandemError as error:
@@ -234,7 +246,7 @@ async def fuse(call: Call) -> Outcome:
     except TandemError as error:
         call.journal.do_without("rank", error, Fallback.RETRIEVAL)
         return Outcome(retrieved_only(shortlist.items), shortlist.missing)
-    items = call.blend(shortlist.items, (*generated.items, *reranked.items))
+    items = call.blend(shortlist.items, (*generated.items, *reranked.items), weights)
     return Outcome(items, (*shortlist.missing, *generated.missing))
 
 

@@ -18,6 +18,9 @@ PATH_COMPONENT = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 Precision = Literal["fp32", "int8", "fp16"]
 """The precision of a generator's products; all else is computed in float32."""
 
+StrategyName = Literal["rerank", "generate", "fuse", "embedding"]
+"""How recommendations are made."""
+
 IndexKind = Literal["flat", "hnsw", "ivfpq"]
 """How the vectors of a space are searched: all of them, a graph, or cells of quantized vectors."""
 
@@ -89,13 +92,25 @@ class GeneratorSection(_Section):
     """Those in which the bundle holds the model."""
 
 
+class FuseSection(_Section):
+    """Weights of the final score where a shortlist and a generated list are merged."""
+
+    retrieval_weight: float = Field(ge=0)
+    generator_weight: float = Field(ge=0)
+
+
 class BlendSection(_Section):
     """Weights of the final score, chosen on validation."""
 
     retrieval_weight: float = Field(ge=0)
     generator_weight: float = Field(ge=0)
+    """Of the generator's log-probability; at 0 the generator is not called to rerank."""
     shortlist: int = Field(gt=0)
     """Items that are shortlisted for reranking."""
+    fuse: FuseSection | None = None
+    """Weights of `fuse`; in bundles that have none, those of `rerank`."""
+    default_strategy: StrategyName = "rerank"
+    """How to recommend when neither the caller nor the gateway's settings say."""
 
 
 class Provenance(_Section):
@@ -135,6 +150,15 @@ class Manifest(_Section):
     """None, and not in the file, where the bundle was built without a store."""
     metrics: dict[str, Any] = Field(default_factory=dict)
     files: dict[str, FileEntry] = Field(default_factory=dict)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the build chose its weights and its default strategy, in sentences."""
+        validation = self.metrics.get("validation", {})
+        reasons = [source["reason"] for source in validation.get("sources", ())]
+        if "default_strategy" in validation:
+            reasons.append(f"default strategy {validation['default_strategy']}")
+        return reasons
 
     @model_serializer(mode="wrap")
     def _without_what_is_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

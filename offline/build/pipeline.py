@@ -204,7 +204,7 @@ class Pipeline:
             lambda out: self._steps().choose_blend(
                 self._path("export"), self.config.shortlist, out
             ),
-            version=3,
+            version=4,
             config={"shortlist": self.config.shortlist},
             after=self._after("export"),
         )
@@ -213,7 +213,7 @@ class Pipeline:
         return self.workshop.stage(
             "evaluate",
             lambda out: self._steps().evaluate(self._path("export"), self._path("blend"), out),
-            version=1,
+            version=2,
             config={},
             after=self._after("export", "blend"),
         )

@@ -3,14 +3,13 @@
 The stages of the generator are in `offline.build.generator`.
 """
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 from rich.progress import Progress
 
 from offline.baselines import WINDOW, transition_table
-from offline.build.blend import choose
+from offline.blend import choose
 from offline.build.config import CodesSection, EmbedderSection
 from offline.build.drafts import draft, reissue
 from offline.build.publish import read_json, write_json
@@ -29,6 +28,7 @@ from offline.query_encoder.config import QueryEncoderConfig
 from offline.query_encoder.export import export_query_encoder
 from offline.query_encoder.train import train_query_encoder
 from runtime.bundle import Bundle
+from runtime.manifest import BlendSection
 from services.candidate.space import Space, SpaceName
 from services.generator.codes import write_code_texts
 from services.generator.engine import GeneratorEngine
@@ -93,39 +93,28 @@ def count_transitions(dataset: Path, out: Path) -> None:
 
 
 def choose_blend(export: Path, shortlist: int, out: Path) -> None:
-    """The weights of the retrieval and of the final score."""
+    """The weights of the retrieval and of the final score, and the default strategy."""
     bundle = draft(export)
     with Progress() as progress:
         blend = choose(bundle, GeneratorEngine.load(bundle), shortlist, progress)
-    write_json(out / "blend.json", dataclasses.asdict(blend))
+        for sentence in blend.sentences:
+            progress.console.print(sentence, highlight=False, soft_wrap=True)
+    write_json(out / "blend.json", blend.to_json())
 
 
 def evaluate(export: Path, blend: Path, out: Path) -> None:
     """The bundle with its weights, and what it reaches on the test items."""
-    weights = read_json(blend / "blend.json")
+    chosen = read_json(blend / "blend.json")
     bundle = draft(export)
     manifest = bundle.manifest
     tuned = manifest.model_copy(
         update={
-            "candidate": manifest.candidate.model_copy(
-                update={
-                    name: weights[name]
-                    for name in (
-                        "transition_window",
-                        "transition_decay",
-                        "transition_weight",
-                        "content_weight",
-                        "popularity_weight",
-                    )
-                }
-            ),
-            "blend": manifest.blend.model_copy(
-                update={"generator_weight": weights["generator_weight"]}
-            ),
+            "candidate": manifest.candidate.model_copy(update=chosen["candidate"]),
+            "blend": BlendSection.model_validate(chosen["blend"]),
         }
     )
     report = evaluate_bundle(Bundle.open(reissue(bundle, tuned, out), verify=False))
     print_report(report)
     agreement = read_json(export / "agreement.json")
-    metrics = {**report.to_json(), "validation": weights, **agreement}
+    metrics = {**report.to_json(), "validation": chosen["validation"], **agreement}
     write_json(out / "metrics.json", metrics)

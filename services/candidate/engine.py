@@ -3,7 +3,9 @@
 Its methods block, change nothing, and may be called from several threads at once.
 """
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -19,7 +21,7 @@ from services.candidate.encoders import (
     TextEncoder,
 )
 from services.candidate.fusion import Nearness, Prior, Source, Succession, fuse
-from services.candidate.index import FlatIndex, Neighbors, Vector
+from services.candidate.index import Neighbors, Vector
 from services.candidate.nearest import NEAREST, Taste, check_vector, nearest, unit, without
 from services.candidate.popularity import Popularity
 from services.candidate.shortlist import Basis, Shortlist, Weights
@@ -27,8 +29,6 @@ from services.candidate.space import Space, SpaceName
 from services.candidate.transitions import Transitions
 
 NOTHING: ItemArray = np.empty(0, np.int32)
-QUICK: Final = 1 << 20
-"""Numbers to compare up to which a search takes a tenth of a millisecond."""
 NO_CODES: Final[PersistentSequence[Code]] = PersistentSequence()
 
 
@@ -150,6 +150,13 @@ class CandidateEngine:
             max_history=self._max_history,
         )
 
+    def retuned(self, weights: Weights, window: int, decay: float) -> "CandidateEngine":
+        """The same version with other weights, and transitions of another window and decay."""
+        other = copy.copy(self)
+        other._weights = weights
+        other._transitions = replace(self._transitions, window=window, decay=decay)
+        return other
+
     def _positions(self, item_ids: Sequence[str]) -> ItemArray:
         """Where items are, int32 [items]; -1 for those that are not there."""
         known, missing = self.catalog.lookup(item_ids)
@@ -197,7 +204,7 @@ class CandidateEngine:
             excluded: items to leave out.
             include_seen: whether items of the history may be in the shortlist.
         """
-        left_out = excluded if include_seen else _both(excluded, history)
+        left_out = excluded if include_seen else np.concatenate([excluded, history])
         left = without(self._live(allowed), left_out, len(self.catalog))
         basis = self.basis(history)
         match basis:
@@ -272,7 +279,7 @@ class CandidateEngine:
         where = self._spaces[space]
         vectors = where.take(items).astype(np.float64)
         mean = vectors[0] if len(vectors) == 1 else vectors.mean(axis=0)
-        left_out = _both(excluded, items) if len(excluded) else items
+        left_out = np.concatenate([excluded, items]) if len(excluded) else items
         return nearest(where, mean, count, self._live(allowed), left_out, taste)
 
     def similar_to_text(
@@ -309,17 +316,8 @@ class CandidateEngine:
         query = vector.astype(np.float64)
         return nearest(where, query, count, self._live(allowed), excluded, taste)
 
-    def is_quick(self, space: SpaceName) -> bool:
-        """Whether a search by vector takes less time than it would to hand it to a thread."""
-        index = self._spaces[space].index
-        return isinstance(index.base, FlatIndex) and len(index) * index.dimension <= QUICK
-
     def _live(self, allowed: Mask | None) -> Mask | None:
         """What is allowed and in this version; None for all."""
         if self.catalog.live_count == len(self.catalog):
             return allowed
         return self.catalog.live if allowed is None else allowed & self.catalog.live
-
-
-def _both(first: ItemArray, second: ItemArray) -> ItemArray:
-    return np.concatenate([first, second])

@@ -125,7 +125,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
     async def Similar(self, request: pb.SimilarRequest, _context: RpcContext) -> pb.SimilarResponse:
         """Finds similar items."""
         engine, query = self._live.engine, read_similar(request)
-        if query.is_plain and engine.is_quick(query.space):
+        if query.is_plain and engine.space(query.space).is_quick:
             neighbors, missing = _similar(engine, query)
         else:
             neighbors, missing = await self._workers.run(_similar, engine, query)

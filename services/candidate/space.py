@@ -23,6 +23,9 @@ FLAT_LIMIT: Final = 50_000
 HNSW_LIMIT: Final = 10_000_000
 """Items up to which a graph of them all is kept in memory: 4 GB at 128 numbers."""
 
+QUICK: Final = 1 << 20
+"""Numbers to compare up to which a search takes a tenth of a millisecond."""
+
 _APPROXIMATE: Final[dict[IndexKind, type[HnswIndex] | type[IvfIndex]]] = {
     "hnsw": HnswIndex,
     "ivfpq": IvfIndex,
@@ -97,6 +100,12 @@ class Space:
     def dimension(self) -> int:
         """Numbers in a vector."""
         return self.index.dimension
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a search takes less time than it would to hand it to a thread."""
+        flat = isinstance(self.index.base, FlatIndex)
+        return flat and len(self.index) * self.index.dimension <= QUICK
 
     def __len__(self) -> int:
         return len(self.index)

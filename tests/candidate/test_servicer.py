@@ -147,7 +147,7 @@ async def test_nothing_long_computes_on_the_event_loop(
     stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors = WORLD.items * CONTENT
-    monkeypatch.setattr("services.candidate.engine.QUICK", vectors - 1)
+    monkeypatch.setattr("services.candidate.space.QUICK", vectors - 1)
     computed_on: set[threading.Thread] = set()
     index_search = FlatIndex.search
 

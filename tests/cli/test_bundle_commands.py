@@ -54,3 +54,16 @@ def test_show(bundle: Path) -> None:
     assert "catalog.jsonl" in result.stdout
     document = json.loads(run("bundle", "show", str(bundle), "--json").stdout)
     assert document["version"] == "2"
+
+
+def test_show_says_why_the_default_strategy_is_what_it_is(tmp_path: Path) -> None:
+    validation = {
+        "sources": [{"source": "content", "reason": "content: +.0001 NDCG@10, left out"}],
+        "default_strategy": "rerank: .1329 (best)",
+    }
+    path = write_tiny_bundle(tmp_path, metrics={"validation": validation})
+    lines = run("bundle", "show", str(path)).stdout.splitlines()
+    assert lines[-2:] == [
+        "content: +.0001 NDCG@10, left out",
+        "default strategy rerank: .1329 (best)",
+    ]

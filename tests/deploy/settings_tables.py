@@ -62,6 +62,8 @@ def _row(name: str, field: FieldInfo, flags: set[str]) -> str:
 
 
 def _choices(annotation: Any) -> str:
+    if type(None) in get_args(annotation):
+        (annotation,) = (kind for kind in get_args(annotation) if kind is not type(None))
     if get_origin(annotation) is Literal:
         values = get_args(annotation)
     elif isinstance(annotation, type) and issubclass(annotation, StrEnum):

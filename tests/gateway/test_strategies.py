@@ -1,6 +1,7 @@
 """Each strategy, over real channels: what it asks for and how it ranks."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -19,8 +20,12 @@ from tests.gateway.stack import (
     best,
     final_score,
     ids,
+    raw,
+    running,
 )
-from tests.tiny_bundle import ITEMS, item_id
+from tests.tiny_bundle import ITEMS, item_id, write_tiny_bundle
+
+BLEND = {"retrieval_weight": 1.0, "generator_weight": 0.5, "shortlist": 6}
 
 
 async def test_embedding_is_the_shortlist(stack: Stack) -> None:
@@ -108,8 +113,44 @@ async def test_items_that_the_generator_does_not_know_stay(stack: Stack) -> None
     assert len(by_id) == 6
 
 
-async def test_the_default_strategy_is_the_servers(stack: Stack) -> None:
+async def test_the_default_strategy_is_the_bundles_unless_the_server_has_one(
+    tmp_path: Path,
+) -> None:
+    path = write_tiny_bundle(tmp_path, blend={**BLEND, "default_strategy": "generate"})
+    async with running(path) as stack:
+        assert (await stack.client.recommend("ann")).strategy == pb.STRATEGY_GENERATE
+    async with running(path, strategy="embedding") as stack:
+        assert (await stack.client.recommend("ann")).strategy == pb.STRATEGY_EMBEDDING
+
+
+async def test_an_older_bundle_reranks_by_default(stack: Stack) -> None:
     assert (await stack.client.recommend("ann")).strategy == pb.STRATEGY_RERANK
+
+
+async def test_fuse_has_weights_of_its_own(tmp_path: Path) -> None:
+    weights = {"retrieval_weight": 0.0, "generator_weight": 1.0}
+    async with running(write_tiny_bundle(tmp_path, blend={**BLEND, "fuse": weights})) as stack:
+        fused = await stack.client.recommend("ann", strategy="fuse", max_results=4)
+        reranked = await stack.client.recommend("ann", strategy="rerank", max_results=4)
+    assert ids(fused) == best(generator_score, UNSEEN, 4)
+    assert ids(reranked) == best(final_score, set(sorted(UNSEEN)[:6]), 4)
+
+
+async def test_a_generator_without_a_weight_is_not_called(tmp_path: Path) -> None:
+    async with running(
+        write_tiny_bundle(tmp_path, blend={**BLEND, "generator_weight": 0})
+    ) as stack:
+        for strategy in (pb.STRATEGY_RERANK, pb.STRATEGY_FUSE):
+            request = pb.RecommendRequest(user_id="ann", strategy=strategy, max_results=4)
+            response = pb.RecommendResponse.FromString(
+                await raw(stack.channel, "Recommend", request)
+            )
+            assert ids(response) == best(retrieval_score, UNSEEN, 4)
+            assert response.strategy == strategy
+            assert not response.degraded
+            assert not response.recommendations[0].HasField("generator_score")
+            assert [t.stage for t in response.timings] == ["history", "search"]
+        assert stack.generator.requests == []
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,11 @@ from offline.query_encoder.config import QueryEncoderConfig
 from offline.query_encoder.export import export_query_encoder
 from offline.query_encoder.model import QueryEncoder, principal_components
 from offline.query_encoder.projection import fit_projection
-from offline.query_encoder.scores import (
-    behavior_scores,
-    content_scores,
-    popularity_scores,
-    transition_scores,
-)
 from offline.query_encoder.train import TrainedQueryEncoder, train_query_encoder
 from offline.training.checkpoint import CheckpointError
 from offline.training.config import TrainingConfig
-from runtime.catalog import Catalog, CatalogItem
 from services.candidate.encoders import OnnxQueryEncoder
-from services.candidate.engine import CandidateEngine
 from services.candidate.index import FlatIndex
-from services.candidate.shortlist import Weights
-from services.candidate.space import Space
-from services.candidate.transitions import Transitions
 
 ITEMS, CONTENT = 12, 6
 CONFIG = QueryEncoderConfig(
@@ -259,56 +247,3 @@ def test_new_items_are_placed_by_their_text() -> None:
     assert (placed * behavior[150:]).sum(1).mean() > 0.9
     even = project(content[150:], fit_projection(content[:150], behavior[:150], np.ones(150, int)))
     assert (placed * behavior[150:]).sum(1).mean() > (even * behavior[150:]).sum(1).mean()
-
-
-def test_source_scores_rank_as_the_engine_does(
-    tmp_path: Path, trained: TrainedQueryEncoder
-) -> None:
-    export_query_encoder(trained, tmp_path)
-    encoder = OnnxQueryEncoder(tmp_path / "query_encoder.onnx", threads=1)
-    transitions = Transitions(
-        indptr=np.arange(ITEMS + 1) * 2,
-        items=np.array(
-            [[(i + 1) % ITEMS, (i + 5) % ITEMS] for i in range(ITEMS)], np.int32
-        ).ravel(),
-        weights=np.tile(np.array([2.0, 1.0], np.float32), ITEMS),
-        window=3,
-        decay=0.7,
-    )
-    histories = [np.array(h, np.int32) for h in ([1], [2, 3, 4], list(range(10)), [5, 5])]
-    bar = Progress(disable=True)
-    vectors, longest = trained.behavior_vectors, CONFIG.max_history
-    behavior = behavior_scores(encoder, vectors, histories, longest, bar)
-    np.testing.assert_allclose(np.exp(behavior).sum(1), 1, rtol=1e-5)
-    assert bar.tasks[0].completed == len(histories)
-    content = np.random.default_rng(0).normal(size=(ITEMS, CONTENT)).astype(np.float32)
-    content /= np.linalg.norm(content, axis=1, keepdims=True)
-    counts = np.arange(ITEMS) % 7 + 1
-    weights = Weights(behavior=1.0, transitions=0.5, content=2.0, popularity=0.3)
-    scores = behavior + 0.5 * transition_scores(transitions, histories)
-    scores += 2.0 * content_scores(content, histories, transitions.window)
-    scores += 0.3 * popularity_scores(counts)
-    items = [CatalogItem(str(i), "", "", {}, int(count)) for i, count in enumerate(counts)]
-    engine = CandidateEngine(
-        catalog=Catalog(items),
-        content=Space.of(content),
-        behavior=Space.of(vectors),
-        query_encoder=encoder,
-        text_encoder=NoText(),
-        transitions=transitions,
-        weights=weights,
-        max_history=CONFIG.max_history,
-    )
-    for row, history in zip(scores, histories, strict=True):
-        found = engine.search(history, ITEMS, include_seen=True)
-        np.testing.assert_allclose(np.diff(row[found.items]), np.diff(found.scores), atol=1e-4)
-    with pytest.raises(ValueError, match="history 1 is empty"):
-        behavior_scores(encoder, vectors, [histories[0], histories[0][:0]], longest)
-
-
-class NoText:
-    def encode(self, text: str) -> np.ndarray[Any, Any]:
-        raise NotImplementedError
-
-    def encode_batch(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
-        raise NotImplementedError

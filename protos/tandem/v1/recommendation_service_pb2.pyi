@@ -31,15 +31,21 @@ class _Strategy:
 class _StrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Strategy.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     STRATEGY_UNSPECIFIED: _Strategy.ValueType  # 0
-    """The server's default: STRATEGY_RERANK unless it was started with another."""
+    """The server's default: the strategy that it was started with, or else the
+    one that the bundle names, which did best for its cost on validation.
+    """
     STRATEGY_RERANK: _Strategy.ValueType  # 1
     """The candidate service shortlists, the generator reranks the shortlist, and
-    both scores are blended with the bundle's weights.
+    both scores are blended with the bundle's weights. Where these give the
+    generator no weight, it is not called: the answer is the shortlist in its
+    own order, without `generator_score`.
     """
     STRATEGY_GENERATE: _Strategy.ValueType  # 2
     """The generator generates from the whole catalogue."""
     STRATEGY_FUSE: _Strategy.ValueType  # 3
-    """Shortlist and generated list, merged and blended."""
+    """Shortlist and generated list, merged and blended with weights of their own.
+    Where these give the generator no weight, as for STRATEGY_RERANK.
+    """
     STRATEGY_EMBEDDING: _Strategy.ValueType  # 4
     """The candidate service alone."""
 
@@ -47,15 +53,21 @@ class Strategy(_Strategy, metaclass=_StrategyEnumTypeWrapper):
     """How recommendations are made."""
 
 STRATEGY_UNSPECIFIED: Strategy.ValueType  # 0
-"""The server's default: STRATEGY_RERANK unless it was started with another."""
+"""The server's default: the strategy that it was started with, or else the
+one that the bundle names, which did best for its cost on validation.
+"""
 STRATEGY_RERANK: Strategy.ValueType  # 1
 """The candidate service shortlists, the generator reranks the shortlist, and
-both scores are blended with the bundle's weights.
+both scores are blended with the bundle's weights. Where these give the
+generator no weight, it is not called: the answer is the shortlist in its
+own order, without `generator_score`.
 """
 STRATEGY_GENERATE: Strategy.ValueType  # 2
 """The generator generates from the whole catalogue."""
 STRATEGY_FUSE: Strategy.ValueType  # 3
-"""Shortlist and generated list, merged and blended."""
+"""Shortlist and generated list, merged and blended with weights of their own.
+Where these give the generator no weight, as for STRATEGY_RERANK.
+"""
 STRATEGY_EMBEDDING: Strategy.ValueType  # 4
 """The candidate service alone."""
 Global___Strategy: _TypeAlias = Strategy  # noqa: Y015

@@ -1,0 +1,155 @@
+"""What the generator's weights are chosen on: of each user the lists that serving would make.
+
+The candidate's engine searches and the generator's ranks, as in `gateway.strategies`; retrieval has
+the weights that were fitted without the user's fold, so that its lists are no better than they will
+be for other users.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress
+
+from offline.blend import logit
+from offline.blend.retrieval import relative
+from offline.blend.sources import Scores, padded, ranks
+from offline.blend.validation import CUTOFF, FOLDS, Gains, gains_of
+from offline.evaluate.protocol import Question
+from runtime.catalog import ItemArray
+from services.candidate.engine import CandidateEngine
+from services.candidate.shortlist import Shortlist
+from services.generator.engine import Answer, Context, Generation, GeneratorEngine, Query
+
+RETRIEVAL_ALONE: Final = np.array([1.0, 0.0])
+_BATCH: Final = 8
+"""Prompts that the generator reads at once."""
+
+Alone = Literal["embedding", "generate"]
+Blended = Literal["rerank", "fuse"]
+Pair = NDArray[np.float64]
+"""The weights of retrieval and generator, float64 [2]."""
+
+
+@dataclass(frozen=True)
+class UserLists:
+    """What serving finds for one user."""
+
+    target: int
+    shortlist: ItemArray
+    """Best first."""
+    generated: ItemArray
+    """Best first."""
+    merged: ItemArray
+    """The shortlist, then what else is generated."""
+    scores: Scores
+    """Of the merged items, float32 [items, 2]: retrieval's, and the generator's."""
+
+
+@dataclass(frozen=True)
+class Blendable:
+    """The items that a strategy blends, of all users.
+
+    Attributes:
+        scores: float32 [users, items, 2], as in `offline.blend.sources.Pools`; of a user whose
+            target is not among the items all is NaN.
+        found: bool [users], whether it is.
+    """
+
+    scores: Scores
+    found: NDArray[np.bool_]
+
+    def fit(self, users: NDArray[np.bool_]) -> Pair:
+        """The weights by conditional logit; retrieval's alone where no user could tell."""
+        told = users & self.found
+        return relative(logit.fit(self.scores[told])) if told.any() else RETRIEVAL_ALONE
+
+    def gains(self, weights: Pair) -> Gains:
+        """The NDCG@10 of every user."""
+        return gains_of(np.where(self.found, ranks(self.scores, weights), np.inf))
+
+    def cross_fit(self, fold: NDArray[np.int64]) -> Gains:
+        """The NDCG@10 of every user by the weights that are fitted without its fold."""
+        gains = np.empty(len(fold))
+        for number in range(FOLDS):
+            gains[fold == number] = self.gains(self.fit(fold != number))[fold == number]
+        return gains
+
+
+def make_lists(
+    engines: Sequence[CandidateEngine],
+    generator: GeneratorEngine,
+    asked: Sequence[Question],
+    fold: NDArray[np.int64],
+    shortlist: int,
+    progress: Progress,
+) -> list[UserLists]:
+    """Asks the engines about every user.
+
+    Args:
+        engines: for each fold the retrieval that was fitted without it.
+        generator: the generator.
+        asked: the users.
+        fold: the fold of each.
+        shortlist: items that are reranked.
+        progress: a bar to count users on.
+    """
+    task = progress.add_task("Generating and reranking", total=len(asked))
+    lists: list[UserLists] = []
+    for start in range(0, len(asked), _BATCH):
+        part = slice(start, start + _BATCH)
+        found = [
+            engines[number].search(question.history, max(shortlist, CUTOFF))
+            for question, number in zip(asked[part], fold[part].tolist(), strict=True)
+        ]
+        answers = generator.answer(list(map(_query, asked[part], found)))
+        lists += map(_user_lists, asked[part], found, answers)
+        progress.advance(task, len(found))
+    return lists
+
+
+def _query(question: Question, found: Shortlist) -> Query:
+    context = Context(question.user, question.history)
+    return Query(context, Generation(CUTOFF, None, question.history), found.items)
+
+
+def _user_lists(question: Question, found: Shortlist, answer: Answer) -> UserLists:
+    """Merges as `gateway.blend` does: what retrieval did not find counts there as its last."""
+    generated, reranked = answer.generated, answer.reranked
+    if generated is None or reranked is None:
+        raise AssertionError("both were asked for")
+    by_generator = dict(zip(generated.items.tolist(), generated.scores.tolist(), strict=True))
+    by_generator |= zip(reranked.items.tolist(), reranked.scores.tolist(), strict=True)
+    more = generated.items[~np.isin(generated.items, found.items)]
+    merged = np.concatenate([found.items, more])
+    last = found.scores[-1] if len(found.scores) else 0.0
+    retrieval = np.concatenate([found.scores, np.full(len(more), last)])
+    scores = np.column_stack([retrieval, [by_generator[item] for item in merged.tolist()]])
+    return UserLists(
+        question.target, found.items, generated.items, merged, scores.astype(np.float32)
+    )
+
+
+def blendable(lists: Sequence[UserLists], strategy: Blended) -> Blendable:
+    """What a strategy blends: `rerank` the shortlist, `fuse` the merged list."""
+    rows, found = [], []
+    for user in lists:
+        count = len(user.shortlist) if strategy == "rerank" else len(user.merged)
+        items, scores = user.merged[:count], user.scores[:count]
+        target = np.flatnonzero(items == user.target)
+        order = np.concatenate([target, np.flatnonzero(items != user.target)])
+        rows.append(scores[order] if len(target) else scores[:0])
+        found.append(len(target) > 0)
+    return Blendable(padded(rows), np.array(found))
+
+
+def gains_alone(lists: Sequence[UserLists], strategy: Alone) -> Gains:
+    """The NDCG@10 of every user by one service's own list."""
+    places = np.full(len(lists), np.inf)
+    for row, user in enumerate(lists):
+        items = user.shortlist if strategy == "embedding" else user.generated
+        hit = np.flatnonzero(items == user.target)
+        places[row] = hit[0] + 1 if len(hit) else np.inf
+    return gains_of(places)
