@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -70,6 +71,14 @@ def test_another_seed_is_another_bundle_that_shares_what_it_can(shop: Shop) -> N
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("already built") == 2  # dataset and embeddings
     assert "codes: already" not in done.stdout
+
+
+def test_codes_of_behavior_are_made_from_the_query_encoder(shop: Shop) -> None:
+    done = shop.build("--codes", "behavior", "--until", "codes")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("already built") == 3  # dataset, embeddings and query encoder
+    written = Path(done.stdout.split("codes: ")[-1].strip()) / "codes.txt"
+    assert len(set(written.read_text().split())) == 24
 
 
 def test_evaluate_prints_what_the_manifest_keeps(shop: Shop) -> None:
