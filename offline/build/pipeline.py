@@ -209,7 +209,7 @@ class Pipeline:
         return self.workshop.stage(
             "evaluate",
             lambda out: self._steps().evaluate(self._path("export"), self._path("blend"), out),
-            version=1,
+            version=2,
             config={},
             after=self._after("export", "blend"),
         )

@@ -4,15 +4,16 @@ Leave-one-out: a user's last interaction is the test target, given everything be
 but one is the validation target. All items are ranked.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from offline.metrics import Ranking, Row, measure, ranks_from_lists
 from runtime.bundle import Bundle
-from runtime.catalog import ItemArray
+from runtime.catalog import Catalog, ItemArray
 
 Split = Literal["validation", "test"]
 
@@ -22,8 +23,8 @@ RECALLS: Final = ("recall@50", "recall@100", "recall@200")
 DEPTH: Final = 200
 """Places of a list that are looked at; a target further down counts as not found."""
 
-Lister = Callable[["Question", bool], ItemArray]
-"""Answers a question with items, best first; the flag says whether seen items may be in it."""
+LISTED: Final = 50
+"""Items that the gateway is asked for."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,24 @@ class Question:
     user_id: str
     history: ItemArray
     target: int
+
+
+@dataclass(frozen=True)
+class RankedList:
+    """An answer: items, best first, and their scores."""
+
+    items: ItemArray
+    scores: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, catalog: Catalog, scored: Sequence[tuple[str, float]]) -> "RankedList":
+        """The items of a catalog by their identifiers."""
+        items, _ = catalog.lookup(item_id for item_id, _ in scored)
+        return cls(items, np.array([score for _, score in scored]))
+
+    def by_item(self) -> dict[int, float]:
+        """The score of each item."""
+        return dict(zip(self.items.tolist(), self.scores.tolist(), strict=True))
 
 
 def questions(bundle: Bundle, split: Split) -> list[Question]:
@@ -48,9 +67,12 @@ def questions(bundle: Bundle, split: Split) -> list[Question]:
     return asked
 
 
-def rank(asked: Sequence[Question], lister: Lister, *, include_seen: bool) -> list[ItemArray]:
-    """Asks every question. A filtered list leaves the user's history out."""
-    return [lister(question, include_seen) for question in asked]
+def sample(asked: Sequence[Question], count: int | None, seed: int = 0) -> list[int]:
+    """The places of `count` questions, or of all, ascending; equal seeds pick the same."""
+    if count is None or count >= len(asked):
+        return list(range(len(asked)))
+    picked = np.random.default_rng(seed).choice(len(asked), count, replace=False)
+    return sorted(picked.tolist())
 
 
 def row(

@@ -24,7 +24,7 @@ def test_the_bundle_is_whole_and_says_how_it_was_made(shop: Shop) -> None:
     rows = {(row["name"], row["ranking"]): row for row in manifest.metrics["rows"]}
     names = (
         "popularity", "transitions", "embedding", "retrieval", "generator/seen",
-        "generator/unseen", "pipeline",
+        "generator/unseen", "direct", "pipeline/offline", "pipeline",
     )  # fmt: skip
     assert list(dict.fromkeys(name for name, _ in rows)) == list(names)
     for row in rows.values():
@@ -34,6 +34,7 @@ def test_the_bundle_is_whole_and_says_how_it_was_made(shop: Shop) -> None:
     assert {"recall@100", "recall@200"} <= rows["retrieval", "filtered"].keys()
     # Everyone walks round the shop, so transitions know what comes next.
     assert rows["transitions", "filtered"]["hr@5"] == 1.0
+    assert manifest.metrics["served_as_offline"]["share"] == 1.0
     parity = manifest.metrics["parity"]
     assert parity["identical_lists"] == parity["users"] == USERS
 
