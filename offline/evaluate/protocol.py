@@ -1,7 +1,8 @@
 """What is asked of every ranking: a history, the item that really came next, and a list.
 
 Leave-one-out: a user's last interaction is the test target, given everything before it; the last
-but one is the validation target. All items are ranked.
+but one is the validation target. Where histories are long, several of the last can be tested, each
+given everything before it. All items are ranked.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from offline.dataset.schema import of_split, targets_from_end
 from offline.metrics import Ranking, Row, measure, ranks_from_lists
 from runtime.bundle import Bundle
 from runtime.catalog import Catalog, ItemArray
@@ -55,15 +57,23 @@ class RankedList:
         return dict(zip(self.items.tolist(), self.scores.tolist(), strict=True))
 
 
-def questions(bundle: Bundle, split: Split) -> list[Question]:
-    """The questions of all users with at least three interactions, in user order."""
-    back = 2 if split == "validation" else 1
-    asked = []
+def questions(bundle: Bundle, split: Split, tested: int = 1) -> list[Question]:
+    """The questions of all users with enough interactions, in user order, a user's oldest first.
+
+    Args:
+        bundle: whose histories are asked about.
+        split: the test items, or the validation items.
+        tested: last interactions of a user that are test targets, as in `Dataset.held_back`; the
+            bundle must have been trained without them. With several of a user, compare by
+            `offline.bootstrap.paired_bootstrap`: questions of one user are not independent.
+    """
+    asked: list[Question] = []
     for user_id, user in bundle.histories.user_index.items():
-        items = bundle.histories.of(user_id)
-        if items is not None and len(items) >= 3:
-            history = np.array(items[:-back], dtype=np.int32)
-            asked.append(Question(user, user_id, history, int(items[-back])))
+        items = np.asarray(bundle.histories.of(user_id), dtype=np.int32)
+        asked += [
+            Question(user, user_id, items[:-back], int(items[-back]))
+            for back in of_split(targets_from_end(len(items), tested), split)
+        ]
     return asked
 
 

@@ -1,6 +1,7 @@
 """Agreement of lists, samples, and nearest items; the rows are tested on a whole bundle."""
 
 import asyncio
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from cli.evaluate import _count
 from offline.evaluate.agreement import Agreement, are_equal
 from offline.evaluate.in_process import _Runs
 from offline.evaluate.parts import _best
-from offline.evaluate.protocol import DEPTH, Question, RankedList, sample
+from offline.evaluate.protocol import DEPTH, Question, RankedList, Split, questions, sample
+from runtime.bundle import Bundle, write_bundle
 from services.generator.engine import Answer, Context, GeneratorEngine, Query
+from tests.tiny_bundle import manifest, write_files
 
 
 def ranked(*pairs: tuple[int, float]) -> RankedList:
@@ -64,6 +67,22 @@ def test_a_sample_is_seeded_ascending_and_at_most_everybody() -> None:
     assert len(some) == 10
     assert some != sample(asked, 10, seed=1)
     assert sample(asked, None) == sample(asked, 50) == sample(asked, 99) == list(range(50))
+
+
+def test_questions_are_those_of_the_dataset_split(tmp_path: Path) -> None:
+    with write_bundle(tmp_path, manifest()) as directory:
+        write_files(directory, {"ann": [3, 1, 4, 1, 5], "bob": [2, 7, 1], "cid": []})
+    bundle = Bundle.open(tmp_path / "tiny" / "current")
+
+    def asked(split: Split, tested: int = 1) -> list[tuple[str, list[int], int]]:
+        found = questions(bundle, split, tested)
+        return [(q.user_id, q.history.tolist(), q.target) for q in found]
+
+    assert asked("test") == [("ann", [3, 1, 4, 1], 5), ("bob", [2, 7], 1)]
+    assert asked("validation") == [("ann", [3, 1, 4], 1), ("bob", [2], 7)]
+    assert asked("test", tested=2) == [("ann", [3, 1, 4], 1), ("ann", [3, 1, 4, 1], 5)]
+    assert asked("validation", tested=2) == [("ann", [3, 1], 4)]
+    assert asked("test", tested=4) == []
 
 
 @given(st.integers(0, 500), st.integers(1, 60), st.integers(0, 9))
