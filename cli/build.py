@@ -9,7 +9,7 @@ from cli import logs
 
 app = typer.Typer()
 
-CodeKind = Literal["random", "sequential", "collaborative", "semantic"]
+CodeKind = Literal["random", "sequential", "collaborative", "semantic", "behavior"]
 
 
 @app.command(
@@ -117,7 +117,7 @@ def build(
     value_separator: logs.ValueSeparator = "|",
     min_core: logs.MinCore = 5,
 ) -> None:
-    """Build a bundle: dataset, embeddings, codes, training, export, evaluation.
+    """Build a bundle: dataset, embeddings, retrieval, codes, training, export, evaluation.
 
     Stages that were built from the same inputs before are not built again, and one that was
     killed goes on where it was.

@@ -16,17 +16,39 @@ def evaluate(
         Literal["test", "validation"], typer.Option(help="Which held-out items.")
     ] = "test",
     users: Annotated[int | None, typer.Option(help="Only the first so many users.", min=1)] = None,
+    served_users: Annotated[
+        str,
+        typer.Option(
+            metavar="N|all",
+            help="Users whose lists are asked of the processes, picked at random; 0 or all for "
+            "all of them.",
+        ),
+    ] = "1000",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Evaluate leave-one-out over all items, filtered and unfiltered, with 95% intervals.
 
-    The row `pipeline` is measured on the real processes, which are started for it.
+    The row `pipeline` is measured on the real processes, which are started for it; the row
+    `pipeline/offline` is what the same code answers to all users without them. How many of the
+    lists are the same is told below the table.
     """
     from offline.evaluate.report import evaluate_bundle, print_report
     from runtime.bundle import Bundle
 
-    report = evaluate_bundle(Bundle.open(bundle), split, users)
+    count = _count(served_users)
+    report = evaluate_bundle(Bundle.open(bundle), split, users, count)
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))
     else:
         print_report(report)
+
+
+def _count(users: str) -> int | None:
+    """A number of users; None for all."""
+    if users == "all":
+        return None
+    if not users.isdecimal():
+        raise typer.BadParameter(
+            f"give a number or all, not {users!r}", param_hint="--served-users"
+        )
+    return int(users) or None

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from offline.bootstrap import bootstrap_ci
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -29,7 +31,6 @@ __all__ = [
     "Ties",
     "UndefinedMetricWarning",
     "UnknownMetricError",
-    "bootstrap_ci",
     "gains",
     "hr",
     "measure",
@@ -180,33 +181,6 @@ def ranks_from_lists(
 
 
 # -- figures --------------------------------------------------------------------------------------
-
-
-def bootstrap_ci(
-    values: NDArray[np.float64], *, level: float = 0.95, resamples: int = 1000, seed: int = 0
-) -> NDArray[np.float64]:
-    """Percentile bootstrap interval of the mean, resampling users.
-
-    Args:
-        values: `[users]` or `[users, metrics]`; the metrics share their resamples.
-        level: The share of resampled means inside.
-        resamples: How many.
-        seed: Equal seeds give equal intervals.
-
-    Returns:
-        `[2]` or `[2, metrics]`: the lower and the upper end.
-    """
-    users = len(values)
-    if users == 0:
-        return np.full((2, *values.shape[1:]), np.nan)
-    generator = np.random.default_rng(seed)
-    means = np.empty((resamples, *values.shape[1:]))
-    for i in range(resamples):
-        weights = np.bincount(generator.integers(users, size=users), minlength=users)
-        means[i] = weights @ values / users
-    tail = (1.0 - level) / 2.0
-    interval: NDArray[np.float64] = np.quantile(means, [tail, 1.0 - tail], axis=0)
-    return interval
 
 
 @dataclass(frozen=True)

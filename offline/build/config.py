@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from offline.codes.code import CodeKind
 from offline.generator.config import ItemTrainConfig, TokenTrainConfig
 from offline.query_encoder.config import QueryEncoderConfig
 from runtime.manifest import IndexKind, Precision
@@ -27,7 +28,7 @@ class EmbedderSection(_Section):
 class CodesSection(_Section):
     """The item codes."""
 
-    kind: Literal["random", "sequential", "collaborative", "semantic"] = "collaborative"
+    kind: CodeKind = "collaborative"
     levels: int = Field(default=3, ge=1, le=8)
     style: Literal["tokens", "text"] = "tokens"
     """`tokens`: one new token a level (`<a_12><b_3>`); `text`: `item_1081` in the pieces of a

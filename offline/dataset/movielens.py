@@ -2,7 +2,8 @@
 
 The layouts are GroupLens' own (`u.data`, `u.item`; `ratings.dat`, `movies.dat`) and RecBole's
 atomic files (`ml-100k.inter`, `ml-100k.item`), which hold the same rows in the same order. Both
-give the same `Dataset`: ties in time are resolved by the order of the file.
+give the same `Dataset`: ties in time are resolved by the order of the file. One thing differs: in
+RecBole's ML-1M an item's id is its title, such as `"Matrix, The (1999)"`, instead of a number.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ ML_100K_GENRES = (
 UNKNOWN = ("unknown", "unkonwn")  # RecBole's spelling of the one nameless movie, id 267
 
 ARTICLES = "The|An|A|L'|Les|Le|La|Los|Las|Lo|El|Il|I|Gli|Das|Der|Die|Den|Det|De|Une|Un|O|As|Os"
+USER_PREFIX = "1m_"  # put before the user ids of RecBole's ML-1M, which GroupLens' have not
 INVERTED = re.compile(rf"(?P<rest>[^()]+?), (?P<article>{ARTICLES})(?= *(?:[()]|$))")
 YEAR = re.compile(r"\((?P<year>\d{4})\)$")
 
@@ -63,7 +65,7 @@ def load_movielens(
         interactions = _interactions(folder / "ratings.dat", "::")
         items = _movies_dat(folder / "movies.dat")
     elif (folder / f"{name}.inter").exists():
-        interactions = _interactions(folder / f"{name}.inter", "\t", header=1)
+        interactions = _atomic_interactions(folder / f"{name}.inter")
         items = _atomic_items(folder / f"{name}.item")
     else:
         raise DataError(f"{folder} holds no MovieLens data: run `tandem data fetch {name}` first")
@@ -85,9 +87,16 @@ def readable_title(title: str) -> str:
     return INVERTED.sub(article_first, title.strip())
 
 
-def _interactions(path: Path, separator: str, header: int = 0) -> pl.DataFrame:
+def _atomic_interactions(path: Path) -> pl.DataFrame:
+    rows = _interactions(path, "\t", "utf-8", header=1)
+    return rows.with_columns(pl.col("user").str.strip_prefix(USER_PREFIX))
+
+
+def _interactions(
+    path: Path, separator: str, encoding: str = "latin-1", header: int = 0
+) -> pl.DataFrame:
     """Read `user, item, rating, timestamp` rows; the files have a million of them at most."""
-    with path.open(encoding="latin-1") as file:
+    with path.open(encoding=encoding) as file:
         rows = [line.rstrip("\n").split(separator) for line in file][header:]
     try:
         columns = list(zip(*rows, strict=True))

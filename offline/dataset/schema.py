@@ -6,13 +6,14 @@ that the numbering depends on nothing but the ids.
 
 Split, leave-one-out: a user's last interaction is the test target, the last but one the
 validation target, and what comes before is training. A user with fewer than three interactions
-is never evaluated and is training as a whole.
+is never evaluated and is training as a whole. `Dataset.held_back` is for data with long histories:
+there several of the last interactions are tested, each given everything before it.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -27,14 +28,29 @@ __all__ = ["Dataset", "Holdout", "Item", "Split", "id_order"]
 
 Split = Literal["validation", "test"]
 
-EVALUATED_FROM = 3  # interactions: one to learn from, one to choose by, one to test on
-
 
 def id_order(identifier: str) -> tuple[int, int, str]:
     """The sort key of users and items: whole numbers by value, then all other ids as text."""
     if identifier.isascii() and identifier.isdigit():
         return 0, int(identifier), identifier
     return 1, 0, identifier
+
+
+def targets_from_end(interactions: int, tested: int) -> range:
+    """The places of a user's targets, counted from the end, oldest first.
+
+    >>> list(targets_from_end(12, tested=3))
+    [4, 3, 2, 1]
+
+    The first is for validation, the others are for test. There is none where nothing would be
+    left to learn from.
+    """
+    return range(tested + 1, 0, -1) if interactions > tested + 1 else range(0)
+
+
+def of_split(targets: range, split: Split) -> range:
+    """Those of a user's targets that belong to a split."""
+    return targets[:1] if split == "validation" else targets[1:]
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,7 @@ class Holdout:
     """What one split asks: given `histories[i]`, rank `targets[i]` high.
 
     Attributes:
-        users: `[n]` user indices, ascending.
+        users: `[n]` user indices, ascending; each as often as there are targets of that user.
         histories: `n` arrays of item indices, all that precedes the target, oldest first.
         targets: `[n]` item indices.
     """
@@ -81,6 +97,9 @@ class Dataset:
         indptr: `[users + 1]`; user `u` owns the interactions `indptr[u]` to `indptr[u + 1]`.
         item_index: `[interactions]` item indices, per user oldest first.
         timestamps: `[interactions]`, in the unit of the data's source.
+        tested: How many of a user's last interactions are test targets, each given everything
+            before it. One, the default, is leave-one-out. The interaction before them is the
+            validation target, and a user who has none before that is for training as a whole.
     """
 
     name: str
@@ -89,8 +108,11 @@ class Dataset:
     indptr: NDArray[np.int64]
     item_index: NDArray[np.int32]
     timestamps: NDArray[np.int64]
+    tested: int = 1
 
     def __post_init__(self) -> None:
+        if self.tested < 1:
+            raise ValueError(f"at least one interaction is tested, not {self.tested}")
         if len(self.indptr) != len(self.user_ids) + 1:
             raise ValueError(f"{len(self.indptr)} offsets for {len(self.user_ids)} users")
         if not len(self.item_index) == len(self.timestamps) == self.indptr[-1]:
@@ -105,10 +127,14 @@ class Dataset:
         """All interactions of one user as item indices, oldest first."""
         return self.item_index[self.indptr[user] : self.indptr[user + 1]]
 
+    def held_back(self, tested: int) -> Dataset:
+        """The same data, with the last `tested` interactions of every user to test on."""
+        return replace(self, tested=tested)
+
     def train(self) -> list[NDArray[np.int32]]:
-        """Per user the part to learn from: all but the two targets."""
-        histories = (self.history(user) for user in range(len(self.user_ids)))
-        return [h[:-2] if len(h) >= EVALUATED_FROM else h for h in histories]
+        """Per user the part to learn from: all but the targets."""
+        histories = [self.history(user) for user in range(len(self.user_ids))]
+        return [h[: len(h) - len(targets_from_end(len(h), self.tested))] for h in histories]
 
     def train_times(self) -> list[NDArray[np.int64]]:
         """When each of `train`'s interactions was."""
@@ -117,19 +143,25 @@ class Dataset:
         return [self.timestamps[start : start + len(part)] for start, part in parts]
 
     def holdout(self, split: Split) -> Holdout:
-        """The users to evaluate, with the history and the target that `split` gives each."""
-        back = {"validation": 2, "test": 1}[split]
-        users = np.flatnonzero(np.diff(self.indptr) >= EVALUATED_FROM).astype(np.int32)
-        sequences = [self.history(int(user)) for user in users]
-        targets = np.array([sequence[-back] for sequence in sequences], dtype=np.int32)
-        return Holdout(users, [sequence[:-back] for sequence in sequences], targets)
+        """The users to evaluate, with the histories and the targets that `split` gives each."""
+        asked = [
+            (user, len(history) - back, history)
+            for user in range(len(self.user_ids))
+            for history in [self.history(user)]
+            for back in of_split(targets_from_end(len(history), self.tested), split)
+        ]
+        return Holdout(
+            np.array([user for user, _, _ in asked], dtype=np.int32),
+            [history[:place] for _, place, history in asked],
+            np.array([history[place] for _, place, history in asked], dtype=np.int32),
+        )
 
     def save(self, directory: Path) -> None:
         """Write the data as `.npy` and JSON files into `directory`, made if it is missing."""
         directory.mkdir(parents=True, exist_ok=True)
         with (directory / "items.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(asdict(i), ensure_ascii=False) + "\n" for i in self.items)
-        header = {"name": self.name, "user_ids": self.user_ids}
+        header = {"name": self.name, "user_ids": self.user_ids, "tested": self.tested}
         (directory / "dataset.json").write_text(json.dumps(header), encoding="utf-8")
         for name in ("indptr", "item_index", "timestamps"):
             np.save(directory / f"{name}.npy", getattr(self, name), allow_pickle=False)
@@ -144,7 +176,13 @@ class Dataset:
             name: np.load(directory / f"{name}.npy", allow_pickle=False)
             for name in ("indptr", "item_index", "timestamps")
         }
-        return cls(name=header["name"], items=items, user_ids=tuple(header["user_ids"]), **arrays)
+        return cls(
+            name=header["name"],
+            items=items,
+            user_ids=tuple(header["user_ids"]),
+            tested=header.get("tested", 1),  # what older builds left has no such entry
+            **arrays,
+        )
 
 
 def _item(row: dict[str, object]) -> Item:

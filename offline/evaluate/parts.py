@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline.baselines import RECENT, RECENT_DECAY, transition_scores
-from offline.evaluate.protocol import DEPTH, METRICS, RANKINGS, RECALLS, Lister, Question, row
-from offline.metrics import Row, measure, ranks_from_scores
+from offline.evaluate.protocol import DEPTH, METRICS, RANKINGS, RECALLS, Question, row
+from offline.metrics import Ranking, Row, measure, ranks_from_scores
 from runtime.bundle import Bundle
 from runtime.catalog import ItemArray
-from services.candidate.engine import CandidateEngine
-from services.candidate.shortlist import Weights
-from services.candidate.space import SpaceName
+from services.candidate.encoders import OnnxQueryEncoder
+from services.candidate.index import Vector
+from services.candidate.nearest import unit
 from services.candidate.transitions import Transitions
 from services.generator.engine import Context, Generation, GeneratorEngine, Query
 from services.generator.prompts import SEQUENTIAL, Kind, read_templates, select
@@ -27,6 +27,7 @@ _SCORED_AT_ONCE: Final = 256
 """Users whose scores of the whole catalog are held in memory."""
 _BATCH: Final = 8
 """Prompts that the generator decodes at once."""
+_NOTHING: Final[ItemArray] = np.empty(0, np.int32)
 
 
 def baseline_rows(bundle: Bundle, asked: Sequence[Question], advance: Advance) -> Iterator[Row]:
@@ -52,58 +53,99 @@ def baseline_rows(bundle: Bundle, asked: Sequence[Question], advance: Advance) -
 
 
 def retrieval_rows(bundle: Bundle, asked: Sequence[Question], advance: Advance) -> Iterator[Row]:
-    """`embedding`, content alone, and `retrieval`, the query encoder alone."""
-    engine = CandidateEngine.load(bundle, weights=Weights(behavior=1.0, transitions=0.0))
+    """`embedding`, content alone, and `retrieval`, the query encoder alone, by exact search."""
+    content = np.asarray(bundle.array("content_vectors", np.float32))
+    behavior = np.asarray(bundle.array("behavior_vectors", np.float32))
+    encoder = OnnxQueryEncoder(bundle.file("query_encoder.onnx"), threads=0)
+    newest = bundle.manifest.candidate.max_history
 
-    def similar(question: Question, include_seen: bool) -> ItemArray:
-        recent = question.history[-_RECENT:]
-        mean = engine.vectors(SpaceName.CONTENT)[recent].mean(axis=0)
-        seen = np.empty(0, np.int32) if include_seen else question.history
-        return engine.similar_to_vector(mean, DEPTH, SpaceName.CONTENT, excluded=seen).items
+    def similar(chunk: Sequence[Question]) -> Vector:
+        return np.stack([unit(content[q.history[-_RECENT:]].mean(axis=0)) for q in chunk])
 
-    def retrieved(question: Question, include_seen: bool) -> ItemArray:
-        return engine.search(question.history, DEPTH, include_seen=include_seen).items
+    def retrieved(chunk: Sequence[Question]) -> Vector:
+        return encoder.encode_batch([behavior[q.history[-newest:]] for q in chunk])
 
-    yield from _rows("embedding", asked, similar, METRICS, advance)
-    yield from _rows("retrieval", asked, retrieved, (*METRICS, *RECALLS), advance)
+    yield from _nearest_rows("embedding", asked, content, similar, METRICS, advance)
+    yield from _nearest_rows("retrieval", asked, behavior, retrieved, (*METRICS, *RECALLS), advance)
 
 
 def generator_rows(
     bundle: Bundle, engine: GeneratorEngine, asked: Sequence[Question], advance: Advance
 ) -> Iterator[Row]:
-    """`generator/seen` and `generator/unseen`: with the prompt that serves, and with a new one."""
+    """`generator/seen` and `generator/unseen`: with the prompt that serves, and with a new one;
+    and `direct`: with the user's name and no history, where training knew users."""
     templates = read_templates(bundle.file("prompts.txt"))
     kinds: tuple[Kind, ...] = ("seen", "unseen")
     for kind in kinds:
         variant = engine.with_template(select(templates, SEQUENTIAL, kind)[0])
-        for ranking in RANKINGS:
-            lists = []
-            for start in range(0, len(asked), _BATCH):
-                chunk = asked[start : start + _BATCH]
-                queries = [
-                    _generate(q, engine, include_seen=ranking == "unfiltered") for q in chunk
-                ]
-                lists += [ranked.items for ranked in variant.generate(queries)]
-                advance(len(chunk))
-            yield row(f"generator/{kind}", ranking, asked, lists)
+        yield from _generated_rows(f"generator/{kind}", variant, asked, _of_history, advance)
+    if trained_with_users(bundle):
+        yield from _generated_rows("direct", engine, asked, _of_user, advance)
 
 
-def _generate(question: Question, engine: GeneratorEngine, *, include_seen: bool) -> Query:
-    denied = np.empty(0, np.int32) if include_seen else question.history
-    wish = Generation(engine.parts.section.beams, None, denied)
-    return Query(Context(question.user, question.history), wish)
+def trained_with_users(_bundle: Bundle) -> bool:
+    """Whether the generator's prompts named users in training."""
+    return True
 
 
-def _rows(
+def _of_history(question: Question) -> Context:
+    return Context(question.user, question.history)
+
+
+def _of_user(question: Question) -> Context:
+    return Context(question.user, _NOTHING)
+
+
+def _generated_rows(
+    name: str,
+    engine: GeneratorEngine,
+    asked: Sequence[Question],
+    context: Callable[[Question], Context],
+    advance: Advance,
+) -> Iterator[Row]:
+    """The rows of what the generator generates for contexts."""
+    beams = engine.parts.section.beams
+    for ranking in RANKINGS:
+        lists = []
+        for start in range(0, len(asked), _BATCH):
+            chunk = asked[start : start + _BATCH]
+            denied = [q.history if ranking == "filtered" else _NOTHING for q in chunk]
+            queries = [
+                Query(context(question), Generation(beams, None, items))
+                for question, items in zip(chunk, denied, strict=True)
+            ]
+            lists += [ranked.items for ranked in engine.generate(queries)]
+            advance(len(chunk))
+        yield row(name, ranking, asked, lists)
+
+
+def _nearest_rows(
     name: str,
     asked: Sequence[Question],
-    lister: Lister,
+    vectors: Vector,
+    queries: Callable[[Sequence[Question]], Vector],
     metrics: Sequence[str],
     advance: Advance,
 ) -> Iterator[Row]:
+    """The rows of the items whose vectors have the largest inner products with queries."""
+    lists: dict[Ranking, list[ItemArray]] = {ranking: [] for ranking in RANKINGS}
+    for start in range(0, len(asked), _SCORED_AT_ONCE):
+        chunk = asked[start : start + _SCORED_AT_ONCE]
+        scores = queries(chunk) @ vectors.T
+        lists["unfiltered"] += [_best(own) for own in scores]
+        for own, question in zip(scores, chunk, strict=True):
+            own[question.history] = -np.inf
+        lists["filtered"] += [_best(own) for own in scores]
+        advance(len(RANKINGS) * len(chunk))
     for ranking in RANKINGS:
-        lists = []
-        for question in asked:
-            lists.append(lister(question, ranking == "unfiltered"))
-            advance(1)
-        yield row(name, ranking, asked, lists, metrics)
+        yield row(name, ranking, asked, lists[ranking], metrics)
+
+
+def _best(scores: NDArray[np.float32]) -> ItemArray:
+    """The `DEPTH` items with the highest scores, best first; equal ones by position."""
+    items = np.flatnonzero(scores > -np.inf)
+    if len(items) > DEPTH:
+        least = np.partition(scores[items], -DEPTH)[-DEPTH]
+        items = items[scores[items] >= least]
+    order = np.argsort(-scores[items], kind="stable")[:DEPTH]
+    return items[order].astype(np.int32)

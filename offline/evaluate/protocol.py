@@ -1,18 +1,21 @@
 """What is asked of every ranking: a history, the item that really came next, and a list.
 
 Leave-one-out: a user's last interaction is the test target, given everything before it; the last
-but one is the validation target. All items are ranked.
+but one is the validation target. Where histories are long, several of the last can be tested, each
+given everything before it. All items are ranked.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from offline.dataset.schema import of_split, targets_from_end
 from offline.metrics import Ranking, Row, measure, ranks_from_lists
 from runtime.bundle import Bundle
-from runtime.catalog import ItemArray
+from runtime.catalog import Catalog, ItemArray
 
 Split = Literal["validation", "test"]
 
@@ -22,8 +25,8 @@ RECALLS: Final = ("recall@50", "recall@100", "recall@200")
 DEPTH: Final = 200
 """Places of a list that are looked at; a target further down counts as not found."""
 
-Lister = Callable[["Question", bool], ItemArray]
-"""Answers a question with items, best first; the flag says whether seen items may be in it."""
+LISTED: Final = 50
+"""Items that the gateway is asked for."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +39,50 @@ class Question:
     target: int
 
 
-def questions(bundle: Bundle, split: Split) -> list[Question]:
-    """The questions of all users with at least three interactions, in user order."""
-    back = 2 if split == "validation" else 1
-    asked = []
+@dataclass(frozen=True)
+class RankedList:
+    """An answer: items, best first, and their scores."""
+
+    items: ItemArray
+    scores: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, catalog: Catalog, scored: Sequence[tuple[str, float]]) -> "RankedList":
+        """The items of a catalog by their identifiers."""
+        items, _ = catalog.lookup(item_id for item_id, _ in scored)
+        return cls(items, np.array([score for _, score in scored]))
+
+    def by_item(self) -> dict[int, float]:
+        """The score of each item."""
+        return dict(zip(self.items.tolist(), self.scores.tolist(), strict=True))
+
+
+def questions(bundle: Bundle, split: Split, tested: int = 1) -> list[Question]:
+    """The questions of all users with enough interactions, in user order, a user's oldest first.
+
+    Args:
+        bundle: whose histories are asked about.
+        split: the test items, or the validation items.
+        tested: last interactions of a user that are test targets, as in `Dataset.held_back`; the
+            bundle must have been trained without them. With several of a user, compare by
+            `offline.bootstrap.paired_bootstrap`: questions of one user are not independent.
+    """
+    asked: list[Question] = []
     for user_id, user in bundle.histories.user_index.items():
-        items = bundle.histories.of(user_id)
-        if items is not None and len(items) >= 3:
-            history = np.array(items[:-back], dtype=np.int32)
-            asked.append(Question(user, user_id, history, int(items[-back])))
+        items = np.asarray(bundle.histories.of(user_id), dtype=np.int32)
+        asked += [
+            Question(user, user_id, items[:-back], int(items[-back]))
+            for back in of_split(targets_from_end(len(items), tested), split)
+        ]
     return asked
 
 
-def rank(asked: Sequence[Question], lister: Lister, *, include_seen: bool) -> list[ItemArray]:
-    """Asks every question. A filtered list leaves the user's history out."""
-    return [lister(question, include_seen) for question in asked]
+def sample(asked: Sequence[Question], count: int | None, seed: int = 0) -> list[int]:
+    """The places of `count` questions, or of all, ascending; equal seeds pick the same."""
+    if count is None or count >= len(asked):
+        return list(range(len(asked)))
+    picked = np.random.default_rng(seed).choice(len(asked), count, replace=False)
+    return sorted(picked.tolist())
 
 
 def row(

@@ -1,4 +1,4 @@
-"""The row `pipeline`: what a client gets from the three real processes."""
+"""The row `pipeline`: what clients get from the three real processes."""
 
 import subprocess
 import sys
@@ -9,14 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from offline.evaluate.protocol import RANKINGS, Question, row
-from offline.metrics import Row
+from offline.evaluate.protocol import LISTED, RANKINGS, Question, RankedList
+from offline.metrics import Ranking
 from runtime.bundle import Bundle
-from runtime.catalog import ItemArray
 from tandem import Client
 
 _CALLERS: Final = 4
-_RESULTS: Final = 50
 _START_SECONDS: Final = 120.0
 _CALL_SECONDS: Final = 30.0
 
@@ -25,28 +23,29 @@ class ServingError(Exception):
     """The processes did not come up."""
 
 
-def pipeline_rows(
+def served_lists(
     bundle: Bundle, asked: Sequence[Question], advance: Callable[[int], None]
-) -> Iterator[Row]:
+) -> dict[Ranking, list[RankedList]]:
     """Serves the bundle with three processes and asks the gateway, as any client would."""
     with serving(bundle.path) as addresses, Client(addresses["gateway"]) as client:
 
-        def ask(question: Question, include_seen: bool) -> ItemArray:
+        def ask(question: Question, include_seen: bool) -> RankedList:
             answer = client.recommend(
                 user_id=question.user_id,
                 history=bundle.catalog.ids(question.history),
-                max_results=_RESULTS,
+                max_results=LISTED,
                 include_seen=include_seen,
                 timeout=_CALL_SECONDS,
             )
             advance(1)
-            items, _ = bundle.catalog.lookup(r.item_id for r in answer.recommendations)
-            return items
+            scored = [(r.item_id, r.score) for r in answer.recommendations]
+            return RankedList.of(bundle.catalog, scored)
 
         with ThreadPoolExecutor(_CALLERS) as callers:
-            for ranking in RANKINGS:
-                seen = [ranking == "unfiltered"] * len(asked)
-                yield row("pipeline", ranking, asked, list(callers.map(ask, asked, seen)))
+            return {
+                ranking: list(callers.map(ask, asked, [ranking == "unfiltered"] * len(asked)))
+                for ranking in RANKINGS
+            }
 
 
 @contextmanager

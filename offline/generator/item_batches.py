@@ -89,7 +89,7 @@ class ItemBatches:
         self, history: NDArray[np.int64], targets: NDArray[np.int64], rng: np.random.Generator
     ) -> ItemBatch:
         """Adds a prompt's words; after them alone any item of the history is a target."""
-        words = self.words(self.sequential[rng.integers(len(self.sequential))], None)
+        words = self.words(self.sequential[int(rng.integers(len(self.sequential)))], None)
         lengths = (targets != IGNORE).cumsum(axis=1).argmax(axis=1) + 1
         any_item = history[np.arange(len(history)), rng.integers(lengths)]
         return ItemBatch(
@@ -100,7 +100,7 @@ class ItemBatches:
 
     def _without_history(self, rng: np.random.Generator) -> ItemBatch:
         """Prompts that name a user, and an item of each, a new one more often than an old one."""
-        template = self.direct[rng.integers(len(self.direct))]
+        template = self.direct[int(rng.integers(len(self.direct)))]
         known = np.flatnonzero([len(sequence) > 0 for sequence in self.sequences])
         users = rng.choice(known, DIRECT_PAIRS)
         lengths = np.array([len(self.sequences[user]) for user in users])

@@ -20,7 +20,7 @@ What differs from a T5 that reads codes token by token, and why:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
 from transformers import T5ForConditionalGeneration
 
 from offline.generator.code_tree import CodeTree
@@ -42,7 +43,7 @@ INITIAL_DEVIATION: Final = 0.05
 """Of all weights; T5's own embeddings start at 1, which drowns everything else at first."""
 ITEM_WEIGHTS: Final = "items.safetensors"
 _HISTORIES_AT_ONCE: Final = 16
-_LARGEST_BLOCK: Final = 1 << 23
+_LARGEST_BLOCK: Final = 1 << 26
 """Scores of items that are held at once in training; more are computed in several blocks, each
 computed again for its gradient, so that memory does not grow with the catalog."""
 
@@ -107,6 +108,7 @@ class ItemT5(nn.Module):
         queries, targets = self.query(states)[known], batch.targets[known]
         first_seen = self._first_seen(batch.history)
         user, place = known.nonzero(as_tuple=True)
+        places = torch.arange(len(targets), device=targets.device)
         block = max(1, _LARGEST_BLOCK // self.tree.grid.numel())
         losses = [
             _recomputed(
@@ -119,7 +121,7 @@ class ItemT5(nn.Module):
                 place[part],
                 again=len(targets) > block,
             )
-            for part in torch.arange(len(targets), device=targets.device).split(block)
+            for part in torch.split(places, block)
         ]
         return torch.cat(losses).mean()
 
@@ -167,10 +169,10 @@ class ItemT5(nn.Module):
 
     def _first_seen(self, history: Tensor) -> Tensor:
         """int32 [batch, cells] after how many items of its history each item was seen first."""
-        (batch, length), kind = history.shape, {"dtype": torch.int32, "device": history.device}
-        first = torch.full((batch, self.tree.grid.numel()), length + 1, **kind)
-        place = torch.arange(1, length + 1, **kind).expand(batch, length)
-        return first.scatter_reduce(1, self.tree.cell[history], place, "amin")
+        batch, length = history.shape
+        place = torch.arange(1, length + 1, dtype=torch.int32, device=history.device)
+        first = place.new_full((batch, self.tree.grid.numel()), length + 1)
+        return first.scatter_reduce(1, self.tree.cell[history], place.expand(batch, -1), "amin")
 
     def _code_losses(
         self,
@@ -315,8 +317,9 @@ def _log_sums(values: Tensor, group: Tensor) -> Tensor:
     return sums.log()[:, group] + largest
 
 
-def _recomputed(function, *inputs: Tensor, again: bool) -> Tensor:  # type: ignore[no-untyped-def]
+def _recomputed(function: Callable[..., Tensor], *inputs: Tensor, again: bool) -> Tensor:
     """Runs a function; its intermediate values are computed again for the gradient if so asked."""
     if not again:
         return function(*inputs)
-    return torch.utils.checkpoint.checkpoint(function, *inputs, use_reentrant=False)
+    result: Tensor = checkpoint(function, *inputs, use_reentrant=False)
+    return result

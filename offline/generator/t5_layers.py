@@ -71,8 +71,8 @@ def decode_rows(
         wide = wide + drop(mixed, t5)
         wide = wide + drop(_feed_forward(block.layer[2], wide), t5)
         hidden = wide.view(-1, length, width)
-    hidden = decoder.final_layer_norm(hidden)
-    return hidden.view(batch, sequences, length, width)
+    states: Tensor = decoder.final_layer_norm(hidden)
+    return states.view(batch, sequences, length, width)
 
 
 def attend(attention: Any, rows: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:

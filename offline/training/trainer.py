@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -33,9 +33,13 @@ _USERS_AT_ONCE: Final = 256
 class Learner(Protocol[Batch]):
     """A model, and what it learns from."""
 
-    model: nn.Module
-    name: str
-    """What the progress bar calls it."""
+    @property
+    def model(self) -> nn.Module:
+        """What learns."""
+
+    @property
+    def name(self) -> str:
+        """What the progress bar calls it."""
 
     def batches(self, rng: np.random.Generator) -> list[Batch]:
         """The batches of one epoch."""
@@ -80,7 +84,7 @@ def train(
     return done
 
 
-class _Loop:
+class _Loop(Generic[Batch]):
     def __init__(
         self,
         learner: Learner[Batch],
@@ -161,7 +165,7 @@ class _Loop:
         if not self._average:
             self._average = [parameter.detach().clone() for parameter in self._parameters]
         share = 1.0 - self._config.average
-        torch._foreach_lerp_(self._average, self._parameters, share)
+        torch._foreach_lerp_(self._average, list[Tensor](self._parameters), share)
 
     def _validated(self, done: Progress) -> Progress:
         """Asks the validation users, and notes what the model was like if it was never better."""

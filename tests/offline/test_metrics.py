@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offline import metrics
+from offline import bootstrap, metrics
 
 RANKS = np.array([1.0, 2.0, 4.0, 11.0, np.inf])  # five users; the last target was not listed
 
@@ -117,19 +117,55 @@ def test_ranks_from_lists() -> None:
 
 def test_the_interval_holds_the_mean_and_depends_on_the_seed_alone() -> None:
     values = np.random.default_rng(1).random(400)
-    low, high = metrics.bootstrap_ci(values)
+    low, high = bootstrap.bootstrap_ci(values)
     assert low < values.mean() < high
     # the normal approximation: 1.96 standard errors either way
     assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1)
-    assert metrics.bootstrap_ci(values).tolist() == [low, high]
-    assert metrics.bootstrap_ci(values, seed=1).tolist() != [low, high]
-    both = metrics.bootstrap_ci(np.stack([values, -values], axis=1))
+    assert bootstrap.bootstrap_ci(values).tolist() == [low, high]
+    assert bootstrap.bootstrap_ci(values, seed=1).tolist() != [low, high]
+    both = bootstrap.bootstrap_ci(np.stack([values, -values], axis=1))
     np.testing.assert_allclose(both[:, 0], [low, high], atol=1e-12)
     np.testing.assert_allclose(both[:, 1], [-high, -low], atol=1e-12)
 
 
 def test_users_that_are_all_alike_have_no_width() -> None:
-    assert metrics.bootstrap_ci(np.ones(10)).tolist() == [1, 1]
+    assert bootstrap.bootstrap_ci(np.ones(10)).tolist() == [1, 1]
+
+
+def test_a_difference_by_hand() -> None:
+    # One question of user 8 gained 1, three of user 5 nothing: the pairs of users that are drawn
+    # give 1 (both 8), 1/4 (8 and 5, twice as often) or 0.
+    one, other = np.array([0.0, 1.0, 0.5, 0.0]), np.array([0.0, 0.0, 0.5, 0.0])
+    users = np.array([5, 8, 5, 5])
+    assert bootstrap.paired_bootstrap(one, other, users) == bootstrap.Difference(0.25, 0.0, 1.0)
+    half = bootstrap.paired_bootstrap(one, other, users, level=0.4)
+    assert half == bootstrap.Difference(0.25, 0.25, 0.25)
+
+
+def test_trainings_are_resampled_too() -> None:
+    users = np.arange(3)
+    one, other = np.array([[1.0] * 3, [0.0] * 3]), np.zeros((2, 3))
+    assert bootstrap.paired_bootstrap(one, other, users) == bootstrap.Difference(0.5, 0.0, 1.0)
+    half = bootstrap.paired_bootstrap(one, other, users, level=0.4)
+    assert half == bootstrap.Difference(0.5, 0.5, 0.5)
+
+
+def test_questions_of_one_user_are_no_more_evidence_than_one() -> None:
+    one, other = np.random.default_rng(0).normal(size=(2, 60))
+    users = np.arange(60)
+    single = bootstrap.paired_bootstrap(one, other, users)
+    tenfold = bootstrap.paired_bootstrap(one.repeat(10), other.repeat(10), users.repeat(10))
+    assert (tenfold.low, tenfold.high) == pytest.approx((single.low, single.high))
+    assert (single.low, single.high) == pytest.approx(bootstrap.bootstrap_ci(one - other))
+    again = bootstrap.paired_bootstrap(one, other, users, seed=1)
+    assert (again.low, again.high) != (single.low, single.high)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (0,)])
+def test_gains_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
+    users = np.arange(4 if shape[-1] else 0)
+    with pytest.raises(ValueError, match="do not fit users"):
+        bootstrap.paired_bootstrap(np.zeros(shape), np.zeros(shape), users)
 
 
 def test_a_row_is_what_evaluate_prints() -> None:

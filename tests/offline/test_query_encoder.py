@@ -186,12 +186,12 @@ def test_the_future_has_no_influence() -> None:
 
 
 def test_items_start_from_the_components_of_their_embeddings() -> None:
-    start = principal_components(VECTORS, CONFIG)
+    start = principal_components(VECTORS, CONFIG.dimension, 0)
     centered = VECTORS - VECTORS.mean(0)
     inner = centered @ centered.T
     expected = inner / (np.trace(inner) / (ITEMS * CONTENT))
     np.testing.assert_allclose(start @ start.T, expected, atol=0.3)
-    equal = principal_components(np.ones((ITEMS, CONTENT), np.float32), CONFIG)
+    equal = principal_components(np.ones((ITEMS, CONTENT), np.float32), CONFIG.dimension, 0)
     assert len(np.unique(equal, axis=0)) == ITEMS, "equal texts are told apart"
 
 

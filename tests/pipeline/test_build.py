@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -23,7 +24,7 @@ def test_the_bundle_is_whole_and_says_how_it_was_made(shop: Shop) -> None:
     rows = {(row["name"], row["ranking"]): row for row in manifest.metrics["rows"]}
     names = (
         "popularity", "transitions", "embedding", "retrieval", "generator/seen",
-        "generator/unseen", "pipeline",
+        "generator/unseen", "direct", "pipeline/offline", "pipeline",
     )  # fmt: skip
     assert list(dict.fromkeys(name for name, _ in rows)) == list(names)
     for row in rows.values():
@@ -33,6 +34,7 @@ def test_the_bundle_is_whole_and_says_how_it_was_made(shop: Shop) -> None:
     assert {"recall@100", "recall@200"} <= rows["retrieval", "filtered"].keys()
     # Everyone walks round the shop, so transitions know what comes next.
     assert rows["transitions", "filtered"]["hr@5"] == 1.0
+    assert manifest.metrics["served_as_offline"]["share"] == 1.0
     parity = manifest.metrics["parity"]
     assert parity["identical_lists"] == parity["users"] == USERS
 
@@ -70,6 +72,14 @@ def test_another_seed_is_another_bundle_that_shares_what_it_can(shop: Shop) -> N
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("already built") == 2  # dataset and embeddings
     assert "codes: already" not in done.stdout
+
+
+def test_codes_of_behavior_are_made_from_the_query_encoder(shop: Shop) -> None:
+    done = shop.build("--codes", "behavior", "--until", "codes")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("already built") == 3  # dataset, embeddings and query encoder
+    written = Path(done.stdout.split("codes: ")[-1].strip()) / "codes.txt"
+    assert len(set(written.read_text().split())) == 24
 
 
 def test_evaluate_prints_what_the_manifest_keeps(shop: Shop) -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import T5ForConditionalGeneration
 
-from offline.build import steps
+from offline.build import generator
 from offline.build.config import BuildConfig
 from offline.build.precision import PrecisionLoss, measure_loss, questions
 from offline.generator.export.files import HEAD
@@ -79,13 +78,13 @@ def test_an_export_gives_up_what_loses_too_much(
         return type(made_up.bundle)(made_up.bundle.path, manifest)
 
     remaining = iter(losses)
-    monkeypatch.setattr(steps, "_draft", draft)
-    monkeypatch.setattr(steps, "_require_parity", lambda *_: {"users": 1})
+    monkeypatch.setattr(generator, "_draft", draft)
+    monkeypatch.setattr(generator, "_require_parity", lambda *_: {"users": 1})
     monkeypatch.setattr(
-        steps, "_measure_int8", lambda _: PrecisionLoss(1, 1.0, 1.0, next(remaining), 0.0)
+        generator, "_measure_int8", lambda _: PrecisionLoss(1, 1.0, 1.0, next(remaining), 0.0)
     )
-    monkeypatch.setattr(T5ForConditionalGeneration, "from_pretrained", lambda _: made_up.model)
-    steps.export({"generator": tmp_path}, BuildConfig(), "shop", tmp_path)
+    monkeypatch.setattr(generator, "_load", lambda *_: made_up.model)
+    generator.export({"generator": tmp_path}, BuildConfig(), "shop", tmp_path)
     full = {"precisions": ("fp32", "int8")}
     assert drafts == [{**full, **changes} for changes in tried]
     assert json.loads((tmp_path / "agreement.json").read_text())["parity"] == {"users": 1}

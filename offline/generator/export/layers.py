@@ -160,7 +160,8 @@ class T5Layers:
             num_buckets=self.config.relative_attention_num_buckets,
             max_distance=self.config.relative_attention_max_distance,
         )
-        return self.model.arrays[_BIAS.format(stack)][buckets.numpy()]
+        table: Matrix = self.model.arrays[_BIAS.format(stack)][buckets.numpy()]
+        return table
 
     def _position_bias(self, length: str, table: Matrix) -> str:
         """[1, heads, positions, positions]: by distance, from a table of [2·max - 1, heads]."""
