@@ -6,7 +6,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.metrics import bootstrap_ci, discounted_gains
+from offline.bootstrap import bootstrap_ci
+from offline.metrics import discounted_gains
 
 FOLDS: Final = 5
 CUTOFF: Final = 10

@@ -34,6 +34,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import T5ForConditionalGeneration
 
 from offline.generator.code_tree import CodeTree
+from offline.generator.group_sums import group_sums
 from offline.generator.item_batches import IGNORE, ItemBatch
 from offline.generator.t5_layers import MASKED, decode_rows, encode_causally
 
@@ -106,8 +107,7 @@ class ItemT5(nn.Module):
         known = batch.targets != IGNORE
         hidden = self._read_targets(batch, memory, states)[known]
         queries, targets = self.query(states)[known], batch.targets[known]
-        first_seen = self._first_seen(batch.history)
-        user, place = known.nonzero(as_tuple=True)
+        seen = self._seen_cells(batch.history, known)
         places = torch.arange(len(targets), device=targets.device)
         block = max(1, _LARGEST_BLOCK // self.tree.grid.numel())
         losses = [
@@ -117,8 +117,7 @@ class ItemT5(nn.Module):
                 queries[part],
                 hidden[part],
                 targets[part],
-                first_seen[user[part]],
-                place[part],
+                *_rows_of(part, *seen),
                 again=len(targets) > block,
             )
             for part in torch.split(places, block)
@@ -167,12 +166,16 @@ class ItemT5(nn.Module):
         """What the decoder says about each token of a level, float32 [..., tokens]."""
         return F.linear(hidden, self.t5.shared.weight[self.tree.vocabulary[level]])
 
-    def _first_seen(self, history: Tensor) -> Tensor:
-        """int32 [batch, cells] after how many items of its history each item was seen first."""
-        batch, length = history.shape
-        place = torch.arange(1, length + 1, dtype=torch.int32, device=history.device)
-        first = place.new_full((batch, self.tree.grid.numel()), length + 1)
-        return first.scatter_reduce(1, self.tree.cell[history], place.expand(batch, -1), "amin")
+    def _seen_cells(self, history: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """Which cells of the grid each target's history holds: targets and cells, int64 [pairs].
+
+        Each cell once a target, however often the history has the item.
+        """
+        earlier = (history[:, :, None] == history[:, None, :]).tril(-1).any(dim=2)
+        user, place = known.nonzero(as_tuple=True)
+        before = torch.arange(history.shape[1], device=history.device) < place[:, None]
+        target, position = (before & ~earlier[user]).nonzero(as_tuple=True)
+        return target, self.tree.cell[history[user[target], position]]
 
     def _code_losses(
         self,
@@ -180,21 +183,20 @@ class ItemT5(nn.Module):
         queries: Tensor,
         hidden: Tensor,
         targets: Tensor,
-        first_seen: Tensor,
-        place: Tensor,
+        seen_by: Tensor,
+        seen_cell: Tensor,
     ) -> Tensor:
         """The negative log-probabilities of the targets' codes, float32 [targets]."""
         tree = self.tree
         groups, width = tree.grid.shape
-        listed = tree.grid.flatten()
-        scores = queries @ F.embedding(listed, table).T
-        seen = first_seen <= place[:, None]
-        scores = scores + SEEN_SCALE * self.seen * seen
-        scores = scores.masked_fill(tree.absent.flatten(), MASKED).view(-1, groups, width)
+        absent = MASKED * tree.absent.flatten().float()
+        scores = torch.addmm(absent, queries, F.embedding(tree.grid.flatten(), table).T)
+        again = (SEEN_SCALE * self.seen).to(scores.dtype).expand(len(seen_by))
+        scores.index_put_((seen_by, seen_cell), again, accumulate=True)
         group = tree.columns[targets, 0]
-        logits = scores.logsumexp(dim=2) + self.token_logits(hidden[:, 0], 0)
+        masses, inside = group_sums(scores.view(-1, groups, width), group)
+        logits = masses + self.token_logits(hidden[:, 0], 0)
         loss = F.cross_entropy(logits, group, reduction="none")
-        inside = scores[torch.arange(len(targets), device=group.device), group]
         below = tree.columns[tree.grid[group]]  # [targets, width, levels]
         own = tree.columns[targets][:, None]
         for level in range(1, tree.levels):
@@ -302,6 +304,12 @@ def initialize(model: ItemT5) -> None:
             nn.init.normal_(weight, std=INITIAL_DEVIATION * scale)
     nn.init.eye_(model.query.weight)
     nn.init.zeros_(model.query.bias)
+
+
+def _rows_of(part: Tensor, row: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """The pairs of consecutive rows, which are counted from the first of them."""
+    first, last = torch.searchsorted(row, part[[0, -1]] + torch.tensor([0, 1], device=row.device))
+    return row[first:last] - part[0], cell[first:last]
 
 
 def _log_sum(values: Tensor, chosen: Tensor) -> Tensor:

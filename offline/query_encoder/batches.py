@@ -44,7 +44,8 @@ def epoch_batches(
     Windows of similar length share a batch, in a random order of batches.
     """
     windows = [w for s in sequences for w in _windows(s, max_history, generator)]
-    jittered = [len(window) + 20 * generator.random() for window in windows]
+    # By a share of the length: where all are short, a few items more would be mostly padding.
+    jittered = [len(window) * (1 + 0.3 * generator.random()) for window in windows]
     groups = _group([windows[i] for i in np.argsort(jittered)], batch_items)
     for i in generator.permutation(len(groups)):
         yield _pad(groups[i])

@@ -48,7 +48,6 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
     )
     dist.all_reduce(flat)
     flat /= world()
-    for parameter, part in zip(
-        parameters, flat.split([p.numel() for p in parameters]), strict=True
-    ):
+    parts = torch.split(flat, [parameter.numel() for parameter in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
         parameter.grad = part.view_as(parameter).to(parameter.dtype)

@@ -217,7 +217,7 @@ def _arrays(catalog: CodedCatalog) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _padded(rows: Sequence[Sequence[int]] | Sequence[ItemArray], fill: int) -> NDArray[np.int64]:
+def _padded(rows: Sequence[Sequence[int] | ItemArray], fill: int) -> NDArray[np.int64]:
     padded = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
     for i, row in enumerate(rows):
         padded[i, : len(row)] = row

@@ -252,7 +252,7 @@ def test_requests_see_one_version_each_while_another_thread_applies_hundreds() -
             assert version.trie.alive(allowed, NOTHING).all()
             assert not version.trie.alive(allowed, positions).any()
             tree = version.trie.prefixes(positions)
-            assert [tuple(code) for code in tree.target.tolist()] == codes
+            assert [tuple(code) for code in version.trie.token[tree.child].tolist()] == codes
 
     with ThreadPoolExecutor(3) as pool:
         readers = [pool.submit(read) for _ in range(3)]

@@ -12,6 +12,7 @@ from services.generator.prompts import (
     render,
     render_ids,
     select,
+    user_text,
 )
 
 NEXT = Template("sequential", "seen", "{user} of {dataset} chose {history} . next ?", "{target}")
@@ -61,14 +62,14 @@ def test_a_task_without_template_is_named(tmp_path: Path) -> None:
 
 
 def test_renders_known_and_unknown_users() -> None:
-    known = render(NEXT, dataset="ml", user=7, history=["<a_1><b_2>", "<a_3><b_4>"])
+    known = render(NEXT, dataset="ml", user=user_text(7), history=["<a_1><b_2>", "<a_3><b_4>"])
     assert known == "user_7 of ml chose <a_1><b_2> <a_3><b_4> . next ?"
-    unknown = render(NEXT, dataset="ml", user=None, history=[])
+    unknown = render(NEXT, dataset="ml", user=user_text(None), history=[])
     assert unknown == "user_unknown of ml chose  . next ?"
 
 
 def test_text_of_a_history_is_not_a_template() -> None:
-    assert "{user}" in render(NEXT, dataset="ml", user=1, history=["{user}"])
+    assert "{user}" in render(NEXT, dataset="ml", user=user_text(1), history=["{user}"])
 
 
 @pytest.mark.parametrize("limit", [10, 25, 60, 1000])
@@ -79,7 +80,7 @@ def test_the_oldest_items_are_dropped_until_the_prompt_fits(limit: int) -> None:
         template,
         lambda text: [int(w.strip("<a_>")) if w != "?" else -1 for w in text.split()],
         dataset="ml",
-        user=None,
+        user="",
         history=history,
         max_tokens=limit,
     )
@@ -95,7 +96,7 @@ def letters(text: str) -> list[int]:
 
 def test_a_template_that_never_fits_is_refused() -> None:
     with pytest.raises(PromptError, match=r"takes [0-9]+ tokens, the model reads 5"):
-        render_ids(NEXT, letters, dataset="ml", user=None, history=[], max_tokens=5)
+        render_ids(NEXT, letters, dataset="ml", user="somebody", history=[], max_tokens=5)
 
 
 def test_tandems_own_prompts_are_ten_seen_and_one_unseen_a_task() -> None:

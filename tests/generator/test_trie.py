@@ -191,7 +191,7 @@ def test_prefix_tree_reads_each_prefix_once(codes: Codes, data: st.DataObject) -
     assert sorted(spelled) == sorted(wanted)
     for position, item in enumerate(chosen):
         code = codes[item].tolist()
-        assert tree.target[position].tolist() == code
+        assert trie.token[tree.child[position]].tolist() == code
         assert [spelled[r] for r in tree.path[position]] == [
             tuple(code[:n]) for n in range(len(code))
         ]
@@ -220,6 +220,7 @@ def test_codes_without_tokens_are_refused() -> None:
 def test_only_live_items_can_be_scored() -> None:
     codes = np.array([[3, 4], [3, 5], [4, 4]], dtype=np.int32)
     trie = Trie.build(codes, np.array([True, False, True]))
-    assert trie.prefixes(np.array([2, 0], dtype=np.int32)).target.tolist() == [[4, 4], [3, 4]]
+    tree = trie.prefixes(np.array([2, 0], dtype=np.int32))
+    assert trie.token[tree.child].tolist() == [[4, 4], [3, 4]]
     with pytest.raises(ValueError, match=r"items \[1\] are not live"):
         trie.prefixes(np.array([0, 1], dtype=np.int32))
