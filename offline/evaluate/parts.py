@@ -83,9 +83,10 @@ def generator_rows(
         yield from _generated_rows("direct", engine, asked, _of_user, advance)
 
 
-def trained_with_users(_bundle: Bundle) -> bool:
+def trained_with_users(bundle: Bundle) -> bool:
     """Whether the generator's prompts named users in training."""
-    return True
+    section = bundle.manifest.generator
+    return section.inputs == "tokens" or section.user_tokens > 0
 
 
 def _of_history(question: Question) -> Context:
