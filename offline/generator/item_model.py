@@ -56,6 +56,8 @@ class ItemT5(nn.Module):
         t5: its encoder and decoder; tied embeddings, feed-forward layers that are not gated.
         item_vectors: float32 [items, d_model], where the items' vectors start from.
         codes: [items, levels] token ids.
+        item_share: how much the loss of the items' own softmax, without what the decoder says,
+            counts beside that of the codes.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class ItemT5(nn.Module):
         t5: T5ForConditionalGeneration,
         item_vectors: NDArray[np.float32],
         codes: NDArray[np.int32],
+        item_share: float = 0.0,
     ) -> None:
         super().__init__()
+        self.item_share = item_share
         t5.config.scale_decoder_outputs = False  # the head's weights learn their scale themselves
         self.t5 = t5
         self.tree = CodeTree.of(codes)
@@ -199,6 +203,10 @@ class ItemT5(nn.Module):
         loss = F.cross_entropy(logits, group, reduction="none")
         below = tree.columns[tree.grid[group]]  # [targets, width, levels]
         own = tree.columns[targets][:, None]
+        if self.item_share:
+            itself = (tree.grid[group] == targets[:, None]) & ~tree.absent[group]
+            of_items = masses.logsumexp(dim=1) - (inside * itself).sum(dim=1)
+            loss = loss + self.item_share * of_items
         for level in range(1, tree.levels):
             prefix = (below[..., :level] == own[..., :level]).all(-1) & ~tree.absent[group]
             child = prefix & (below[..., level] == own[..., level])
@@ -209,7 +217,12 @@ class ItemT5(nn.Module):
 
     @torch.inference_mode()
     def scores(
-        self, words: Sequence[int], histories: Sequence[NDArray[np.int32]], max_history: int
+        self,
+        words: Sequence[int],
+        histories: Sequence[NDArray[np.int32]],
+        max_history: int,
+        *,
+        decoder: bool = True,
     ) -> NDArray[np.float32]:
         """The log-probability of every item's code after every history: exact, and slow.
 
@@ -217,6 +230,8 @@ class ItemT5(nn.Module):
             words: the prompt before the history, as token ids.
             histories: items, oldest first; the newest `max_history` are read, and all are seen.
             max_history: items that are read.
+            decoder: whether the decoder says anything; without it a code's probability is that of
+                the item in the softmax over all items.
 
         Returns:
             float32 [histories, items].
@@ -235,7 +250,8 @@ class ItemT5(nn.Module):
             ends = torch.tensor(
                 [len(words) + min(len(h), max_history) for h in part], device=device
             )
-            scores[rows] = self._all_codes(memory, ends, part, table, prefixes).cpu().numpy()
+            exact = self._all_codes(memory, ends, part, table, prefixes, decoder=decoder)
+            scores[rows] = exact.cpu().numpy()
         return scores
 
     def _all_codes(
@@ -245,6 +261,8 @@ class ItemT5(nn.Module):
         seen: Sequence[Tensor],
         table: Tensor,
         prefixes: "_Prefixes",
+        *,
+        decoder: bool,
     ) -> Tensor:
         """The log-probability of every item's code, float32 [batch, items].
 
@@ -254,11 +272,14 @@ class ItemT5(nn.Module):
             seen: the items of each history.
             table: what `table` returned.
             prefixes: of the codes.
+            decoder: whether it is asked, see `scores`.
         """
         state = memory[torch.arange(len(ends), device=ends.device), ends - 1]
         scores = (self.query(state) @ table.T).double()
         for row, items in zip(scores, seen, strict=True):
             row[items] += SEEN_SCALE * float(self.seen)
+        if not decoder:
+            return torch.log_softmax(scores, dim=1).float()
         count = len(prefixes.tokens)
         tokens = prefixes.tokens.expand(len(ends), -1, -1)
         visible = torch.arange(memory.shape[1], device=ends.device) < ends[:, None]
