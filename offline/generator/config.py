@@ -14,6 +14,8 @@ class ItemTrainConfig(BaseModel):
 
     batch_items: int = Field(default=3200, gt=0)
     """Items in a batch, padding included."""
+    item_share: float = Field(default=0.5, ge=0)
+    """How much the loss of the items' own softmax counts beside that of the codes; see `ItemT5`."""
     loop: TrainingConfig = TrainingConfig(average=0.98)
 
 

@@ -20,7 +20,7 @@ What differs from a T5 that reads codes token by token, and why:
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torch.utils.checkpoint import checkpoint
 from transformers import T5ForConditionalGeneration
 
 from offline.generator.code_tree import CodeTree
 from offline.generator.group_sums import group_sums
 from offline.generator.item_batches import IGNORE, ItemBatch
 from offline.generator.t5_layers import MASKED, decode_rows, encode_causally
+from offline.training.blocks import block_rows, recomputed
 
 SEEN_SCALE: Final = 20.0
 """What the learned number for seen items is multiplied by, so that it learns as fast as it must."""
@@ -44,9 +44,6 @@ INITIAL_DEVIATION: Final = 0.05
 """Of all weights; T5's own embeddings start at 1, which drowns everything else at first."""
 ITEM_WEIGHTS: Final = "items.safetensors"
 _HISTORIES_AT_ONCE: Final = 16
-_LARGEST_BLOCK: Final = 1 << 26
-"""Scores of items that are held at once in training; more are computed in several blocks, each
-computed again for its gradient, so that memory does not grow with the catalog."""
 
 
 class ItemT5(nn.Module):
@@ -113,9 +110,9 @@ class ItemT5(nn.Module):
         queries, targets = self.query(states)[known], batch.targets[known]
         seen = self._seen_cells(batch.history, known)
         places = torch.arange(len(targets), device=targets.device)
-        block = max(1, _LARGEST_BLOCK // self.tree.grid.numel())
+        block = block_rows(self.tree.grid.numel())
         losses = [
-            _recomputed(
+            recomputed(
                 self._code_losses,
                 table,
                 queries[part],
@@ -344,11 +341,3 @@ def _log_sums(values: Tensor, group: Tensor) -> Tensor:
     sums = values.new_zeros(len(values), int(group.max()) + 1)
     sums.index_add_(1, group, (values - largest).exp())
     return sums.log()[:, group] + largest
-
-
-def _recomputed(function: Callable[..., Tensor], *inputs: Tensor, again: bool) -> Tensor:
-    """Runs a function; its intermediate values are computed again for the gradient if so asked."""
-    if not again:
-        return function(*inputs)
-    result: Tensor = checkpoint(function, *inputs, use_reentrant=False)
-    return result
