@@ -304,12 +304,17 @@ class _Prefixes:
 
     @classmethod
     def of(cls, tree: CodeTree) -> "_Prefixes":
-        tokens, row = torch.unique(tree.tokens[:, :-1], dim=0, return_inverse=True)
-        node = [
+        # The root is a prefix like others, but torch finds no distinct rows among empty ones.
+        root = torch.zeros_like(tree.tokens[:, 0])
+        rest = [
             torch.unique(tree.tokens[:, :level], dim=0, return_inverse=True)[1]
             for level in range(1, tree.levels + 1)
         ]
-        return cls(tokens, row, (torch.zeros_like(row), *node))
+        node = (root, *rest)
+        row = node[tree.levels - 1]
+        tokens = tree.tokens.new_empty(int(row.max()) + 1, tree.levels - 1)
+        tokens[row] = tree.tokens[:, :-1]
+        return cls(tokens, row, node)
 
 
 def initialize(model: ItemT5) -> None:

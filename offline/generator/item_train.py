@@ -133,6 +133,6 @@ def _fingerprint(model: ItemT5, source: ItemBatches) -> str:
     facts = (source.max_history, source.batch_items, source.direct_share, source.history_dropout)
     digest = hashlib.sha256(repr((facts, source.sequential, source.direct)).encode())
     arrays = [model.tree.tokens.cpu().numpy(), model.item_vectors.detach().cpu().numpy()]
-    for array in (*arrays, *source.sequences):
+    for array in (*arrays, *source.sequences, *source.times):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -28,7 +28,7 @@ class Progress:
         epoch: Epochs that are done.
         step: Optimizer steps that are done.
         best: State of the model that was best on validation; empty before the first validation.
-        average: Running average of the parameters, in their order; empty where none is kept.
+        average: Running average of the parameters, by name; empty where none is kept.
         best_epoch: When it was.
         curve: Validation NDCG@10 by epoch.
     """

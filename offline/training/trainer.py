@@ -97,6 +97,7 @@ class _Loop(Generic[Batch]):
         self._validation = validation
         self._config = config
         self._bar = bar
+        self._names = list(checkpoint.state_of(learner.model))
         self._parameters = list(learner.model.parameters())
         self._optimizer = _optimizer(learner.model, config)
         self._average: list[Tensor] = []
@@ -110,7 +111,7 @@ class _Loop(Generic[Batch]):
         if path is not None:
             done = checkpoint.load(path, self._model, self._optimizer, fingerprint)
             device = self._parameters[0].device
-            self._average = [average.to(device) for average in done.average.values()]
+            self._average = [done.average[name].to(device) for name in self._names if done.average]
         title = f"Training the {self._learner.name}"
         task = self._bar.add_task(title, total=config.epochs, completed=done.epoch)
         while done.epoch < config.epochs and not self._is_stale(done):
@@ -142,7 +143,7 @@ class _Loop(Generic[Batch]):
             self._step(batch, rate)
             step += 1
             advance(1 / len(own))
-        average = {str(i): tensor for i, tensor in enumerate(self._average)}
+        average = dict(zip(self._names, self._average, strict=False))
         return replace(done, epoch=done.epoch + 1, step=step, average=average)
 
     def _step(self, batch: Batch, rate: float) -> None:

@@ -155,6 +155,15 @@ class CodedCatalog:
             vectors=vectors,
         )
 
+    def check(self, change: CodedUpsert) -> None:
+        """Checks what can be said about a change without the others.
+
+        Raises:
+            InvalidRequest: reason INVALID_CODE or INVALID_VECTOR, as `apply` raises them.
+        """
+        self.spelling.row(change.code_text, change.tokens)
+        self._placed([change])
+
     def _placed(self, upserts: Sequence[CodedUpsert]) -> Float32:
         """The vectors of items, made of those of their texts. Shape [upserts, d_model].
 

@@ -245,8 +245,8 @@ class GeneratorEngine:
         """The prompt about a user, as token ids."""
         parts = self.parts
         newest = context.history[-parts.section.max_history :]
-        # Without a history a user may be known by name, if the model was taught names.
-        template = parts.template if len(newest) or not parts.names_users else parts.direct
+        # Without a history a user may be known by name, if the model was taught it.
+        template = parts.template if len(newest) or not parts.names(context.user) else parts.direct
         if parts.section.inputs == "tokens":
             return self._words(template, context.user, [snapshot.code_texts[i] for i in newest])
         items: list[int] = (newest + parts.section.vocabulary).tolist()

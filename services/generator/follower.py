@@ -213,7 +213,7 @@ def make(
     """
     left, refusals = {}, []
     for change in changes:
-        if problem := _misspelled(catalog, change):
+        if problem := _problem(catalog, change):
             refusals.append(Refusal(change, problem))
         else:
             left[change.item_id] = change
@@ -225,10 +225,10 @@ def make(
     return catalog, refusals
 
 
-def _misspelled(catalog: CodedCatalog, change: CodedChange) -> InvalidRequest | None:
+def _problem(catalog: CodedCatalog, change: CodedChange) -> InvalidRequest | None:
     if isinstance(change, CodedUpsert):
         try:
-            catalog.spelling.row(change.code_text, change.tokens)
+            catalog.check(change)
         except InvalidRequest as error:
             return error
     return None

@@ -35,10 +35,14 @@ class GeneratorParts:
     told_seen: bool = True
     """Whether a model that reads whole items is told which of them the history holds."""
 
-    @property
-    def names_users(self) -> bool:
-        """Whether the model knows users by name."""
-        return self.section.inputs == "tokens" or self.section.user_tokens > 0
+    def names(self, user: int | None) -> bool:
+        """Whether a prompt without a history names the user.
+
+        A model that reads whole items was taught the names of users, and what comes first for
+        somebody without one.
+        """
+        by_name = user is not None and self.section.user_tokens > 0
+        return self.section.inputs == "tokens" or by_name
 
 
 def load_parts(bundle: Bundle, precision: Precision, compute: Compute) -> GeneratorParts:

@@ -1,5 +1,6 @@
 """A made-up generator: a random T5, random codes, and the bundle that holds them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 from transformers import T5Config, T5ForConditionalGeneration
 
 from offline.generator.export.files import GeneratorExport, export_generator
+from offline.generator.export.parity import prompts_of
+from offline.generator.item_model import ItemT5
 from offline.generator.tokenizer import from_scratch
 from runtime.bundle import Bundle, write_bundle
 from runtime.catalog import Catalog, CatalogItem
 from runtime.manifest import Manifest, Precision
 from services.generator.codes import code_tokens
-from services.generator.engine import GeneratorEngine
+from services.generator.engine import Context, GeneratorEngine, Query
 from services.generator.prompts import read_templates
 from services.generator.providers import Compute, execution_providers
 from tests import tiny_bundle
@@ -33,16 +36,41 @@ COMPUTE = Compute(execution_providers("auto"), threads=1)
 
 
 @dataclass(frozen=True)
-class MadeUp:
-    """A model and the bundle that was exported from it."""
+class Served(ABC):
+    """A bundle, and the engine that serves it."""
 
-    model: T5ForConditionalGeneration
     bundle: Bundle
     engine: GeneratorEngine
 
     @property
     def items(self) -> int:
         return len(self.engine.snapshot.codes)
+
+    @abstractmethod
+    def exact(self, context: Context) -> NDArray[np.float32]:
+        """The log-probability of every item, by brute force."""
+
+
+@dataclass(frozen=True)
+class MadeUp(Served):
+    """A model that reads tokens, and the bundle that was exported from it."""
+
+    model: T5ForConditionalGeneration
+
+    def exact(self, context: Context) -> NDArray[np.float32]:
+        """The log-probability of every item, by teacher forcing in torch."""
+        prompts = prompts_of(self.engine, [Query(context)]).to_dict()
+        codes = torch.from_numpy(self.engine.snapshot.codes.astype(np.int64))
+        pad = self.engine.parts.section.pad_token
+        with torch.inference_mode():
+            encoded = self.model.encoder(**{k: torch.from_numpy(v) for k, v in prompts.items()})
+            logits = self.model(
+                encoder_outputs=(encoded.last_hidden_state.expand(len(codes), -1, -1),),
+                labels=codes,
+            ).logits
+        steps = logits.log_softmax(-1).gather(2, codes[:, :, None])[:, :, 0]
+        scores: NDArray[np.float32] = steps.masked_fill(codes == pad, 0.0).sum(1).numpy()
+        return scores
 
 
 def random_levels(items: int, sizes: tuple[int, ...], seed: int = 0) -> NDArray[np.int32]:
@@ -90,6 +118,19 @@ def write_made_up(
     parts = GeneratorExport(
         tokenizer, texts, codes, PROMPTS, 64, 10, beams, precisions, calibration=prompts
     )
+    bundle, engine = write_bundle_of(root, model, parts, version, histories)
+    return MadeUp(bundle, engine, model)
+
+
+def write_bundle_of(
+    root: Path,
+    model: T5ForConditionalGeneration | ItemT5,
+    parts: GeneratorExport,
+    version: str,
+    histories: Mapping[str, list[int]],
+) -> tuple[Bundle, GeneratorEngine]:
+    """Exports a model into a bundle, and loads it."""
+    texts = parts.code_texts
     catalog = Catalog(
         [
             CatalogItem(
@@ -115,4 +156,4 @@ def write_made_up(
         for file in staging.iterdir():
             file.replace(directory / file.name)
     bundle = Bundle.open(root / "tiny" / version)
-    return MadeUp(model, bundle, GeneratorEngine.load(bundle, COMPUTE, "fp32"))
+    return bundle, GeneratorEngine.load(bundle, COMPUTE, "fp32")

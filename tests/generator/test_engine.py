@@ -4,15 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from offline.generator.export.parity import compare, prompts_of
+from offline.generator.export.parity import compare
 from runtime.catalog import Delete
 from services.generator.engine import Context, Generation, GeneratorEngine, Query
-from tests.generator.made_up import MadeUp, level_texts, random_levels, write_made_up
+from tests.generator.made_up import MadeUp, Served, level_texts, random_levels, write_made_up
 
 NONE = np.empty(0, dtype=np.int32)
 
@@ -31,42 +30,26 @@ def wish(
     return Query(context, Generation(count, allowed, denied))
 
 
-def brute_force(made_up: MadeUp, context: Context) -> NDArray[np.float32]:
-    """The log-probability of every item, by teacher forcing in torch."""
-    prompts = prompts_of(made_up.engine, [Query(context)]).to_dict()
-    codes = torch.from_numpy(made_up.engine.snapshot.codes.astype(np.int64))
-    pad = made_up.engine.parts.section.pad_token
-    with torch.inference_mode():
-        encoded = made_up.model.encoder(**{k: torch.from_numpy(v) for k, v in prompts.items()})
-        logits = made_up.model(
-            encoder_outputs=(encoded.last_hidden_state.expand(len(codes), -1, -1),),
-            labels=codes,
-        ).logits
-    steps = logits.log_softmax(-1).gather(2, codes[:, :, None])[:, :, 0]
-    scores: NDArray[np.float32] = steps.masked_fill(codes == pad, 0.0).sum(1).numpy()
-    return scores
-
-
-def test_reranking_gives_the_exact_score_of_every_item(made_up: MadeUp) -> None:
+def test_reranking_gives_the_exact_score_of_every_item(served: Served) -> None:
     rng = np.random.default_rng(1)
-    contexts = [random_context(rng, made_up.items) for _ in range(4)]  # padded: lengths differ
-    everything = np.arange(made_up.items, dtype=np.int32)
+    contexts = [random_context(rng, served.items) for _ in range(4)]  # padded: lengths differ
+    everything = np.arange(served.items, dtype=np.int32)
     for context, ranked in zip(
         contexts,
-        made_up.engine.rerank([Query(c, shortlist=everything) for c in contexts]),
+        served.engine.rerank([Query(c, shortlist=everything) for c in contexts]),
         strict=True,
     ):
-        expected = brute_force(made_up, context)
+        expected = served.exact(context)
         np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
         assert (np.diff(ranked.scores) <= 0).all()
         assert sorted(ranked.items.tolist()) == everything.tolist()
 
 
-def test_a_beam_for_every_item_is_exhaustive_search(made_up: MadeUp) -> None:
-    context = random_context(np.random.default_rng(2), made_up.items)
-    (ranked,) = made_up.engine.generate([wish(context, made_up.items)])
-    expected = brute_force(made_up, context)
-    assert sorted(ranked.items.tolist()) == list(range(made_up.items))
+def test_a_beam_for_every_item_is_exhaustive_search(served: Served) -> None:
+    context = random_context(np.random.default_rng(2), served.items)
+    (ranked,) = served.engine.generate([wish(context, served.items)])
+    expected = served.exact(context)
+    assert sorted(ranked.items.tolist()) == list(range(served.items))
     np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
     np.testing.assert_allclose(ranked.scores, np.sort(expected)[::-1], atol=1e-4)
 
@@ -76,36 +59,36 @@ def test_a_beam_for_every_item_is_exhaustive_search(made_up: MadeUp) -> None:
 )
 @given(data=st.data())
 def test_whatever_is_allowed_the_list_is_full_legal_and_correctly_scored(
-    made_up: MadeUp, data: st.DataObject
+    served: Served, data: st.DataObject
 ) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     share = data.draw(st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0]))
-    allowed = rng.random(made_up.items) < share if data.draw(st.booleans()) else None
-    denied = rng.integers(0, made_up.items, data.draw(st.integers(0, 600))).astype(np.int32)
+    allowed = rng.random(served.items) < share if data.draw(st.booleans()) else None
+    denied = rng.integers(0, served.items, data.draw(st.integers(0, 600))).astype(np.int32)
     count = data.draw(st.integers(1, 40))
-    context = random_context(rng, made_up.items)
-    left = np.ones(made_up.items, dtype=np.bool_) if allowed is None else allowed.copy()
+    context = random_context(rng, served.items)
+    left = np.ones(served.items, dtype=np.bool_) if allowed is None else allowed.copy()
     left[denied] = False
-    (ranked,) = made_up.engine.generate([wish(context, count, allowed, denied)])
+    (ranked,) = served.engine.generate([wish(context, count, allowed, denied)])
     assert len(ranked.items) == min(count, left.sum())
     assert left[ranked.items].all()
     assert len(set(ranked.items.tolist())) == len(ranked.items)
     assert (np.diff(ranked.scores) <= 0).all()
-    expected = brute_force(made_up, context)
+    expected = served.exact(context)
     np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
     if left.sum() <= 20:  # nothing is pruned, so the order is that of the brute force
         best = np.sort(expected[left])[::-1][:count]
         np.testing.assert_allclose(ranked.scores, best, atol=1e-4)
 
 
-def test_an_answer_does_not_depend_on_its_neighbors_in_the_batch(made_up: MadeUp) -> None:
+def test_an_answer_does_not_depend_on_its_neighbors_in_the_batch(served: Served) -> None:
     rng = np.random.default_rng(3)
     queries = [
-        wish(random_context(rng, made_up.items), 20, rng.random(made_up.items) < 0.5, NONE)
+        wish(random_context(rng, served.items), 20, rng.random(served.items) < 0.5, NONE)
         for _ in range(8)
     ]
-    for query, together in zip(queries, made_up.engine.generate(queries), strict=True):
-        (alone,) = made_up.engine.generate([query])
+    for query, together in zip(queries, served.engine.generate(queries), strict=True):
+        (alone,) = served.engine.generate([query])
         np.testing.assert_array_equal(alone.items, together.items)
         np.testing.assert_allclose(alone.scores, together.scores, atol=1e-4)
 
@@ -137,7 +120,7 @@ def test_other_codes_and_models(tmp_path: Path, texts: list[str], t5: dict[str, 
     rng = np.random.default_rng(5)
     for _ in range(3):
         context = random_context(rng, made_up.items)
-        expected = brute_force(made_up, context)
+        expected = made_up.exact(context)
         (ranked,) = made_up.engine.generate([wish(context, 500)])
         assert len(ranked.items) == made_up.items
         np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
@@ -150,7 +133,7 @@ def test_codes_that_begin_other_codes(tmp_path: Path) -> None:
     made_up = write_made_up(tmp_path, texts)
     assert made_up.engine.snapshot.codes.shape == (6, 4)
     context = Context(None, np.array([0, 2], dtype=np.int32))
-    expected = brute_force(made_up, context)
+    expected = made_up.exact(context)
     (ranked,) = made_up.engine.generate([wish(context, 6)])
     assert sorted(ranked.items.tolist()) == list(range(6))
     np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
@@ -160,10 +143,10 @@ def test_codes_that_begin_other_codes(tmp_path: Path) -> None:
     np.testing.assert_allclose(reranked.scores, expected[reranked.items], atol=1e-4)
 
 
-def test_a_history_longer_than_the_prompt_counts_its_newest_items(made_up: MadeUp) -> None:
+def test_a_history_longer_than_the_prompt_counts_its_newest_items(served: Served) -> None:
     long = np.arange(200, dtype=np.int32)
-    newest = long[-made_up.engine.parts.section.max_history :]
-    lists = [made_up.engine.generate([wish(Context(None, h), 10)])[0].items for h in (long, newest)]
+    newest = long[-served.engine.parts.section.max_history :]
+    lists = [served.engine.generate([wish(Context(None, h), 10)])[0].items for h in (long, newest)]
     np.testing.assert_array_equal(lists[0], lists[1])
 
 
@@ -172,7 +155,7 @@ def test_without_a_history_the_user_alone_is_named(made_up: MadeUp) -> None:
     text = "recommend an item to user_unknown"
     assert engine.render(nobody, engine.snapshot) == engine.parts.tokenizer.encode(text).ids
     (ranked,) = engine.generate([wish(nobody, 5)])
-    expected = brute_force(made_up, nobody)
+    expected = made_up.exact(nobody)
     np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
 
 
@@ -196,7 +179,7 @@ def test_codes_of_different_lengths_are_searched_at_least_as_far_as_by_transform
     parity.require()
     for context in contexts[:5]:  # and a beam for every item finds them all, in order
         (ranked,) = made_up.engine.generate([wish(context, 150)])
-        best = np.sort(brute_force(made_up, context))[::-1]
+        best = np.sort(made_up.exact(context))[::-1]
         np.testing.assert_allclose(ranked.scores, best, atol=1e-4)
 
 
@@ -210,17 +193,17 @@ def test_codes_of_different_lengths_fill_the_list_whatever_is_denied(tmp_path: P
         (ranked,) = made_up.engine.generate([wish(context, count, None, denied)])
         assert len(ranked.items) == min(count, 150 - len(denied))
         assert not set(ranked.items.tolist()) & set(denied.tolist())
-        expected = brute_force(made_up, context)
+        expected = made_up.exact(context)
         np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
 
 
-def test_both_ways_of_ranking_in_one_call_give_what_each_gives_alone(made_up: MadeUp) -> None:
+def test_both_ways_of_ranking_in_one_call_give_what_each_gives_alone(served: Served) -> None:
     rng = np.random.default_rng(8)
     for _ in range(5):
-        context = random_context(rng, made_up.items)
-        wanted = Generation(10, rng.random(made_up.items) < 0.5, NONE)
-        shortlist = rng.permutation(made_up.items)[:50].astype(np.int32)
-        generated, reranked, both = made_up.engine.answer(
+        context = random_context(rng, served.items)
+        wanted = Generation(10, rng.random(served.items) < 0.5, NONE)
+        shortlist = rng.permutation(served.items)[:50].astype(np.int32)
+        generated, reranked, both = served.engine.answer(
             [
                 Query(context, wanted),
                 Query(context, shortlist=shortlist),
@@ -239,12 +222,12 @@ def test_both_ways_of_ranking_in_one_call_give_what_each_gives_alone(made_up: Ma
         np.testing.assert_allclose(both.reranked.scores, reranked.reranked.scores, atol=1e-5)
 
 
-def test_a_neighbor_that_wants_more_does_not_widen_the_search_of_others(made_up: MadeUp) -> None:
-    context = random_context(np.random.default_rng(9), made_up.items)
-    alone = made_up.engine.generate([wish(context, 5)])[0]
-    together = made_up.engine.generate([wish(context, 5), wish(context, 100)])[0]
+def test_a_neighbor_that_wants_more_does_not_widen_the_search_of_others(served: Served) -> None:
+    context = random_context(np.random.default_rng(9), served.items)
+    alone = served.engine.generate([wish(context, 5)])[0]
+    together = served.engine.generate([wish(context, 5), wish(context, 100)])[0]
     np.testing.assert_array_equal(alone.items, together.items)
-    jobs = [made_up.engine.prepare(wish(context, n), made_up.engine.snapshot) for n in (5, 20, 100)]
+    jobs = [served.engine.prepare(wish(context, n), served.engine.snapshot) for n in (5, 20, 100)]
     assert jobs[0].group == jobs[1].group != jobs[2].group
 
 
@@ -264,12 +247,12 @@ def test_a_job_keeps_the_catalog_that_it_was_prepared_with(made_up: MadeUp) -> N
     assert engine.prepare(query, engine.snapshot).group != old.group
 
 
-def test_short_and_long_shortlists_do_not_share_a_batch(made_up: MadeUp) -> None:
+def test_short_and_long_shortlists_do_not_share_a_batch(served: Served) -> None:
     """A short one would be padded to the long one, at full cost."""
     context = Context(None, NONE)
     short, alike, long = (
-        made_up.engine.prepare(
-            Query(context, shortlist=np.arange(n, dtype=np.int32)), made_up.engine.snapshot
+        served.engine.prepare(
+            Query(context, shortlist=np.arange(n, dtype=np.int32)), served.engine.snapshot
         )
         for n in (4, 5, 200)
     )

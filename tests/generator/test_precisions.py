@@ -23,7 +23,7 @@ from tests.generator.made_up import (
     random_t5,
     write_made_up,
 )
-from tests.generator.test_engine import brute_force, random_context, wish
+from tests.generator.test_engine import random_context, wish
 
 LOWER: tuple[Precision, ...] = ("int8", "fp16")
 CPU = Compute(threads=1)
@@ -52,7 +52,7 @@ def test_scores_stay_near_those_of_fp32(precise: MadeUp, precision: Precision) -
     everything = np.arange(precise.items, dtype=np.int32)
     for _ in range(5):
         context = random_context(rng, precise.items)
-        expected = brute_force(precise, context)
+        expected = precise.exact(context)
         (ranked,) = engine.generate([wish(context, precise.items)])
         (reranked,) = engine.rerank([Query(context, shortlist=everything)])
         assert sorted(ranked.items.tolist()) == everything.tolist()
@@ -115,7 +115,7 @@ def test_a_feed_forward_network_beyond_the_range_of_fp16(tmp_path: Path) -> None
     assert max(float(h.abs().max()) for h in hidden[:-1]) > float(np.finfo(np.float16).max)
     half = GeneratorEngine.load(large.bundle, COMPUTE, "fp16")
     (ranked,) = half.generate([wish(context, 60)])
-    expected = brute_force(large, context)
+    expected = large.exact(context)
     assert np.isfinite(ranked.scores).all()
     np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=0.1)
 

@@ -179,7 +179,7 @@ def test_killed_in_the_middle_it_resumes_to_the_same_result(tmp_path: Path) -> N
     script = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from offline.generator import train as module\n"
+        "from offline.generator import token_train as module\n"
         "from tests.offline.test_generator_training import train_here\n"
         "save = module._Checkpoint.save\n"
         "def save_and_die(self, step):\n"

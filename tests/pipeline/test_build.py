@@ -20,7 +20,7 @@ from tests.pipeline.conftest import ITEMS, USERS, Shop, write_shop
 def test_the_bundle_is_whole_and_says_how_it_was_made(shop: Shop) -> None:
     manifest = shop.bundle.manifest
     assert (manifest.name, manifest.items, manifest.users) == ("shop", ITEMS, USERS)
-    assert manifest.provenance.config["generator"]["train"]["epochs"] == 2
+    assert manifest.provenance.config["generator"]["items"]["loop"]["epochs"] == 2
     rows = {(row["name"], row["ranking"]): row for row in manifest.metrics["rows"]}
     names = (
         "popularity", "transitions", "embedding", "retrieval", "generator/seen",
