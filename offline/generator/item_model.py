@@ -227,8 +227,7 @@ class ItemT5(nn.Module):
             words: the prompt before the history, as token ids.
             histories: items, oldest first; the newest `max_history` are read, and all are seen.
             max_history: items that are read.
-            decoder: whether the decoder says anything; without it a code's probability is that of
-                the item in the softmax over all items.
+            decoder: whether it has a say; else a code's probability is the softmax over the items.
 
         Returns:
             float32 [histories, items].
@@ -247,36 +246,40 @@ class ItemT5(nn.Module):
             ends = torch.tensor(
                 [len(words) + min(len(h), max_history) for h in part], device=device
             )
-            exact = self._all_codes(memory, ends, part, table, prefixes, decoder=decoder)
-            scores[rows] = exact.cpu().numpy()
+            state = memory[torch.arange(len(ends), device=device), ends - 1]
+            likely = self._likelihoods(state, part, table)
+            if decoder:
+                total = self._corrected(likely, state, memory, ends, prefixes)
+            else:
+                total = likely.log_softmax(dim=1)
+            scores[rows] = total.float().cpu().numpy()
         return scores
 
-    def _all_codes(
-        self,
-        memory: Tensor,
-        ends: Tensor,
-        seen: Sequence[Tensor],
-        table: Tensor,
-        prefixes: "_Prefixes",
-        *,
-        decoder: bool,
-    ) -> Tensor:
-        """The log-probability of every item's code, float32 [batch, items].
+    def _likelihoods(self, state: Tensor, seen: Sequence[Tensor], table: Tensor) -> Tensor:
+        """How likely each item is before the decoder speaks, float64 [batch, items].
 
         Args:
-            memory: what `encode` returned.
-            ends: int64 [batch] how many of its positions are each prompt's.
+            state: float32 [batch, d_model] the last of each prompt.
             seen: the items of each history.
             table: what `table` returned.
-            prefixes: of the codes.
-            decoder: whether it is asked, see `scores`.
         """
-        state = memory[torch.arange(len(ends), device=ends.device), ends - 1]
         scores = (self.query(state) @ table.T).double()
         for row, items in zip(scores, seen, strict=True):
             row[items] += SEEN_SCALE * float(self.seen)
-        if not decoder:
-            return torch.log_softmax(scores, dim=1).float()
+        return scores
+
+    def _corrected(
+        self, scores: Tensor, state: Tensor, memory: Tensor, ends: Tensor, prefixes: "_Prefixes"
+    ) -> Tensor:
+        """The log-probability of every item's code, float64 [batch, items].
+
+        Args:
+            scores: what `_likelihoods` returned.
+            state: float32 [batch, d_model] the last of each prompt.
+            memory: what `encode` returned.
+            ends: int64 [batch] how many of its positions are each prompt's.
+            prefixes: of the codes.
+        """
         count = len(prefixes.tokens)
         tokens = prefixes.tokens.expand(len(ends), -1, -1)
         visible = torch.arange(memory.shape[1], device=ends.device) < ends[:, None]
@@ -288,7 +291,7 @@ class ItemT5(nn.Module):
             weight = scores + said[:, prefixes.row, self.tree.columns[:, level]]
             total += _log_sums(weight, prefixes.node[level + 1])
             total -= _log_sums(weight, prefixes.node[level])
-        return total.float()
+        return total
 
 
 class _Prefixes:
