@@ -77,7 +77,8 @@ def train_generator(parts: Mapping[str, Path], config: BuildConfig, out: Path) -
     if config.reads_items:
         content = np.load(parts["embeddings"] / "content_vectors.npy")
         start = principal_components(content, t5.config.d_model, config.seed)
-        model = ItemT5(t5, start, tokens, section.items.item_share)
+        share = section.items.item_share_for(sum(map(len, data.train())), len(data.items))
+        model = ItemT5(t5, start, tokens, share)
         prompts = ItemPrompts(templates, tokenizer, data.name, users)
         facts["curve"] = _train_items(model, data, prompts, config, out)
         model.save(out / "model")

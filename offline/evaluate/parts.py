@@ -83,10 +83,11 @@ def generator_rows(
     for kind in kinds:
         variant = engine.with_template(select(templates, SEQUENTIAL, kind)[0])
         yield from _generated_rows(f"generator/{kind}", variant, asked, _of_history, advance)
-    if engine.parts.section.inputs == "items":
+    section = engine.parts.section
+    if section.inputs == "items":
         untold = engine.untold()
         yield _generated_row("generator/untold", "unfiltered", untold, asked, _of_history, advance)
-    if engine.parts.names_users:
+    if section.inputs == "tokens" or section.user_tokens:
         yield from _generated_rows("direct", engine, asked, _of_user, advance)
 
 

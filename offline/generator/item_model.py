@@ -263,7 +263,7 @@ class ItemT5(nn.Module):
             seen: the items of each history.
             table: what `table` returned.
         """
-        scores = (self.query(state) @ table.T).double()
+        scores: Tensor = (self.query(state) @ table.T).double()
         for row, items in zip(scores, seen, strict=True):
             row[items] += SEEN_SCALE * float(self.seen)
         return scores
