@@ -56,7 +56,8 @@ class Fitted:
         """The weighted sum of an arm's sources, in the shape of each."""
         parts = [weight * scores[name] for name, weight in self.weights[arm].items() if weight]
         first = scores[RETRIEVAL[0]]
-        return np.sum([np.zeros(first.shape), *parts], axis=0)
+        total: NDArray[np.float64] = np.sum([np.zeros(first.shape), *parts], axis=0)
+        return total
 
 
 def fit(pool: Pool) -> Fitted:
