@@ -1,6 +1,7 @@
 """What the pages of docs/results have in common: tables, and how the figures were made."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,3 +58,9 @@ def how_it_was_made(facts: Mapping[str, Any]) -> str:
             f"```json\n{json.dumps(facts['config'], indent=1)}\n```",
         ]
     )
+
+
+def command_line(module: str) -> str:
+    """The command that runs, without the folders of one machine."""
+    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
+    return " ".join(["python -m", module, *words])

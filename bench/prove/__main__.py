@@ -3,22 +3,20 @@
 python -m bench.prove --help
 """
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from bench import options
 from bench.data import Protocol, source_of
+from bench.pages import command_line
 from cli import logs
-from offline.build.config import configure
 from offline.training.deadline import OutOfTime, limited
 
 if TYPE_CHECKING:
     from bench.prove.proof import Proof
-
-CodeKind = Literal["random", "sequential", "collaborative", "semantic", "behavior"]
 
 app = typer.Typer(add_completion=False)
 
@@ -31,10 +29,7 @@ app = typer.Typer(add_completion=False)
     "--text-column text"
 )
 def prove(
-    movielens: Annotated[
-        Literal["ml-100k", "ml-1m"] | None,
-        typer.Argument(help="MovieLens; or name your own logs with --interactions and --items."),
-    ] = None,
+    movielens: options.MovieLensName = None,
     protocol: Annotated[
         Protocol,
         typer.Option(
@@ -47,37 +42,23 @@ def prove(
         int | None,
         typer.Option(help="Trainings of everything. [default: 5 for ml-100k, else 3]", min=1),
     ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            help="Stop after so many, between two epochs or blocks; run again to go on from there.",
-            min=0,
-        ),
-    ] = None,
+    minutes: options.Minutes = None,
     write_docs: Annotated[
         bool, typer.Option("--write-docs", help="Also write the page of docs/results.")
     ] = False,
-    preset: Annotated[
-        Literal["demo", "base", "small"], typer.Option(help="As in tandem build.")
-    ] = "demo",
+    preset: options.Preset = "demo",
     codes: Annotated[
-        CodeKind | None, typer.Option(help="Of arm B. [default: that of tandem build]")
+        options.CodeKind | None, typer.Option(help="Of arm B. [default: that of tandem build]")
     ] = None,
-    levels: Annotated[int | None, typer.Option(help="Tokens of a code.", min=1, max=8)] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of the generators.", min=1)] = None,
-    query_epochs: Annotated[int | None, typer.Option(help="Of the query encoders.", min=1)] = None,
-    embedder: Annotated[str | None, typer.Option(help="As in tandem build.")] = None,
-    interactions: Annotated[
-        Path | None, typer.Option(help="Your interactions: CSV (also gzipped) or Parquet.")
-    ] = None,
-    items: Annotated[
-        Path | None, typer.Option(help="Your items: CSV (also gzipped) or Parquet.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Of your data. [default: logs]")] = None,
-    work: Annotated[
-        Path, typer.Option(help="Where trained stages are kept, also those of tandem build.")
-    ] = Path("build/work"),
-    data: Annotated[Path, typer.Option(help="Where MovieLens is kept.")] = Path("build/data"),
+    levels: options.Levels = None,
+    epochs: options.Epochs = None,
+    query_epochs: options.QueryEpochs = None,
+    embedder: options.Embedder = None,
+    interactions: options.Interactions = None,
+    items: options.Items = None,
+    name: options.Name = None,
+    work: options.Work = Path("build/work"),
+    data: options.Data = Path("build/data"),
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("build/prove"),
     docs: Annotated[Path, typer.Option(help="Where --write-docs writes.")] = Path("docs/results"),
     user_column: logs.UserColumn = "user_id",
@@ -102,20 +83,10 @@ def prove(
 
     Models are trained by the stages of `tandem build`, each once. Whatever is done is kept.
     """
-    options = locals()
+    given = locals()
     from bench.prove.proof import Proof  # takes seconds, and --help should not
 
-    source = source_of(options)
-    trained = {"items": {"loop": {"epochs": epochs}}, "tokens": {"epochs": epochs}}
-    config = configure(
-        preset,
-        {
-            "embedder": {"model": embedder},
-            "codes": {"kind": codes, "levels": levels},
-            "query_encoder": {"train": {"epochs": query_epochs}},
-            "generator": trained,
-        },
-    )
+    source, config = source_of(given), options.build_config(given)
     full_name = source.name if protocol == "leave-one-out" else f"{source.name}-{protocol}"
     count = seeds or (5 if source.name == "ml-100k" else 3)
     proof = Proof(source, protocol, config, count, work, out / full_name)
@@ -138,13 +109,7 @@ def _run(proof: "Proof", json_file: Path, page: Path | None) -> None:
     if outcomes:
         result = Result.of(proof, outcomes, pieces.seconds())
         print_result(result, console)
-        write_result(result, json_file, page, _command())
-
-
-def _command() -> str:
-    """This command, without the folders of one machine."""
-    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
-    return f"python -m bench.prove {' '.join(words)}"
+        write_result(result, json_file, page, command_line("bench.prove"))
 
 
 if __name__ == "__main__":

@@ -15,11 +15,9 @@ from bench.prove.proof import ROWS, Outcome, Proof
 from bench.prove.report import Result, write_result
 from bench.prove.verdicts import verdicts
 from offline.blend.sources import RECENCIES
-from offline.build.config import configure
-from offline.build.source import LogsSource
-from offline.dataset import LogsConfig
 from offline.training import deadline, trainer
 from offline.training.deadline import OutOfTime
+from tests.bench.shop import shop_config, shop_source
 from tests.pipeline.conftest import ITEMS, USERS, write_shop
 
 SEED_PIECES = 6
@@ -41,19 +39,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_proof(
     root: Path, out: str = "out", *, orders: str = "orders.csv", seeds: int = 1
 ) -> Proof:
-    logs = LogsConfig(
-        root / orders, root / "products.csv", "shop", "customer", "sku", "at",
-        item_id_column="sku", text_columns=("title",),
-    )  # fmt: skip
-    config = configure(
-        "demo",
-        {
-            "embedder": {"model": str(root / "embedder")},
-            "query_encoder": {"train": {"epochs": 2}},
-            "generator": {"items": {"loop": {"epochs": 2}}},
-        },
-    )
-    return Proof(LogsSource(logs), "leave-one-out", config, seeds, root / "work", root / out)
+    source, config = shop_source(root, orders), shop_config(root)
+    return Proof(source, "leave-one-out", config, seeds, root / "work", root / out)
 
 
 @pytest.fixture(scope="module")
