@@ -84,16 +84,7 @@ protos: $(READY) ## regenerate the stubs
 	$(PROTOC) -I protos --python_out=protos --grpc_python_out=protos \
 		--mypy_out=quiet:protos --mypy_grpc_out=quiet:protos $(PROTOS)
 
-check-prove: $(READY) ## what the generator is worth on DATA, arm by arm: ARGS="--minutes 30" and again
-	$(BIN)/python -m bench.prove $(DATA) $(ARGS)
-
-reproduce: $(READY) ## the tables of DATA, such as ml-100k, for docs/results
-	$(BIN)/python -m bench.reproduce $(DATA) $(ARGS)
-
-gpu-check: $(READY) ## with CUDA: train, evaluate and serve a larger generator in eight minutes
-	$(BIN)/python -m bench.gpu_check $(DATA) $(ARGS)
-
-protos: $(READY) ## show that the committed stubs are those of the contract
+check-protos: $(READY) ## show that the committed stubs are those of the contract
 	@rm -rf build/stubs && mkdir -p build/stubs
 	$(PROTOC) -I protos --python_out=build/stubs --grpc_python_out=build/stubs \
 		--mypy_out=quiet:build/stubs --mypy_grpc_out=quiet:build/stubs $(PROTOS)

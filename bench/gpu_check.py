@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -123,9 +124,7 @@ def _check(
     served = [
         clock.take(
             f"serving {precision}",
-            lambda precision=precision: _serve(
-                bundle, compute, precision, asked, clock, SERVING / len(precisions)
-            ),
+            partial(_serve, bundle, compute, precision, asked, clock, SERVING / len(precisions)),
         )
         for precision in precisions
     ]

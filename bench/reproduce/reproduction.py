@@ -64,8 +64,8 @@ class Reproduction:
 
     def configs(self) -> dict[str, BuildConfig]:
         """What is trained, by name."""
-        found = {kind: self._with(kind, "items") for kind in INDEXINGS}
-        return {**found, TOKENS: self._with("sequential", "tokens")} if self.tokens else {**found}
+        found: dict[str, BuildConfig] = {kind: self._with(kind, "items") for kind in INDEXINGS}
+        return found | ({TOKENS: self._with("sequential", "tokens")} if self.tokens else {})
 
     def _with(self, kind: CodeKind, inputs: str) -> BuildConfig:
         codes = self.config.codes.model_copy(update={"kind": kind})
