@@ -19,9 +19,9 @@ from services.generator.prompts import Template
 
 DIRECT_PAIRS: Final = 512
 """Users in a batch of prompts without history."""
-NEWEST_WEIGHT: Final = 4.0
-"""How much more often a user's newest item is the target of a prompt without history than the
-oldest: tastes change, and what is asked for is what comes next."""
+RECENT_SHARE: Final = 0.8
+"""Of the prompts without history: in these a user's items are targets in proportion to how late
+they came, in the others all alike. Tastes change, and what is asked for is what comes next."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class ItemBatches:
         known = np.flatnonzero([len(sequence) > 0 for sequence in self.sequences])
         users = rng.choice(known, DIRECT_PAIRS)
         lengths = np.array([len(self.sequences[user]) for user in users])
-        newer = rng.random(len(users)) * (NEWEST_WEIGHT + 1) > 1  # else any, with equal chances
-        place = np.maximum(rng.random(len(users)), np.where(newer, rng.random(len(users)), 0.0))
+        recent = rng.random(len(users)) > 1 - RECENT_SHARE
+        place = np.maximum(rng.random(len(users)), np.where(recent, rng.random(len(users)), 0.0))
         targets = [
             self.sequences[user][int(share * length)]
             for user, share, length in zip(users, place, lengths, strict=True)

@@ -143,10 +143,10 @@ def test_codes_that_begin_other_codes(tmp_path: Path) -> None:
     np.testing.assert_allclose(reranked.scores, expected[reranked.items], atol=1e-4)
 
 
-def test_a_history_longer_than_the_prompt_counts_its_newest_items(served: Served) -> None:
+def test_a_history_longer_than_the_prompt_counts_its_newest_items(made_up: MadeUp) -> None:
     long = np.arange(200, dtype=np.int32)
-    newest = long[-served.engine.parts.section.max_history :]
-    lists = [served.engine.generate([wish(Context(None, h), 10)])[0].items for h in (long, newest)]
+    newest = long[-made_up.engine.parts.section.max_history :]
+    lists = [made_up.engine.generate([wish(Context(None, h), 10)])[0].items for h in (long, newest)]
     np.testing.assert_array_equal(lists[0], lists[1])
 
 

@@ -8,6 +8,7 @@ import offline.generator
 from services.generator.prompts import (
     PromptError,
     Template,
+    check_item_prompts,
     read_templates,
     render,
     render_ids,
@@ -106,3 +107,46 @@ def test_tandems_own_prompts_are_ten_seen_and_one_unseen_a_task() -> None:
         assert len(select(templates, task, "unseen")) == 1
     assert all("{history}" in t.input for t in templates if t.task == "sequential")
     assert all("{user}" in t.input for t in templates if t.task == "direct")
+
+
+@pytest.mark.parametrize(
+    ("template", "complaint"),
+    [
+        (Template("sequential", "seen", "{history} , next", "{target}"), "at the end"),
+        (Template("sequential", "unseen", "after {history} .", "{target}"), "at the end"),
+        (Template("sequential", "seen", " {history}", "{target}"), "some words and then"),
+        (Template("sequential", "seen", "what is next ?", "{target}"), "at the end"),
+        (Template("sequential", "seen", "{user} after {history}", "{target}"), r"no \{user\}"),
+        (Template("direct", "seen", "{user} chose {history}", "{target}"), "users without a"),
+    ],
+)
+def test_prompts_that_whole_items_cannot_follow_are_refused(
+    template: Template, complaint: str
+) -> None:
+    fine = Template("sequential", "seen", "in {dataset} after {history}", "{target}")
+    check_item_prompts([fine, Template("direct", "seen", "for {user}", "{target}")])
+    with pytest.raises(PromptError, match=complaint) as refused:
+        check_item_prompts([fine, template])
+    assert repr(template.input) in refused.value.message
+
+
+def test_tandems_own_prompts_suit_a_model_that_reads_whole_items() -> None:
+    check_item_prompts(read_templates(Path(offline.generator.__path__[0]) / "prompts.txt"))
+
+
+@pytest.mark.parametrize(
+    ("user", "tokens", "text"),
+    [
+        (None, 0, "user_unknown"),
+        (None, 5, "user_unknown"),
+        (7, 0, "user_7"),
+        (7, 20, "<user_7>"),
+        (7, 5, "<user_2>"),
+        (5, 5, "<user_0>"),
+        (0, 1, "<user_0>"),
+    ],
+)
+def test_users_have_tokens_and_share_them_where_there_are_more(
+    user: int | None, tokens: int, text: str
+) -> None:
+    assert user_text(user, tokens) == text

@@ -197,6 +197,22 @@ def test_prefix_tree_reads_each_prefix_once(codes: Codes, data: st.DataObject) -
         ]
 
 
+@given(distinct_codes_some_live())
+def test_inner_leaves_are_the_first_and_the_last_below_a_node(given: tuple[Codes, Mask]) -> None:
+    codes, live = given
+    trie = Trie.build(codes, live)
+    first, last = trie.inner_leaves
+    assert len(first) == len(last) == trie.leaf_base
+    if not live.any():  # a way down whose leaf is nobody's
+        assert first.tolist() == last.tolist() == [0] * trie.levels
+        return
+    standing = codes[trie.leaf_item].tolist()
+    for prefix, node in walk(trie).items():
+        if len(prefix) < trie.levels:
+            below = [i for i, code in enumerate(standing) if tuple(code[: len(prefix)]) == prefix]
+            assert (first[node], last[node]) == (below[0], below[-1])
+
+
 def row_prefix(
     sees: NDArray[np.bool_], token: NDArray[np.int32], depth: NDArray[np.int32]
 ) -> tuple[int, ...]:

@@ -62,7 +62,7 @@ def observe_items(
         seed: of the choice of codes.
     """
     rng = np.random.default_rng(seed)
-    with _recorded(model.t5) as peaks, torch.inference_mode():
+    with _recorded(model.t5) as peaks, _head(model.t5, peaks), torch.inference_mode():
         for history in histories:
             items = torch.from_numpy(rng.integers(0, model.tree.items, CODES_PER_PROMPT))
             read = torch.from_numpy(history.astype(np.int64))[None]
@@ -74,28 +74,36 @@ def observe_items(
 
 @contextmanager
 def _recorded(model: nn.Module) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Records the peaks of the input of every linear layer that runs meanwhile.
-
-    The head reads what the decoder's last normalization gives, whether it is run as a layer or not.
-    """
+    """Records the peaks of the input of every linear layer that runs meanwhile."""
     peaks: dict[str, NDArray[np.float32]] = {}
-
-    def record(name: str, rows: torch.Tensor) -> None:
-        largest = rows.detach().abs().flatten(0, -2).amax(dim=0).float().cpu().numpy()
-        peaks[name] = np.maximum(peaks.get(name, 0.0), largest)
-
     hooks = [
-        module.register_forward_pre_hook(lambda _, inputs, name=name: record(name, inputs[0]))
+        module.register_forward_pre_hook(
+            lambda _, inputs, name=name: _record(peaks, name, inputs[0])
+        )
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
     ]
-    last: Any = model.get_submodule("decoder.final_layer_norm")
-    hooks.append(last.register_forward_hook(lambda _, __, rows: record("lm_head", rows)))
     try:
         yield peaks
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def _head(t5: nn.Module, peaks: dict[str, NDArray[np.float32]]) -> Iterator[None]:
+    """Records what the head reads where it is no layer of its own: the decoder's states."""
+    last: Any = t5.get_submodule("decoder.final_layer_norm")
+    hook = last.register_forward_hook(lambda _, __, rows: _record(peaks, "lm_head", rows))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _record(peaks: dict[str, NDArray[np.float32]], name: str, rows: torch.Tensor) -> None:
+    largest = rows.detach().abs().flatten(0, -2).amax(dim=0).float().cpu().numpy()
+    peaks[name] = np.maximum(peaks.get(name, 0.0), largest)
 
 
 @dataclass(frozen=True)
