@@ -125,7 +125,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
     "demo": {
         "codes": {"levels": 2},
         "query_encoder": {"train": {"epochs": 8, "evaluate_every": 4}},
-        "generator": {"items": {"loop": {"epochs": 10, "evaluate_every": 5}}},
+        "generator": {"items": {"loop": {"epochs": 8, "evaluate_every": 4}}},
     },
     # An hour on a CPU, minutes on a GPU.
     "base": {
