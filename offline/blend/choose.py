@@ -18,7 +18,7 @@ from offline.blend.lists import (
     gains_alone,
     make_lists,
 )
-from offline.blend.retrieval import Retrieval, Tuning, beside_generator, choose_retrieval
+from offline.blend.retrieval import Retrieval, Tuning, choose_retrieval
 from offline.blend.sources import gather
 from offline.blend.strategies import DefaultStrategy, choose_default
 from offline.blend.validation import Decision, Difference, Gains, folds
@@ -87,14 +87,10 @@ def choose(bundle: Bundle, engine: GeneratorEngine, shortlist: int, progress: Pr
     asked = _asked(bundle)
     fold = folds(len(asked))
     candidate = CandidateEngine.load(bundle, threads=0)
-    pools = gather(candidate, engine, asked, progress)
-    retrieval = choose_retrieval(pools, fold)
-    choices = []
-    for tried in (retrieval, beside_generator(pools, fold, retrieval)):
-        engines = [tuning.apply(candidate) for tuning in tried.crossed.tunings]
-        lists = make_lists(engines, engine, asked, fold, shortlist, progress)
-        choices.append(_choose(tried, lists, fold, shortlist))
-    return max(choices, key=lambda choice: max(choice.ndcg.values()))
+    retrieval = choose_retrieval(gather(candidate, asked, progress), fold)
+    engines = [tuning.apply(candidate) for tuning in retrieval.crossed.tunings]
+    lists = make_lists(engines, engine, asked, fold, shortlist, progress)
+    return _choose(retrieval, lists, fold, shortlist)
 
 
 def _asked(bundle: Bundle) -> Sequence[Question]:

@@ -20,7 +20,6 @@ from services.candidate.engine import CandidateEngine
 from services.candidate.fusion import Source
 from services.candidate.index import best_of
 from services.candidate.shortlist import Weights
-from services.generator.engine import Context, GeneratorEngine, Query
 
 SOURCES: Final = ("query_encoder", "transitions", "content", "popularity")
 """In the order of `services.candidate.shortlist.Weights`, in which they are also weighed."""
@@ -30,10 +29,6 @@ WINDOWS: Final = (6, 10)
 """Newest items of a history whose transitions count."""
 DECAYS: Final = (0.65, 0.85)
 """How much less a history item's transitions weigh, per step that it lies back."""
-GENERATOR: Final = len(SOURCES)
-"""The column of the generator's scores, behind those of retrieval's sources."""
-_BATCH: Final = 8
-"""Prompts that the generator reads at once."""
 _EVERY_SOURCE: Final = Weights(1.0, 1.0, 1.0, 1.0)
 
 Scores = NDArray[np.float32]
@@ -55,8 +50,8 @@ class Pools:
     """The items of each user that might have come next.
 
     Attributes:
-        scores: by recency, float32 [users, items, sources and the generator]; the first item of
-            each user is what came next, and where there are no more items all is NaN.
+        scores: by recency, float32 [users, items, sources]; the first item of each user is what
+            came next, and where there are no more items all is NaN.
     """
 
     scores: dict[Recency, Scores]
@@ -65,59 +60,25 @@ class Pools:
         return len(next(iter(self.scores.values())))
 
 
-def gather(
-    engine: CandidateEngine,
-    generator: GeneratorEngine,
-    asked: Sequence[Question],
-    progress: Progress,
-) -> Pools:
+def gather(engine: CandidateEngine, asked: Sequence[Question], progress: Progress) -> Pools:
     """Scores the items of every user.
 
     Args:
         engine: of any weights.
-        generator: the generator.
         asked: users whose histories have items of the training data.
         progress: a bar to count users on.
     """
     engines = [engine.retuned(_EVERY_SOURCE, r.window, r.decay) for r in RECENCIES]
     task = progress.add_task("Scoring what might come next", total=len(asked))
     rows: list[list[Scores]] = [[] for _ in RECENCIES]
-    for start in range(0, len(asked), _BATCH):
-        part = asked[start : start + _BATCH]
-        scored = [_scored(question, engine, engines) for question in part]
-        said = _said(generator, part, [items for items, _ in scored])
-        for (_, by_recency), column in zip(scored, said, strict=True):
-            for row, scores in zip(rows, by_recency, strict=True):
-                row.append(np.column_stack([scores, column]).astype(np.float32))
-        progress.advance(task, len(part))
+    for question in asked:
+        sources = [[s for *_, s in other.sources(question.history)] for other in engines]
+        items = _pool((source for part in sources for source in part), question, engine)
+        for row, part in zip(rows, sources, strict=True):
+            scored = [source.scores(items) for source in part]
+            row.append(np.stack(scored, axis=1).astype(np.float32))
+        progress.advance(task)
     return Pools(dict(zip(RECENCIES, map(padded, rows), strict=True)))
-
-
-def _scored(
-    question: Question, engine: CandidateEngine, engines: Sequence[CandidateEngine]
-) -> tuple[ItemArray, list[Scores]]:
-    """A user's items, and for each recency what every source makes of them."""
-    sources = [[s for *_, s in other.sources(question.history)] for other in engines]
-    items = _pool((source for part in sources for source in part), question, engine)
-    scores: list[Scores] = [
-        np.stack([source.scores(items) for source in part], axis=1) for part in sources
-    ]
-    return items, scores
-
-
-def _said(
-    generator: GeneratorEngine, asked: Sequence[Question], items: Sequence[ItemArray]
-) -> list[NDArray[np.float32]]:
-    """What the generator makes of each user's items, in their order."""
-    queries = [
-        Query(Context(question.user, question.history), shortlist=own)
-        for question, own in zip(asked, items, strict=True)
-    ]
-    said = []
-    for own, ranked in zip(items, generator.rerank(queries), strict=True):
-        by_item = dict(zip(ranked.items.tolist(), ranked.scores.tolist(), strict=True))
-        said.append(np.array([by_item[item] for item in own.tolist()], np.float32))
-    return said
 
 
 def _pool(sources: Iterable[Source], question: Question, engine: CandidateEngine) -> ItemArray:
