@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 READY := $(VENV)/.ready
 BUNDLE ?= bundles/ml-100k/current
+DATA ?= ml-100k
+ARGS ?=
 
 # Oldest grpcio-tools whose code runs on today's protobuf: its version is the floor for callers.
 PROTOC := $(UV) run --no-project --isolated --with grpcio-tools==1.72.2 \
@@ -22,7 +24,7 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
 .PHONY: help demo test lint protos check-protos load bench-generator bench-candidate bench-gateway \
-	bench-faults soak clean
+	bench-faults soak prove reproduce gpu-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +70,15 @@ bench-faults: $(READY) ## the gateway while services are killed, stopped, late a
 
 soak: $(READY) ## ten minutes of mixed calls while the catalog changes, every answer checked
 	$(BIN)/python -m bench.soak
+
+prove: $(READY) ## what the generator is worth on DATA, arm by arm: ARGS="--minutes 30" and again
+	$(BIN)/python -m bench.prove $(DATA) $(ARGS)
+
+reproduce: $(READY) ## the tables of DATA, such as ml-100k, for docs/results
+	$(BIN)/python -m bench.reproduce $(DATA) $(ARGS)
+
+gpu-check: $(READY) ## with CUDA: train, evaluate and serve a larger generator in eight minutes
+	$(BIN)/python -m bench.gpu_check $(DATA) $(ARGS)
 
 protos: $(READY) ## regenerate the stubs
 	$(PROTOC) -I protos --python_out=protos --grpc_python_out=protos \

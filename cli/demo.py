@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cli.titles import DEFAULT_BUNDLE, Titles
 from runtime.bundle import Bundle
+from tandem.requests import StrategyName
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_rpc
 from tandem.v1 import recommendation_service_pb2 as pb
@@ -19,11 +20,10 @@ app = typer.Typer()
 _SHOWN = 10
 _WIDTH = 110
 _SECONDS = 10.0
-_HEADLINES = {
-    pb.STRATEGY_EMBEDDING: "The gateway recommends the first of them",
-    pb.STRATEGY_RERANK: "The generator reranks them, and the gateway recommends",
-    pb.STRATEGY_GENERATE: "The generator finds others, which the gateway recommends",
-    pb.STRATEGY_FUSE: "The generator reranks them and adds others, and the gateway recommends",
+_WITH_GENERATOR = {
+    "rerank": "With the generator, which reranks the shortlist, the gateway recommends",
+    "generate": "With the generator alone, which writes a list of its own, the gateway recommends",
+    "fuse": "With the generator, which reranks the list and adds to it, the gateway recommends",
 }
 
 
@@ -32,7 +32,10 @@ def demo(
     user: Annotated[str, typer.Option(help="Whose recommendations.")] = "196",
     bundle: Annotated[Path, typer.Option(help="What to serve.")] = DEFAULT_BUNDLE,
 ) -> None:
-    """Start the three services, and show a user's history, shortlist and recommendations."""
+    """Start the three services, and show what they recommend to a user, and why.
+
+    Both lists are shown, without the generator and with it, and which is the default.
+    """
     import grpc
 
     from offline.evaluate.served import serving
@@ -43,6 +46,9 @@ def demo(
         console = Console(width=_WIDTH)  # a log or a pipe: nothing to fit into
     titles = Titles.of(bundle)
     history = list(titles.history(user))
+    manifest = Bundle.open(bundle, verify=False).manifest
+    default = manifest.blend.default_strategy
+    strategy: StrategyName = "generate" if default == "embedding" else default
     with ExitStack() as stack:
         with console.status("starting the candidate, the generator and the gateway"):
             addresses = stack.enter_context(serving(bundle))
@@ -51,15 +57,17 @@ def demo(
             candidate_pb.SearchRequest(history_item_ids=history), timeout=_SECONDS
         )
         client = stack.enter_context(Client(addresses["gateway"], timeout=_SECONDS))
-        answer = client.recommend(user, max_results=_SHOWN)
+        answer = client.recommend(user, max_results=_SHOWN, strategy=strategy)
     watched = f"User {user} watched {len(history)} films, lately"
     _show_list(console, titles, watched, history[-_SHOWN:])
     found = [item.item_id for item in shortlist.items]
-    headline = f"The candidate service shortlists {len(found)}, first of all"
+    headline = f"Without the generator: the candidate service shortlists {len(found)}, first of all"
     _show_list(console, titles, headline, found[:_SHOWN])
+    console.print(f"\n[bold]{_WITH_GENERATOR[strategy]}[/]")
     _show_recommendations(console, titles, answer, found)
-    for reason in Bundle.open(bundle, verify=False).manifest.reasons[-1:]:
-        console.print(f"[dim]{reason}", highlight=False, soft_wrap=True)
+    console.print(f"\n[bold]Who names no strategy gets {default}, because[/]")
+    for reason in manifest.reasons:
+        console.print(f"  {reason}", highlight=False, soft_wrap=True)
 
 
 def _show_list(console: Console, titles: Titles, headline: str, items: list[str]) -> None:
@@ -85,7 +93,6 @@ def _show_recommendations(
             f"{item.generator_score:.2f}" if item.HasField("generator_score") else "",
             str(place.get(item.item_id, "")),
         )
-    console.print(f"\n[bold]{_HEADLINES[answer.strategy]}[/]")
     console.print(table)
     steps = ", ".join(
         f"{timing.stage} {timing.duration.ToTimedelta().total_seconds() * 1e3:.1f} ms"

@@ -122,7 +122,11 @@ class BuildConfig(_Section):
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {
     # Minutes on two CPU cores.
-    "demo": {"codes": {"levels": 2}},
+    "demo": {
+        "codes": {"levels": 2},
+        "query_encoder": {"train": {"epochs": 8, "evaluate_every": 4}},
+        "generator": {"items": {"loop": {"epochs": 8, "evaluate_every": 4}}},
+    },
     # An hour on a CPU, minutes on a GPU.
     "base": {
         "codes": {"levels": 2},

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.progress import Progress
 from tokenizers import Tokenizer
 from transformers import T5ForConditionalGeneration
@@ -51,7 +52,8 @@ def train_generator(parts: Mapping[str, Path], config: BuildConfig, out: Path) -
     """The P5 model, its tokenizer, and the codes in its tokens.
 
     Args:
-        parts: the directories of the stages `dataset`, `embeddings` and `codes`.
+        parts: the directories of the stages `dataset`, `embeddings`, `codes`, and, for the vectors
+            to start from, `query-encoder`.
         config: of the build.
         out: where to.
     """
@@ -75,9 +77,9 @@ def train_generator(parts: Mapping[str, Path], config: BuildConfig, out: Path) -
     tokens = code_tokens(tokenizer, texts, eos=eos, pad=pad, unknown=tokenizer.token_to_id(UNK))
     facts: dict[str, Any] = {"user_tokens": users}
     if config.reads_items:
-        content = np.load(parts["embeddings"] / "content_vectors.npy")
-        start = principal_components(content, t5.config.d_model, config.seed)
-        model = ItemT5(t5, start, tokens)
+        start = _start(parts, t5.config.d_model, config.seed)
+        share = section.items.item_share_for(sum(map(len, data.train())), len(data.items))
+        model = ItemT5(t5, start, tokens, share)
         prompts = ItemPrompts(templates, tokenizer, data.name, users)
         facts["curve"] = _train_items(model, data, prompts, config, out)
         model.save(out / "model")
@@ -104,6 +106,23 @@ def train_generator(parts: Mapping[str, Path], config: BuildConfig, out: Path) -
     np.save(out / "code_tokens.npy", tokens, allow_pickle=False)
     write_json(out / "facts.json", facts)
     (out / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def _start(parts: Mapping[str, Path], dimension: int, seed: int) -> NDArray[np.float32]:
+    """Where the items' vectors start from: where the query encoder's ended, if there is one.
+
+    Those began as the embeddings of the texts. A model of another size starts from the components
+    of both.
+    """
+    content = np.load(parts["embeddings"] / "content_vectors.npy", allow_pickle=False)
+    if "query-encoder" not in parts:
+        return principal_components(content, dimension, seed)
+    behavior: NDArray[np.float32] = np.load(
+        parts["query-encoder"] / "behavior_vectors.npy", allow_pickle=False
+    )
+    if behavior.shape[1] == dimension:
+        return behavior
+    return principal_components(np.hstack([behavior, content]), dimension, seed)
 
 
 def _user_tokens(config: BuildConfig, data: Dataset) -> int:

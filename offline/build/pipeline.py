@@ -163,13 +163,14 @@ class Pipeline:
         )
 
     def _generator(self) -> Built:
-        section, needed = self.config.generator, ("dataset", "embeddings", "codes")
+        section = self.config.generator
+        needed = ("dataset", "embeddings", "query-encoder", "codes")
         return self.workshop.stage(
             "generator",
             lambda out: self._generator_steps().train_generator(
                 self._paths(*needed), self.config, out
             ),
-            version=2,
+            version=3,
             config={
                 **section.model_dump(mode="json", exclude={"beams", "prompts", "precisions"}),
                 "prompts": prompt_text(section.prompts),

@@ -72,21 +72,23 @@ def retrieval_rows(bundle: Bundle, asked: Sequence[Question], advance: Advance) 
 def generator_rows(
     bundle: Bundle, engine: GeneratorEngine, asked: Sequence[Question], advance: Advance
 ) -> Iterator[Row]:
-    """`generator/seen` and `generator/unseen`: with the prompt that serves, and with a new one;
-    and `direct`: with the user's name and no history, where training knew users."""
+    """The rows of the generator by itself.
+
+    `generator/seen` and `generator/unseen`: with the prompt that serves, and with a new one;
+    `generator/untold`: not told what is seen; `direct`: with the user's name and no history, where
+    training knew users.
+    """
     templates = read_templates(bundle.file("prompts.txt"))
     kinds: tuple[Kind, ...] = ("seen", "unseen")
     for kind in kinds:
         variant = engine.with_template(select(templates, SEQUENTIAL, kind)[0])
         yield from _generated_rows(f"generator/{kind}", variant, asked, _of_history, advance)
-    if trained_with_users(bundle):
+    section = engine.parts.section
+    if section.inputs == "items":
+        untold = engine.untold()
+        yield _generated_row("generator/untold", "unfiltered", untold, asked, _of_history, advance)
+    if section.inputs == "tokens" or section.user_tokens:
         yield from _generated_rows("direct", engine, asked, _of_user, advance)
-
-
-def trained_with_users(bundle: Bundle) -> bool:
-    """Whether the generator's prompts named users in training."""
-    section = bundle.manifest.generator
-    return section.inputs == "tokens" or section.user_tokens > 0
 
 
 def _of_history(question: Question) -> Context:
@@ -105,19 +107,36 @@ def _generated_rows(
     advance: Advance,
 ) -> Iterator[Row]:
     """The rows of what the generator generates for contexts."""
-    beams = engine.parts.section.beams
     for ranking in RANKINGS:
-        lists = []
-        for start in range(0, len(asked), _BATCH):
-            chunk = asked[start : start + _BATCH]
-            denied = [q.history if ranking == "filtered" else _NOTHING for q in chunk]
-            queries = [
-                Query(context(question), Generation(beams, None, items))
-                for question, items in zip(chunk, denied, strict=True)
-            ]
-            lists += [ranked.items for ranked in engine.generate(queries)]
-            advance(len(chunk))
-        yield row(name, ranking, asked, lists)
+        yield _generated_row(name, ranking, engine, asked, context, advance)
+
+
+def _generated_row(
+    name: str,
+    ranking: Ranking,
+    engine: GeneratorEngine,
+    asked: Sequence[Question],
+    context: Callable[[Question], Context],
+    advance: Advance,
+) -> Row:
+    beams = engine.parts.section.beams
+    lists = [_NOTHING] * len(asked)
+    # Histories of similar length together: padding costs time.
+    order = np.argsort([len(question.history) for question in asked], kind="stable").tolist()
+    for start in range(0, len(order), _BATCH):
+        places = order[start : start + _BATCH]
+        queries = [
+            Query(context(q), Generation(beams, None, _denied(q, ranking)))
+            for q in (asked[place] for place in places)
+        ]
+        for place, ranked in zip(places, engine.generate(queries), strict=True):
+            lists[place] = ranked.items
+        advance(len(places))
+    return row(name, ranking, asked, lists)
+
+
+def _denied(question: Question, ranking: Ranking) -> ItemArray:
+    return question.history if ranking == "filtered" else _NOTHING
 
 
 def _nearest_rows(

@@ -77,7 +77,7 @@ def questions(bundle: Bundle, split: Split, tested: int = 1) -> list[Question]:
     return asked
 
 
-def sample(asked: Sequence[Question], count: int | None, seed: int = 0) -> list[int]:
+def sample(asked: Sequence[object], count: int | None, seed: int = 0) -> list[int]:
     """The places of `count` questions, or of all, ascending; equal seeds pick the same."""
     if count is None or count >= len(asked):
         return list(range(len(asked)))

@@ -12,9 +12,19 @@ class ItemTrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    batch_items: int = Field(default=3200, gt=0)
-    """Items in a batch, padding included."""
+    batch_items: int | None = Field(default=None, gt=0)
+    """Items in a batch, padding included. None goes by the data, see `batch_items_for`."""
+    item_share: float | None = Field(default=None, ge=0)
+    """How much the loss of the items' own softmax counts beside that of the codes; see `ItemT5`.
+    None goes by the data: half where an item has fewer than 20 interactions, which are too few for
+    codes to be learned by themselves, and nothing elsewhere."""
     loop: TrainingConfig = TrainingConfig(average=0.98)
+
+    def item_share_for(self, interactions: int, items: int) -> float:
+        """The share of the items' softmax, for so many training interactions with so many items."""
+        if self.item_share is not None:
+            return self.item_share
+        return 0.5 if interactions < 20 * items else 0.0
 
 
 class TokenTrainConfig(BaseModel):

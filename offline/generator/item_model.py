@@ -20,7 +20,7 @@ What differs from a T5 that reads codes token by token, and why:
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from torch.utils.checkpoint import checkpoint
 from transformers import T5ForConditionalGeneration
 
 from offline.generator.code_tree import CodeTree
 from offline.generator.group_sums import group_sums
 from offline.generator.item_batches import IGNORE, ItemBatch
 from offline.generator.t5_layers import MASKED, decode_rows, encode_causally
+from offline.training.blocks import block_rows, recomputed
 
 SEEN_SCALE: Final = 20.0
 """What the learned number for seen items is multiplied by, so that it learns as fast as it must."""
@@ -44,9 +44,6 @@ INITIAL_DEVIATION: Final = 0.05
 """Of all weights; T5's own embeddings start at 1, which drowns everything else at first."""
 ITEM_WEIGHTS: Final = "items.safetensors"
 _HISTORIES_AT_ONCE: Final = 16
-_LARGEST_BLOCK: Final = 1 << 26
-"""Scores of items that are held at once in training; more are computed in several blocks, each
-computed again for its gradient, so that memory does not grow with the catalog."""
 
 
 class ItemT5(nn.Module):
@@ -56,6 +53,8 @@ class ItemT5(nn.Module):
         t5: its encoder and decoder; tied embeddings, feed-forward layers that are not gated.
         item_vectors: float32 [items, d_model], where the items' vectors start from.
         codes: [items, levels] token ids.
+        item_share: how much the loss of the items' own softmax, without what the decoder says,
+            counts beside that of the codes.
     """
 
     def __init__(
@@ -63,8 +62,10 @@ class ItemT5(nn.Module):
         t5: T5ForConditionalGeneration,
         item_vectors: NDArray[np.float32],
         codes: NDArray[np.int32],
+        item_share: float = 0.0,
     ) -> None:
         super().__init__()
+        self.item_share = item_share
         t5.config.scale_decoder_outputs = False  # the head's weights learn their scale themselves
         self.t5 = t5
         self.tree = CodeTree.of(codes)
@@ -109,9 +110,9 @@ class ItemT5(nn.Module):
         queries, targets = self.query(states)[known], batch.targets[known]
         seen = self._seen_cells(batch.history, known)
         places = torch.arange(len(targets), device=targets.device)
-        block = max(1, _LARGEST_BLOCK // self.tree.grid.numel())
+        block = block_rows(self.tree.grid.numel())
         losses = [
-            _recomputed(
+            recomputed(
                 self._code_losses,
                 table,
                 queries[part],
@@ -199,6 +200,10 @@ class ItemT5(nn.Module):
         loss = F.cross_entropy(logits, group, reduction="none")
         below = tree.columns[tree.grid[group]]  # [targets, width, levels]
         own = tree.columns[targets][:, None]
+        if self.item_share:
+            itself = (tree.grid[group] == targets[:, None]) & ~tree.absent[group]
+            of_items = masses.logsumexp(dim=1) - (inside * itself).sum(dim=1)
+            loss = loss + self.item_share * of_items
         for level in range(1, tree.levels):
             prefix = (below[..., :level] == own[..., :level]).all(-1) & ~tree.absent[group]
             child = prefix & (below[..., level] == own[..., level])
@@ -209,7 +214,12 @@ class ItemT5(nn.Module):
 
     @torch.inference_mode()
     def scores(
-        self, words: Sequence[int], histories: Sequence[NDArray[np.int32]], max_history: int
+        self,
+        words: Sequence[int],
+        histories: Sequence[NDArray[np.int32]],
+        max_history: int,
+        *,
+        decoder: bool = True,
     ) -> NDArray[np.float32]:
         """The log-probability of every item's code after every history: exact, and slow.
 
@@ -217,6 +227,7 @@ class ItemT5(nn.Module):
             words: the prompt before the history, as token ids.
             histories: items, oldest first; the newest `max_history` are read, and all are seen.
             max_history: items that are read.
+            decoder: whether it has a say; else a code's probability is the softmax over the items.
 
         Returns:
             float32 [histories, items].
@@ -235,30 +246,40 @@ class ItemT5(nn.Module):
             ends = torch.tensor(
                 [len(words) + min(len(h), max_history) for h in part], device=device
             )
-            scores[rows] = self._all_codes(memory, ends, part, table, prefixes).cpu().numpy()
+            state = memory[torch.arange(len(ends), device=device), ends - 1]
+            likely = self._likelihoods(state, part, table)
+            if decoder:
+                total = self._corrected(likely, state, memory, ends, prefixes)
+            else:
+                total = likely.log_softmax(dim=1)
+            scores[rows] = total.float().cpu().numpy()
         return scores
 
-    def _all_codes(
-        self,
-        memory: Tensor,
-        ends: Tensor,
-        seen: Sequence[Tensor],
-        table: Tensor,
-        prefixes: "_Prefixes",
-    ) -> Tensor:
-        """The log-probability of every item's code, float32 [batch, items].
+    def _likelihoods(self, state: Tensor, seen: Sequence[Tensor], table: Tensor) -> Tensor:
+        """How likely each item is before the decoder speaks, float64 [batch, items].
 
         Args:
-            memory: what `encode` returned.
-            ends: int64 [batch] how many of its positions are each prompt's.
+            state: float32 [batch, d_model] the last of each prompt.
             seen: the items of each history.
             table: what `table` returned.
-            prefixes: of the codes.
         """
-        state = memory[torch.arange(len(ends), device=ends.device), ends - 1]
-        scores = (self.query(state) @ table.T).double()
+        scores: Tensor = (self.query(state) @ table.T).double()
         for row, items in zip(scores, seen, strict=True):
             row[items] += SEEN_SCALE * float(self.seen)
+        return scores
+
+    def _corrected(
+        self, scores: Tensor, state: Tensor, memory: Tensor, ends: Tensor, prefixes: "_Prefixes"
+    ) -> Tensor:
+        """The log-probability of every item's code, float64 [batch, items].
+
+        Args:
+            scores: what `_likelihoods` returned.
+            state: float32 [batch, d_model] the last of each prompt.
+            memory: what `encode` returned.
+            ends: int64 [batch] how many of its positions are each prompt's.
+            prefixes: of the codes.
+        """
         count = len(prefixes.tokens)
         tokens = prefixes.tokens.expand(len(ends), -1, -1)
         visible = torch.arange(memory.shape[1], device=ends.device) < ends[:, None]
@@ -270,7 +291,7 @@ class ItemT5(nn.Module):
             weight = scores + said[:, prefixes.row, self.tree.columns[:, level]]
             total += _log_sums(weight, prefixes.node[level + 1])
             total -= _log_sums(weight, prefixes.node[level])
-        return total.float()
+        return total
 
 
 class _Prefixes:
@@ -328,11 +349,3 @@ def _log_sums(values: Tensor, group: Tensor) -> Tensor:
     sums = values.new_zeros(len(values), int(group.max()) + 1)
     sums.index_add_(1, group, (values - largest).exp())
     return sums.log()[:, group] + largest
-
-
-def _recomputed(function: Callable[..., Tensor], *inputs: Tensor, again: bool) -> Tensor:
-    """Runs a function; its intermediate values are computed again for the gradient if so asked."""
-    if not again:
-        return function(*inputs)
-    result: Tensor = checkpoint(function, *inputs, use_reentrant=False)
-    return result

@@ -15,6 +15,7 @@ from offline.dataset import Dataset
 from offline.generator.config import ItemTrainConfig
 from offline.generator.item_batches import ItemBatch, ItemBatches
 from offline.generator.item_model import ItemT5
+from offline.training.config import batch_items_for
 from offline.training.together import device
 from offline.training.trainer import train
 from services.generator.prompts import (
@@ -111,7 +112,7 @@ def train_items(
         direct=select(prompts.templates, DIRECT, "seen") if named else (),
         words=prompts.words,
         max_history=max_history,
-        batch_items=config.batch_items,
+        batch_items=config.batch_items or batch_items_for(sum(map(len, data.train()))),
         direct_share=direct_share,
         history_dropout=history_dropout,
     )

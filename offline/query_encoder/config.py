@@ -19,8 +19,8 @@ class QueryEncoderConfig(BaseModel):
     max_history: int = Field(default=100, gt=0)
     """Newest items of a history that are read."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
-    batch_items: int = Field(default=3200, gt=0)
-    """Items in a batch, padding included."""
+    batch_items: int | None = Field(default=None, gt=0)
+    """Items in a batch, padding included. None goes by the data, see `batch_items_for`."""
     train: TrainingConfig = TrainingConfig(learning_rate=4e-3)
 
     @model_validator(mode="after")

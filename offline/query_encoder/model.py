@@ -20,6 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from offline.query_encoder.batches import IGNORE, Batch
 from offline.query_encoder.config import QueryEncoderConfig
+from offline.training.blocks import block_rows, recomputed
 
 _ROTARY_BASE = 100.0
 """Histories are short: the slowest rotation still turns visibly within one."""
@@ -116,7 +117,13 @@ class QueryModel(nn.Module):
         targets = torch.from_numpy(batch.targets).to(table.device)
         queries = self.encoder(F.embedding(history, table))
         known = targets != IGNORE
-        return F.cross_entropy(queries[known] @ table.T, targets[known])
+        asked, wanted = queries[known], targets[known]
+        rows = block_rows(len(table))
+        losses = [
+            recomputed(_losses, *part, table, again=len(asked) > rows)
+            for part in zip(torch.split(asked, rows), torch.split(wanted, rows), strict=True)
+        ]
+        return torch.cat(losses).mean()
 
     @torch.inference_mode()
     def scores(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
@@ -131,6 +138,11 @@ class QueryModel(nn.Module):
             last = queries[range(len(tails)), [len(tail) - 1 for tail in tails]]
             rows.append((last @ table.T).cpu().numpy())
         return np.concatenate(rows)
+
+
+def _losses(queries: Tensor, targets: Tensor, table: Tensor) -> Tensor:
+    """The cross entropy of each target against the whole catalog."""
+    return F.cross_entropy(queries @ table.T, targets, reduction="none")
 
 
 def principal_components(

@@ -15,6 +15,7 @@ from offline.dataset.schema import Dataset
 from offline.query_encoder.batches import Batch, epoch_batches
 from offline.query_encoder.config import QueryEncoderConfig
 from offline.query_encoder.model import QueryEncoder, QueryModel, principal_components
+from offline.training.config import batch_items_for
 from offline.training.together import device as own_device
 from offline.training.trainer import train
 
@@ -55,8 +56,8 @@ class _Learner:
 
     def batches(self, rng: np.random.Generator) -> list[Batch]:
         """See `offline.training.trainer.Learner`."""
-        config = self.config
-        return list(epoch_batches(self.sequences, config.max_history, config.batch_items, rng))
+        size = self.config.batch_items or batch_items_for(sum(map(len, self.sequences)))
+        return list(epoch_batches(self.sequences, self.config.max_history, size, rng))
 
     def loss(self, batch: Batch) -> Tensor:
         """See `offline.training.trainer.Learner`."""

@@ -5,6 +5,15 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
+def batch_items_for(interactions: int) -> int:
+    """Items in a batch, padding included, for so many training interactions.
+
+    About a hundred batches an epoch: fewer and larger ones learn less in an epoch, which takes as
+    long, and more and smaller ones learn what is chance.
+    """
+    return min(max(interactions // 100, 1200), 3200)
+
+
 class TrainingConfig(BaseModel):
     """What the loop of `offline.training.trainer` is told."""
 

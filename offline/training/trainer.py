@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from offline.dataset.schema import Holdout
 from offline.metrics import ndcg, ranks_from_scores
-from offline.training import checkpoint
+from offline.training import checkpoint, deadline
 from offline.training.checkpoint import Progress
 from offline.training.config import TrainingConfig
 from offline.training.together import average_gradients, rank, together, world
@@ -75,6 +75,7 @@ def train(
 
     Raises:
         CheckpointError: the checkpoint is of another training.
+        OutOfTime: `deadline.limited` says so before an epoch; the checkpoint has those before.
     """
     loop = _Loop(learner, _some(validation, config), config, bar or ProgressBar(disable=True))
     with together():
@@ -115,6 +116,8 @@ class _Loop(Generic[Batch]):
         title = f"Training the {self._learner.name}"
         task = self._bar.add_task(title, total=config.epochs, completed=done.epoch)
         while done.epoch < config.epochs and not self._is_stale(done):
+            if path is not None:
+                deadline.check()
             done = self._epoch(done, lambda share: self._bar.advance(task, share))
             if done.epoch % config.evaluate_every == 0 or done.epoch == config.epochs:
                 done = self._validated(done)

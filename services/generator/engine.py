@@ -167,6 +167,13 @@ class GeneratorEngine:
         """The same model, asked with another prompt."""
         return GeneratorEngine(replace(self.parts, template=template), self._snapshot)
 
+    def untold(self) -> "GeneratorEngine":
+        """The same model, not told what the history holds, beside reading it.
+
+        For evaluation: it shows what the learned number for seen items is worth.
+        """
+        return GeneratorEngine(replace(self.parts, told_seen=False), self._snapshot)
+
     def prepare(self, query: Query, snapshot: CodedCatalog) -> Job:
         """Does the part of a query's work that needs no model.
 
@@ -193,7 +200,7 @@ class GeneratorEngine:
         prompts = Prompts.of(
             [job.prompt for job in jobs],
             self.parts.section.pad_token,
-            [job.seen for job in jobs],
+            [job.seen for job in jobs] if self.parts.told_seen else (),
         )
         encoded = graphs.encode(prompts, jobs[0].snapshot)
         generated: list[Ranked | None] = [None] * len(jobs)

@@ -32,6 +32,8 @@ class GeneratorParts:
     direct: Template
     """What is asked when there is no history: names the user alone."""
     graphs: Graphs
+    told_seen: bool = True
+    """Whether a model that reads whole items is told which of them the history holds."""
 
     def names(self, user: int | None) -> bool:
         """Whether a prompt without a history names the user.

@@ -1,0 +1,1 @@
+"""What the generator is worth beside retrieval: arms that share their encoders, over seeds."""

@@ -1,0 +1,1 @@
+"""Tables of indexings, tasks and prompts, made anew by one command for each data set."""
