@@ -132,7 +132,8 @@ def train_items(
 def _fingerprint(model: ItemT5, source: ItemBatches) -> str:
     """Changes with anything that the result depends on beside the loop's configuration."""
     facts = (source.max_history, source.batch_items, source.direct_share, source.history_dropout)
-    digest = hashlib.sha256(repr((facts, source.sequential, source.direct)).encode())
+    asked = (source.sequential, source.direct)
+    digest = hashlib.sha256(repr((model.item_share, facts, asked)).encode())
     arrays = [model.tree.tokens.cpu().numpy(), model.item_vectors.detach().cpu().numpy()]
     for array in (*arrays, *source.sequences, *source.times):
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from offline.generator import item_model
 from offline.generator.item_batches import IGNORE, ItemBatch
 from offline.generator.item_model import SEEN_SCALE, ItemT5
+from offline.training import blocks
 from tests.generator.item_oracle import Oracle
 from tests.generator.made_up import random_levels
 from tests.generator.made_up_items import random_item_t5
@@ -66,20 +67,29 @@ def batch_of(*histories: Sequence[int]) -> ItemBatch:
 BATCH = batch_of((5, 6), (7, 7, 2, 7, 30), (1, 2, 3, 4, 5, 1), (0, 0, 0))
 
 
-def test_the_loss_is_what_the_scores_say_of_each_target(model: ItemT5) -> None:
-    model.eval()
-    expected = [
-        scores(model, history[:place].tolist(), longest=99)[0, target]
+def expected_loss(model: ItemT5, *, decoder: bool) -> float:
+    """Of each target after each prefix of its history, by itself."""
+    losses = [
+        -model.scores(WORDS, [history[:place].numpy().astype(np.int32)], 99, decoder=decoder)[
+            0, target
+        ]
         for history, targets in zip(BATCH.history, BATCH.targets, strict=True)
         for place, target in enumerate(targets.tolist())
         if target != IGNORE
     ]
-    assert len(expected) == 2 + 5 + 6 + 3
-    assert float(model.loss(BATCH).detach()) == pytest.approx(-np.mean(expected), abs=1e-5)
+    assert len(losses) == 2 + 5 + 6 + 3
+    return float(np.mean(losses))
+
+
+def test_the_loss_is_what_the_scores_say_of_each_target(model: ItemT5) -> None:
+    codes_alone = expected_loss(model, decoder=True)
+    assert float(model.loss(BATCH).detach()) == pytest.approx(codes_alone, abs=1e-5)
+    model.item_share = 0.5
+    both = codes_alone + 0.5 * expected_loss(model, decoder=False)
+    assert float(model.loss(BATCH).detach()) == pytest.approx(both, abs=1e-5)
 
 
 def test_what_pads_a_history_has_no_part_in_the_loss(model: ItemT5) -> None:
-    model.eval()
     padding = BATCH.targets[:, 1:] == IGNORE
     other = ItemBatch(BATCH.words, BATCH.history.masked_fill(padding, 33), BATCH.targets)
     assert (other.history != BATCH.history).any()
@@ -95,24 +105,23 @@ def gradients(model: ItemT5) -> dict[str, torch.Tensor]:
 def test_computed_again_in_blocks_it_is_the_same_loss_and_gradient(
     model: ItemT5, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model.eval()
     loss, whole = model.loss(BATCH).detach(), gradients(model)
     calls: list[bool] = []
-    recomputed = item_model._recomputed
+    recomputed = blocks.recomputed
 
     def counted(*inputs: Any, again: bool) -> torch.Tensor:
         calls.append(again)
         return recomputed(*inputs, again=again)
 
-    monkeypatch.setattr(item_model, "_recomputed", counted)
-    monkeypatch.setattr(item_model, "_LARGEST_BLOCK", 3 * model.tree.grid.numel())
+    monkeypatch.setattr(item_model, "recomputed", counted)
+    monkeypatch.setattr(blocks, "LARGEST", 3 * model.tree.grid.numel())
     torch.testing.assert_close(model.loss(BATCH).detach(), loss)
     assert calls == [True] * 6, "16 targets, 3 at a time"
-    blocks = gradients(model)
-    assert whole.keys() == blocks.keys()
+    parts = gradients(model)
+    assert whole.keys() == parts.keys()
     assert "seen" in whole
     for name, gradient in whole.items():
-        torch.testing.assert_close(blocks[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+        torch.testing.assert_close(parts[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_a_decoder_that_says_nothing_leaves_a_softmax_over_items(model: ItemT5) -> None:
@@ -125,6 +134,9 @@ def test_a_decoder_that_says_nothing_leaves_a_softmax_over_items(model: ItemT5) 
         likelihood = oracle.likelihoods(state, history, oracle.table())
         expected = likelihood - np.logaddexp.reduce(likelihood)
         np.testing.assert_allclose(row, expected, atol=1e-4)
+        past = [np.array(history, np.int32)]
+        (without,) = model.scores(WORDS, past, LONGEST, decoder=False)
+        np.testing.assert_allclose(without, expected, atol=1e-4)
 
 
 @torch.no_grad()

@@ -1,6 +1,8 @@
 """The training loop, with a model of three numbers whose validation is made up."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from offline.dataset.schema import Holdout
+from offline.training import deadline
 from offline.training.config import TrainingConfig
+from offline.training.deadline import OutOfTime
 from offline.training.trainer import train
 
 ITEMS, STEPS = 5, 3
@@ -128,3 +132,20 @@ def test_only_some_users_are_asked_the_same_ones_each_time() -> None:
     assert len(asked) == 4
     assert all(part == asked[0] for part in asked)
     assert len(asked[0]) == 9
+
+
+def test_out_of_time_it_stops_between_epochs_and_goes_on_to_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, path = changed(average=0.6), tmp_path / "checkpoint.safetensors"
+    unbroken, first, second = Learner(), Learner(), Learner()
+    train(unbroken, NOBODY, config)
+    with deadline.limited(60):
+        late = SimpleNamespace(monotonic=lambda: 1e12 * (len(first.before) > STEPS))
+        monkeypatch.setattr("offline.training.deadline.time", late)
+        with pytest.raises(OutOfTime):
+            train(first, NOBODY, config, path=path)
+    assert len(first.before) == 2 * STEPS
+    done = train(second, NOBODY, config, path=path)
+    assert (done.epoch, len(second.before)) == (4, 2 * STEPS)
+    assert torch.equal(second.weights(), unbroken.weights())
