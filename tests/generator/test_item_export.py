@@ -11,7 +11,7 @@ from runtime.catalog import Delete
 from services.generator.engine import Context, GeneratorEngine, Query
 from services.generator.explain import by_token, read_tokens
 from services.generator.providers import Compute
-from tests.generator.made_up import level_texts, random_levels
+from tests.generator.made_up import EXACT_INT8, level_texts, random_levels
 from tests.generator.made_up_items import MAX_HISTORY, MadeUpItems, write_made_up_items
 from tests.generator.test_engine import NONE, random_context, wish
 
@@ -119,6 +119,7 @@ def test_without_items_there_is_nothing_to_find(items: MadeUpItems) -> None:
         assert len(nothing.items) == len(nothing.scores) == 0
 
 
+@EXACT_INT8
 def test_int8_finds_mostly_what_fp32_does(tmp_path: Path) -> None:
     texts = level_texts(random_levels(300, (12, 30)))
     precise = write_made_up_items(tmp_path, texts, precisions=("fp32", "int8"))
