@@ -26,7 +26,8 @@ class Oracle:
     def of(cls, model: ItemT5) -> "Oracle":
         weights = {k: v.detach().double().numpy() for k, v in model.state_dict().items()}
         config = model.t5.config
-        return cls(weights, config.num_heads, config.num_layers, config.num_decoder_layers)
+        decoder_layers = int(config.num_decoder_layers or config.num_layers)
+        return cls(weights, config.num_heads, config.num_layers, decoder_layers)
 
     def table(self) -> Float64:
         """The items' vectors, of unit norm."""

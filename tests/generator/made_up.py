@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from transformers import T5Config, T5ForConditionalGeneration
@@ -21,7 +22,7 @@ from runtime.manifest import Manifest, Precision
 from services.generator.codes import code_tokens
 from services.generator.engine import Context, GeneratorEngine, Query
 from services.generator.prompts import read_templates
-from services.generator.providers import Compute, execution_providers
+from services.generator.providers import Compute, execution_providers, multiplies_bytes
 from tests import tiny_bundle
 
 PROMPTS = """\
@@ -49,6 +50,12 @@ class Served(ABC):
     @abstractmethod
     def exact(self, context: Context) -> NDArray[np.float32]:
         """The log-probability of every item, by brute force."""
+
+
+EXACT_INT8 = pytest.mark.skipif(
+    not multiplies_bytes(),
+    reason="8-bit products saturate on this CPU, which has no VNNI; it is served float32",
+)
 
 
 @dataclass(frozen=True)

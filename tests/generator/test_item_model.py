@@ -26,7 +26,8 @@ HISTORIES: tuple[tuple[int, ...], ...] = ((), (5,), (7, 7, 2, 7), (1, 2, 3, 4, 5
 def codes_of(levels: int) -> NDArray[np.int32]:
     """Codes whose tokens come after those of words."""
     first = 10 + np.cumsum([0, *SIZES[levels][:-1]])
-    return (random_levels(ITEMS, SIZES[levels]) + first).astype(np.int32)
+    codes: NDArray[np.int32] = (random_levels(ITEMS, SIZES[levels]) + first).astype(np.int32)
+    return codes
 
 
 @pytest.fixture(params=[1, 2, 3], ids=lambda levels: f"{levels} levels")
@@ -127,7 +128,7 @@ def test_computed_again_in_blocks_it_is_the_same_loss_and_gradient(
 def test_a_decoder_that_says_nothing_leaves_a_softmax_over_items(model: ItemT5) -> None:
     """A code's probability is its mass, level by level, so that all between cancels out."""
     with torch.no_grad():
-        model.t5.decoder.final_layer_norm.weight.zero_()  # type: ignore[union-attr, operator]
+        model.t5.decoder.final_layer_norm.weight.zero_()
     oracle = Oracle.of(model)
     for history, row in zip(HISTORIES, scores(model, *HISTORIES), strict=True):
         state = oracle.states(WORDS, history[-LONGEST:], oracle.table())[-1]
@@ -152,7 +153,7 @@ def test_the_seen_number_moves_the_items_of_the_history_and_no_others() -> None:
     model = random_item_t5(codes_of(1))  # with one level and a silent decoder, scores are logits
     history = (7, 7, 2)
     with torch.no_grad():
-        model.t5.decoder.final_layer_norm.weight.zero_()  # type: ignore[union-attr, operator]
+        model.t5.decoder.final_layer_norm.weight.zero_()
         model.seen.zero_()
         (before,) = scores(model, history)
         model.seen.fill_(0.1)

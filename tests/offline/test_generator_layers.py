@@ -67,7 +67,7 @@ def test_dropout_leaves_out_its_share_and_keeps_the_mean() -> None:
 
 
 def test_dropout_is_for_training() -> None:
-    t5 = random_t5(20, {"dropout_rate": RATE}).eval()
+    t5 = random_t5(20, {"dropout_rate": RATE}).train(False)
     values = torch.randn(5, 7)
     assert drop(values, t5) is values
     none = random_t5(20, {"dropout_rate": 0.0}).train()
@@ -76,7 +76,7 @@ def test_dropout_is_for_training() -> None:
 
 @torch.no_grad()
 def test_the_decoder_computes_what_that_of_transformers_does() -> None:
-    t5 = random_t5(20, {}).eval()
+    t5 = random_t5(20, {}).train(False)
     torch.manual_seed(0)
     rows, memory = torch.randn(2, 3, 4, 32), torch.randn(2, 5, 32)
     ends = torch.tensor([[5, 2, 3], [1, 4, 5]])
