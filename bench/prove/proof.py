@@ -111,6 +111,8 @@ class Proof:
     def _validation(self, models: Models, data: Dataset) -> Built:
         """Scores of what weights are fitted on: at most as many questions as a blend is."""
         every = data.holdout("validation")
+        if not len(every.users):
+            raise ValueError(f"no user has more than {data.tested + 1} interactions to test on")
         asked = _some(every, sample(every.histories, MOST_USERS))
 
         def make(out: Path) -> None:

@@ -20,8 +20,6 @@ from offline.training.deadline import OutOfTime
 from tests.bench.shop import shop_config, shop_source
 from tests.pipeline.conftest import ITEMS, USERS, write_shop
 
-SEED_PIECES = 6
-
 
 @pytest.fixture(scope="module", autouse=True)
 def small_blocks() -> Iterator[None]:
@@ -97,7 +95,7 @@ def test_a_run_that_is_interrupted_everywhere_comes_to_the_same(
 ) -> None:
     other = replace(make_proof(root, "other"), work=root / "other-work")
     left, found = [], []
-    for questions in range(2, 100, 3):
+    for questions in range(2, 100, 2):
         clock = Clock(questions)
         monkeypatch.setattr(deadline, "check", clock.check)
         pieces = other.pieces()
@@ -106,7 +104,7 @@ def test_a_run_that_is_interrupted_everywhere_comes_to_the_same(
             break
         except OutOfTime:
             left.append(pieces.left)
-    assert len(left) > SEED_PIECES
+    assert len({pieces[0] for pieces in left}) >= 4
     assert all(pieces for pieces in left)
     assert np.array_equal(found[0].ranks, outcome.ranks)
     assert found[0].fitted == outcome.fitted
@@ -217,7 +215,7 @@ def test_the_page_and_the_json_say_everything(root: Path, outcome: Outcome, tmp_
     result = Result.of(made, [outcome], {"data": 1.5})
     write_result(result, tmp_path / "shop.json", tmp_path / "shop.md", "make prove")
     page = (tmp_path / "shop.md").read_text()
-    for said in ("make prove", "shown", "| B − C |", "generator alone", "git_revision", "cores"):
+    for said in ("make prove", "shown", "| B − C |", "| generator |", "git_revision", "cores"):
         assert said.lower() in page.lower()
     assert str(root) not in page + (tmp_path / "shop.json").read_text()
 
