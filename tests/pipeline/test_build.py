@@ -24,7 +24,7 @@ def test_the_bundle_is_whole_and_says_how_it_was_made(shop: Shop) -> None:
     rows = {(row["name"], row["ranking"]): row for row in manifest.metrics["rows"]}
     names = (
         "popularity", "transitions", "embedding", "retrieval", "generator/seen",
-        "generator/unseen", "direct", "pipeline/offline", "pipeline",
+        "generator/unseen", "generator/untold", "direct", "pipeline/offline", "pipeline",
     )  # fmt: skip
     assert list(dict.fromkeys(name for name, _ in rows)) == list(names)
     for row in rows.values():

@@ -1,12 +1,13 @@
 """The rows of an evaluation on a bundle that was built from files."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from gateway.domain import Strategy
-from offline.evaluate import in_process, parts
+from offline.evaluate import in_process
 from offline.evaluate.agreement import are_equal
 from offline.evaluate.in_process import pipeline_lists
 from offline.evaluate.parts import generator_rows, retrieval_rows
@@ -51,7 +52,7 @@ def test_batches_find_what_the_engine_finds_user_by_user(shop: Shop) -> None:
     assert len(rows) == 4
 
 
-def test_direct_rows_name_the_user_alone(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_direct_rows_name_the_user_alone(shop: Shop) -> None:
     bundle, engine = shop.bundle, GeneratorEngine.load(shop.bundle)
     asked = questions(bundle, "test")[:9]
     rows = {(r.name, r.ranking): r for r in generator_rows(bundle, engine, asked, ignore)}
@@ -63,9 +64,10 @@ def test_direct_rows_name_the_user_alone(shop: Shop, monkeypatch: pytest.MonkeyP
             query = Query(Context(question.user, NOTHING), Generation(beams, None, denied))
             lists.append(engine.generate([query])[0].items)
         assert rows["direct", ranking].metrics == row("direct", ranking, asked, lists).metrics
-    monkeypatch.setattr(parts, "trained_with_users", lambda _: False)
-    without = {r.name for r in generator_rows(bundle, engine, asked, ignore)}
-    assert without == {"generator/seen", "generator/unseen"}
+    section = engine.parts.section.model_copy(update={"user_tokens": 0})
+    nameless = GeneratorEngine(replace(engine.parts, section=section), engine.snapshot)
+    without = {r.name for r in generator_rows(bundle, nameless, asked, ignore)}
+    assert without == {"generator/seen", "generator/unseen", "generator/untold"}
 
 
 def served(client: Client, bundle: Bundle, question: Question, strategy: Strategy) -> RankedList:
