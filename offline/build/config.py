@@ -124,7 +124,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
     # Minutes on two CPU cores.
     "demo": {
         "codes": {"levels": 2},
-        "query_encoder": {"train": {"epochs": 8, "evaluate_every": 4}},
+        "query_encoder": {"train": {"epochs": 5, "evaluate_every": 5}},
         "generator": {"items": {"loop": {"epochs": 8, "evaluate_every": 4}}},
     },
     # An hour on a CPU, minutes on a GPU.

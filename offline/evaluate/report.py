@@ -31,7 +31,7 @@ _WIDTH = 110
 _LISTS_PER_QUESTION = 17
 """Eight rows, each filtered and unfiltered, and `generator/untold`; one row more is of those who
 are asked of processes."""
-SERVED_USERS = 1000
+SERVED_USERS = 300
 """Users whose lists are asked of the processes: enough to see whether these do what the engines
 do, for which `pipeline/offline` speaks, of all users."""
 
