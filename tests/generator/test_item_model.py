@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from offline.generator import item_model
 from offline.generator.item_batches import IGNORE, ItemBatch
-from offline.generator.item_model import SEEN_SCALE, ItemT5
+from offline.generator.item_model import ItemT5
+from offline.generator.item_scores import SEEN_SCALE
 from offline.training import blocks
 from tests.generator.item_oracle import Oracle
 from tests.generator.made_up import random_levels
