@@ -23,11 +23,11 @@ ARMS: Final[dict[str, tuple[str, ...]]] = {
 }
 """The sources that each arm blends."""
 MEANING: Final = {
-    "A": "query encoder and transitions",
-    "B": "A and the generator",
-    "C": "A and a second query encoder, of another seed",
-    "D": "A and a generator with random codes",
-    "S": "A and the generator's softmax over items, its decoder silent",
+    "A": "query encoder + transitions",
+    "B": "A + generator",
+    "C": "A + query encoder of another seed",
+    "D": "A + generator with random codes",
+    "S": "A + generator without its decoder",
 }
 SOURCES: Final = (*RETRIEVAL, "second_encoder", "generator", "random_codes", "item_softmax")
 

@@ -18,6 +18,7 @@ from bench.report import environment
 from offline.evaluate.protocol import RANKINGS
 
 HEADER = ("", *(f"{metric.upper()} {ranking}" for ranking in RANKINGS for metric in METRICS))
+_WIDTH = 110
 COLUMNS = [(ranking, metric) for ranking in RANKINGS for metric in METRICS]
 
 
@@ -103,7 +104,11 @@ class Result:
 
 def print_result(result: Result, console: Console) -> None:
     """The table, and the verdicts below."""
-    table = Table(*HEADER, title=result.title, box=None, header_style="bold")
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)  # a log or a pipe: nothing to fit into
+    table = Table("", title=result.title, box=None, header_style="bold")
+    for name in HEADER[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
     for name, figures in result.rows():
         table.add_row(name, *map(share, figures))
     console.print(table)
