@@ -82,9 +82,7 @@ def export_generator(
     np.save(directory / "code_tokens.npy", parts.codes, allow_pickle=False)
     (directory / "prompts.txt").write_text(parts.prompts, encoding="utf-8")
     if isinstance(model, ItemT5):
-        vectors = model.table().detach().numpy()
-        np.save(directory / ITEM_VECTORS, vectors, allow_pickle=False)
-        np.save(directory / ITEM_PROJECTION, _projection(parts, vectors), allow_pickle=False)
+        _write_items(model, parts, directory)
     pad, eos = special_tokens(t5)
     section = GeneratorSection(
         inputs="items" if by_item else "tokens",
@@ -123,6 +121,12 @@ def export_generator(
             {**facts, "precision": precision},
         )
     return section
+
+
+def _write_items(model: ItemT5, parts: GeneratorExport, directory: Path) -> None:
+    vectors = model.table().detach().numpy()
+    np.save(directory / ITEM_VECTORS, vectors, allow_pickle=False)
+    np.save(directory / ITEM_PROJECTION, _projection(parts, vectors), allow_pickle=False)
 
 
 def _projection(parts: GeneratorExport, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
