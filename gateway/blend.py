@@ -8,14 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.domain import Recommended, Scored
+from runtime.manifest import BlendWeights
 
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each service's log-probability counts."""
+    """How much each log-probability counts."""
 
     retrieval: float
     generator: float
+    transitions: float = 0.0
+    """Of the transitions alone, beside their part in the retrieval's score."""
+
+    @classmethod
+    def of(cls, section: BlendWeights) -> "Weights":
+        """Those of a bundle."""
+        return cls(section.retrieval_weight, section.generator_weight, section.transition_weight)
 
 
 def blend(
@@ -27,7 +35,8 @@ def blend(
     outside of the shortlist this is an upper bound, since the shortlist holds the best scores that
     retrieval gives; for a shortlisted item that the generator does not know (its bundle is
     another) it is a guess, on the low side. The absent score stays absent in the result. Where a
-    list is empty, the other alone decides.
+    list is empty, the other alone decides. Where a shortlist is not made of transitions, its score
+    stands in for theirs.
 
     Args:
         retrieved: the candidate service's scores.
@@ -38,13 +47,19 @@ def blend(
         Each item once, best first; equal scores in the order of `retrieved`, then of `generated`.
     """
     retrieval = {item.item_id: item.score for item in retrieved}
+    transitions = {
+        item.item_id: item.score if item.transitions is None else item.transitions
+        for item in retrieved
+    }
     generator = {item.item_id: item.score for item in generated}
     lowest_retrieval = min(retrieval.values(), default=0.0)
+    lowest_transitions = min(transitions.values(), default=0.0)
     lowest_generator = min(generator.values(), default=0.0)
     merged = [
         Recommended(
             item_id=item_id,
             score=weights.retrieval * retrieval.get(item_id, lowest_retrieval)
+            + weights.transitions * transitions.get(item_id, lowest_transitions)
             + weights.generator * generator.get(item_id, lowest_generator),
             retrieval=retrieval.get(item_id),
             generator=generator.get(item_id),

@@ -83,6 +83,8 @@ class Scored(NamedTuple):
 
     item_id: str
     score: float
+    transitions: float | None = None
+    """Of a shortlisted item: what transitions alone score it, where they do."""
 
 
 @dataclass(frozen=True)

@@ -65,15 +65,14 @@ class Recommender:
     ) -> "Recommender":
         """A recommender with the bundle's weights, and its popularity to fall back to."""
         blend = bundle.manifest.blend
-        fuse = blend.fuse or blend
         return cls(
             sources=Sources(
                 candidate=candidate,
                 generator=generator,
                 popularity=Popularity(bundle.catalog),
                 weights={
-                    Strategy.RERANK: Weights(blend.retrieval_weight, blend.generator_weight),
-                    Strategy.FUSE: Weights(fuse.retrieval_weight, fuse.generator_weight),
+                    Strategy.RERANK: Weights.of(blend),
+                    Strategy.FUSE: Weights.of(blend.fuse or blend),
                 },
             ),
             histories=histories,

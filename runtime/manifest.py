@@ -92,22 +92,23 @@ class GeneratorSection(_Section):
     """Those in which the bundle holds the model."""
 
 
-class FuseSection(_Section):
-    """Weights of the final score where a shortlist and a generated list are merged."""
+class BlendWeights(_Section):
+    """Weights of the log-probabilities that add up to a final score, chosen on validation."""
 
     retrieval_weight: float = Field(ge=0)
+    """Of the shortlist's score."""
+    transition_weight: float = Field(ge=0, default=0.0)
+    """Of the transitions alone, beside their part in the shortlist's score."""
     generator_weight: float = Field(ge=0)
+    """Of the generator's score; at 0 the generator is not called."""
 
 
-class BlendSection(_Section):
-    """Weights of the final score, chosen on validation."""
+class BlendSection(BlendWeights):
+    """How scores are blended; the weights are those of `rerank`."""
 
-    retrieval_weight: float = Field(ge=0)
-    generator_weight: float = Field(ge=0)
-    """Of the generator's log-probability; at 0 the generator is not called to rerank."""
     shortlist: int = Field(gt=0)
     """Items that are shortlisted for reranking."""
-    fuse: FuseSection | None = None
+    fuse: BlendWeights | None = None
     """Weights of `fuse`; in bundles that have none, those of `rerank`."""
     default_strategy: StrategyName = "rerank"
     """How to recommend when neither the caller nor the gateway's settings say."""

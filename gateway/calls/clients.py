@@ -127,7 +127,7 @@ class CandidateClient(ServiceClient["candidate_grpc.CandidateServiceAsyncStub"])
             include_seen=query.include_seen,
         )
         response = await self.call(lambda stub: stub.Search, message, deadline)
-        return _ranked(response.items, response.missing_item_ids)
+        return Ranked(tuple(map(_shortlisted, response.items)), tuple(response.missing_item_ids))
 
     async def similar(
         self, message: candidate_pb.SimilarRequest, deadline: Deadline
@@ -227,6 +227,11 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
 
 def _context(request: Request) -> generator_pb.UserContext:
     return generator_pb.UserContext(user_id=request.query.user_id, history_item_ids=request.history)
+
+
+def _shortlisted(item: candidate_pb.ShortlistedItem) -> Scored:
+    transitions = item.transition_score if item.HasField("transition_score") else None
+    return Scored(item.item_id, item.score, transitions)
 
 
 def _ranked(items: Iterable[common_pb2.ScoredItem], missing: Iterable[str]) -> Ranked:

@@ -12,8 +12,8 @@ from offline.blend.lists import (
     RETRIEVAL_ALONE,
     Blendable,
     Blended,
-    Pair,
     UserLists,
+    Weights,
     blendable,
     gains_alone,
     make_lists,
@@ -24,7 +24,7 @@ from offline.blend.strategies import DefaultStrategy, choose_default
 from offline.blend.validation import Decision, Difference, Gains, folds
 from offline.evaluate.protocol import Question, questions
 from runtime.bundle import Bundle
-from runtime.manifest import BlendSection, FuseSection, StrategyName
+from runtime.manifest import BlendSection, BlendWeights, StrategyName
 from services.candidate.engine import CandidateEngine
 from services.generator.engine import GeneratorEngine
 
@@ -130,16 +130,26 @@ def _choose(
     )
 
 
-def _weights(blended: Blendable, *, kept: bool) -> Pair:
+def _weights(blended: Blendable, *, kept: bool) -> Weights:
     everyone = np.ones(len(blended.found), np.bool_)
     return blended.fit(everyone) if kept else RETRIEVAL_ALONE
 
 
-def _section(rerank: Pair, fuse: Pair, shortlist: int, default: DefaultStrategy) -> BlendSection:
+def _section(
+    rerank: Weights, fuse: Weights, shortlist: int, default: DefaultStrategy
+) -> BlendSection:
     return BlendSection(
-        retrieval_weight=float(rerank[0]),
-        generator_weight=float(rerank[1]),
+        **_named(rerank),
         shortlist=shortlist,
-        fuse=FuseSection(retrieval_weight=float(fuse[0]), generator_weight=float(fuse[1])),
+        fuse=BlendWeights(**_named(fuse)),
         default_strategy=default.strategy,
     )
+
+
+def _named(weights: Weights) -> dict[str, float]:
+    retrieval, transitions, generator = weights.tolist()
+    return {
+        "retrieval_weight": retrieval,
+        "transition_weight": transitions,
+        "generator_weight": generator,
+    }

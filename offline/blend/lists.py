@@ -23,14 +23,14 @@ from services.candidate.engine import CandidateEngine
 from services.candidate.shortlist import Shortlist
 from services.generator.engine import Answer, Context, Generation, GeneratorEngine, Query
 
-RETRIEVAL_ALONE: Final = np.array([1.0, 0.0])
+RETRIEVAL_ALONE: Final = np.array([1.0, 0.0, 0.0])
 _BATCH: Final = 8
 """Prompts that the generator reads at once."""
 
 Alone = Literal["embedding", "generate"]
 Blended = Literal["rerank", "fuse"]
-Pair = NDArray[np.float64]
-"""The weights of retrieval and generator, float64 [2]."""
+Weights = NDArray[np.float64]
+"""Of retrieval, transitions and generator, float64 [3]."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class UserLists:
     merged: ItemArray
     """The shortlist, then what else is generated."""
     scores: Scores
-    """Of the merged items, float32 [items, 2]: retrieval's, and the generator's."""
+    """Of the merged items, float32 [items, 3]: retrieval's, the transitions', the generator's."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Blendable:
     """The items that a strategy blends, of all users.
 
     Attributes:
-        scores: float32 [users, items, 2], as in `offline.blend.sources.Pools`; of a user whose
+        scores: float32 [users, items, 3], as in `offline.blend.sources.Pools`; of a user whose
             target is not among the items all is NaN.
         found: bool [users], whether it is.
     """
@@ -61,12 +61,12 @@ class Blendable:
     scores: Scores
     found: NDArray[np.bool_]
 
-    def fit(self, users: NDArray[np.bool_]) -> Pair:
+    def fit(self, users: NDArray[np.bool_]) -> Weights:
         """The weights by conditional logit; retrieval's alone where no user could tell."""
         told = users & self.found
         return relative(logit.fit(self.scores[told])) if told.any() else RETRIEVAL_ALONE
 
-    def gains(self, weights: Pair) -> Gains:
+    def gains(self, weights: Weights) -> Gains:
         """The NDCG@10 of every user."""
         return gains_of(np.where(self.found, ranks(self.scores, weights), np.inf))
 
@@ -116,7 +116,7 @@ def _query(question: Question, found: Shortlist) -> Query:
 
 
 def _user_lists(question: Question, found: Shortlist, answer: Answer) -> UserLists:
-    """Merges as `gateway.blend` does: what retrieval did not find counts there as its last."""
+    """Merges as `gateway.blend` does: what retrieval did not find counts there as its worst."""
     generated, reranked = answer.generated, answer.reranked
     if generated is None or reranked is None:
         raise AssertionError("both were asked for")
@@ -124,9 +124,12 @@ def _user_lists(question: Question, found: Shortlist, answer: Answer) -> UserLis
     by_generator |= zip(reranked.items.tolist(), reranked.scores.tolist(), strict=True)
     more = generated.items[~np.isin(generated.items, found.items)]
     merged = np.concatenate([found.items, more])
-    last = found.scores[-1] if len(found.scores) else 0.0
-    retrieval = np.concatenate([found.scores, np.full(len(more), last)])
-    scores = np.column_stack([retrieval, [by_generator[item] for item in merged.tolist()]])
+    transitions = found.scores if found.transitions is None else found.transitions
+    retrieval = [
+        np.concatenate([scores, np.full(len(more), min(scores, default=0.0))])
+        for scores in (found.scores, transitions)
+    ]
+    scores = np.column_stack([*retrieval, [by_generator[item] for item in merged.tolist()]])
     return UserLists(
         question.target, found.items, generated.items, merged, scores.astype(np.float32)
     )

@@ -212,7 +212,7 @@ class Pipeline:
             lambda out: self._steps().choose_blend(
                 self._path("export"), self.config.shortlist, out
             ),
-            version=4,
+            version=5,
             config={"shortlist": self.config.shortlist},
             after=self._after("export"),
         )

@@ -8,6 +8,7 @@ are asked many at a time and their prompts share runs of the model.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final
 
 from gateway.deadline import Deadline
@@ -93,8 +94,9 @@ class _Candidate:
         history, missing = catalog.lookup(request.history)
         include_seen = request.query.include_seen
         found = self.engine.search(history, count, include_seen=include_seen)
-        scored = zip(catalog.ids(found.items), found.scores.tolist(), strict=True)
-        return Ranked(tuple(Scored(*pair) for pair in scored), tuple(missing))
+        alone = repeat(None) if found.transitions is None else found.transitions.tolist()
+        scored = map(Scored, catalog.ids(found.items), found.scores.tolist(), alone)
+        return Ranked(tuple(scored), tuple(missing))
 
     async def attributes(
         self, items: Sequence[str], deadline: Deadline

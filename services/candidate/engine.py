@@ -214,8 +214,12 @@ class CandidateEngine:
                 content = self._content_of(history)
                 best = content.space.index.search(content.query, count, left)
             case Basis.HISTORY:
-                sources = [(weight, source) for _, weight, source in self.sources(history)]
+                named = self.sources(history)
+                sources = [(weight, source) for _, weight, source in named]
                 best = fuse(sources, count, left, len(self.catalog))
+                (transitions,) = (source for name, _, source in named if name == "transitions")
+                alone = transitions.scores(best.items)
+                return Shortlist(best.items, best.scores, basis, alone)
         return Shortlist(best.items, best.scores, basis)
 
     @property

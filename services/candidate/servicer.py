@@ -120,6 +120,9 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
             source=_SOURCES[shortlist.basis],
         )
         _add_items(response, engine.catalog, shortlist)
+        if shortlist.transitions is not None:
+            for item, score in zip(response.items, shortlist.transitions.tolist(), strict=True):
+                item.transition_score = score
         return response
 
     async def Similar(self, request: pb.SimilarRequest, _context: RpcContext) -> pb.SimilarResponse:

@@ -24,6 +24,8 @@ class Shortlist:
     items: ItemArray
     scores: NDArray[np.float64]
     basis: Basis
+    transitions: NDArray[np.float64] | None = None
+    """The transitions' own scores, where the basis is the history."""
 
 
 @dataclass(frozen=True)

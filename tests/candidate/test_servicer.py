@@ -60,6 +60,12 @@ async def test_search(stub: Stub) -> None:
     expected = WORLD.engine.search(positions(1, 2, 1), 5, excluded=positions(7))
     assert ids(response) == names(expected.items)
     assert [item.score for item in response.items] == expected.scores.tolist()
+    (transitions,) = (
+        s for name, _, s in WORLD.engine.sources(positions(1, 2, 1)) if name == "transitions"
+    )
+    assert [item.transition_score for item in response.items] == transitions.scores(
+        expected.items
+    ).tolist()
     assert list(response.missing_item_ids) == ["nowhere"]
     assert response.source == pb.RETRIEVAL_SOURCE_HISTORY
     assert response.bundle_version == VERSION
@@ -80,6 +86,7 @@ async def test_search_without_known_history(stub: Stub, history: list[str]) -> N
     assert sorted(ids(response)) == sorted(names(range(0, 30, 3)))
     popularity = [CATALOG.items[int(i[1:])].popularity for i in ids(response)]
     assert popularity == sorted(popularity, reverse=True)
+    assert not any(item.HasField("transition_score") for item in response.items)
 
 
 async def test_search_with_nothing_allowed_is_empty(stub: Stub) -> None:

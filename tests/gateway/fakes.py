@@ -28,6 +28,11 @@ GENERATOR_WAITS = "generator waits"
 """The same, of the generator alone."""
 
 
+def transition_score(item: common_pb2.ScoredItem) -> float:
+    """Of an item by its place in the catalog: the later, the better."""
+    return float(item.item_id.removeprefix("i"))
+
+
 def retrieval_score(position: int) -> float:
     """The first items of the catalog are the best."""
     return -1.0 - 0.1 * position
@@ -126,7 +131,12 @@ class FakeCandidate(Fake, candidate_grpc.CandidateServiceServicer):
         await self.enter(request, history, context)
         scores = {p: retrieval_score(p) for p in self.allowed(request, history)}
         return candidate_pb.SearchResponse(
-            items=self.scored(scores, request.max_results),
+            items=[
+                candidate_pb.ShortlistedItem(
+                    item_id=item.item_id, score=item.score, transition_score=transition_score(item)
+                )
+                for item in self.scored(scores, request.max_results)
+            ],
             missing_item_ids=self.missing(history),
             bundle_version=self.version,
             source=candidate_pb.RETRIEVAL_SOURCE_HISTORY,

@@ -31,6 +31,24 @@ def test_by_hand() -> None:
     ]
 
 
+def test_transitions_by_hand() -> None:
+    retrieved = [Scored("a", -1.0, -5.0), Scored("b", -2.0, -4.0)]
+    generated = [Scored("b", -1.0), Scored("c", -1.5), Scored("a", -3.0)]
+    assert blend(retrieved, generated, Weights(1.0, 2.0, transitions=0.5)) == [
+        Recommended("b", -2.0 + 0.5 * -4.0 + 2 * -1.0, retrieval=-2.0, generator=-1.0),
+        # c: outside of the shortlist, so at most as good as the worst there, by either score.
+        Recommended("c", -2.0 + 0.5 * -5.0 + 2 * -1.5, retrieval=None, generator=-1.5),
+        Recommended("a", -1.0 + 0.5 * -5.0 + 2 * -3.0, retrieval=-1.0, generator=-3.0),
+    ]
+
+
+def test_a_shortlist_without_transitions_counts_in_their_place() -> None:
+    retrieved = [Scored("a", -1.0), Scored("b", -2.0)]
+    generated = [Scored("b", -1.0), Scored("a", -3.0)]
+    without = blend(retrieved, generated, Weights(0.25, 0.5, transitions=0.75))
+    assert without == blend(retrieved, generated, Weights(1.0, 0.5))
+
+
 def test_equal_scores_keep_the_order_of_retrieval() -> None:
     retrieved = [Scored("b", -1.0), Scored("a", -1.0)]
     generated = [Scored("a", -2.0), Scored("b", -2.0)]

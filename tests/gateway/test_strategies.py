@@ -136,6 +136,21 @@ async def test_fuse_has_weights_of_its_own(tmp_path: Path) -> None:
     assert ids(reranked) == best(final_score, set(sorted(UNSEEN)[:6]), 4)
 
 
+async def test_transitions_have_a_weight_of_their_own_beside_the_generator(tmp_path: Path) -> None:
+    weights = {**BLEND, "retrieval_weight": 0.1, "transition_weight": 2.0}
+    async with running(write_tiny_bundle(tmp_path, blend=weights)) as stack:
+        reranked = await stack.client.recommend("ann", strategy="rerank", max_results=4)
+
+    def score(position: int) -> float:
+        return 0.1 * retrieval_score(position) + 2.0 * position + 0.5 * generator_score(position)
+
+    shortlist = sorted(UNSEEN, key=lambda position: -retrieval_score(position))[:6]
+    assert ids(reranked) == best(score, set(shortlist), 4)
+    for item in reranked.recommendations:
+        assert item.score == pytest.approx(score(int(item.item_id[1:])))
+        assert item.retrieval_score == retrieval_score(int(item.item_id[1:]))
+
+
 async def test_a_generator_without_a_weight_is_not_called(tmp_path: Path) -> None:
     async with running(
         write_tiny_bundle(tmp_path, blend={**BLEND, "generator_weight": 0})

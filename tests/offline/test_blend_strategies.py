@@ -21,7 +21,7 @@ from offline.blend.sources import RECENCIES
 from offline.blend.strategies import choose_default
 from offline.blend.validation import FOLDS, Decision, Difference, Gains, folds, gains_of
 from offline.evaluate.protocol import Question
-from runtime.manifest import FuseSection
+from runtime.manifest import BlendWeights
 from services.candidate import shortlist as shortlists
 from services.candidate.shortlist import Basis, Shortlist
 from services.generator.engine import Answer, Ranked
@@ -29,8 +29,8 @@ from services.generator.engine import Answer, Ranked
 ITEMS = 20
 
 
-def scored(items: np.ndarray, scores: np.ndarray) -> list[Scored]:
-    return [Scored(str(i), s) for i, s in zip(items.tolist(), scores.tolist(), strict=True)]
+def scored(items: np.ndarray, *scores: np.ndarray) -> list[Scored]:
+    return [Scored(str(i), *of) for i, *of in zip(items.tolist(), *scores, strict=True)]
 
 
 def make_up(seed: int, target: int | None = None) -> tuple[UserLists, Shortlist, Answer]:
@@ -39,7 +39,8 @@ def make_up(seed: int, target: int | None = None) -> tuple[UserLists, Shortlist,
     generated = rng.permutation(ITEMS).astype(np.int32)
     own = dict(zip(generated.tolist(), log_probability.tolist(), strict=True))
     items = rng.permutation(ITEMS)[:8].astype(np.int32)
-    shortlist = Shortlist(items, np.sort(rng.normal(size=8))[::-1], Basis.HISTORY)
+    transitions = rng.normal(size=8) if seed % 4 else None
+    shortlist = Shortlist(items, np.sort(rng.normal(size=8))[::-1], Basis.HISTORY, transitions)
     order = sorted(items.tolist(), key=lambda item: -own[item])
     reranked = Ranked(np.array(order, np.int32), np.array([own[i] for i in order], np.float32))
     answer = Answer(Ranked(generated[:5], log_probability[:5]), reranked)
@@ -48,13 +49,15 @@ def make_up(seed: int, target: int | None = None) -> tuple[UserLists, Shortlist,
     return _user_lists(question, shortlist, answer), shortlist, answer
 
 
-@given(st.integers(0, 2**32 - 1), st.floats(0, 2), st.floats(0, 2))
+@given(st.integers(0, 2**32 - 1), st.tuples(*[st.floats(0, 2)] * 3))
 @settings(deadline=None)
-def test_a_blended_rank_is_the_gateways(seed: int, retrieval: float, generator: float) -> None:
+def test_a_blended_rank_is_the_gateways(seed: int, weights: tuple[float, float, float]) -> None:
+    retrieval, transitions, generator = weights
     user, shortlist, answer = make_up(seed)
     assert answer.generated is not None
     assert answer.reranked is not None
-    found = scored(shortlist.items, shortlist.scores)
+    alone = [] if shortlist.transitions is None else [shortlist.transitions]
+    found = scored(shortlist.items, shortlist.scores, *alone)
     reranked = scored(answer.reranked.items, answer.reranked.scores)
     generated = scored(answer.generated.items, answer.generated.scores)
     lists: dict[Blended, list[Scored]] = {
@@ -62,9 +65,9 @@ def test_a_blended_rank_is_the_gateways(seed: int, retrieval: float, generator: 
         "fuse": [*generated, *reranked],
     }
     for strategy, by_generator in lists.items():
-        blended = blend(found, by_generator, Weights(retrieval, generator))
+        blended = blend(found, by_generator, Weights(retrieval, generator, transitions))
         own = [item.score for item in blended if item.item_id == str(user.target)]
-        gains = blendable([user], strategy).gains(np.array([retrieval, generator]))
+        gains = blendable([user], strategy).gains(np.array(weights))
         if not own:
             assert gains.tolist() == [0.0]
             continue
@@ -101,9 +104,21 @@ def test_the_generators_weight_is_found_out_of_fold() -> None:
         lists.append(make_up(seed, target=target)[0])
     rerank, fold = blendable(lists, "rerank"), folds(len(lists))
     weights = rerank.fit(np.ones(len(lists), bool))
-    assert weights[1] > weights[0]
+    assert weights[2] > weights[:2].max()
     gain = Difference.between(rerank.cross_fit(fold), gains_alone(lists, "embedding"))
     assert gain.is_gain
+
+
+def test_the_transitions_weight_is_found_beside_the_generators() -> None:
+    """Retrieval's own score says nothing here, and what comes next is best by the other two."""
+    lists = []
+    for seed in range(1, 200):
+        scores = make_up(seed)[0].scores
+        if seed % 4:
+            target = int(np.argmax(scores[:8, 1] + scores[:8, 2]))
+            lists.append(make_up(seed, target=int(make_up(seed)[1].items[target]))[0])
+    retrieval, transitions, generator = blendable(lists, "rerank").fit(np.ones(len(lists), bool))
+    assert min(transitions, generator) > 5 * retrieval
 
 
 def test_a_generator_that_does_not_help_is_not_called_by_default() -> None:
@@ -116,7 +131,8 @@ def test_a_generator_that_does_not_help_is_not_called_by_default() -> None:
     crossed = CrossFit((tuning,) * FOLDS, gains_alone(lists, "embedding"))
     chosen = _choose(Retrieval(tuning, crossed, ()), lists, fold, 8)
     assert chosen.blend.generator_weight == 0.0
-    assert chosen.blend.fuse == FuseSection(retrieval_weight=1.0, generator_weight=0.0)
+    assert chosen.blend.transition_weight == 0.0
+    assert chosen.blend.fuse == BlendWeights(retrieval_weight=1.0, generator_weight=0.0)
     assert chosen.blend.default_strategy == "embedding"
     assert chosen.sentences[-1] == "default strategy embedding: validation NDCG@10 1.0000 (best)"
     assert chosen.to_json()["candidate"]["transition_weight"] == 0.5

@@ -144,11 +144,8 @@ class SearchResponse(_message.Message):
     source: Global___RetrievalSource.ValueType
     """Where the shortlist came from."""
     @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoredItem]:
-        """The shortlist, best first. The score is the blend of the bundle's
-        retrieval sources: a log-probability up to a constant of the request, or
-        what `source` says of it.
-        """
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShortlistedItem]:
+        """The shortlist, best first."""
 
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -159,7 +156,7 @@ class SearchResponse(_message.Message):
     def __init__(
         self,
         *,
-        items: _abc.Iterable[_common_pb2.ScoredItem] | None = ...,
+        items: _abc.Iterable[Global___ShortlistedItem] | None = ...,
         missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         bundle_version: _builtins.str = ...,
         source: Global___RetrievalSource.ValueType = ...,
@@ -171,6 +168,44 @@ class SearchResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
+
+@_typing.final
+class ShortlistedItem(_message.Message):
+    """An item of a shortlist."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    TRANSITION_SCORE_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item's identifier in the catalogue."""
+    score: _builtins.float
+    """The blend of the bundle's retrieval sources: a log-probability up to a
+    constant of the request, or what `source` says of it.
+    """
+    transition_score: _builtins.float
+    """The score of the transitions alone, without a weight: the logarithm of how
+    probable it is to go on to the item. Beside a generator, which reads what
+    the query encoder reads, transitions count for more than they do in
+    `score`. Absent unless `source` is the history.
+    """
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        score: _builtins.float = ...,
+        transition_score: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_transition_score", b"_transition_score", "transition_score", b"transition_score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_transition_score", b"_transition_score", "item_id", b"item_id", "score", b"score", "transition_score", b"transition_score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__transition_score: _TypeAlias = _typing.Literal["transition_score"]  # noqa: Y015
+    _WhichOneofArgType__transition_score: _TypeAlias = _typing.Literal["_transition_score", b"_transition_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__transition_score) -> _WhichOneofReturnType__transition_score | None: ...
+
+Global___ShortlistedItem: _TypeAlias = ShortlistedItem  # noqa: Y015
 
 @_typing.final
 class ExplainSearchRequest(_message.Message):
