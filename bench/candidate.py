@@ -15,7 +15,7 @@ from bench.candidate_echo import measure_echo
 from bench.candidate_index import ITEMS, measure_index
 from bench.candidate_live import measure_live
 from bench.report import environment, write_report
-from runtime.bundle import Bundle
+from core.bundle import Bundle
 
 
 def main(

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from bench import echo
 from bench.service import serving
-from runtime.bundle import Bundle
+from core.bundle import Bundle
 from tandem.v1 import candidate_service_pb2 as pb
 
 ROUNDS: Final = 5

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from core.catalog import Mask
 from offline.build.indexes import recall
-from runtime.catalog import Mask
-from services.candidate.hnsw import HnswIndex
-from services.candidate.index import Vector, VectorIndex, exact
-from services.candidate.ivf import IvfIndex
+from services.candidate.index.flat import Vector, VectorIndex, exact
+from services.candidate.index.hnsw import HnswIndex
+from services.candidate.index.ivf import IvfIndex
 
 ITEMS: Final = 1_000_000
 DIMENSION: Final = 128

@@ -28,9 +28,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.service import serving
-from runtime.bundle import Bundle
-from services.candidate.encoders import OnnxTextEncoder
-from services.candidate.index import Vector
+from core.bundle import Bundle
+from services.candidate.index.flat import Vector
+from services.candidate.retrieval.encoders import OnnxTextEncoder
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
 

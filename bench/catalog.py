@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.report import environment, write_report
-from runtime.catalog import AttributeValues, Catalog, CatalogItem, Change, Delete, Upsert
-from runtime.filters import AllOf, OneOf, Range, evaluate
-from services.generator.coded_catalog import CodedCatalog, CodedChange, CodedUpsert
-from services.generator.trie import Trie
+from core.catalog import AttributeValues, Catalog, CatalogItem, Change, Delete, Upsert
+from core.filters import AllOf, OneOf, Range, evaluate
+from services.generator.catalog.coded import CodedCatalog, CodedChange, CodedUpsert
+from services.generator.decoding.trie import Trie
 
 CHANGES: Final = 1_000
 NOTHING = np.empty(0, dtype=np.int32)

@@ -8,9 +8,9 @@ from typing import Any, Final, Literal
 import typer
 
 from cli.logs import logs_config
+from core.manifest import StoreSection
 from offline.build.source import LogsSource, MovieLensSource, Source
 from offline.dataset import Dataset, Item
-from runtime.manifest import StoreSection
 
 Protocol = Literal["leave-one-out", "rolling"]
 

@@ -42,7 +42,7 @@ from bench.load_data import DATA, load_requests
 from bench.outcome import Load, Outcome, percentile, together
 from bench.report import environment, write_report
 from bench.resets import resetting
-from runtime.bundle import Bundle
+from core.bundle import Bundle
 from tandem.v1 import recommendation_service_pb2 as pb
 
 ROUNDS: Final = 5

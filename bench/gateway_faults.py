@@ -42,7 +42,7 @@ from rich.progress import track
 from rich.table import Table
 
 from bench.report import environment, write_report
-from runtime.bundle import Bundle
+from core.bundle import Bundle
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 

@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime as ort
 
+from core.manifest import Precision
 from offline.generator.export.linear import Float32, Int8, Linear
 from offline.tape import FLOAT, Tape
-from runtime.manifest import Precision
-from services.generator.providers import Compute
+from services.generator.decoding.providers import Compute
 
 ROWS, INNER, COLUMNS = 768, 512, 2048
 _ROUNDS: Final = 30

@@ -38,13 +38,13 @@ from bench.subjects import (
     make_subject,
     queries,
 )
+from core.bundle import Bundle
+from core.manifest import Precision
 from offline.build.precision import measure_loss
 from offline.build.precision import questions as precision_questions
 from offline.generator.export.parity import reference
-from runtime.bundle import Bundle
-from runtime.manifest import Precision
-from services.generator.engine import GeneratorEngine
-from services.generator.providers import Compute
+from services.generator.decoding.engine import GeneratorEngine
+from services.generator.decoding.providers import Compute
 
 BIG: Final = 1_000_000
 EXCLUDED: Final = 10_000

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.service import serving
-from runtime.bundle import Bundle
+from core.bundle import Bundle
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as pb_grpc
 

@@ -29,20 +29,20 @@ from bench.pieces import write_json, write_text
 from bench.prove.scorers import GeneratorScorer
 from bench.random_bundle import manifest
 from bench.report import environment
+from core.bundle import Bundle, write_bundle
+from core.codes import read_code_texts
+from core.errors import SettingsError
+from core.manifest import Precision
 from offline.build.config import BuildConfig, configure
 from offline.build.drafts import write_catalog
 from offline.build.generator import train_generator
 from offline.dataset import Dataset, Holdout
 from offline.generator.export.files import GeneratorExport, export_generator
-from offline.generator.item_model import ItemT5
+from offline.generator.items.model import ItemT5
 from offline.metrics import measure, ranks_from_lists, ranks_from_scores
 from offline.training.deadline import OutOfTime, limited
-from runtime.bundle import Bundle, write_bundle
-from runtime.errors import SettingsError
-from runtime.manifest import Precision
-from services.generator.codes import read_code_texts
-from services.generator.engine import Context, Generation, GeneratorEngine, Query
-from services.generator.providers import Compute, execution_providers
+from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.providers import Compute, execution_providers
 
 TRAINING, SCORING, SERVING = 0.55, 0.15, 0.2
 """Shares of the time; the rest is for loading and exporting."""

@@ -23,8 +23,8 @@ from rich.table import Table
 from bench.ghz import GhzError, Run, find_ghz, run_ghz
 from bench.load_data import DATA, load_requests, write_requests
 from bench.report import environment, write_report
-from runtime.bundle import Bundle
-from runtime.errors import BundleError
+from core.bundle import Bundle
+from core.errors import BundleError
 
 CONFIGS: Final = Path("deploy/ghz")
 WARM_UP_SECONDS: Final = 1.0

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from runtime.bundle import Bundle
+from core.bundle import Bundle
 
 DATA: Final = Path("build/load")
 STRATEGIES: Final = ("rerank", "generate", "fuse", "embedding")

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.report import environment, write_report
+from core.bundle import Bundle
 from offline.evaluate.protocol import Question, questions
-from runtime.bundle import Bundle
-from services.generator.engine import Context, Generation, GeneratorEngine, Job, Query
-from services.generator.providers import Compute
+from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Job, Query
+from services.generator.decoding.providers import Compute
 
 BATCHES = (1, 8)
 SHORTLIST = 100

@@ -1,6 +1,6 @@
 """What the bundles of random models have in common: a generator, and nothing else that counts."""
 
-from runtime.manifest import BlendSection, CandidateSection, GeneratorSection, Manifest, Provenance
+from core.manifest import BlendSection, CandidateSection, GeneratorSection, Manifest, Provenance
 
 
 def manifest(name: str, generator: GeneratorSection, *, items: int, users: int = 0) -> Manifest:

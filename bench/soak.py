@@ -35,8 +35,8 @@ from bench.soak_callers import Callers, Tally, Timeline
 from bench.soak_catalog import Changer
 from bench.soak_process import Memory, ServerProcess, started
 from bench.soak_requests import Requests
-from runtime.manifest import Precision
-from services.generator.providers import Device
+from core.manifest import Precision
+from services.generator.decoding.providers import Device
 
 MARKS: Final = 100
 """How often memory is measured."""

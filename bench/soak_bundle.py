@@ -11,12 +11,12 @@ from transformers import T5Config, T5ForConditionalGeneration
 from bench.random_bundle import manifest
 from bench.soak_catalog import LEVELS, Version
 from bench.soak_requests import USERS
+from core.bundle import write_bundle
+from core.catalog import Catalog, CatalogItem
+from core.codes import code_tokens
+from core.manifest import Precision
 from offline.generator.export.files import GeneratorExport, export_generator
 from offline.generator.tokenizer import from_scratch
-from runtime.bundle import write_bundle
-from runtime.catalog import Catalog, CatalogItem
-from runtime.manifest import Precision
-from services.generator.codes import code_tokens
 from services.generator.prompts import read_templates
 
 BEAMS: Final = 20

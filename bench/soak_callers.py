@@ -16,7 +16,7 @@ from google.protobuf.json_format import MessageToJson
 from bench.soak_catalog import Changes, Version
 from bench.soak_check import Request, Response, compare, fault, generated, legal, wanted
 from bench.soak_requests import MAX_RERANKED, Requests
-from runtime.manifest import Precision
+from core.manifest import Precision
 from tandem import errors
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as rpc

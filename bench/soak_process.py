@@ -23,15 +23,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.soak_catalog import Changes, Item
-from runtime.bundle import Bundle
-from runtime.catalog import CatalogItem, Delete
-from runtime.server import Service, ServiceHost
-from runtime.settings import ENVIRONMENT_PREFIX, load_settings
-from runtime.telemetry import configure_logging
-from services.generator.coded_catalog import CodedChange, CodedUpsert
-from services.generator.engine import GeneratorEngine
+from core.bundle import Bundle
+from core.catalog import CatalogItem, Delete
+from services.generator.catalog.coded import CodedChange, CodedUpsert
+from services.generator.decoding.engine import GeneratorEngine
 from services.generator.servicer import GeneratorServicer
 from services.generator.settings import GeneratorSettings
+from serving.server import Service, ServiceHost
+from serving.settings import ENVIRONMENT_PREFIX, load_settings
+from serving.telemetry import configure_logging
 from tandem.v1.generator_service_pb2_grpc import add_GeneratorServiceServicer_to_server
 
 LINE_BYTES: Final = 2**24

@@ -15,17 +15,17 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from bench.random_bundle import manifest
+from core.bundle import Bundle, write_bundle
+from core.catalog import Catalog, CatalogItem
+from core.codes import code_tokens
+from core.manifest import Precision
 from offline.generator.export.files import GeneratorExport, export_generator
-from offline.generator.model import PRESETS
 from offline.generator.tokenizer import from_scratch
-from runtime.bundle import Bundle, write_bundle
-from runtime.catalog import Catalog, CatalogItem
-from runtime.manifest import Precision
-from services.generator.coded_catalog import CodedCatalog
-from services.generator.codes import code_tokens
-from services.generator.engine import Context, Generation, GeneratorEngine, Query
+from offline.generator.tokens.model import PRESETS
+from services.generator.catalog.coded import CodedCatalog
+from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.providers import Compute
 from services.generator.prompts import read_templates
-from services.generator.providers import Compute
 
 LEVELS, WIDTH = 4, 32
 ITEMS: Final = 1_700

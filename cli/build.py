@@ -129,7 +129,7 @@ def build(
     from offline.build.pipeline import STAGES, Pipeline, check_torchrun
     from offline.build.source import LogsSource, MovieLensSource, Source, WithStore
     from offline.build.stages import Workshop
-    from services.candidate.store import read_items
+    from services.candidate.catalog.store import read_items
 
     if until not in STAGES:
         raise typer.BadParameter(f"the stages are: {', '.join(STAGES)}", param_hint="--until")

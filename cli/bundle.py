@@ -7,9 +7,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from runtime.bundle import Bundle, versions
-from runtime.errors import BundleError
-from runtime.manifest import FileEntry, Manifest
+from core.bundle import Bundle, versions
+from core.errors import BundleError
+from core.manifest import FileEntry, Manifest
 
 app = typer.Typer(no_args_is_help=True, help="List, verify and show bundles.")
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.titles import DEFAULT_BUNDLE, Titles
-from runtime.bundle import Bundle
+from core.bundle import Bundle
 from tandem.requests import StrategyName
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_rpc

@@ -32,8 +32,8 @@ def evaluate(
     `pipeline/offline` is what the same code answers to all users without them. How many of the
     lists are the same is told below the table.
     """
+    from core.bundle import Bundle
     from offline.evaluate.report import evaluate_bundle, print_report
-    from runtime.bundle import Bundle
 
     count = _count(served_users)
     report = evaluate_bundle(Bundle.open(bundle), split, users, count)

@@ -154,10 +154,10 @@ def _record(client: Client, events: Sequence[pb.Event]) -> pb.RecordEventsRespon
 
 
 def _bundle_batches(path: Path) -> Iterator[list[pb.Event]]:
+    from core.bundle import Bundle
     from gateway.history.bundle import batches_of
     from gateway.history.requests import write_event
-    from runtime.bundle import Bundle
-    from runtime.edge import MAX_HISTORY
+    from serving.validation import MAX_HISTORY
 
     for batch in batches_of(Bundle.open(path), MAX_HISTORY):
         yield [write_event(event) for event in batch]

@@ -26,7 +26,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
 }
 _COMPLETION: Final = frozenset({"install_completion", "show_completion"})
 """Options that typer gives to every app, and that only a root may have."""
-_PACKAGES: Final = frozenset({"cli", "gateway", "offline", "runtime", "services", "tandem"})
+_PACKAGES: Final = frozenset({"cli", "gateway", "core", "offline", "services", "serving", "tandem"})
 
 
 class LazyGroup(TyperGroup):

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import grpc
 
-from runtime.background import Backoff
+from serving.background import Backoff
 from tandem import Client, Error
 from tandem.v1 import recommendation_service_pb2 as pb
 

@@ -1,7 +1,7 @@
 """`tandem serve`: each of the three servers, or all of them.
 
 What a flag leaves unset comes from its environment variable, `TANDEM_<FLAG>`, then from the
-service's default; `runtime.settings` decides, so that containers need no flags at all.
+service's default; `serving.settings` decides, so that containers need no flags at all.
 """
 
 import asyncio
@@ -108,9 +108,9 @@ def candidate(
 ) -> None:
     """Serve the candidate service, on port 50051: shortlists, similarity, and the catalog."""
     flags = locals()
-    from runtime.settings import load_settings
     from services.candidate.main import main
     from services.candidate.settings import CandidateSettings
+    from serving.settings import load_settings
 
     main(load_settings(CandidateSettings, **flags))
 
@@ -139,9 +139,9 @@ def generator(
 ) -> None:
     """Serve the generator service, on port 50052: reranks and generates."""
     flags = locals()
-    from runtime.settings import load_settings
     from services.generator.main import main
     from services.generator.settings import GeneratorSettings
+    from serving.settings import load_settings
 
     main(load_settings(GeneratorSettings, **flags))
 
@@ -177,7 +177,7 @@ def gateway(
     flags = locals()
     from gateway.main import main
     from gateway.settings import GatewaySettings
-    from runtime.settings import load_settings
+    from serving.settings import load_settings
 
     main(load_settings(GatewaySettings, **flags))
 
@@ -202,7 +202,7 @@ def serve_all(
     The generator follows the candidate's catalog, which changes where there is a --store.
     """
     from cli.supervise import supervise
-    from runtime.settings import ServerSettings, load_settings
+    from serving.settings import ServerSettings, load_settings
 
     common = {
         "bundle": bundle,

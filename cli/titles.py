@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from runtime.bundle import Histories
-    from runtime.catalog import CatalogItem
+    from core.bundle import Histories
+    from core.catalog import CatalogItem
 
 DEFAULT_BUNDLE: Final = Path("bundles/ml-100k/current")
 
@@ -24,7 +24,7 @@ class Titles:
         """Reads a bundle, or the demo's where there is one and none is named."""
         if path is None and not (DEFAULT_BUNDLE / "manifest.json").is_file():
             return cls({})
-        from runtime.bundle import Bundle  # numpy and pydantic take half a second to import
+        from core.bundle import Bundle  # numpy and pydantic take half a second to import
 
         # Only names are taken from it, so it need not be verified.
         bundle = Bundle.open(path or DEFAULT_BUNDLE, verify=False)

@@ -12,7 +12,8 @@ RUN python -m venv /opt/tandem && mkdir /var/lib/tandem
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY protos protos
-COPY runtime runtime
+COPY core core
+COPY serving serving
 COPY cli cli
 COPY services/__init__.py services/
 COPY services/candidate services/candidate

@@ -12,7 +12,8 @@ RUN python -m venv /opt/tandem && mkdir /var/lib/tandem
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY protos protos
-COPY runtime runtime
+COPY core core
+COPY serving serving
 COPY cli cli
 COPY gateway gateway
 RUN --mount=type=cache,target=/root/.cache/pip \

@@ -11,7 +11,8 @@ RUN python -m venv /opt/tandem
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY protos protos
-COPY runtime runtime
+COPY core core
+COPY serving serving
 COPY cli cli
 COPY services/__init__.py services/
 COPY services/generator services/generator

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from runtime.errors import Overloaded
+from core.errors import ResourceExhausted
 
 FIRST_GUESS_SECONDS: Final = 0.05
 """How long a call takes, as long as none has ended."""
@@ -57,10 +57,10 @@ class Admission:
         """The time that is worked on a call of somebody who waits for it.
 
         Raises:
-            Overloaded: reason OVERLOADED, at once: its turn would come too late.
+            ResourceExhausted: reason OVERLOADED, at once: its turn would come too late.
         """
         if (wait := self.turns_away()) is not None:
-            raise Overloaded(
+            raise ResourceExhausted(
                 "the gateway has as many calls as it can answer in time",
                 reason="OVERLOADED",
                 retry_after=wait,

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from runtime.errors import DeadlineExceeded
+from core.errors import DeadlineExceeded
 
 MARGIN_FRACTION: Final = 0.1
 MAX_MARGIN_SECONDS: Final = 0.05

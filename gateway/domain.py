@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from runtime.filters import Filter
+from core.filters import Filter
 
 
 class Strategy(StrEnum):

@@ -2,7 +2,7 @@
 
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
-from runtime.server import Service, run
+from serving.server import Service, run
 from tandem.v1 import recommendation_service_pb2_grpc
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from typing import Final
 
+from core.errors import InvalidArgument
 from gateway.domain import Cap, Pin, Query, Rules, Strategy
-from runtime import edge
-from runtime.errors import InvalidRequest
+from serving import validation as edge
 from tandem.v1 import recommendation_service_pb2 as pb
 
 DEFAULT_RESULTS: Final = 10
@@ -32,10 +32,10 @@ def read_query(
         attributes: those that the bundle's items have.
 
     Raises:
-        InvalidRequest: it breaks a rule of the contract.
+        InvalidArgument: it breaks a rule of the contract.
     """
     if not request.user_id and not request.history_item_ids:
-        raise InvalidRequest(
+        raise InvalidArgument(
             "give user_id, history_item_ids, or both: there is nobody to recommend to",
             reason="MISSING_USER",
         )
@@ -66,7 +66,7 @@ def _read_strategy(value: pb.Strategy.ValueType, default: Strategy) -> Strategy:
     if value == pb.STRATEGY_UNSPECIFIED:
         return default
     if value not in STRATEGIES:
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"strategy {value} is not one that this server knows",
             reason="UNKNOWN_STRATEGY",
             strategy=str(value),
@@ -76,7 +76,7 @@ def _read_strategy(value: pb.Strategy.ValueType, default: Strategy) -> Strategy:
 
 def _read_rules(request: pb.RecommendRequest, count: int, attributes: Collection[str]) -> Rules:
     if not 0.0 <= request.diversity <= 1.0:
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"diversity is {request.diversity}; give a number from 0 to 1",
             reason="DIVERSITY_OUT_OF_RANGE",
         )
@@ -93,14 +93,14 @@ def _read_pins(request: pb.RecommendRequest, count: int) -> tuple[Pin, ...]:
     edge.item_ids(item_ids, field="pinned_items", limit=min(MAX_PINS, count))
     for pin in pins:
         if not 0 <= pin.position <= count:
-            raise InvalidRequest(
+            raise InvalidArgument(
                 f"{pin.item_id!r} is pinned to position {pin.position} of a list of {count}",
                 reason="PIN_OUT_OF_RANGE",
                 item_id=pin.item_id,
             )
     positions = [pin.position for pin in pins if pin.position]
     if len(set(item_ids)) < len(item_ids) or len(set(positions)) < len(positions):
-        raise InvalidRequest(
+        raise InvalidArgument(
             "an item is pinned twice, or two are pinned to one position", reason="CONFLICTING_PINS"
         )
     return pins
@@ -110,13 +110,13 @@ def _read_caps(request: pb.RecommendRequest, attributes: Collection[str]) -> tup
     caps = tuple(Cap(cap.attribute, cap.max_items) for cap in request.attribute_caps)
     names = [cap.attribute for cap in caps]
     if len(caps) > MAX_CAPS or len(set(names)) < len(names):
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"there are {len(caps)} caps; give at most {MAX_CAPS}, for different attributes",
             reason="CONFLICTING_CAPS",
         )
     for cap in caps:
         if cap.max_items < 1:
-            raise InvalidRequest(
+            raise InvalidArgument(
                 f"at most {cap.max_items} items may have the same {cap.attribute!r}; give at least "
                 "1, and leave items out with a filter",
                 reason="CAP_OUT_OF_RANGE",
@@ -124,7 +124,7 @@ def _read_caps(request: pb.RecommendRequest, attributes: Collection[str]) -> tup
             )
         if cap.attribute not in attributes:
             known = ", ".join(sorted(attributes)) or "none"
-            raise InvalidRequest(
+            raise InvalidArgument(
                 f"no item has an attribute {cap.attribute!r}; the catalog has: {known}",
                 reason="UNKNOWN_ATTRIBUTE",
                 attribute=cap.attribute,

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from core.errors import ResourceExhausted, TandemError
 from gateway.domain import (
     Answer,
     Degradation,
@@ -12,8 +13,8 @@ from gateway.domain import (
     RuleEffect,
 )
 from gateway.requests import STRATEGIES
-from runtime.errors import Overloaded, TandemError, to_status
-from runtime.timings import stage_timing
+from serving.status import to_status
+from serving.timings import stage_timing
 from tandem.v1 import candidate_service_pb2, generator_service_pb2
 from tandem.v1 import recommendation_service_pb2 as pb
 
@@ -40,7 +41,7 @@ def write_batch_error(request_id: str, error: TandemError) -> pb.BatchRecommendR
     failure = pb.BatchError(
         code=status.code, reason=error.reason, message=status.message, metadata=error.metadata
     )
-    if isinstance(error, Overloaded):
+    if isinstance(error, ResourceExhausted):
         failure.retry_delay.FromNanoseconds(int(error.retry_after * 1e9))
     return pb.BatchRecommendResponse(id=request_id, error=failure)
 

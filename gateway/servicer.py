@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import structlog
 
+from core.bundle import Bundle
+from core.errors import TandemError
 from gateway.admission import Admission
 from gateway.batch import answers
 from gateway.calls.clients import CandidateClient, GeneratorClient
@@ -16,14 +18,12 @@ from gateway.domain import Query, Strategy
 from gateway.history.opening import open_store, retention_of
 from gateway.history.servicer import HistoryMethods
 from gateway.history.upkeep import Upkeep
-from gateway.orchestrate import Memory, Recommender
+from gateway.recommend.recommender import Memory, Recommender
 from gateway.requests import DEFAULT_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
 from gateway.settings import GatewaySettings
-from runtime.bundle import Bundle
-from runtime.edge import identifier
-from runtime.errors import TandemError
-from runtime.interceptors import classify
+from serving.interceptors import classify
+from serving.validation import identifier
 from tandem.v1 import candidate_service_pb2
 from tandem.v1 import recommendation_service_pb2 as pb
 

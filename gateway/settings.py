@@ -5,8 +5,8 @@ from pydantic import Field, field_validator
 from gateway.calls.caller import CallPolicy
 from gateway.calls.targets import parse
 from gateway.domain import Strategy
-from runtime.edge import MAX_HISTORY
-from runtime.settings import ServerSettings
+from serving.settings import ServerSettings
+from serving.validation import MAX_HISTORY
 
 
 class GatewaySettings(ServerSettings):

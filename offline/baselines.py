@@ -30,7 +30,7 @@ from rich.table import Table
 from offline.dataset import Dataset, load_movielens
 from offline.dataset.windows import windowed_counts
 from offline.metrics import Ranking, Row, measure, ranks_from_scores
-from services.candidate.transitions import Transitions
+from services.candidate.retrieval.transitions import Transitions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

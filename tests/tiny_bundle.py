@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.bundle import write_bundle
-from runtime.catalog import Catalog, CatalogItem
-from runtime.manifest import (
+from core.bundle import write_bundle
+from core.catalog import Catalog, CatalogItem
+from core.manifest import (
     BlendSection,
     CandidateSection,
     GeneratorSection,

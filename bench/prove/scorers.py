@@ -14,11 +14,11 @@ from bench.prove.models import Models
 from offline.blend.sources import Recency
 from offline.build.config import BuildConfig
 from offline.dataset import Dataset
-from offline.generator.item_model import ItemT5
-from offline.generator.item_train import ItemPrompts
+from offline.generator.items.model import ItemT5
+from offline.generator.items.train import ItemPrompts
 from offline.training.together import device
-from services.candidate.encoders import OnnxQueryEncoder
-from services.candidate.transitions import Transitions
+from services.candidate.retrieval.encoders import OnnxQueryEncoder
+from services.candidate.retrieval.transitions import Transitions
 from services.generator.prompts import read_templates
 
 Histories = Sequence[NDArray[np.int32]]

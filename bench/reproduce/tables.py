@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from bench.prove.scorers import GeneratorScorer
+from core.bundle import Bundle
+from core.catalog import ItemArray
 from offline.dataset import Dataset
 from offline.evaluate.protocol import METRICS, RANKINGS, Question, row
 from offline.metrics import Ranking, Row, measure, ranks_from_scores
-from runtime.bundle import Bundle
-from runtime.catalog import ItemArray
-from services.generator.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
 from services.generator.prompts import DIRECT, SEQUENTIAL, Kind, read_templates, select
 
 BEAMS: Final = (10, 20, 40, 80)

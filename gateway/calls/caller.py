@@ -21,7 +21,7 @@ from gateway.calls.failures import CALLERS_MISTAKES, judge, set_aside, translate
 from gateway.calls.latency import Latencies, Patience
 from gateway.calls.targets import Target, Targets
 from gateway.deadline import Deadline
-from runtime.telemetry import REQUEST_ID_HEADER, request_id
+from serving.telemetry import REQUEST_ID_HEADER, request_id
 from tandem import errors
 
 log = structlog.get_logger()

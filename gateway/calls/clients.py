@@ -6,6 +6,7 @@ from typing import Final, Generic, Protocol, TypeVar
 import grpc
 import structlog
 
+from core.attributes import Attributes
 from gateway.calls.caller import Caller, CallPolicy, Method
 from gateway.calls.targets import Targets
 from gateway.deadline import Deadline
@@ -19,8 +20,7 @@ from gateway.domain import (
     Scored,
     SourceScore,
 )
-from runtime.attributes import Attributes
-from runtime.edge import attributes_of, filter_message
+from serving.validation import attributes_of, filter_message
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
 from tandem.v1 import common_pb2

@@ -5,30 +5,30 @@ from typing import Final
 
 import grpc
 
-from gateway.calls.circuit import Verdict
-from runtime.errors import (
+from core.errors import (
     DeadlineExceeded,
-    InvalidRequest,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
     NotFound,
-    Overloaded,
-    PreconditionFailed,
-    ServiceFailed,
+    ResourceExhausted,
     TandemError,
     Unavailable,
 )
+from gateway.calls.circuit import Verdict
 from tandem import errors
 
 CALLERS_MISTAKES: Final[Mapping[grpc.StatusCode, type[TandemError]]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
     grpc.StatusCode.NOT_FOUND: NotFound,
-    grpc.StatusCode.FAILED_PRECONDITION: PreconditionFailed,
+    grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
 }
 """A service that answers with one of these works: the same request fails anywhere."""
 
 
 def is_trouble(error: Exception) -> bool:
     """Whether it is a service that failed, rather than a request that is wrong."""
-    return isinstance(error, DeadlineExceeded | Overloaded | ServiceFailed | Unavailable)
+    return isinstance(error, DeadlineExceeded | ResourceExhausted | Internal | Unavailable)
 
 
 def judge(code: grpc.StatusCode, *, had_time: bool) -> Verdict:
@@ -59,7 +59,7 @@ def translate(failure: errors.Error, service: str) -> TandemError:
         return error
     match code:
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return Overloaded(
+            return ResourceExhausted(
                 f"the {service} service is overloaded",
                 reason=failure.reason or code.name,
                 retry_after=failure.retry_after or 0.1,
@@ -78,7 +78,7 @@ def translate(failure: errors.Error, service: str) -> TandemError:
                 service=service,
             )
         case _:
-            return ServiceFailed(
+            return Internal(
                 f"the {service} service failed; its log has this request id",
                 reason="SERVICE_FAILED",
                 service=service,

@@ -6,10 +6,10 @@ from typing import Final, NoReturn
 
 import structlog
 
+from core.bundle import Bundle
+from core.errors import FailedPrecondition
 from gateway.history.store import MICROSECONDS, Event, HistoryStore, Recorded
-from runtime.bundle import Bundle
-from runtime.edge import MAX_HISTORY
-from runtime.errors import PreconditionFailed
+from serving.validation import MAX_HISTORY
 
 log = structlog.get_logger()
 
@@ -115,7 +115,7 @@ async def fill(store: HistoryStore, bundle: Bundle, count: int) -> None:
 
 
 def _refuse() -> NoReturn:
-    raise PreconditionFailed(
+    raise FailedPrecondition(
         "the histories are the bundle's own and cannot be changed; start the gateway with "
         "--history FILE.sqlite or --history redis://HOST",
         reason="HISTORY_READ_ONLY",

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Final
 
+from core.bundle import Bundle
+from core.errors import SettingsError
 from gateway.history.bundle import BundleHistoryStore
 from gateway.history.sqlite import SqliteHistoryStore
 from gateway.history.store import HistoryStore, Retention
 from gateway.settings import GatewaySettings
-from runtime.bundle import Bundle
-from runtime.errors import SettingsError
 
 DEFAULT_DIRECTORY: Final = Path("build/history")
 BUNDLE: Final = "bundle"

@@ -27,8 +27,8 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from core.errors import ResourceExhausted, SettingsError
 from gateway.history.store import Event, Recorded, Retention, unavailable
-from runtime.errors import Overloaded, SettingsError
 
 log = structlog.get_logger()
 
@@ -194,7 +194,7 @@ class RedisHistoryStore:
         except (OutOfMemoryError, ResponseError) as error:
             log.warning("history store refused", error=str(error))
             if isinstance(error, OutOfMemoryError) or str(error).startswith(("OOM", "MISCONF")):
-                raise Overloaded(
+                raise ResourceExhausted(
                     "the history store has no room left, in memory or on its disk",
                     reason="HISTORY_FULL",
                     retry_after=FULL_RETRY_SECONDS,

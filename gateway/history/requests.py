@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Final
 
+from core.errors import InvalidArgument
 from gateway.history.store import DAY, MICROSECONDS, Event, Recorded, now
-from runtime import edge
-from runtime.errors import InvalidRequest
+from serving import validation as edge
 from tandem.v1 import recommendation_service_pb2 as pb
 
 MAX_EVENTS: Final = 1_000
@@ -16,14 +16,14 @@ def read_events(request: pb.RecordEventsRequest) -> list[Event]:
     """Checks the events to record.
 
     Raises:
-        InvalidRequest: there are none or too many, or one of them breaks a rule; `field` says
+        InvalidArgument: there are none or too many, or one of them breaks a rule; `field` says
             which and where.
     """
     messages = request.events
     if not messages:
-        raise InvalidRequest("there is no event to record", reason="NO_EVENTS")
+        raise InvalidArgument("there is no event to record", reason="NO_EVENTS")
     if len(messages) > MAX_EVENTS:
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"there are {len(messages)} events; send at most {MAX_EVENTS} in a call",
             reason="TOO_MANY_EVENTS",
             limit=str(MAX_EVENTS),
@@ -36,7 +36,7 @@ def read_user(user_id: str) -> str:
     """Checks the identifier of a user.
 
     Raises:
-        InvalidRequest: it is empty or too long.
+        InvalidArgument: it is empty or too long.
     """
     return edge.identifier(user_id, field="user_id")
 
@@ -45,7 +45,7 @@ def read_shown(request: pb.GetHistoryRequest) -> int:
     """How many events to show.
 
     Raises:
-        InvalidRequest: less than none.
+        InvalidArgument: less than none.
     """
     return edge.result_count(request.max_results, default=DEFAULT_SHOWN, limit=edge.MAX_HISTORY)
 
@@ -87,7 +87,7 @@ def _read_time(message: pb.Event, where: str, received: int) -> int:
     seconds, nanoseconds = message.time.seconds, message.time.nanos
     time = seconds * MICROSECONDS + nanoseconds // 1_000
     if not 0 <= nanoseconds < 1_000_000_000 or not 0 <= time <= received + DAY:
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"{where}.time is {seconds} s {nanoseconds} ns after 1970; give a time from 1970 to a "
             "day from now",
             reason="TIME_OUT_OF_RANGE",

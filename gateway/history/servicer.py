@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from core.errors import NotFound
 from gateway.history import requests
 from gateway.history.store import HistoryStore
-from runtime.errors import NotFound
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 

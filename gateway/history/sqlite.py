@@ -20,12 +20,12 @@ from typing import Any, BinaryIO, Final
 
 import structlog
 
+from core.errors import ResourceExhausted, SettingsError, TandemError
 from gateway.history.recent import History, RecentHistories
 from gateway.history.store import Event, Recorded, Retention, unavailable
 from gateway.history.writer import Writer
-from runtime.errors import Overloaded, SettingsError, TandemError
-from runtime.sqlite import connect, hold, make_durable
-from runtime.workers import Workers
+from serving.sqlite import connect, hold, make_durable
+from serving.workers import Workers
 
 log = structlog.get_logger()
 
@@ -304,7 +304,7 @@ def _sweep(connection: sqlite3.Connection, oldest: int) -> int:
 def _translate(error: sqlite3.Error) -> TandemError:
     log.warning("history store failed", error=str(error))
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        return Overloaded(
+        return ResourceExhausted(
             "the disk of the history store is full; nothing was recorded",
             reason="HISTORY_FULL",
             retry_after=FULL_RETRY_SECONDS,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from runtime.errors import Unavailable
+from core.errors import Unavailable
 
 MICROSECONDS: Final = 1_000_000
 DAY: Final = 86_400 * MICROSECONDS
@@ -74,10 +74,10 @@ class HistoryStore(Protocol):
         """Records a batch; once it returns, the events survive the death of any process.
 
         Raises:
-            Overloaded: reason HISTORY_QUEUE_FULL or HISTORY_FULL: nothing is promised of the
+            ResourceExhausted: reason HISTORY_QUEUE_FULL or HISTORY_FULL: nothing is promised of the
                 batch, and sending it again is safe.
             Unavailable: reason HISTORY_UNAVAILABLE: the same.
-            PreconditionFailed: reason HISTORY_READ_ONLY.
+            FailedPrecondition: reason HISTORY_READ_ONLY.
         """
 
     async def history(self, user_id: str) -> tuple[str, ...] | None:
@@ -101,8 +101,8 @@ class HistoryStore(Protocol):
         """Deletes all that is kept of a user, and returns how many events that were.
 
         Raises:
-            Overloaded, Unavailable, PreconditionFailed: as `record` does; calling it again is
-                safe, and ends what was begun.
+            ResourceExhausted, Unavailable, FailedPrecondition: as `record` does; calling it again
+                is safe, and ends what was begun.
         """
 
     async def seed(self) -> str | None:
@@ -116,14 +116,14 @@ class HistoryStore(Protocol):
         """Notes that the histories of a bundle are all recorded.
 
         Raises:
-            Overloaded, Unavailable, PreconditionFailed: as `record` does.
+            ResourceExhausted, Unavailable, FailedPrecondition: as `record` does.
         """
 
     async def tend(self) -> None:
         """Does what is due about once an hour: what is too old goes, what is amiss is logged.
 
         Raises:
-            Overloaded, Unavailable: as `record` does.
+            ResourceExhausted, Unavailable: as `record` does.
         """
 
     async def close(self) -> None:

@@ -5,11 +5,11 @@ from typing import Final
 
 import structlog
 
+from core.bundle import Bundle
+from core.errors import TandemError
 from gateway.history.bundle import fill
 from gateway.history.store import HistoryStore, Retention
-from runtime.background import Background, Backoff
-from runtime.bundle import Bundle
-from runtime.errors import TandemError
+from serving.background import Background, Backoff
 
 log = structlog.get_logger()
 

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from runtime.errors import Overloaded, Unavailable
-from runtime.sqlite import transaction
+from core.errors import ResourceExhausted, Unavailable
+from serving.sqlite import transaction
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ class Writer:
                 once for all who waited with the same one.
 
         Raises:
-            Overloaded: too much waits, reason HISTORY_QUEUE_FULL.
+            ResourceExhausted: too much waits, reason HISTORY_QUEUE_FULL.
             Exception: what `translate` made of SQLite's error.
         """
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -103,7 +103,7 @@ class Writer:
             if self._closed:
                 raise Unavailable("the history store is closing", reason="HISTORY_UNAVAILABLE")
             if self._waiting and self._waiting + weight > self._max_waiting:
-                raise Overloaded(
+                raise ResourceExhausted(
                     f"{self._waiting} events wait to be written",
                     reason="HISTORY_QUEUE_FULL",
                     retry_after=max(0.01, self._waiting * self._seconds),

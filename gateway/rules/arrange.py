@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from core.attributes import Attributes
 from gateway.domain import Pin, Recommended, Rules
 from gateway.rules.choice import NO_ATTRIBUTES, choose
-from runtime.attributes import Attributes
 
 CHOICE: Final = 4
 """Items of a pool for each place of a list that has something to choose."""

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from core.attributes import Attributes
 from gateway.domain import Cap
-from runtime.attributes import Attributes
 
 Marks = NDArray[np.float32]
 """[items, values] 1 where an item has a value."""

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from core.bundle import Bundle
+from core.manifest import BlendSection, BlendWeights, StrategyName
 from offline.blend.lists import (
     RETRIEVAL_ALONE,
     Blendable,
@@ -23,10 +25,8 @@ from offline.blend.sources import gather
 from offline.blend.strategies import DefaultStrategy, choose_default
 from offline.blend.validation import Decision, Difference, Gains, folds
 from offline.evaluate.protocol import Question, questions
-from runtime.bundle import Bundle
-from runtime.manifest import BlendSection, BlendWeights, StrategyName
-from services.candidate.engine import CandidateEngine
-from services.generator.engine import GeneratorEngine
+from services.candidate.retrieval.engine import CandidateEngine
+from services.generator.decoding.engine import GeneratorEngine
 
 MOST_USERS: Final = 2000
 """Users that are asked; more would not change the weights and take long."""

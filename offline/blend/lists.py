@@ -1,8 +1,8 @@
 """What the generator's weights are chosen on: of each user the lists that serving would make.
 
-The candidate's engine searches and the generator's ranks, as in `gateway.strategies`; retrieval has
-the weights that were fitted without the user's fold, so that its lists are no better than they will
-be for other users.
+The candidate's engine searches and the generator's ranks, as in `gateway.recommend.strategies`;
+retrieval has the weights that were fitted without the user's fold, so that its lists are no better
+than they will be for other users.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from core.catalog import ItemArray
 from offline.blend import logit
 from offline.blend.retrieval import relative
 from offline.blend.sources import Scores, padded, ranks
 from offline.blend.validation import CUTOFF, FOLDS, Gains, gains_of
 from offline.evaluate.protocol import Question
-from runtime.catalog import ItemArray
-from services.candidate.engine import CandidateEngine
-from services.candidate.shortlist import Shortlist
-from services.generator.engine import Answer, Context, Generation, GeneratorEngine, Query
+from services.candidate.retrieval.engine import CandidateEngine
+from services.candidate.retrieval.shortlist import Shortlist
+from services.generator.decoding.engine import Answer, Context, Generation, GeneratorEngine, Query
 
 RETRIEVAL_ALONE: Final = np.array([1.0, 0.0, 0.0])
 _BATCH: Final = 8
@@ -116,7 +116,7 @@ def _query(question: Question, found: Shortlist) -> Query:
 
 
 def _user_lists(question: Question, found: Shortlist, answer: Answer) -> UserLists:
-    """Merges as `gateway.blend` does: what retrieval did not find counts there as its worst."""
+    """Merges as `gateway.recommend.blend` does: what retrieval lacks counts there as its worst."""
     generated, reranked = answer.generated, answer.reranked
     if generated is None or reranked is None:
         raise AssertionError("both were asked for")

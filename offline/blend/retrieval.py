@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from offline.blend import logit
 from offline.blend.sources import SOURCES, Pools, Recency, ranks
 from offline.blend.validation import FOLDS, Decision, Difference, Gains, gains_of
-from services.candidate.engine import CandidateEngine
-from services.candidate.shortlist import Weights
+from services.candidate.retrieval.engine import CandidateEngine
+from services.candidate.retrieval.shortlist import Weights
 
 _FIRST: Final = SOURCES[:1]
 """The query encoder, which everything else is added to."""

@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from core.catalog import ItemArray, Mask
 from offline.evaluate.protocol import Question
-from runtime.catalog import ItemArray, Mask
-from services.candidate.engine import CandidateEngine
-from services.candidate.fusion import Source
-from services.candidate.index import best_of
-from services.candidate.shortlist import Weights
+from services.candidate.index.flat import best_of
+from services.candidate.retrieval.engine import CandidateEngine
+from services.candidate.retrieval.fusion import Source
+from services.candidate.retrieval.shortlist import Weights
 
 SOURCES: Final = ("query_encoder", "transitions", "content", "popularity")
-"""In the order of `services.candidate.shortlist.Weights`, in which they are also weighed."""
+"""In the order of `retrieval.shortlist.Weights`, in which they are also weighed."""
 DEPTH: Final = 200
 """Best items of each source that are looked at."""
 WINDOWS: Final = (6, 10)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from core.manifest import StrategyName
 from offline.blend.validation import Difference, Gains
-from runtime.manifest import StrategyName
 
 BY_COST: Final[tuple[StrategyName, ...]] = ("embedding", "generate", "rerank", "fuse")
 """The cheapest first: a search; a beam search of the model; a search and a reading of the model; a

@@ -6,10 +6,10 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from core.manifest import IndexKind, Precision
 from offline.codes.code import CodeKind
 from offline.generator.config import ItemTrainConfig, TokenTrainConfig
 from offline.query_encoder.config import QueryEncoderConfig
-from runtime.manifest import IndexKind, Precision
 
 
 class _Section(BaseModel):

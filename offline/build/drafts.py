@@ -12,11 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from offline.build.config import BuildConfig
-from offline.dataset import Dataset
-from runtime.bundle import MANIFEST, Bundle, write_bundle
-from runtime.catalog import Catalog, CatalogItem
-from runtime.manifest import (
+from core.bundle import MANIFEST, Bundle, write_bundle
+from core.catalog import Catalog, CatalogItem
+from core.manifest import (
     BlendSection,
     CandidateSection,
     GeneratorSection,
@@ -24,6 +22,8 @@ from runtime.manifest import (
     Manifest,
     Provenance,
 )
+from offline.build.config import BuildConfig
+from offline.dataset import Dataset
 
 DRAFT: Final = "draft"
 """The version of an unfinished bundle."""

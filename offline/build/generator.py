@@ -13,6 +13,9 @@ from rich.progress import Progress
 from tokenizers import Tokenizer
 from transformers import T5ForConditionalGeneration
 
+from core.bundle import Bundle, write_bundle
+from core.codes import code_tokens, read_code_texts
+from core.manifest import Precision
 from offline.build.config import BuildConfig
 from offline.build.drafts import draft, draft_manifest, link_or_copy, write_catalog
 from offline.build.precision import LIMIT, PrecisionLoss, measure_loss
@@ -23,17 +26,19 @@ from offline.evaluate.protocol import questions
 from offline.generator.export.files import HEAD, GeneratorExport, export_generator
 from offline.generator.export.item_parity import compare_items
 from offline.generator.export.parity import compare
-from offline.generator.item_model import ItemT5
-from offline.generator.item_train import ItemPrompts, train_items
-from offline.generator.model import fit_vocabulary, from_checkpoint, from_preset, special_tokens
-from offline.generator.token_examples import ExampleSource
-from offline.generator.token_train import train
+from offline.generator.items.model import ItemT5
+from offline.generator.items.train import ItemPrompts, train_items
 from offline.generator.tokenizer import UNK, extend, from_scratch
+from offline.generator.tokens.examples import ExampleSource
+from offline.generator.tokens.model import (
+    fit_vocabulary,
+    from_checkpoint,
+    from_preset,
+    special_tokens,
+)
+from offline.generator.tokens.train import train
 from offline.query_encoder.model import principal_components
-from runtime.bundle import Bundle, write_bundle
-from runtime.manifest import Precision
-from services.generator.codes import code_tokens, read_code_texts
-from services.generator.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
 from services.generator.prompts import (
     SEQUENTIAL,
     Template,

@@ -8,13 +8,13 @@ import faiss
 import numpy as np
 from rich.progress import Progress
 
+from core.manifest import IndexKind, IndexSection
 from offline.build.publish import read_json, write_json
 from offline.dataset import Dataset
-from runtime.manifest import IndexKind, IndexSection
-from services.candidate.approximate import ApproximateIndex
-from services.candidate.encoders import OnnxQueryEncoder
-from services.candidate.index import Vector, VectorIndex
-from services.candidate.space import SpaceName, build_index, kind_for
+from services.candidate.index.approximate import ApproximateIndex
+from services.candidate.index.flat import Vector, VectorIndex
+from services.candidate.index.space import SpaceName, build_index, kind_for
+from services.candidate.retrieval.encoders import OnnxQueryEncoder
 
 NEIGHBORS: Final = 100
 QUERIES: Final = 1_000

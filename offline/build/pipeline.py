@@ -7,12 +7,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from core.manifest import StoreSection
 from offline.build.config import BuildConfig
 from offline.build.publish import prompt_text, publish
 from offline.build.source import Source
 from offline.build.stages import Built, Workshop, fingerprint
 from offline.codes.code import CodeKind
-from runtime.manifest import StoreSection
 
 STAGES: Final = (
     "dataset",

@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from core.bundle import Bundle
+from core.manifest import Precision
 from offline.evaluate.protocol import Question
 from offline.metrics import discounted_gains, ranks_from_lists
-from runtime.bundle import Bundle
-from runtime.manifest import Precision
-from services.generator.engine import Context, Generation, GeneratorEngine, Query
-from services.generator.providers import Compute
+from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.providers import Compute
 
 LIMIT: Final = 0.01
 """The share of NDCG@10 that a precision may lose."""

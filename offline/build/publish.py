@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from core.bundle import MANIFEST, point
+from core.manifest import StoreSection
 from offline.build.drafts import draft, reissue
-from runtime.bundle import MANIFEST, point
-from runtime.manifest import StoreSection
 
 PROMPTS: Final = Path(__file__).parents[1] / "generator" / "prompts.txt"
 """Tandem's own prompts."""

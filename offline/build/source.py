@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from core.bundle import sha256
+from core.manifest import StoreSection
 from offline.dataset import (
     Dataset,
     Item,
@@ -17,9 +19,7 @@ from offline.dataset import (
     load_logs,
     load_movielens,
 )
-from runtime.bundle import sha256
-from runtime.manifest import StoreSection
-from services.candidate.store import Snapshot
+from services.candidate.catalog.store import Snapshot
 
 
 class Source(Protocol):

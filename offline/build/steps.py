@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
+from core.bundle import Bundle
+from core.codes import write_code_texts
+from core.manifest import BlendSection
 from offline.baselines import WINDOW, transition_table
 from offline.blend import choose
 from offline.build.config import CodesSection, EmbedderSection
@@ -27,11 +30,8 @@ from offline.evaluate.report import evaluate_bundle, print_report
 from offline.query_encoder.config import QueryEncoderConfig
 from offline.query_encoder.export import export_query_encoder
 from offline.query_encoder.train import train_query_encoder
-from runtime.bundle import Bundle
-from runtime.manifest import BlendSection
-from services.candidate.space import Space, SpaceName
-from services.generator.codes import write_code_texts
-from services.generator.engine import GeneratorEngine
+from services.candidate.index.space import Space, SpaceName
+from services.generator.decoding.engine import GeneratorEngine
 
 
 def embed(dataset: Path, section: EmbedderSection, out: Path) -> None:

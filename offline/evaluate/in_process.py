@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Final
 
+from core.attributes import Attributes
+from core.bundle import Bundle
+from core.catalog import Catalog
 from gateway.deadline import Deadline
 from gateway.domain import ItemCode, Ranked, Request, Retrieval, Scored, Strategy
 from gateway.domain import Query as GatewayQuery
 from gateway.history.bundle import BundleHistoryStore
-from gateway.orchestrate import Recommender
+from gateway.recommend.recommender import Recommender
 from offline.evaluate.protocol import LISTED, RANKINGS, Question, RankedList
 from offline.metrics import Ranking
-from runtime.attributes import Attributes
-from runtime.bundle import Bundle
-from runtime.catalog import Catalog
-from services.candidate.engine import CandidateEngine
-from services.generator import engine as generator_engine
-from services.generator.engine import Answer, Context, Generation, GeneratorEngine, Query
+from services.candidate.retrieval.engine import CandidateEngine
+from services.generator.decoding import engine as generator_engine
+from services.generator.decoding.engine import Answer, Context, Generation, GeneratorEngine, Query
 
 _AT_ONCE: Final = 32
 """Users whose prompts share runs of the model."""

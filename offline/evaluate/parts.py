@@ -7,16 +7,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from core.bundle import Bundle
+from core.catalog import ItemArray
 from offline.baselines import RECENT, RECENT_DECAY, transition_scores
 from offline.evaluate.protocol import DEPTH, METRICS, RANKINGS, RECALLS, Question, row
 from offline.metrics import Ranking, Row, measure, ranks_from_scores
-from runtime.bundle import Bundle
-from runtime.catalog import ItemArray
-from services.candidate.encoders import OnnxQueryEncoder
-from services.candidate.index import Vector
-from services.candidate.nearest import unit
-from services.candidate.transitions import Transitions
-from services.generator.engine import Context, Generation, GeneratorEngine, Query
+from services.candidate.index.flat import Vector
+from services.candidate.retrieval.encoders import OnnxQueryEncoder
+from services.candidate.retrieval.similarity import unit
+from services.candidate.retrieval.transitions import Transitions
+from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
 from services.generator.prompts import SEQUENTIAL, Kind, read_templates, select
 
 Advance = Callable[[int], None]

@@ -12,10 +12,10 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from core.bundle import Bundle
+from core.catalog import Catalog, ItemArray
 from offline.dataset.schema import of_split, targets_from_end
 from offline.metrics import Ranking, Row, measure, ranks_from_lists
-from runtime.bundle import Bundle
-from runtime.catalog import Catalog, ItemArray
 
 Split = Literal["validation", "test"]
 

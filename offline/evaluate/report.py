@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from core.bundle import Bundle
 from offline.evaluate.agreement import TOLERANCE, Agreement
 from offline.evaluate.in_process import pipeline_lists
 from offline.evaluate.parts import baseline_rows, generator_rows, retrieval_rows
@@ -24,8 +25,7 @@ from offline.evaluate.protocol import (
 )
 from offline.evaluate.served import served_lists
 from offline.metrics import Ranking, Row
-from runtime.bundle import Bundle
-from services.generator.engine import GeneratorEngine
+from services.generator.decoding.engine import GeneratorEngine
 
 _WIDTH = 110
 _LISTS_PER_QUESTION = 17

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from core.bundle import Bundle
 from offline.evaluate.protocol import LISTED, RANKINGS, Question, RankedList
 from offline.metrics import Ranking
-from runtime.bundle import Bundle
 from tandem import Client
 
 _CALLERS: Final = 4

@@ -13,8 +13,8 @@ from offline.query_encoder.graph import query_graph
 from offline.query_encoder.model import QueryEncoder
 from offline.query_encoder.projection import fit_projection
 from offline.query_encoder.train import TrainedQueryEncoder
-from services.candidate.encoders import OnnxQueryEncoder
-from services.candidate.space import Space, SpaceName
+from services.candidate.index.space import Space, SpaceName
+from services.candidate.retrieval.encoders import OnnxQueryEncoder
 
 GRAPH = "query_encoder.onnx"
 PROJECTION = "behavior_projection.npy"

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runtime.catalog import CatalogItem, Delete
-from services.candidate.index import Vector
+from core.catalog import CatalogItem, Delete
+from services.candidate.index.flat import Vector
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 import sys
 from typing import Final
 
-from runtime.server import Service, run
 from services.candidate.servicer import CandidateServicer
 from services.candidate.settings import CandidateSettings
+from serving.server import Service, run
 from tandem.v1 import candidate_service_pb2_grpc
 
 SWITCH_SECONDS: Final = 1e-4

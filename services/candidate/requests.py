@@ -6,14 +6,14 @@ from typing import Final
 
 import numpy as np
 
-from runtime import edge
-from runtime.catalog import Catalog, ItemArray, Mask
-from runtime.errors import InvalidRequest
-from runtime.filters import Filter, evaluate
-from services.candidate.index import Vector
-from services.candidate.nearest import NEAREST, Taste
-from services.candidate.space import SpaceName
-from services.candidate.vectors import NO_ITEMS
+from core.catalog import Catalog, ItemArray, Mask
+from core.errors import InvalidArgument
+from core.filters import Filter, evaluate
+from services.candidate.index.flat import Vector
+from services.candidate.index.space import SpaceName
+from services.candidate.index.vectors import NO_ITEMS
+from services.candidate.retrieval.similarity import NEAREST, Taste
+from serving import validation as edge
 from tandem.v1 import candidate_service_pb2 as pb
 
 DEFAULT_SHORTLIST: Final = 100
@@ -92,7 +92,7 @@ def read_search(request: pb.SearchRequest) -> SearchQuery:
     """Checks a request.
 
     Raises:
-        InvalidRequest: it breaks a rule of the contract.
+        InvalidArgument: it breaks a rule of the contract.
     """
     history = edge.item_ids(
         request.history_item_ids, field="history_item_ids", limit=edge.MAX_HISTORY
@@ -109,14 +109,14 @@ def read_explain(request: pb.ExplainSearchRequest) -> ExplainQuery:
     """Checks a request.
 
     Raises:
-        InvalidRequest: it breaks a rule of the contract.
+        InvalidArgument: it breaks a rule of the contract.
     """
     history = edge.item_ids(
         request.history_item_ids, field="history_item_ids", limit=edge.MAX_HISTORY
     )
     items = edge.item_ids(request.item_ids, field="item_ids", limit=MAX_RESULTS)
     if not items:
-        raise InvalidRequest("item_ids is empty; name some items", reason="NO_ITEMS")
+        raise InvalidArgument("item_ids is empty; name some items", reason="NO_ITEMS")
     return ExplainQuery(tuple(history), tuple(dict.fromkeys(items)))
 
 
@@ -124,7 +124,7 @@ def read_similar(request: pb.SimilarRequest) -> SimilarQuery:
     """Checks a request.
 
     Raises:
-        InvalidRequest: it breaks a rule of the contract.
+        InvalidArgument: it breaks a rule of the contract.
     """
     space = _read_space(request.space)
     return SimilarQuery(
@@ -146,9 +146,9 @@ def _read_restriction(request: pb.SearchRequest | pb.SimilarRequest) -> Restrict
 
 def _read_taste(request: pb.SimilarRequest) -> Taste:
     if math.isnan(request.min_score):
-        raise InvalidRequest("min_score is NaN", reason="NOT_A_NUMBER")
+        raise InvalidArgument("min_score is NaN", reason="NOT_A_NUMBER")
     if not 0.0 <= request.diversity <= 1.0:
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"diversity is {request.diversity}; give a number from 0 to 1",
             reason="DIVERSITY_OUT_OF_RANGE",
         )
@@ -160,7 +160,7 @@ def _read_taste(request: pb.SimilarRequest) -> Taste:
 
 def _read_space(value: pb.VectorSpace.ValueType) -> SpaceName:
     if value not in _SPACES:
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"space {value} is not one that this server knows",
             reason="UNKNOWN_SPACE",
             space=str(value),
@@ -172,7 +172,7 @@ def _read_target(request: pb.SimilarRequest, space: SpaceName) -> tuple[str, ...
     match request.WhichOneof("query"):
         case "items":
             if not request.items.item_ids:
-                raise InvalidRequest("items names no item to be similar to", reason="NO_ITEMS")
+                raise InvalidArgument("items names no item to be similar to", reason="NO_ITEMS")
             return tuple(
                 edge.item_ids(request.items.item_ids, field="items", limit=MAX_QUERY_ITEMS)
             )
@@ -181,7 +181,7 @@ def _read_target(request: pb.SimilarRequest, space: SpaceName) -> tuple[str, ...
         case "vector":
             return np.array(request.vector.values, dtype=np.float32)
         case _:
-            raise InvalidRequest(
+            raise InvalidArgument(
                 "set items, text or vector: there is nothing to be similar to",
                 reason="MISSING_QUERY",
             )
@@ -189,14 +189,14 @@ def _read_target(request: pb.SimilarRequest, space: SpaceName) -> tuple[str, ...
 
 def _read_text(text: str, space: SpaceName) -> str:
     if space is not SpaceName.CONTENT:
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"a text has no vector in the {space.value} space; ask for the content space",
             reason="TEXT_NEEDS_CONTENT_SPACE",
         )
     if not text.strip():
-        raise InvalidRequest("text is empty", reason="EMPTY_TEXT")
+        raise InvalidArgument("text is empty", reason="EMPTY_TEXT")
     if len(text.encode()) > MAX_TEXT_BYTES:
-        raise InvalidRequest(
+        raise InvalidArgument(
             f"text has {len(text.encode())} bytes; send at most {MAX_TEXT_BYTES}",
             reason="TEXT_TOO_LONG",
             limit=str(MAX_TEXT_BYTES),

@@ -9,15 +9,13 @@ from typing import Any
 import grpc
 import numpy as np
 
-from runtime.bundle import Bundle
-from runtime.catalog import Catalog
-from runtime.errors import NotFound
-from runtime.workers import Workers
-from services.candidate.engine import CandidateEngine
-from services.candidate.explain import Explained, explain
-from services.candidate.index import Neighbors
-from services.candidate.item_messages import item_messages, page_messages, step_message
-from services.candidate.item_requests import (
+from core.bundle import Bundle
+from core.catalog import Catalog
+from core.errors import NotFound
+from services.candidate.catalog.live import LiveCatalog
+from services.candidate.catalog.messages import item_messages, page_messages, step_message
+from services.candidate.catalog.opening import open_catalog
+from services.candidate.catalog.requests import (
     page_token,
     read_delete,
     read_get,
@@ -25,8 +23,8 @@ from services.candidate.item_requests import (
     read_upsert,
     read_watch,
 )
-from services.candidate.live import LiveCatalog
-from services.candidate.opening import open_catalog
+from services.candidate.index.flat import Neighbors
+from services.candidate.index.space import SpaceName
 from services.candidate.requests import (
     DEFAULT_SHORTLIST,
     ExplainQuery,
@@ -37,8 +35,10 @@ from services.candidate.requests import (
     read_search,
     read_similar,
 )
-from services.candidate.shortlist import Basis, Shortlist
-from services.candidate.space import SpaceName
+from services.candidate.retrieval.engine import CandidateEngine
+from services.candidate.retrieval.explanation import Explained, explain
+from services.candidate.retrieval.shortlist import Basis, Shortlist
+from serving.workers import Workers
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
 

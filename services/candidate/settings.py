@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from runtime.settings import ServerSettings
+from serving.settings import ServerSettings
 
 
 class CandidateSettings(ServerSettings):

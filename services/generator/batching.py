@@ -24,8 +24,8 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
-from runtime.errors import Overloaded, Unavailable
-from runtime.workers import Workers
+from core.errors import ResourceExhausted, Unavailable
+from serving.workers import Workers
 
 log = structlog.get_logger()
 
@@ -143,7 +143,7 @@ class Batcher(Generic[J, A]):
             prepare: makes the job; called on a worker thread.
 
         Raises:
-            Overloaded: reason QUEUE_FULL, before anything was done; or WAITED_TOO_LONG.
+            ResourceExhausted: reason QUEUE_FULL, before anything was done; or WAITED_TOO_LONG.
             Unavailable: reason DRAINING, after `close`.
             Exception: whatever `prepare` or `run` raised for this job.
         """
@@ -180,7 +180,7 @@ class Batcher(Generic[J, A]):
             if self._closing:
                 raise Unavailable("the server is going away; try another", reason="DRAINING")
             if len(self._places) >= self.limits.queue:
-                raise Overloaded(
+                raise ResourceExhausted(
                     f"{self.limits.queue} calls wait for the model, and no more may",
                     reason="QUEUE_FULL",
                     retry_after=self._retry_after(),
@@ -223,7 +223,7 @@ class Batcher(Generic[J, A]):
         for waiting in list(self._places.values()):
             if waiting is not None and now - waiting.place.arrived > self.limits.wait:
                 del self._places[waiting.place]
-                late = Overloaded(
+                late = ResourceExhausted(
                     f"the model was not free within {self.limits.wait:g} s",
                     reason="WAITED_TOO_LONG",
                     retry_after=self._retry_after(),

@@ -1,8 +1,8 @@
 """The generator process."""
 
-from runtime.server import Service, run
 from services.generator.servicer import GeneratorServicer
 from services.generator.settings import GeneratorSettings
+from serving.server import Service, run
 from tandem.v1 import generator_service_pb2_grpc
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from runtime.errors import BundleError
+from core.errors import BundleError
 
 Kind = Literal["seen", "unseen"]
 

@@ -6,11 +6,11 @@ from typing import Final
 
 import numpy as np
 
-from runtime import edge
-from runtime.catalog import Catalog, ItemArray
-from runtime.errors import InvalidRequest
-from runtime.filters import Filter, evaluate
-from services.generator.engine import Generation
+from core.catalog import Catalog, ItemArray
+from core.errors import InvalidArgument
+from core.filters import Filter, evaluate
+from services.generator.decoding.engine import Generation
+from serving import validation as edge
 from tandem.v1 import generator_service_pb2 as pb
 
 DEFAULT_RESULTS: Final = 10
@@ -33,7 +33,7 @@ class Wanted:
         """The same in positions; takes milliseconds where there is a filter and a large catalog.
 
         Raises:
-            InvalidRequest: reason UNKNOWN_ATTRIBUTE, for an attribute that no item has.
+            InvalidArgument: reason UNKNOWN_ATTRIBUTE, for an attribute that no item has.
         """
         allowed = None if self.filter is None else evaluate(self.filter, catalog)
         if self.allowed:
@@ -62,7 +62,7 @@ def read_rerank(request: pb.RerankRequest) -> Request:
     """Checks a request.
 
     Raises:
-        InvalidRequest: it breaks a rule of the contract.
+        InvalidArgument: it breaks a rule of the contract.
     """
     shortlist = _read_shortlist(request)
     return Request(*_read_context(request.context), shortlist)
@@ -72,7 +72,7 @@ def read_generate(request: pb.GenerateRequest) -> Request:
     """Checks a request.
 
     Raises:
-        InvalidRequest: it breaks a rule of the contract.
+        InvalidArgument: it breaks a rule of the contract.
     """
     wanted = _read_wanted(request)
     return Request(*_read_context(request.context), wanted=wanted)
@@ -82,7 +82,7 @@ def read_rank(request: pb.RankRequest) -> Request:
     """Checks a request.
 
     Raises:
-        InvalidRequest: it breaks a rule of the contract.
+        InvalidArgument: it breaks a rule of the contract.
     """
     shortlist, wanted = _read_shortlist(request), _read_wanted(request)
     return Request(*_read_context(request.context), shortlist, wanted)
@@ -92,7 +92,7 @@ def read_explain(request: pb.ExplainItemsRequest) -> Request:
     """Checks a request.
 
     Raises:
-        InvalidRequest: it breaks a rule of the contract.
+        InvalidArgument: it breaks a rule of the contract.
     """
     shortlist = _read_shortlist(request)
     return Request(*_read_context(request.context), shortlist)
@@ -112,7 +112,7 @@ def _read_shortlist(
 ) -> Sequence[str]:
     item_ids = edge.item_ids(request.item_ids, field="item_ids", limit=MAX_RERANKED)
     if not item_ids:
-        raise InvalidRequest("item_ids is empty; name some items", reason="NO_ITEMS")
+        raise InvalidArgument("item_ids is empty; name some items", reason="NO_ITEMS")
     return tuple(dict.fromkeys(item_ids))
 
 

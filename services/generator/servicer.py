@@ -7,15 +7,14 @@ from typing import Any
 
 import grpc
 
-from runtime.bundle import Bundle
-from runtime.catalog import Catalog, ItemArray
-from runtime.timings import stage_timing
-from services.generator import explain
+from core.bundle import Bundle
+from core.catalog import Catalog, ItemArray
 from services.generator.batching import Batcher, Limits, Served
-from services.generator.clients import CatalogFeed
-from services.generator.engine import Answer, Context, GeneratorEngine, Job, Query, Ranked
-from services.generator.follower import Follower
-from services.generator.providers import Compute, execution_providers
+from services.generator.catalog.client import CatalogFeed
+from services.generator.catalog.follower import Follower
+from services.generator.decoding import explanation as explain
+from services.generator.decoding.engine import Answer, Context, GeneratorEngine, Job, Query, Ranked
+from services.generator.decoding.providers import Compute, execution_providers
 from services.generator.requests import (
     DEFAULT_RESULTS,
     Request,
@@ -26,6 +25,7 @@ from services.generator.requests import (
     read_rerank,
 )
 from services.generator.settings import GeneratorSettings
+from serving.timings import stage_timing
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as pb_grpc

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from runtime.settings import ServerSettings
+from serving.settings import ServerSettings
 
 
 class GeneratorSettings(ServerSettings):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from services.candidate.coding import Coding
-from services.candidate.placement import Placement
-from services.candidate.store import ItemStore
-from services.candidate.writing import Writer
+from services.candidate.catalog.coding import Coding
+from services.candidate.catalog.placement import Placement
+from services.candidate.catalog.store import ItemStore
+from services.candidate.catalog.writing import Writer
 from tests.candidate.small_bundle import CODES, PROJECTION, code_text, code_tokenizer
 
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from runtime.catalog import Mask
-from services.candidate.hnsw import HnswIndex
-from services.candidate.index import FlatIndex, Neighbors, Vector, VectorIndex
-from services.candidate.ivf import IvfIndex
-from services.candidate.live_index import LiveIndex
+from core.catalog import Mask
+from services.candidate.index.flat import FlatIndex, Neighbors, Vector, VectorIndex
+from services.candidate.index.hnsw import HnswIndex
+from services.candidate.index.ivf import IvfIndex
+from services.candidate.index.live import LiveIndex
 from tests.candidate.made_up import unit
 
 Build = Callable[[Vector], VectorIndex]

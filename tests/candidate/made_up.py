@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.catalog import Catalog, CatalogItem, ItemArray
-from services.candidate.engine import CandidateEngine
-from services.candidate.index import Vector
-from services.candidate.shortlist import Weights
-from services.candidate.space import Space
-from services.candidate.transitions import Transitions
+from core.catalog import Catalog, CatalogItem, ItemArray
+from services.candidate.index.flat import Vector
+from services.candidate.index.space import Space
+from services.candidate.retrieval.engine import CandidateEngine
+from services.candidate.retrieval.shortlist import Weights
+from services.candidate.retrieval.transitions import Transitions
 
 CONTENT, BEHAVIOR = 6, 4
 GENRES = ("Comedy", "Drama", "War")

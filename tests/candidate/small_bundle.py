@@ -7,9 +7,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
-from runtime.bundle import write_bundle
-from runtime.manifest import CandidateSection
-from services.candidate.space import Space, SpaceName
+from core.bundle import write_bundle
+from core.manifest import CandidateSection
+from services.candidate.index.space import Space, SpaceName
 from tests import tiny_bundle
 from tests.candidate.made_up import BEHAVIOR, CONTENT, World, make_catalog
 

@@ -13,9 +13,9 @@ import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
-from runtime.bundle import Bundle
-from runtime.testing import serving
+from core.bundle import Bundle
 from services.candidate.servicer import CandidateServicer
+from serving.testing import serving
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
 from tests.candidate.generated import Generator

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.bundle import Bundle
-from runtime.errors import BundleError
-from runtime.testing import serving
-from services.candidate.encoders import OnnxQueryEncoder, OnnxTextEncoder
-from services.candidate.engine import CandidateEngine
+from core.bundle import Bundle
+from core.errors import BundleError
+from services.candidate.index.space import SpaceName
+from services.candidate.retrieval.encoders import OnnxQueryEncoder, OnnxTextEncoder
+from services.candidate.retrieval.engine import CandidateEngine
+from services.candidate.retrieval.shortlist import Weights
 from services.candidate.servicer import CandidateServicer
-from services.candidate.shortlist import Weights
-from services.candidate.space import SpaceName
+from serving.testing import serving
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
 from tests.candidate.made_up import make_world, positions

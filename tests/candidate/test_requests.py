@@ -6,11 +6,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.catalog import CatalogItem
-from runtime.edge import filter_message
-from runtime.filters import AllOf, AnyOf, Filter, Not, OneOf, Range
+from core.catalog import CatalogItem
+from core.filters import AllOf, AnyOf, Filter, Not, OneOf, Range
+from services.candidate.index.space import SpaceName
 from services.candidate.requests import read_search, read_similar
-from services.candidate.space import SpaceName
+from serving.validation import filter_message
 from tandem.v1 import candidate_service_pb2 as pb
 from tests.candidate.made_up import GENRES, make_world
 

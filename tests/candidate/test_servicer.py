@@ -9,13 +9,13 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from runtime.testing import serving
-from runtime.workers import Workers
-from services.candidate.index import FlatIndex, Neighbors
-from services.candidate.live import LiveCatalog
-from services.candidate.nearest import Taste
+from services.candidate.catalog.live import LiveCatalog
+from services.candidate.index.flat import FlatIndex, Neighbors
+from services.candidate.index.space import SpaceName
+from services.candidate.retrieval.similarity import Taste
 from services.candidate.servicer import CandidateServicer
-from services.candidate.space import SpaceName
+from serving.testing import serving
+from serving.workers import Workers
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
 from tandem.v1.common_pb2 import AttributeValue, ItemFilter
@@ -154,7 +154,7 @@ async def test_nothing_long_computes_on_the_event_loop(
     stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors = WORLD.items * CONTENT
-    monkeypatch.setattr("services.candidate.space.QUICK", vectors - 1)
+    monkeypatch.setattr("services.candidate.index.space.QUICK", vectors - 1)
     computed_on: set[threading.Thread] = set()
     index_search = FlatIndex.search
 

@@ -4,8 +4,8 @@ import pytest
 import typer
 
 from cli.conditions import read_conditions
-from runtime.edge import item_filter
-from runtime.filters import AllOf, Filter, Not, OneOf, Range
+from core.filters import AllOf, Filter, Not, OneOf, Range
+from serving.validation import item_filter
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import pytest
 
 from cli import serve
 from gateway.settings import GatewaySettings
-from runtime.settings import ServerSettings
 from services.candidate.settings import CandidateSettings
 from services.generator.settings import GeneratorSettings
+from serving.settings import ServerSettings
 from tests.cli.command import run
 from tests.processes import REPOSITORY
 from tests.tiny_bundle import write_tiny_bundle

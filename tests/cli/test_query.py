@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from runtime.errors import ServiceFailed
+from core.errors import Internal
 from tests.cli.command import run
 from tests.cli.gateway import Gateway
 from tests.tiny_bundle import write_tiny_bundle
@@ -70,7 +70,7 @@ def test_an_explanation(gateway: Gateway) -> None:
 def test_what_an_answer_lacks_is_said(gateway: Gateway) -> None:
     result = run("recommend", "--user", "ann", "-k", "1", "--pin", "nowhere=1")
     assert "not in the catalog: nowhere" in result.stdout
-    gateway.stack.generator.failure = ServiceFailed("gone", reason="GONE")
+    gateway.stack.generator.failure = Internal("gone", reason="GONE")
     try:
         result = run("recommend", "--user", "ann", "-k", "1")
         assert "without rerank (SERVICE_FAILED), retrieval instead" in result.stdout

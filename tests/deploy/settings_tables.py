@@ -12,9 +12,9 @@ from pydantic.fields import FieldInfo
 
 from cli.serve import app
 from gateway.settings import GatewaySettings
-from runtime.settings import ENVIRONMENT_PREFIX, ServerSettings
 from services.candidate.settings import CandidateSettings
 from services.generator.settings import GeneratorSettings
+from serving.settings import ENVIRONMENT_PREFIX, ServerSettings
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "configuration.md"
 PROCESSES: Final[dict[str, type[ServerSettings]]] = {

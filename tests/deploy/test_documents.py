@@ -21,7 +21,7 @@ def test_every_reason_of_an_error_is_explained() -> None:
     operations = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
     explained = set(re.findall(r"^\| `([A-Z][A-Z_]+)` \|", operations, re.MULTILINE))
     raised = set()
-    for package in ("runtime", "services", "gateway"):
+    for package in ("core", "serving", "services", "gateway"):
         for file in (REPOSITORY / package).rglob("*.py"):
             text = file.read_text(encoding="utf-8")
             raised |= set(re.findall(r'reason=(?:failure\.reason or )?"([A-Z_]+)"', text))

@@ -13,7 +13,7 @@ from google.protobuf import json_format
 from bench import load
 from bench.ghz import INSTALL, GhzError, Run, find_ghz, run_ghz
 from bench.load_data import load_requests, write_requests
-from runtime.bundle import Bundle
+from core.bundle import Bundle
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.deploy.dockerfile import REPOSITORY
 from tests.processes import Server, servers

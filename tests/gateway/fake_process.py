@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runtime.bundle import Bundle
-from runtime.server import Service, run
-from runtime.settings import ServerSettings, load_settings
+from core.bundle import Bundle
+from serving.server import Service, run
+from serving.settings import ServerSettings, load_settings
 from tandem.v1 import candidate_service_pb2_grpc, generator_service_pb2_grpc
 from tests.gateway.fakes import FakeCandidate, FakeGenerator
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from runtime import edge
-from runtime.bundle import Bundle
-from runtime.errors import InvalidRequest, TandemError
-from runtime.filters import evaluate
-from runtime.telemetry import REQUEST_ID_HEADER
+from core.bundle import Bundle
+from core.errors import InvalidArgument, TandemError
+from core.filters import evaluate
+from serving import validation as edge
+from serving.telemetry import REQUEST_ID_HEADER
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
 from tandem.v1 import common_pb2
@@ -147,7 +147,7 @@ class FakeCandidate(Fake, candidate_grpc.CandidateServiceServicer):
     ) -> candidate_pb.SimilarResponse:
         await self.enter(request, request.items.item_ids, context)
         if request.WhichOneof("query") is None:
-            raise InvalidRequest("no query", reason="MISSING_QUERY")
+            raise InvalidArgument("no query", reason="MISSING_QUERY")
         edge.result_count(request.max_results, default=10, limit=1000)
         return candidate_pb.SimilarResponse(
             items=[common_pb2.ScoredItem(item_id="i7", score=0.5)],

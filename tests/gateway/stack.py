@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 
 import tandem
+from core.bundle import Bundle
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
-from runtime.bundle import Bundle
-from runtime.testing import listening
+from serving.testing import listening
 from tandem import AsyncClient
 from tandem.requests import StrategyName
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc

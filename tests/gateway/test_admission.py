@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.errors import ResourceExhausted
 from gateway.admission import FIRST_GUESS_SECONDS, Admission
-from runtime.errors import Overloaded
 
 
 class Caller:
@@ -46,7 +46,7 @@ async def test_beyond_the_limit_calls_wait_and_beyond_that_they_are_turned_away(
     callers = [Caller(admission) for _ in range(2 + 3)]
     await settle()
     assert [caller.runs for caller in callers] == [True, True, False, False, False]
-    with pytest.raises(Overloaded) as caught:
+    with pytest.raises(ResourceExhausted) as caught:
         async with admission.call():
             pass
     assert caught.value.reason == "OVERLOADED"
@@ -64,7 +64,7 @@ async def test_without_a_queue() -> None:
     admission = Admission(limit=1, max_wait=0)
     caller = Caller(admission)
     await settle()
-    with pytest.raises(Overloaded):
+    with pytest.raises(ResourceExhausted):
         async with admission.call():
             pass
     await caller.end()

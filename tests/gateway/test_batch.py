@@ -7,8 +7,8 @@ from typing import Any
 import grpc
 import pytest
 
+from core.errors import ResourceExhausted
 from gateway.batch import answers
-from runtime.errors import Overloaded
 from tandem.requests import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
@@ -152,7 +152,7 @@ async def test_what_fails_for_one_is_its_answer(stack: Stack) -> None:
 
 
 async def test_what_is_worth_another_attempt_says_when(stack: Stack) -> None:
-    stack.generator.failure = Overloaded("full", reason="QUEUE_FULL", retry_after=0.25)
+    stack.generator.failure = ResourceExhausted("full", reason="QUEUE_FULL", retry_after=0.25)
     requests = [of_user(0, strategy="STRATEGY_GENERATE", forbid_degraded=True)]
     error = (await collect(stream(stack, requests)))["0"].error
     assert (error.code, error.reason) == (8, "QUEUE_FULL")

@@ -5,8 +5,8 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.blend import Weights, blend, generated_only, retrieved_only
 from gateway.domain import Recommended, Scored
+from gateway.recommend.blend import Weights, blend, generated_only, retrieved_only
 
 scores = st.floats(-20, 0)
 ids = st.sampled_from([f"i{n}" for n in range(8)])

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cache import Cache, fingerprint
+from core.errors import Unavailable
 from gateway.domain import Query, Request, Strategy
-from runtime.errors import Unavailable
+from gateway.recommend.cache import Cache, fingerprint
 from tests.gateway.fakes import WAIT
 from tests.gateway.stack import ids, running
 from tests.tiny_bundle import write_tiny_bundle

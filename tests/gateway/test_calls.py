@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core import errors
+from core.bundle import Bundle
 from gateway.calls import targets as targets_module
 from gateway.calls.budget import Budget
 from gateway.calls.caller import CallPolicy
@@ -22,9 +24,7 @@ from gateway.calls.latency import ENOUGH, EVERY, MOST_PATIENCE, WINDOW, Latencie
 from gateway.calls.targets import choose, parse, resolve
 from gateway.deadline import Deadline
 from gateway.domain import Query, Request, Strategy
-from runtime import errors
-from runtime.bundle import Bundle
-from runtime.testing import listening
+from serving.testing import listening
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
 from tests.gateway.fakes import WAIT, FakeCandidate
 from tests.tiny_bundle import write_tiny_bundle
@@ -108,9 +108,9 @@ async def test_when_all_are_set_aside_calls_fail_at_once(tmp_path: Path) -> None
     limits = Limits(failures=3, rest_seconds=60.0)
     async with pool(tmp_path, 2, CallPolicy(limits=limits)) as two:
         for service in two.services:
-            service.failure = errors.ServiceFailed("no", reason="NO")
+            service.failure = errors.Internal("no", reason="NO")
         for _ in range(6):
-            with pytest.raises(errors.ServiceFailed):
+            with pytest.raises(errors.Internal):
                 await two.search()
         asked = sum(two.asked)
         for _ in range(20):
@@ -123,9 +123,9 @@ async def test_when_all_are_set_aside_calls_fail_at_once(tmp_path: Path) -> None
 async def test_what_callers_do_wrong_sets_nobody_aside(tmp_path: Path) -> None:
     async with pool(tmp_path, 1, CallPolicy()) as one:
         for failure in (
-            errors.InvalidRequest("bad", reason="BAD"),
+            errors.InvalidArgument("bad", reason="BAD"),
             errors.NotFound("no", reason="NO"),
-            errors.Overloaded("busy", reason="BUSY"),
+            errors.ResourceExhausted("busy", reason="BUSY"),
         ):
             one.services[0].failure = failure
             for _ in range(20):

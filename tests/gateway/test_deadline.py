@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.errors import DeadlineExceeded
 from gateway.deadline import MAX_MARGIN_SECONDS, Deadline
-from runtime.errors import DeadlineExceeded
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,9 @@
 import pytest
 
 import tandem
+from core import errors
 from gateway.domain import Cap, Pin, Recommended, Rule, RuleEffect, Rules
 from gateway.rules import Arrangement, effects
-from runtime import errors
 from tandem.requests import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.gateway.fakes import generator_score, retrieval_score
@@ -123,7 +123,7 @@ def test_diversity_names_what_it_moved() -> None:
 @pytest.mark.parametrize("service", ["candidate", "generator"])
 async def test_an_explanation_can_lack_a_service(stack: Stack, service: str) -> None:
     working = {"candidate": "generate", "generator": "embedding"}[service]
-    getattr(stack, service).failure = errors.ServiceFailed("gone", reason="GONE")
+    getattr(stack, service).failure = errors.Internal("gone", reason="GONE")
     request = pb.RecommendRequest(
         user_id="ann",
         max_results=2,

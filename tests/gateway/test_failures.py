@@ -4,7 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import tandem
-from runtime import errors
+from core import errors
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.gateway.fakes import WAIT
 from tests.gateway.stack import Stack, raw
@@ -12,15 +12,15 @@ from tests.gateway.stack import Stack, raw
 FAILURES = [
     # What a service answers, and what the gateway's caller gets.
     (
-        errors.InvalidRequest("bad", reason="WHY", field="f"),
+        errors.InvalidArgument("bad", reason="WHY", field="f"),
         tandem.InvalidArgument,
         "WHY",
         {"field": "f"},
     ),
     (errors.NotFound("gone", reason="GONE"), tandem.NotFound, "GONE", {}),
-    (errors.PreconditionFailed("no", reason="NO_TEXT"), tandem.FailedPrecondition, "NO_TEXT", {}),
+    (errors.FailedPrecondition("no", reason="NO_TEXT"), tandem.FailedPrecondition, "NO_TEXT", {}),
     (
-        errors.Overloaded("busy", reason="BUSY", retry_after=0.3),
+        errors.ResourceExhausted("busy", reason="BUSY", retry_after=0.3),
         tandem.ResourceExhausted,
         "BUSY",
         None,
@@ -32,7 +32,7 @@ FAILURES = [
         "DEADLINE_EXCEEDED",
         None,
     ),
-    (errors.ServiceFailed("secret", reason="X"), tandem.Internal, "SERVICE_FAILED", None),
+    (errors.Internal("secret", reason="X"), tandem.Internal, "SERVICE_FAILED", None),
     (errors.BundleError("secret"), tandem.FailedPrecondition, "BUNDLE_INVALID", {}),
 ]
 
@@ -57,7 +57,7 @@ async def test_a_services_failure_becomes_the_gateways(
         expected = {"service": name} if metadata is None else metadata
         assert caught.value.metadata == expected
         assert caught.value.request_id
-    if isinstance(raised, errors.Overloaded):
+    if isinstance(raised, errors.ResourceExhausted):
         assert caught.value.retry_after == 0.3
 
 
@@ -72,7 +72,7 @@ async def test_unavailable_is_tried_again_and_nothing_else_is(stack: Stack) -> N
         await raw(stack.channel, "Recommend", request)
     attempts = len(stack.candidate.requests)
     assert attempts == 20 + 3
-    stack.candidate.failure = errors.ServiceFailed("no", reason="NO")
+    stack.candidate.failure = errors.Internal("no", reason="NO")
     with pytest.raises(tandem.Internal):
         await raw(stack.channel, "Recommend", request)
     assert len(stack.candidate.requests) == attempts + 1

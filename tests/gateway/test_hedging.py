@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from core import errors
 from gateway.calls.caller import CallPolicy
 from gateway.calls.circuit import State
 from gateway.calls.latency import ENOUGH
-from runtime import errors
 from tests.gateway.fakes import WAIT, FakeCandidate
 from tests.gateway.test_calls import pool, settle
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.bundle import Bundle
 from gateway.history import Event, HistoryStore, Recorded, Retention
 from gateway.history.bundle import fill
 from gateway.history.redis import RedisHistoryStore
 from gateway.history.sqlite import SqliteHistoryStore
 from gateway.history.store import now
-from runtime.bundle import Bundle
 from tests.gateway.redis_server import RedisServer, redis_server
 from tests.tiny_bundle import HISTORIES, item_id, write_tiny_bundle
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from core.bundle import Bundle
 from gateway.history import BundleHistoryStore
 from gateway.history import bundle as module
-from runtime.bundle import Bundle
 from tests.tiny_bundle import HISTORIES, item_id, write_tiny_bundle
 
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.errors import Unavailable
 from gateway.history import Event, Recorded, Retention, sqlite
 from gateway.history.recent import History, RecentHistories
 from gateway.history.sqlite import SqliteHistoryStore
 from gateway.history.store import DAY, now
-from runtime.errors import Unavailable
 
 
 class Store:

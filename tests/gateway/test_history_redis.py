@@ -12,12 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 import tandem
+from core.bundle import Bundle
+from core.errors import ResourceExhausted, SettingsError, Unavailable
 from gateway.history import BundleHistoryStore, Event, Recorded, Retention
 from gateway.history.redis import RedisHistoryStore
 from gateway.history.store import DAY, now
 from gateway.history.upkeep import Upkeep
-from runtime.bundle import Bundle
-from runtime.errors import Overloaded, SettingsError, Unavailable
 from tests.gateway.redis_server import RedisServer, redis_server
 from tests.gateway.stack import running
 from tests.processes import PATIENCE, wait_until
@@ -146,7 +146,7 @@ async def test_its_memory_is_full(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--maxmemory", "4mb") as server:
         async with opened(server, seconds=5.0) as store:
             acknowledged: list[str] = []
-            with pytest.raises(Overloaded) as caught:
+            with pytest.raises(ResourceExhausted) as caught:
                 await fill(store, acknowledged)
             assert caught.value.reason == "HISTORY_FULL"
             assert len(await store.history("user 0") or ()) == 200

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.errors import ResourceExhausted, SettingsError, Unavailable
 from gateway.history import Event, Recorded, Retention
 from gateway.history import sqlite as module
 from gateway.history.sqlite import SqliteHistoryStore
 from gateway.history.store import DAY, now
 from gateway.history.writer import GROUP, Writer
-from runtime.errors import Overloaded, SettingsError, Unavailable
 
 
 @asynccontextmanager
@@ -131,7 +131,7 @@ async def test_a_full_disk_loses_nothing_and_can_be_cleared(tmp_path: Path) -> N
     path = tmp_path / "history.sqlite"
     acknowledged: list[str] = []
     async with opened(path, max_pages=60) as store:
-        with pytest.raises(Overloaded) as caught:
+        with pytest.raises(ResourceExhausted) as caught:
             await fill(store, acknowledged)
         assert caught.value.reason == "HISTORY_FULL"
         assert caught.value.retry_after > 0
@@ -141,7 +141,7 @@ async def test_a_full_disk_loses_nothing_and_can_be_cleared(tmp_path: Path) -> N
             assert len(await store.history(user) or ()) == 20
         calls = (store.record(events(f"new-{n}", 500)) for n in range(5))
         refused = await asyncio.gather(*calls, return_exceptions=True)
-        assert {type(error) for error in refused} == {Overloaded}
+        assert {type(error) for error in refused} == {ResourceExhausted}
         assert await store.history("new-0") is None
         for user in acknowledged[:10]:
             assert await store.delete(user) == 20
@@ -218,7 +218,7 @@ async def test_what_waits_is_bounded_and_the_rest_is_shed_with_a_hint() -> None:
     async with Blocked(max_waiting=10) as blocked:
         waiting = [blocked.insert(n, weight=3) for n in range(3)]
         await asyncio.sleep(0)
-        with pytest.raises(Overloaded) as caught:
+        with pytest.raises(ResourceExhausted) as caught:
             await blocked.insert(9, weight=3)
         assert caught.value.reason == "HISTORY_QUEUE_FULL"
         assert caught.value.retry_after > 0

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.attributes import Attributes
+from core.catalog import Catalog, CatalogItem
+from core.filters import AllOf, AnyOf, Filter, Not, OneOf, Range, evaluate, satisfies
 from gateway.domain import Cap, Pin, Recommended, Rules
 from gateway.rules import Arrangement, arrange, depth
-from runtime.attributes import Attributes
-from runtime.catalog import Catalog, CatalogItem
-from runtime.filters import AllOf, AnyOf, Filter, Not, OneOf, Range, evaluate, satisfies
 
 IDS = [f"i{n}" for n in range(9)]
 ids = st.sampled_from(IDS)

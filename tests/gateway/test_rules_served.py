@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import tandem
-from runtime import errors
+from core import errors
 from tandem import filters
 from tandem.requests import StrategyName
 from tandem.v1 import candidate_service_pb2 as candidate_pb
@@ -129,7 +129,7 @@ async def test_items_of_a_later_catalog_have_their_attributes_there(stack: Stack
 
 
 async def test_without_the_catalog_the_bundle_is_believed(stack: Stack) -> None:
-    stack.candidate.failure = errors.ServiceFailed("gone", reason="GONE")
+    stack.candidate.failure = errors.Internal("gone", reason="GONE")
     request = pb.RecommendRequest(user_id="ann", max_results=3, strategy=pb.STRATEGY_GENERATE)
     request.pinned_items.add(item_id="i9", position=1)
     request.pinned_items.add(item_id="nowhere", position=2)

@@ -9,15 +9,15 @@ import grpc
 import pytest
 
 import tandem
+from core.bundle import Bundle
 from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
-from runtime.bundle import Bundle
-from runtime.testing import listening
-from runtime.workers import Workers
-from services.candidate.live import LiveCatalog
-from services.candidate.nearest import Taste
+from services.candidate.catalog.live import LiveCatalog
+from services.candidate.retrieval.similarity import Taste
 from services.candidate.servicer import CandidateServicer
+from serving.testing import listening
+from serving.workers import Workers
 from tandem import filters
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc

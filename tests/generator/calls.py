@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from services.generator.batching import Batcher
-from services.generator.engine import Answer, Job
+from services.generator.decoding.engine import Answer, Job
 from services.generator.servicer import GeneratorServicer
 from tandem.v1 import common_pb2
 from tests.generator.made_up import MadeUp

@@ -6,9 +6,9 @@ from typing import Any
 
 import grpc
 
-from runtime.errors import InvalidRequest, PreconditionFailed
-from runtime.interceptors import Boundary
-from runtime.server import make_server
+from core.errors import FailedPrecondition, InvalidArgument
+from serving.interceptors import Boundary
+from serving.server import make_server
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as rpc
 from tandem.v1 import common_pb2
@@ -84,9 +84,9 @@ class FakeCatalog(rpc.CandidateServiceServicer):
         after = request.after_sequence
         self.asked.append(after)
         if request.bundle_version != self.bundle_version:
-            raise PreconditionFailed("another bundle", reason="OTHER_BUNDLE")
+            raise FailedPrecondition("another bundle", reason="OTHER_BUNDLE")
         if after > self.sequence:
-            raise InvalidRequest(f"{after} is still to come", reason="UNKNOWN_SEQUENCE")
+            raise InvalidArgument(f"{after} is still to come", reason="UNKNOWN_SEQUENCE")
         while True:
             rows = sorted(self._rows.values(), key=lambda row: row.sequence)
             new = [row for row in rows if row.sequence > after]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.generator.item_model import ItemT5
+from offline.generator.items.model import ItemT5
 
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]

@@ -12,17 +12,17 @@ import torch
 from numpy.typing import NDArray
 from transformers import T5Config, T5ForConditionalGeneration
 
+from core.bundle import Bundle, write_bundle
+from core.catalog import Catalog, CatalogItem
+from core.codes import code_tokens
+from core.manifest import Manifest, Precision
 from offline.generator.export.files import GeneratorExport, export_generator
 from offline.generator.export.parity import prompts_of
-from offline.generator.item_model import ItemT5
+from offline.generator.items.model import ItemT5
 from offline.generator.tokenizer import from_scratch
-from runtime.bundle import Bundle, write_bundle
-from runtime.catalog import Catalog, CatalogItem
-from runtime.manifest import Manifest, Precision
-from services.generator.codes import code_tokens
-from services.generator.engine import Context, GeneratorEngine, Query
+from services.generator.decoding.engine import Context, GeneratorEngine, Query
+from services.generator.decoding.providers import Compute, execution_providers, multiplies_bytes
 from services.generator.prompts import read_templates
-from services.generator.providers import Compute, execution_providers, multiplies_bytes
 from tests import tiny_bundle
 
 PROMPTS = """\

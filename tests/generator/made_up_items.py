@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from core.codes import code_tokens
+from core.manifest import Precision
 from offline.generator.export.files import GeneratorExport
-from offline.generator.item_model import ItemT5
+from offline.generator.items.model import ItemT5
 from offline.generator.tokenizer import from_scratch
-from runtime.manifest import Precision
-from services.generator.codes import code_tokens
-from services.generator.engine import Context
+from services.generator.decoding.engine import Context
 from services.generator.prompts import read_templates
 from tests import tiny_bundle
 from tests.generator.item_oracle import Oracle

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from runtime.errors import InvalidRequest, Overloaded, Unavailable
+from core.errors import InvalidArgument, ResourceExhausted, Unavailable
 from services.generator.batching import Batcher, Limits, Served
 from tests.generator.fake_model import (
     PATIENCE,
@@ -67,7 +67,7 @@ async def test_a_full_queue_sheds_and_says_when_to_come_back() -> None:
         await asyncio.gather(*before)
         tasks = await occupy(batcher, model, *map(FakeJob, range(1, 5)))
         prepare = Mock()
-        with pytest.raises(Overloaded) as caught:
+        with pytest.raises(ResourceExhausted) as caught:
             await batcher.submit(prepare)
         assert caught.value.reason == "QUEUE_FULL"
         assert caught.value.retry_after == pytest.approx(4 * 0.5)
@@ -87,7 +87,7 @@ async def test_a_job_that_waited_too_long_is_shed() -> None:
         model.now = 1.25
         model.let.release(2)
         await asyncio.gather(first, *young)
-        with pytest.raises(Overloaded) as caught:
+        with pytest.raises(ResourceExhausted) as caught:
             await late
     assert caught.value.reason == "WAITED_TOO_LONG"
     assert caught.value.retry_after == pytest.approx(1 * 1.25)  # for the young one, still queued
@@ -120,7 +120,7 @@ async def test_a_job_that_is_cancelled_while_it_is_prepared_never_queues() -> No
     async with batching(model, Limits(queue=1)) as batcher:
         gone = asyncio.create_task(batcher.submit(slow))
         await asyncio.to_thread(preparing.wait, PATIENCE)
-        with pytest.raises(Overloaded):
+        with pytest.raises(ResourceExhausted):
             await batcher.submit(lambda: FakeJob(1))  # what is prepared has a place already
         gone.cancel()
         await asyncio.wait({gone})
@@ -159,11 +159,11 @@ async def test_only_the_job_to_blame_fails() -> None:
 
 async def test_a_job_that_cannot_be_prepared_fails_alone_and_frees_its_place() -> None:
     def impossible() -> FakeJob:
-        raise InvalidRequest("no", reason="EMPTY_FILTER")
+        raise InvalidArgument("no", reason="EMPTY_FILTER")
 
     async with batching(FakeModel(held=False), Limits(queue=1)) as batcher:
         for _ in range(3):
-            with pytest.raises(InvalidRequest):
+            with pytest.raises(InvalidArgument):
                 await batcher.submit(impossible)
         assert (await batcher.submit(lambda: FakeJob(1))).answer == "answer 1"
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.catalog import Catalog, CatalogItem, Delete
-from runtime.errors import BundleError, InvalidRequest
-from services.generator.coded_catalog import CodedCatalog, CodedChange, CodedUpsert
-from services.generator.trie import Trie
+from core.catalog import Catalog, CatalogItem, Delete
+from core.errors import BundleError, InvalidArgument
+from services.generator.catalog.coded import CodedCatalog, CodedChange, CodedUpsert
+from services.generator.decoding.trie import Trie
 
 Code = tuple[int, ...]
 Model = dict[str, tuple[CatalogItem, Code]]
@@ -112,7 +112,7 @@ def test_every_version_is_as_if_built_from_scratch(
         following = changed(model, batch)
         taken = [code for _, code in following.values()]
         if len(set(taken)) < len(taken):
-            with pytest.raises(InvalidRequest) as refused:
+            with pytest.raises(InvalidArgument) as refused:
                 current.apply(batch)
             assert refused.value.reason == "CODE_TAKEN"
             continue
@@ -173,7 +173,7 @@ def test_items_may_swap_codes_and_take_those_of_removed_ones() -> None:
 )
 def test_a_code_that_another_item_has_is_refused(batch: list[CodedChange], message: str) -> None:
     first, model = abc()
-    with pytest.raises(InvalidRequest, match=message) as refused:
+    with pytest.raises(InvalidArgument, match=message) as refused:
         first.apply([upsert("i0", (4, 2)), *batch])
     assert refused.value.reason == "CODE_TAKEN"
     check(first, model)
@@ -193,7 +193,7 @@ def test_a_code_that_another_item_has_is_refused(batch: list[CodedChange], messa
 )
 def test_a_code_of_another_kind_is_refused(tokens: Code, message: str) -> None:
     first, model = abc()
-    with pytest.raises(InvalidRequest, match=message) as refused:
+    with pytest.raises(InvalidArgument, match=message) as refused:
         first.apply([Delete("i0"), upsert("i4", tokens)])
     assert refused.value.reason == "INVALID_CODE"
     check(first, model)
@@ -204,7 +204,7 @@ def test_codes_of_different_lengths_end_and_are_padded() -> None:
     # With and without the end and the padding, as a stored row or a tokenizer gives them.
     second = first.apply([upsert("i2", (3,)), upsert("i3", (3, 2, EOS)), upsert("i4", (4, EOS, 0))])
     assert second.codes[2:].tolist() == [[3, EOS, PAD], [3, 2, EOS], [4, EOS, PAD]]
-    with pytest.raises(InvalidRequest, match="has 3 tokens; codes of this catalog have 1 to 2"):
+    with pytest.raises(InvalidArgument, match="has 3 tokens; codes of this catalog have 1 to 2"):
         second.apply([upsert("i0", (2, 2, 2))])
 
 

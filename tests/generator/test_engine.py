@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from core.catalog import Delete
 from offline.generator.export.parity import compare
-from runtime.catalog import Delete
-from services.generator.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
 from tests.generator.made_up import MadeUp, Served, level_texts, random_levels, write_made_up
 
 NONE = np.empty(0, dtype=np.int32)

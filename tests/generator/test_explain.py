@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from runtime.testing import serving
 from services.generator.batching import Batcher, Limits
-from services.generator.engine import Context
+from services.generator.decoding.engine import Context
+from serving.testing import serving
 from tandem import errors
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as rpc

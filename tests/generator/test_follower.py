@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from runtime.background import Backoff
-from runtime.testing import serving
-from services.generator import follower as module
 from services.generator.batching import Batcher, Limits
-from services.generator.clients import CatalogFeed
-from services.generator.coded_catalog import CodedCatalog, CodedChange
-from services.generator.engine import GeneratorEngine
-from services.generator.follower import Follower, Refusal
+from services.generator.catalog import follower as module
+from services.generator.catalog.client import CatalogFeed
+from services.generator.catalog.coded import CodedCatalog, CodedChange
+from services.generator.catalog.follower import Follower, Refusal
+from services.generator.decoding.engine import GeneratorEngine
 from services.generator.servicer import GeneratorServicer
+from serving.background import Backoff
+from serving.testing import serving
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as rpc

@@ -9,13 +9,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.background import Backoff
-from runtime.catalog import Catalog, CatalogItem, Delete
-from services.generator.clients import Disconnected, OtherCatalog, Step
-from services.generator.coded_catalog import CodedCatalog, CodedChange, CodedUpsert
-from services.generator.engine import GeneratorEngine
-from services.generator.follower import Follower
-from services.generator.parts import GeneratorParts
+from core.catalog import Catalog, CatalogItem, Delete
+from services.generator.catalog.client import Disconnected, OtherCatalog, Step
+from services.generator.catalog.coded import CodedCatalog, CodedChange, CodedUpsert
+from services.generator.catalog.follower import Follower
+from services.generator.decoding.engine import GeneratorEngine
+from services.generator.decoding.parts import GeneratorParts
+from serving.background import Backoff
 from tests.processes import PATIENCE
 
 IDS = [f"i{number}" for number in range(6)]

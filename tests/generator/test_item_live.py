@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.catalog import CatalogItem, Delete
-from runtime.errors import BundleError, InvalidRequest
-from services.generator.coded_catalog import CodedCatalog, CodedUpsert
-from services.generator.engine import Context, GeneratorEngine, Query
-from services.generator.follower import make
+from core.catalog import CatalogItem, Delete
+from core.errors import BundleError, InvalidArgument
+from services.generator.catalog.coded import CodedCatalog, CodedUpsert
+from services.generator.catalog.follower import make
+from services.generator.decoding.engine import Context, GeneratorEngine, Query
 from tests.generator.made_up_items import CONTENT, MadeUpItems
 from tests.generator.test_engine import NONE, random_context, wish
 
@@ -112,7 +112,7 @@ def test_an_item_without_a_vector_is_refused_by_name_and_the_others_are_made(
 ) -> None:
     first = live.engine.snapshot
     strange = upsert(first, "new", "New", 3, content)
-    with pytest.raises(InvalidRequest, match=problem) as refused:
+    with pytest.raises(InvalidArgument, match=problem) as refused:
         first.apply([Delete("i3"), strange])
     assert (refused.value.reason, refused.value.metadata["item_id"]) == ("INVALID_VECTOR", "new")
     fine = upsert(first, "fine", "Fine", 3, OTHER)

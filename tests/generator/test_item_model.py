@@ -9,10 +9,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from offline.generator import item_model
-from offline.generator.item_batches import IGNORE, ItemBatch
-from offline.generator.item_model import ItemT5
-from offline.generator.item_scores import SEEN_SCALE
+from offline.generator.items import model as item_model
+from offline.generator.items.batches import IGNORE, ItemBatch
+from offline.generator.items.model import ItemT5
+from offline.generator.items.scores import SEEN_SCALE
 from offline.training import blocks
 from tests.generator.item_oracle import Oracle
 from tests.generator.made_up import random_levels

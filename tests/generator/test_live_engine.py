@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.catalog import CatalogItem, Delete
-from services.generator.coded_catalog import CodedCatalog, CodedUpsert
-from services.generator.engine import Context, Generation, Query, Ranked
+from core.catalog import CatalogItem, Delete
+from services.generator.catalog.coded import CodedCatalog, CodedUpsert
+from services.generator.decoding.engine import Context, Generation, Query, Ranked
 from tests.generator.made_up import MadeUp, level_texts, random_levels, write_made_up
 
 NOTHING = np.empty(0, dtype=np.int32)

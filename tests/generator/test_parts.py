@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.bundle import Bundle
-from runtime.errors import BundleError
-from services.generator.engine import GeneratorEngine
+from core.bundle import Bundle
+from core.errors import BundleError
+from services.generator.decoding.engine import GeneratorEngine
 from tests.generator.made_up import level_texts, random_levels, write_made_up
 
 

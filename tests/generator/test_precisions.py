@@ -8,13 +8,13 @@ import pytest
 import torch
 from transformers import T5ForConditionalGeneration
 
+from core.errors import BundleError, SettingsError
+from core.manifest import Precision
 from offline.generator.export.calibrate import observe, smooth
 from offline.generator.export.layers import T5Weights
 from offline.generator.export.parity import prompts_of
-from runtime.errors import BundleError, SettingsError
-from runtime.manifest import Precision
-from services.generator.engine import GeneratorEngine, Query
-from services.generator.providers import Compute, choose_precision
+from services.generator.decoding.engine import GeneratorEngine, Query
+from services.generator.decoding.providers import Compute, choose_precision
 from tests.generator.made_up import (
     COMPUTE,
     EXACT_INT8,
@@ -132,13 +132,13 @@ GPU = Compute(providers=("CUDAExecutionProvider", "CPUExecutionProvider"))
 
 
 def test_the_precision_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.generator.providers.multiplies_bytes", lambda: True)
+    monkeypatch.setattr("services.generator.decoding.providers.multiplies_bytes", lambda: True)
     assert choose_precision("auto", HELD, Compute()) == "int8"
     assert choose_precision("auto", ("fp32", "fp16"), Compute()) == "fp32"
     assert choose_precision("auto", HELD, GPU) == "fp16"
     assert choose_precision("auto", ("fp32", "int8"), GPU) == "fp32"
     assert choose_precision("fp32", HELD, GPU) == "fp32"
-    monkeypatch.setattr("services.generator.providers.multiplies_bytes", lambda: False)
+    monkeypatch.setattr("services.generator.decoding.providers.multiplies_bytes", lambda: False)
     assert choose_precision("auto", HELD, Compute()) == "fp32"
     assert choose_precision("int8", HELD, Compute()) == "int8"
 

@@ -7,9 +7,9 @@ import grpc
 import numpy as np
 import pytest
 
-from runtime.testing import serving
 from services.generator.batching import Batcher, Limits
-from services.generator.engine import Context, Generation, Query
+from services.generator.decoding.engine import Context, Generation, Query
+from serving.testing import serving
 from tandem import errors
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from runtime.catalog import Delete
-from runtime.testing import serving
+from core.catalog import Delete
 from services.generator.batching import Batcher, Limits
-from services.generator.coded_catalog import CodedUpsert
-from services.generator.engine import Answer, Job
+from services.generator.catalog.coded import CodedUpsert
+from services.generator.decoding.engine import Answer, Job
+from serving.testing import serving
 from tandem import errors
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as rpc

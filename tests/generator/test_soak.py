@@ -16,10 +16,10 @@ from bench.soak_catalog import Changer, Item, Version, version
 from bench.soak_check import compare, condition, fault, legal
 from bench.soak_process import started
 from bench.soak_requests import Requests
-from runtime.edge import filter_message
-from runtime.errors import Overloaded
-from runtime.filters import AllOf, AnyOf, Filter, Not, OneOf, Range
-from runtime.testing import serving
+from core.errors import ResourceExhausted
+from core.filters import AllOf, AnyOf, Filter, Not, OneOf, Range
+from serving.testing import serving
+from serving.validation import filter_message
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as rpc
@@ -286,7 +286,7 @@ async def test_a_call_that_fails_is_a_violation(capfd: pytest.CaptureFixture[str
 
 
 async def test_calls_that_are_left_expire_or_are_shed_are_none() -> None:
-    shed = Overloaded("no room", reason="QUEUE_FULL", retry_after=0.001)
+    shed = ResourceExhausted("no room", reason="QUEUE_FULL", retry_after=0.001)
     async with calling(Timeline(catalog()), failure=shed) as callers:
         assert await callers.ask(pb.RankRequest(), PATIENCE, leave_after=0.01) is None
         assert await callers.ask(pb.RankRequest(), 0.01) is None

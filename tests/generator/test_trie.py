@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from runtime.errors import BundleError
-from services.generator.trie import Trie
+from core.errors import BundleError
+from services.generator.decoding.trie import Trie
 
 Codes = NDArray[np.int32]
 Mask = NDArray[np.bool_]

@@ -13,7 +13,7 @@ from offline.blend.retrieval import Tuning, choose_retrieval, cross_fit, fit, me
 from offline.blend.sources import RECENCIES, SOURCES, Pools, gather, ranks
 from offline.blend.validation import FOLDS, folds
 from offline.evaluate.protocol import Question
-from services.candidate.shortlist import Weights
+from services.candidate.retrieval.shortlist import Weights
 from tests.candidate.made_up import make_world
 
 ITEMS = 30

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.blend import Weights, blend
+from core.manifest import BlendWeights
 from gateway.domain import Scored
+from gateway.recommend.blend import Weights, blend
 from offline.blend.choose import _choose
 from offline.blend.lists import (
     RETRIEVAL_ALONE,
@@ -21,10 +22,9 @@ from offline.blend.sources import RECENCIES
 from offline.blend.strategies import choose_default
 from offline.blend.validation import FOLDS, Decision, Difference, Gains, folds, gains_of
 from offline.evaluate.protocol import Question
-from runtime.manifest import BlendWeights
-from services.candidate import shortlist as shortlists
-from services.candidate.shortlist import Basis, Shortlist
-from services.generator.engine import Answer, Ranked
+from services.candidate.retrieval import shortlist as shortlists
+from services.candidate.retrieval.shortlist import Basis, Shortlist
+from services.generator.decoding.engine import Answer, Ranked
 
 ITEMS = 20
 

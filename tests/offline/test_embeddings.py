@@ -37,7 +37,7 @@ from offline.embeddings import embed as embed_all
 from offline.embeddings.export import _export_graph
 from offline.embeddings.layout import UnsupportedModel
 from offline.parity import ParityError
-from services.candidate.encoders import OnnxTextEncoder
+from services.candidate.retrieval.encoders import OnnxTextEncoder
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "good", "bad", "film", "genres", "drama", ","]
 UNKNOWN = WORDS[1]

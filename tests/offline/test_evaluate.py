@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.evaluate import _count
+from core.bundle import Bundle, write_bundle
 from offline.evaluate.agreement import Agreement, are_equal
 from offline.evaluate.in_process import _Runs
 from offline.evaluate.parts import _best
 from offline.evaluate.protocol import DEPTH, Question, RankedList, Split, questions, sample
-from runtime.bundle import Bundle, write_bundle
-from services.generator.engine import Answer, Context, GeneratorEngine, Query
+from services.generator.decoding.engine import Answer, Context, GeneratorEngine, Query
 from tests.tiny_bundle import manifest, write_files
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from offline.generator.group_sums import group_sums
-from offline.generator.t5_layers import MASKED, decode_rows, drop
+from offline.generator.items.group_sums import group_sums
+from offline.generator.items.t5_layers import MASKED, decode_rows, drop
 from tests.generator.made_up import random_t5
 
 

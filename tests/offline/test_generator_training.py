@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
+from core.codes import code_tokens
 from offline.generator.config import TokenTrainConfig
-from offline.generator.model import (
+from offline.generator.tokenizer import UNK, extend, from_scratch
+from offline.generator.tokens.examples import IGNORE, ExampleSource
+from offline.generator.tokens.model import (
     MultiTargetLoss,
     fit_vocabulary,
     from_checkpoint,
     from_preset,
 )
-from offline.generator.token_examples import IGNORE, ExampleSource
-from offline.generator.token_train import CHECKPOINT, train
-from offline.generator.tokenizer import UNK, extend, from_scratch
-from services.generator.codes import code_tokens
+from offline.generator.tokens.train import CHECKPOINT, train
 from services.generator.prompts import Template
 from tests.generator.made_up import level_texts, random_levels
 from tests.offline.tiny_models import save_t5
@@ -179,7 +179,7 @@ def test_killed_in_the_middle_it_resumes_to_the_same_result(tmp_path: Path) -> N
     script = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from offline.generator import token_train as module\n"
+        "from offline.generator.tokens import train as module\n"
         "from tests.offline.test_generator_training import train_here\n"
         "save = module._Checkpoint.save\n"
         "def save_and_die(self, step):\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from offline.generator.item_batches import DIRECT_PAIRS, IGNORE, ItemBatch, ItemBatches
+from offline.generator.items.batches import DIRECT_PAIRS, IGNORE, ItemBatch, ItemBatches
 from services.generator.prompts import Template
 
 AFTER = Template("sequential", "seen", "after {history}", "{target}")

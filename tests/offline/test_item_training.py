@@ -13,14 +13,14 @@ from rich.progress import Progress
 from safetensors.torch import load_file
 from torch import Tensor
 
+from core.codes import code_tokens
 from offline.dataset.schema import Dataset
 from offline.generator.config import ItemTrainConfig
-from offline.generator.item_model import ItemT5
-from offline.generator.item_train import ItemPrompts, train_items
+from offline.generator.items.model import ItemT5
+from offline.generator.items.train import ItemPrompts, train_items
 from offline.generator.tokenizer import from_scratch
 from offline.training.checkpoint import CheckpointError
 from offline.training.config import TrainingConfig
-from services.generator.codes import code_tokens
 from services.generator.prompts import PromptError, Template
 from tests.generator.made_up import EOS, PAD, UNKNOWN, level_texts, random_levels, random_t5
 from tests.offline.test_query_encoder import ITEMS, cycles

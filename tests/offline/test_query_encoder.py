@@ -22,8 +22,8 @@ from offline.query_encoder.projection import fit_projection
 from offline.query_encoder.train import TrainedQueryEncoder, train_query_encoder
 from offline.training.checkpoint import CheckpointError
 from offline.training.config import TrainingConfig
-from services.candidate.encoders import OnnxQueryEncoder
-from services.candidate.index import FlatIndex
+from services.candidate.index.flat import FlatIndex
+from services.candidate.retrieval.encoders import OnnxQueryEncoder
 
 ITEMS, CONTENT = 12, 6
 CONFIG = QueryEncoderConfig(

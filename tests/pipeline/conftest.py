@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.bundle import Bundle
-from runtime.catalog import Delete
+from core.bundle import Bundle
+from core.catalog import Delete
 from tests.offline.tiny_models import save_text_embedder
 from tests.pipeline.made_up_store import append, put
 

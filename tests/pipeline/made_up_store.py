@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.catalog import AttributeValues, CatalogItem
+from core.catalog import AttributeValues, CatalogItem
+from services.candidate.catalog.store import Base, ItemStore
 from services.candidate.changes import Code, PlacedChange, PlacedItem
-from services.candidate.store import Base, ItemStore
 
 NOTHING = np.zeros(2, np.float32)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from core.bundle import Bundle
 from offline.build.pipeline import check_torchrun
 from offline.build.stages import Workshop, fingerprint
 from offline.evaluate.protocol import questions
 from offline.evaluate.served import serving
-from runtime.bundle import Bundle
 from tandem import Client, filters
 from tests.pipeline.conftest import ITEMS, USERS, Shop, write_shop
 

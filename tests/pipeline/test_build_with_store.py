@@ -3,12 +3,12 @@
 import shutil
 from pathlib import Path
 
-from runtime.bundle import Bundle
-from runtime.catalog import Delete
-from runtime.manifest import StoreSection
-from services.candidate.engine import CandidateEngine
-from services.candidate.opening import open_catalog
-from services.candidate.store import ItemStore, read_items
+from core.bundle import Bundle
+from core.catalog import Delete
+from core.manifest import StoreSection
+from services.candidate.catalog.opening import open_catalog
+from services.candidate.catalog.store import ItemStore, read_items
+from services.candidate.retrieval.engine import CandidateEngine
 from tests.pipeline.conftest import ITEMS, Shop
 from tests.pipeline.made_up_store import append, put
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from core.bundle import Bundle
+from core.catalog import ItemArray
 from gateway.domain import Strategy
 from offline.evaluate import in_process
 from offline.evaluate.agreement import are_equal
@@ -13,12 +15,10 @@ from offline.evaluate.in_process import pipeline_lists
 from offline.evaluate.parts import generator_rows, retrieval_rows
 from offline.evaluate.protocol import DEPTH, LISTED, RANKINGS, Question, RankedList, questions, row
 from offline.evaluate.served import serving
-from runtime.bundle import Bundle
-from runtime.catalog import ItemArray
-from services.candidate.engine import CandidateEngine
-from services.candidate.shortlist import Weights
-from services.candidate.space import SpaceName
-from services.generator.engine import Context, Generation, GeneratorEngine, Query
+from services.candidate.index.space import SpaceName
+from services.candidate.retrieval.engine import CandidateEngine
+from services.candidate.retrieval.shortlist import Weights
+from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
 from tandem import Client
 from tests.pipeline.conftest import Shop
 

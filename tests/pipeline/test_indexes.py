@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.catalog import Mask
+from core.manifest import IndexKind, IndexSection
 from offline.build.indexes import recall
-from runtime.catalog import Mask
-from runtime.manifest import IndexKind, IndexSection
-from services.candidate.index import FlatIndex, Neighbors, Vector
+from services.candidate.index.flat import FlatIndex, Neighbors, Vector
 from tests.candidate.kinds import clustered
 from tests.pipeline.conftest import Shop
 

@@ -11,7 +11,7 @@ from offline.build.config import BuildConfig
 from offline.build.precision import PrecisionLoss, measure_loss, questions
 from offline.generator.export.files import HEAD
 from offline.metrics import ndcg
-from services.generator.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
 from tests.generator.made_up import MadeUp, level_texts, random_levels, write_made_up
 
 

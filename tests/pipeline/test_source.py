@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from core.bundle import sha256
+from core.catalog import Delete
+from core.manifest import StoreSection
 from offline.build.source import LogsSource, MovieLensSource, Source, WithStore
 from offline.dataset import Dataset, LogsConfig
-from runtime.bundle import sha256
-from runtime.catalog import Delete
-from runtime.manifest import StoreSection
+from services.candidate.catalog.store import read_items
 from services.candidate.changes import PlacedChange
-from services.candidate.store import read_items
 from tests.cli.command import run
 from tests.pipeline.made_up_store import append, put
 

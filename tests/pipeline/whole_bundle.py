@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from runtime.bundle import Bundle, write_bundle
+from core.bundle import Bundle, write_bundle
 from tests.candidate.made_up import make_world
 from tests.candidate.small_bundle import write_small_bundle
 from tests.generator.made_up import level_texts, random_levels, write_made_up

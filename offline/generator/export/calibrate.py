@@ -18,7 +18,7 @@ from torch import nn
 from transformers import T5ForConditionalGeneration
 
 from offline.generator.export.layers import T5Weights
-from offline.generator.item_model import ItemT5
+from offline.generator.items.model import ItemT5
 
 Peaks = Mapping[str, NDArray[np.float32]]
 """Layer → [in] the largest absolute value that each channel of its input had."""

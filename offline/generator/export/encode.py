@@ -7,7 +7,7 @@ import numpy as np
 
 from offline.generator.export.layers import KeysValues, T5Layers, T5Weights
 from offline.generator.export.linear import Linears
-from offline.generator.item_scores import SEEN_SCALE
+from offline.generator.items.scores import SEEN_SCALE
 from offline.tape import DOUBLE, FLOAT, INT32, INT64, Tape
 
 

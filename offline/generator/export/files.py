@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import T5ForConditionalGeneration
 
+from core.bundle import sha256
+from core.codes import write_code_texts
+from core.manifest import GeneratorSection, Precision
 from offline.generator.export.calibrate import observe, observe_items, smooth
 from offline.generator.export.encode import encode_graph, encode_items_graph
 from offline.generator.export.heads import ItemHead, TokenHead
@@ -18,14 +21,11 @@ from offline.generator.export.linear import Float16, Float32, Int8, Linears
 from offline.generator.export.rerank import rerank_graph
 from offline.generator.export.search import search_graph
 from offline.generator.export.weights import save_graphs
-from offline.generator.item_model import ItemT5
-from offline.generator.model import special_tokens
+from offline.generator.items.model import ItemT5
+from offline.generator.tokens.model import special_tokens
 from offline.query_encoder.projection import fit_projection
-from runtime.bundle import sha256
-from runtime.manifest import GeneratorSection, Precision
-from services.generator.coded_catalog import ITEM_PROJECTION, ITEM_VECTORS
-from services.generator.codes import write_code_texts
-from services.generator.graphs import graph_file, weights_file
+from services.generator.catalog.coded import ITEM_PROJECTION, ITEM_VECTORS
+from services.generator.decoding.graphs import graph_file, weights_file
 
 HEAD: Final = "lm_head"
 """The layer whose rounding changes rankings most: every score is made of its products."""

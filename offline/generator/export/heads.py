@@ -30,7 +30,7 @@ class Children:
 
 @dataclass(frozen=True)
 class TrieInputs:
-    """The arrays of the trie as inputs of a graph; see `services.generator.trie.Trie`."""
+    """The arrays of the trie as inputs of a graph; see `services.generator.decoding.trie.Trie`."""
 
     tape: Tape
     token: str

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline.generator.export.parity import Parity, largest_gap, same_ranking
-from offline.generator.item_model import ItemT5
-from services.generator.engine import GeneratorEngine, Query
+from offline.generator.items.model import ItemT5
+from services.generator.decoding.engine import GeneratorEngine, Query
 
 
 def compare_items(

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from transformers import T5ForConditionalGeneration
 
 from offline.parity import ParityError
-from services.generator.engine import GeneratorEngine, Query, Ranked
-from services.generator.graphs import Prompts
+from services.generator.decoding.engine import GeneratorEngine, Query, Ranked
+from services.generator.decoding.graphs import Prompts
 
 TOLERANCE: Final = 1e-4
 """The largest difference of a log-probability."""

@@ -19,9 +19,9 @@ def rerank_graph(
     """Writes the graph of `rerank.onnx`.
 
     Inputs: `attention_mask` int64 [batch, tokens]; what `encode.onnx` returns; the arrays of the
-    trie, as in `search_graph`; the fields of `services.generator.trie.PrefixTree`: `token`, `depth`
-    and `node` int64 [batch, rows], `sees` bool [batch, rows, rows], `path` and `child` int64
-    [batch, items, levels].
+    trie, as in `search_graph`; the fields of the `PrefixTree` of `services.generator.decoding`:
+    `token`, `depth` and `node` int64 [batch, rows], `sees` bool [batch, rows, rows], `path` and
+    `child` int64 [batch, items, levels].
 
     Output: `score` float32 [batch, items], the log-probability of each item's code.
 

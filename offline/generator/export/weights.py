@@ -13,8 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from core.bundle import sha256
 from offline.tape import Tape
-from runtime.bundle import sha256
 
 _ALIGNMENT: Final = 4096  # a page: mapped weights start where the hardware likes it
 

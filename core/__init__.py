@@ -1,0 +1,1 @@
+"""The domain, without any gRPC: bundle, catalog, attributes, filters, item codes, diversity."""

@@ -1,0 +1,97 @@
+"""Item codes: the text that a prompt shows, and the tokens that the decoder emits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from core.errors import InvalidArgument
+
+
+def read_code_texts(path: Path) -> list[str]:
+    """Reads `codes.txt`: the code of one item a line, in position order."""
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def write_code_texts(path: Path, texts: Sequence[str]) -> None:
+    """Writes what `read_code_texts` reads."""
+    path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+
+
+def code_tokens(
+    tokenizer: Tokenizer, texts: Sequence[str], *, eos: int, pad: int, unknown: int | None
+) -> NDArray[np.int32]:
+    """Writes codes as token ids. Shape [items, levels].
+
+    Codes that all have the same length say by themselves where they end. Otherwise one may be the
+    beginning of another, so each ends with the end-of-sequence token, and shorter ones are padded.
+
+    Raises:
+        ValueError: a code holds a token that the tokenizer does not know.
+    """
+    rows = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+    rows = [row if row and row[-1] == eos else [*row, eos] for row in rows]
+    for text, row in zip(texts, rows, strict=True):
+        if unknown in row:
+            raise ValueError(f"the tokenizer does not know every part of the code {text!r}")
+    lengths = {len(row) for row in rows}
+    if len(lengths) == 1:
+        return np.array([row[:-1] for row in rows], dtype=np.int32)
+    width = max(lengths)
+    return np.array([row + [pad] * (width - len(row)) for row in rows], dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How the codes of a catalog are written as tokens; see `code_tokens`."""
+
+    levels: int
+    """Tokens of a code as it is stored, end and padding included."""
+    vocabulary: int
+    """How many tokens the model knows."""
+    eos: int
+    pad: int
+    ends: bool
+    """Whether codes have different lengths, so that each ends with `eos`."""
+
+    @classmethod
+    def of(cls, codes: NDArray[np.int32], *, vocabulary: int, eos: int, pad: int) -> "Spelling":
+        """The spelling that codes follow. Shape [items, levels]."""
+        ends = bool((codes == eos).any())
+        return cls(codes.shape[1], vocabulary, eos, pad, ends)
+
+    def row(self, text: str, tokens: Sequence[int]) -> NDArray[np.int32]:
+        """Writes a new code as the others are stored. Shape [levels].
+
+        Args:
+            text: the code, for messages.
+            tokens: its tokens, with or without the end and the padding.
+
+        Raises:
+            InvalidArgument: reason INVALID_CODE, for one that is empty, too long, of another length
+                where all have the same, or made of tokens that a code cannot have.
+        """
+        bare = list(tokens)
+        while bare and bare[-1] == self.pad:
+            bare.pop()
+        if bare and bare[-1] == self.eos:
+            bare.pop()
+        strange = [t for t in bare if not 0 <= t < self.vocabulary or t in (self.eos, self.pad)]
+        if strange:
+            raise self._invalid(text, f"has the token {strange[0]}, which no code can have")
+        most = self.levels - self.ends
+        if not bare or len(bare) > most or (len(bare) < most and not self.ends):
+            wanted = f"1 to {most}" if self.ends else str(most)
+            raise self._invalid(
+                text, f"has {len(bare)} tokens; codes of this catalog have {wanted}"
+            )
+        end = [self.eos] if self.ends else []
+        padding = [self.pad] * (self.levels - len(bare) - len(end))
+        return np.array([*bare, *end, *padding], np.int32)
+
+    @staticmethod
+    def _invalid(text: str, problem: str) -> InvalidArgument:
+        return InvalidArgument(f"the code {text!r} {problem}", reason="INVALID_CODE", code=text)

@@ -1,0 +1,1 @@
+"""One list of recommendations: strategies, blending, fallbacks."""

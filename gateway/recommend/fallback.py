@@ -1,0 +1,49 @@
+"""What a list is made of when neither service answers: the bundle's most popular items."""
+
+import numpy as np
+
+from core.catalog import Catalog
+from core.filters import evaluate
+from gateway.domain import Recommended, Request
+
+
+class Popularity:
+    """The items of a catalog by how often people interacted with them.
+
+    It keeps what a request forbids out of the list, as the services do. What it does not know is
+    what changed since the bundle was made: the gateway's catalog is the bundle's own.
+
+    Args:
+        catalog: the bundle's.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        counts = catalog.popularity + 1.0
+        self._scores = np.log(counts / counts.sum()) if len(counts) else counts
+        self._order = np.argsort(-counts, kind="stable")
+
+    def best(self, request: Request, count: int) -> list[Recommended]:
+        """The most popular items that a request allows, best first; equal ones in catalog order.
+
+        The score is the logarithm of the item's share of all interactions, one added to each item.
+
+        Raises:
+            InvalidArgument: reason UNKNOWN_ATTRIBUTE, as of the services.
+        """
+        query, catalog = request.query, self._catalog
+        allowed = catalog.live.copy()
+        if query.filter is not None:
+            allowed &= evaluate(query.filter, catalog)
+        forbidden = query.excluded if query.include_seen else (*query.excluded, *request.history)
+        allowed[catalog.lookup(forbidden)[0]] = False
+        best = self._order[allowed[self._order]][:count].tolist()
+        scores = self._scores[best].tolist()
+        return [
+            Recommended(item_id, score)
+            for item_id, score in zip(catalog.ids(best), scores, strict=True)
+        ]
+
+    def missing(self, request: Request) -> list[str]:
+        """Items of the history that the catalog does not have, each once."""
+        return self._catalog.lookup(request.history)[1]

@@ -1,0 +1,286 @@
+"""How a list is made: calls of the two services, and what takes the place of one that fails.
+
+EMBEDDING   Search
+RERANK      Search ────▶ Rerank ──▶ blend
+GENERATE    Generate
+FUSE        Search ────▶ Rank ────▶ blend
+
+Rank generates and reranks at once: the model reads the user one time. Generating beside the search
+and reranking afterwards would keep the search off the path, but it is the shortest of the three: on
+the demo's bundle, two cores, one caller waits 7.5 ms this way and 10 that way, and eight callers
+get a third more answers.
+
+Where the bundle gives the generator no weight, reranking and fusing would return the shortlist in
+its own order, so that is what they do, without a call.
+
+Without the generator there is the order of retrieval, without retrieval what the generator finds
+in the whole catalog, and without both what is popular. A step that something could take the place
+of leaves time for that; where the caller forbids it, a step may take all the time there is.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from core.attributes import Attributes
+from core.errors import TandemError
+from gateway.calls.failures import is_trouble
+from gateway.deadline import Deadline
+from gateway.domain import (
+    Degradation,
+    Fallback,
+    ItemCode,
+    Ranked,
+    Recommended,
+    Request,
+    Retrieval,
+    Scored,
+    Strategy,
+)
+from gateway.recommend.blend import Weights, blend, generated_only, retrieved_only
+from gateway.recommend.fallback import Popularity
+from gateway.recommend.timing import Stopwatch
+
+FIRST_SHARE: Final = 0.6
+"""Of the time that is left, for a step that another call follows or may take the place of."""
+LAST_SHARE: Final = 0.9
+"""For a last call: what takes its place is at hand."""
+
+
+class Candidate(Protocol):
+    """The candidate service, as far as recommendations need it."""
+
+    async def search(self, request: Request, count: int, deadline: Deadline) -> Ranked:
+        """Shortlists `count` items; `missing` names unknown items of the history."""
+
+    async def attributes(
+        self, items: Sequence[str], deadline: Deadline
+    ) -> tuple[Mapping[str, Attributes], Sequence[str]]:
+        """The attributes of given items, and those that the catalog does not have."""
+
+    async def explain(
+        self, request: Request, items: Sequence[str], deadline: Deadline
+    ) -> Mapping[str, Retrieval]:
+        """What retrieval makes of given items; of those that it knows."""
+
+
+class Generator(Protocol):
+    """The generator service."""
+
+    async def rerank(self, request: Request, items: Sequence[str], deadline: Deadline) -> Ranked:
+        """Scores given items."""
+
+    async def generate(self, request: Request, count: int, deadline: Deadline) -> Ranked:
+        """Generates `count` items; `missing` names unknown items of the history."""
+
+    async def rank(
+        self, request: Request, items: Sequence[str], count: int, deadline: Deadline
+    ) -> tuple[Ranked, Ranked]:
+        """Generates `count` items, and scores given ones, of which there is at least one."""
+
+    async def explain(
+        self, request: Request, items: Sequence[str], deadline: Deadline
+    ) -> Mapping[str, ItemCode]:
+        """The codes of given items, token by token; of those that it knows."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where items and scores come from."""
+
+    candidate: Candidate
+    generator: Generator
+    popularity: Popularity
+    weights: Mapping[Strategy, Weights]
+    """Of the strategies that blend."""
+
+
+@dataclass
+class Journal:
+    """What happens while a request is served."""
+
+    deadline: Deadline
+    may_degrade: bool
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    degradations: list[Degradation] = field(default_factory=list)
+    ranked: dict[str, Sequence[Scored | Recommended]] = field(default_factory=dict)
+    """What each stage ranked."""
+
+    def share(self, fraction: float) -> Deadline:
+        """By when a step must have ended that something could take the place of."""
+        return self.deadline.share(fraction if self.may_degrade else 1.0)
+
+    def tolerates(self, error: TandemError) -> bool:
+        """Whether an answer may lack what failed: the request is not to blame, and allows it."""
+        return self.may_degrade and is_trouble(error)
+
+    def do_without(self, stage: str, error: TandemError, fallback: Fallback) -> None:
+        """Goes on without a stage that failed.
+
+        Raises:
+            TandemError: the error itself, where it is not tolerated.
+        """
+        if not self.tolerates(error):
+            raise error
+        self.degradations.append(Degradation(stage, error.reason, fallback))
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a strategy works with, for one request."""
+
+    request: Request
+    sources: Sources
+    journal: Journal
+    count: int
+    """How many items to find."""
+    shortlist: int
+    """How many items to shortlist for the generator."""
+
+    async def search(self, count: int, share: float) -> Ranked:
+        """The shortlist."""
+        deadline = self.journal.share(share)
+        with self.journal.watch.stage("search", deadline):
+            found = await self.sources.candidate.search(self.request, count, deadline)
+        self.journal.ranked["search"] = found.items
+        return found
+
+    async def generate(self, share: float) -> Ranked:
+        """The generated list."""
+        deadline = self.journal.share(share)
+        with self.journal.watch.stage("generate", deadline):
+            found = await self.sources.generator.generate(self.request, self.count, deadline)
+        self.journal.ranked["generate"] = found.items
+        return found
+
+    async def rerank(self, items: Sequence[str]) -> tuple[Scored, ...]:
+        """The generator's scores of given items, of which there may be none."""
+        if not items:
+            return ()
+        deadline = self.journal.share(LAST_SHARE)
+        with self.journal.watch.stage("rerank", deadline):
+            found = await self.sources.generator.rerank(self.request, items, deadline)
+        self.journal.ranked["rerank"] = found.items
+        return found.items
+
+    async def rank(self, items: Sequence[str]) -> tuple[Ranked, Ranked]:
+        """The generated list, and the generator's scores of given items."""
+        deadline = self.journal.share(LAST_SHARE)
+        with self.journal.watch.stage("rank", deadline):
+            generated, reranked = await self.sources.generator.rank(
+                self.request, items, self.count, deadline
+            )
+        self.journal.ranked |= {"generate": generated.items, "rerank": reranked.items}
+        return generated, reranked
+
+    def blend(
+        self, retrieved: Sequence[Scored], generated: Sequence[Scored], weights: Weights
+    ) -> list[Recommended]:
+        """Both, as one ranking."""
+        with self.journal.watch.stage("blend"):
+            items = blend(retrieved, generated, weights)
+        self.journal.ranked["blend"] = items
+        return items
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that a strategy found, best first, and the unknown items of the history."""
+
+    items: Sequence[Recommended]
+    missing: Sequence[str]
+
+
+async def embedding(call: Call) -> Outcome:
+    """The candidate service alone."""
+    try:
+        shortlist = await call.search(call.count, FIRST_SHARE)
+    except TandemError as error:
+        call.journal.do_without("search", error, Fallback.GENERATION)
+        return await _generated(call)
+    return Outcome(retrieved_only(shortlist.items), shortlist.missing)
+
+
+async def rerank(call: Call) -> Outcome:
+    """A shortlist, reordered with the generator's scores; as it is where these count nothing."""
+    weights = call.sources.weights[Strategy.RERANK]
+    if not weights.generator:
+        return await embedding(call)
+    try:
+        shortlist = await call.search(call.shortlist, FIRST_SHARE)
+    except TandemError as error:
+        call.journal.do_without("search", error, Fallback.GENERATION)
+        return await _generated(call)
+    try:
+        scores = await call.rerank([item.item_id for item in shortlist.items])
+    except TandemError as error:
+        call.journal.do_without("rerank", error, Fallback.RETRIEVAL)
+        return Outcome(retrieved_only(shortlist.items), shortlist.missing)
+    return Outcome(call.blend(shortlist.items, scores, weights), shortlist.missing)
+
+
+async def generate(call: Call) -> Outcome:
+    """The generator alone, over the whole catalog."""
+    try:
+        generated = await call.generate(FIRST_SHARE)
+    except TandemError as error:
+        call.journal.do_without("generate", error, Fallback.RETRIEVAL)
+        return await _retrieved(call)
+    return Outcome(generated_only(generated.items), generated.missing)
+
+
+async def fuse(call: Call) -> Outcome:
+    """A shortlist and a generated list, merged; the generator's scores of both are comparable."""
+    weights = call.sources.weights[Strategy.FUSE]
+    if not weights.generator:
+        return await embedding(call)
+    try:
+        shortlist = await call.search(call.shortlist, FIRST_SHARE)
+    except TandemError as error:
+        call.journal.do_without("search", error, Fallback.GENERATION)
+        return await _generated(call)
+    if not shortlist.items:
+        return await generate(call)
+    try:
+        generated, reranked = await call.rank([item.item_id for item in shortlist.items])
+    except TandemError as error:
+        call.journal.do_without("rank", error, Fallback.RETRIEVAL)
+        return Outcome(retrieved_only(shortlist.items), shortlist.missing)
+    items = call.blend(shortlist.items, (*generated.items, *reranked.items), weights)
+    return Outcome(items, (*shortlist.missing, *generated.missing))
+
+
+STRATEGIES: Final[Mapping[Strategy, Callable[[Call], Awaitable[Outcome]]]] = {
+    Strategy.EMBEDDING: embedding,
+    Strategy.RERANK: rerank,
+    Strategy.GENERATE: generate,
+    Strategy.FUSE: fuse,
+}
+
+
+async def _generated(call: Call) -> Outcome:
+    """For retrieval that failed."""
+    try:
+        generated = await call.generate(LAST_SHARE)
+    except TandemError as error:
+        call.journal.do_without("generate", error, Fallback.POPULARITY)
+        return _popular(call)
+    return Outcome(generated_only(generated.items), generated.missing)
+
+
+async def _retrieved(call: Call) -> Outcome:
+    """For generation that failed."""
+    try:
+        shortlist = await call.search(call.count, LAST_SHARE)
+    except TandemError as error:
+        call.journal.do_without("search", error, Fallback.POPULARITY)
+        return _popular(call)
+    return Outcome(retrieved_only(shortlist.items), shortlist.missing)
+
+
+def _popular(call: Call) -> Outcome:
+    """For services that both failed."""
+    with call.journal.watch.stage("popularity"):
+        items = call.sources.popularity.best(call.request, call.count)
+    call.journal.ranked["popularity"] = items
+    return Outcome(items, call.sources.popularity.missing(call.request))

@@ -1,0 +1,1 @@
+"""The catalog of record: durable edits, and what serving new items takes."""

@@ -1,0 +1,61 @@
+"""Writing answers that are about the catalog itself."""
+
+from typing import Final
+
+import numpy as np
+
+from core.catalog import Catalog, CatalogItem, ItemArray
+from services.candidate.catalog.live import Step
+from services.candidate.catalog.requests import PageQuery
+from services.candidate.changes import PlacedItem
+from serving.validation import value_message
+from tandem.v1 import candidate_service_pb2 as pb
+
+PAGE_BYTES: Final = 2**20
+"""Of items, after which a page takes no more: clients accept 4 MiB by default."""
+
+
+def item_messages(catalog: Catalog, positions: ItemArray) -> list[pb.Item]:
+    """Writes items."""
+    return [item_message(catalog.items[position]) for position in positions.tolist()]
+
+
+def page_messages(catalog: Catalog, query: PageQuery) -> tuple[list[pb.Item], int | None]:
+    """Writes a page of the catalog; and where the next begins, None after the last."""
+    page: list[pb.Item] = []
+    room = PAGE_BYTES
+    for position in (query.start + np.flatnonzero(catalog.live[query.start :])).tolist():
+        if len(page) == query.size or room <= 0:
+            return page, position
+        page.append(item_message(catalog.items[position]))
+        room -= page[-1].ByteSize()
+    return page, None
+
+
+def item_message(item: CatalogItem) -> pb.Item:
+    """Writes an item."""
+    return pb.Item(
+        item_id=item.item_id,
+        title=item.title,
+        text=item.text,
+        attributes={
+            name: pb.AttributeValues(values=map(value_message, values))
+            for name, values in item.attributes.items()
+        },
+        popularity=item.popularity,
+    )
+
+
+def step_message(step: Step, version: str) -> pb.WatchCatalogResponse:
+    """Writes changes for whoever follows the catalog."""
+    message = pb.WatchCatalogResponse(sequence=step.sequence, bundle_version=version)
+    for stored in step.changes:
+        change = message.changes.add(sequence=stored.sequence)
+        if isinstance(stored.change, PlacedItem):
+            change.upsert.item.CopyFrom(item_message(stored.change.item))
+            change.upsert.code_text = stored.change.code.text
+            change.upsert.code_tokens.extend(stored.change.code.tokens)
+            change.upsert.content_vector.extend(stored.change.content.tolist())
+        else:
+            change.delete_item_id = stored.change.item_id
+    return message

@@ -1,0 +1,334 @@
+"""The candidate engine: shortlists and similarity over positions and arrays, without any RPC.
+
+Its methods block, change nothing, and may be called from several threads at once.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from core.bundle import Bundle
+from core.catalog import Catalog, Change, Delete, ItemArray, Mask, Upsert
+from core.persistent import PersistentSequence
+from services.candidate.changes import ChangeSet, Code, PlacedItem
+from services.candidate.index.flat import Neighbors, Vector
+from services.candidate.index.space import Space, SpaceName
+from services.candidate.retrieval.encoders import (
+    OnnxQueryEncoder,
+    OnnxTextEncoder,
+    QueryEncoder,
+    TextEncoder,
+)
+from services.candidate.retrieval.fusion import Nearness, Prior, Source, Succession, fuse
+from services.candidate.retrieval.popularity import Popularity
+from services.candidate.retrieval.shortlist import Basis, Shortlist, Weights
+from services.candidate.retrieval.similarity import (
+    NEAREST,
+    Taste,
+    check_vector,
+    nearest,
+    unit,
+    without,
+)
+from services.candidate.retrieval.transitions import Transitions
+
+NOTHING: ItemArray = np.empty(0, np.int32)
+NO_CODES: Final[PersistentSequence[Code]] = PersistentSequence()
+
+
+class CandidateEngine:
+    """Searches one version of the catalog, and never changes; `applied` makes the next.
+
+    Args:
+        catalog: the items.
+        sequence: of the last change that is in it; 0 for the bundle's own items.
+        codes: of the items that were added to the bundle's, by their order.
+        content: the space of item texts.
+        behavior: the space of the query encoder.
+        query_encoder: turns the vectors of a history into a query for the behavior space.
+        text_encoder: turns a text into a vector of the content space.
+        transitions: what people went on to.
+        weights: of the sources of a shortlist.
+        popularity: of the items; counted from the catalog when None.
+        max_history: newest items of a history that the query encoder reads.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        sequence: int = 0,
+        codes: PersistentSequence[Code] = NO_CODES,
+        content: Space,
+        behavior: Space,
+        query_encoder: QueryEncoder,
+        text_encoder: TextEncoder,
+        transitions: Transitions,
+        weights: Weights,
+        popularity: Popularity | None = None,
+        max_history: int,
+    ) -> None:
+        self.catalog = catalog
+        self.sequence = sequence
+        self.codes = codes
+        self._spaces = {SpaceName.CONTENT: content, SpaceName.BEHAVIOR: behavior}
+        self._query_encoder = query_encoder
+        self._text_encoder = text_encoder
+        self._transitions = transitions
+        self._weights = weights
+        self._max_history = max_history
+        self._popularity = popularity or Popularity.of(catalog.popularity)
+
+    @classmethod
+    def load(
+        cls,
+        bundle: Bundle,
+        *,
+        threads: int = 1,
+        weights: Weights | None = None,
+        index_uri: str | None = None,
+    ) -> "CandidateEngine":
+        """Loads the engine of a bundle.
+
+        Args:
+            bundle: a verified bundle.
+            threads: how many work on one call of an encoder; 1 under a pool of threads.
+            weights: of the sources of a shortlist, instead of the bundle's.
+            index_uri: of a Milvus to search in, instead of the bundle's indexes.
+
+        Raises:
+            BundleError: its parts do not belong together.
+            Unavailable: Milvus cannot be reached.
+        """
+        section = bundle.manifest.candidate
+        return cls(
+            catalog=bundle.catalog,
+            content=Space.read(bundle, SpaceName.CONTENT, index_uri),
+            behavior=Space.read(bundle, SpaceName.BEHAVIOR, index_uri),
+            query_encoder=OnnxQueryEncoder(bundle.file("query_encoder.onnx"), threads=threads),
+            text_encoder=OnnxTextEncoder(
+                bundle.file("text_encoder.onnx"),
+                bundle.file("text_tokenizer.json"),
+                prefix=section.text_prefix,
+                threads=threads,
+            ),
+            transitions=Transitions.read(bundle),
+            weights=weights
+            or Weights(
+                section.behavior_weight,
+                section.transition_weight,
+                section.content_weight,
+                section.popularity_weight,
+            ),
+            max_history=section.max_history,
+        )
+
+    def applied(self, change_set: ChangeSet) -> "CandidateEngine":
+        """Makes the next version, which shares with this one all that stays the same.
+
+        The last change of each item counts. An item that is replaced moves to a new position.
+        """
+        last = {change.item_id: change for change in change_set.changes}
+        placed = [change for change in last.values() if isinstance(change, PlacedItem)]
+        changes: list[Change] = [Delete(item_id) for item_id in last]
+        changes += [Upsert(item.item) for item in placed]
+        content, behavior = (self._spaces[name] for name in SpaceName)
+        if placed:
+            content = content.extended(np.stack([item.content for item in placed]))
+            behavior = behavior.extended(np.stack([item.behavior for item in placed]))
+        return CandidateEngine(
+            catalog=self.catalog.apply(changes),
+            sequence=change_set.sequence,
+            codes=self.codes.extended(item.code for item in placed),
+            content=content,
+            behavior=behavior,
+            query_encoder=self._query_encoder,
+            text_encoder=self._text_encoder,
+            transitions=self._transitions.extended(
+                len(self.catalog), self._positions([item.item_id for item in placed])
+            ),
+            weights=self._weights,
+            popularity=self._popularity.extended(
+                np.array([item.item.popularity for item in placed], np.int64)
+            ),
+            max_history=self._max_history,
+        )
+
+    def retuned(self, weights: Weights, window: int, decay: float) -> "CandidateEngine":
+        """The same version with other weights, and transitions of another window and decay."""
+        other = copy.copy(self)
+        other._weights = weights
+        other._transitions = replace(self._transitions, window=window, decay=decay)
+        return other
+
+    def _positions(self, item_ids: Sequence[str]) -> ItemArray:
+        """Where items are, int32 [items]; -1 for those that are not there."""
+        known, missing = self.catalog.lookup(item_ids)
+        positions = np.full(len(item_ids), -1, np.int32)
+        absent = set(missing)
+        positions[[item_id not in absent for item_id in item_ids]] = known
+        return positions
+
+    def space(self, name: SpaceName) -> Space:
+        """One of the two spaces."""
+        return self._spaces[name]
+
+    def embed(self, texts: Sequence[str]) -> Vector:
+        """The vectors of texts in the content space, float32 [texts, dimension], of unit norm."""
+        return self._text_encoder.encode_batch(texts)
+
+    def vectors(self, space: SpaceName) -> Vector:
+        """The item vectors of a space, float32 [items, dimension], of unit norm."""
+        return self._spaces[space].vectors.whole()
+
+    def search(
+        self,
+        history: ItemArray,
+        count: int,
+        *,
+        allowed: Mask | None = None,
+        excluded: ItemArray = NOTHING,
+        include_seen: bool = False,
+    ) -> Shortlist:
+        """Shortlists the items that are likely to come after a history.
+
+        The score of an item is `w_b * (query · vector) + w_t * log transition probability`, beside
+        which its closeness in content to the newest items of the history, and its popularity, may
+        count: a log-probability up to a constant of the history. The list is that of all allowed
+        items by this score (see `fuse`).
+
+        A history of nothing but items that nobody has interacted with in the training data says
+        something of its content alone, and an empty one nothing: then content or popularity
+        decides.
+
+        Args:
+            history: positions, oldest first.
+            count: how many items; there are fewer only where fewer are left.
+            allowed: bool [items], or None for all.
+            excluded: items to leave out.
+            include_seen: whether items of the history may be in the shortlist.
+        """
+        left_out = excluded if include_seen else np.concatenate([excluded, history])
+        left = without(self._live(allowed), left_out, len(self.catalog))
+        basis = self.basis(history)
+        match basis:
+            case Basis.POPULARITY:
+                best = self._popularity.best(count, left)
+            case Basis.CONTENT:
+                content = self._content_of(history)
+                best = content.space.index.search(content.query, count, left)
+            case Basis.HISTORY:
+                named = self.sources(history)
+                sources = [(weight, source) for _, weight, source in named]
+                best = fuse(sources, count, left, len(self.catalog))
+                (transitions,) = (source for name, _, source in named if name == "transitions")
+                alone = transitions.scores(best.items)
+                return Shortlist(best.items, best.scores, basis, alone)
+        return Shortlist(best.items, best.scores, basis)
+
+    @property
+    def memory(self) -> int:
+        """How many items of a history can matter to a score: the newest."""
+        return max(self._max_history, self._transitions.window)
+
+    def basis(self, history: ItemArray) -> Basis:
+        """What a shortlist for a history is made from."""
+        if not len(history):
+            return Basis.POPULARITY
+        if not self._popularity.counts[history].any():
+            return Basis.CONTENT
+        return Basis.HISTORY
+
+    def sources(self, history: ItemArray) -> list[tuple[str, float, Source]]:
+        """What adds up to the score of an item after a history: names, weights and sources."""
+        match self.basis(history):
+            case Basis.POPULARITY:
+                return [("popularity", 1.0, Prior(self._popularity))]
+            case Basis.CONTENT:
+                return [("content", 1.0, self._content_of(history))]
+        weights, behavior = self._weights, self._spaces[SpaceName.BEHAVIOR]
+        query = self._query_encoder.encode(behavior.take(history[-self._max_history :]))
+        sources: list[tuple[str, float, Source]] = [
+            ("query_encoder", weights.behavior, Nearness(behavior, query)),
+            ("transitions", weights.transitions, Succession(self._transitions, history)),
+        ]
+        if weights.content:
+            sources.append(("content", weights.content, self._content_of(history)))
+        if weights.popularity:
+            sources.append(("popularity", weights.popularity, Prior(self._popularity)))
+        return sources
+
+    def _content_of(self, history: ItemArray) -> Nearness:
+        """Closeness to the texts of the newest items: as many as transitions look at."""
+        content = self._spaces[SpaceName.CONTENT]
+        newest = content.take(history[-self._transitions.window :])
+        return Nearness(content, unit(newest.mean(axis=0, dtype=np.float64)))
+
+    def similar_to_items(
+        self,
+        items: ItemArray,
+        count: int,
+        space: SpaceName = SpaceName.CONTENT,
+        *,
+        allowed: Mask | None = None,
+        excluded: ItemArray = NOTHING,
+        taste: Taste = NEAREST,
+    ) -> Neighbors:
+        """The items nearest to the mean of some items' vectors, which are left out, by cosine.
+
+        Args:
+            items: positions, at least one; one that occurs twice counts twice.
+            count: how many items; there are fewer only where fewer are left.
+            space: which vectors to compare.
+            allowed: bool [items], or None for all.
+            excluded: items to leave out.
+            taste: which of the nearest are wanted.
+        """
+        where = self._spaces[space]
+        vectors = where.take(items).astype(np.float64)
+        mean = vectors[0] if len(vectors) == 1 else vectors.mean(axis=0)
+        left_out = np.concatenate([excluded, items]) if len(excluded) else items
+        return nearest(where, mean, count, self._live(allowed), left_out, taste)
+
+    def similar_to_text(
+        self,
+        text: str,
+        count: int,
+        *,
+        allowed: Mask | None = None,
+        excluded: ItemArray = NOTHING,
+        taste: Taste = NEAREST,
+    ) -> Neighbors:
+        """The items whose texts are nearest to a text, by cosine."""
+        vector = self._text_encoder.encode(text).astype(np.float64)
+        where = self._spaces[SpaceName.CONTENT]
+        return nearest(where, vector, count, self._live(allowed), excluded, taste)
+
+    def similar_to_vector(
+        self,
+        vector: Vector,
+        count: int,
+        space: SpaceName = SpaceName.CONTENT,
+        *,
+        allowed: Mask | None = None,
+        excluded: ItemArray = NOTHING,
+        taste: Taste = NEAREST,
+    ) -> Neighbors:
+        """The items nearest to a vector, by cosine; its length does not matter.
+
+        Raises:
+            InvalidArgument: it has not the space's dimension, is zero, or is not finite.
+        """
+        where = self._spaces[space]
+        check_vector(vector, where.index.dimension, space)
+        query = vector.astype(np.float64)
+        return nearest(where, query, count, self._live(allowed), excluded, taste)
+
+    def _live(self, allowed: Mask | None) -> Mask | None:
+        """What is allowed and in this version; None for all."""
+        if self.catalog.live_count == len(self.catalog):
+            return allowed
+        return self.catalog.live if allowed is None else allowed & self.catalog.live

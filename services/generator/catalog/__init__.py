@@ -1,0 +1,1 @@
+"""The items that the generator knows, kept current from the candidate service."""

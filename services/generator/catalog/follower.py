@@ -1,0 +1,306 @@
+"""The generator's catalog follows that of the candidate service, where items come and go.
+
+    feed ──▶ inbox ──▶ all that is there, as one ──▶ next version, on a thread ──▶ engine
+
+The follower resumes after the last change that it has made, however often the connection breaks.
+Where the candidate's catalog turns out not to be the one that was followed (it was restored from an
+older state, say) it begins anew: from the bundle's own items and with all changes since, beside the
+version that is served meanwhile. While the candidate is away the generator serves what it has.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+import structlog
+
+from core.errors import InvalidArgument
+from services.generator.catalog.client import Disconnected, OtherCatalog, Step
+from services.generator.catalog.coded import CodedCatalog, CodedChange, CodedUpsert
+from services.generator.decoding.engine import GeneratorEngine
+from serving.background import Background, Backoff
+
+log = structlog.get_logger()
+
+STEPS_AHEAD: Final = 16
+"""Steps that are received before they are needed; then the sender waits."""
+MAX_CHANGES: Final = 2_000
+"""Changes above which one version takes no more: some 100 ms of work among a million items."""
+QUIET_SECONDS: Final = 0.25
+
+
+class Feed(Protocol):
+    """Where changes come from; see `services.generator.catalog.client.CatalogFeed`."""
+
+    def steps(self, after: int) -> AsyncGenerator[Step, None]:
+        """Yields what happened after a sequence, and then what happens."""
+
+    async def close(self) -> None:
+        """Closes the connection."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A change that cannot be made."""
+
+    change: CodedChange
+    error: InvalidArgument
+
+
+@dataclass
+class Progress:
+    """How far a follower has come, and what it met with."""
+
+    sequence: int = 0
+    """Everything up to here is made; 0 is the bundle's own catalog."""
+    changes: int = 0
+    """That were made."""
+    refused: int = 0
+    """Changes that could not be made, each once."""
+    restarts: int = 0
+    """How often it began anew."""
+
+
+class Follower:
+    """Keeps an engine's catalog as the candidate's is.
+
+    Args:
+        engine: whose catalog is the bundle's own; nobody else changes it.
+        feed: of the candidate's changes.
+        backoff: between attempts to reach it.
+        quiet: seconds after which, when nothing comes, all that had happened has come.
+    """
+
+    def __init__(
+        self,
+        engine: GeneratorEngine,
+        feed: Feed,
+        backoff: Backoff | None = None,
+        quiet: float = QUIET_SECONDS,
+    ) -> None:
+        self.progress = Progress()
+        self._engine = engine
+        self._feed = feed
+        self._backoff = backoff or Backoff()
+        self._quiet = quiet
+        self._base = engine.snapshot
+        self._next = engine.snapshot
+        """What the engine has or, while beginning anew, is about to have."""
+        self._anew = False
+        self._held: dict[str, Refusal] = {}
+        """Items whose code another one has. Changes that are yet to come may free it: of an item
+        that changed several times, only the last change comes."""
+        self._told: dict[str, CodedChange] = {}
+        """Those of them that are in the log."""
+        self._background = Background("catalog follower", self._run)
+
+    def start(self) -> None:
+        """Begins to follow; to be called on the event loop."""
+        self._background.start()
+
+    async def close(self) -> None:
+        """Follows no more; the engine keeps what it has."""
+        await self._background.stop()
+        await self._feed.close()
+
+    async def _run(self) -> None:
+        """Follows forever, through whatever becomes of the candidate."""
+        while True:
+            try:
+                await self._follow()
+            except Disconnected as error:
+                if isinstance(error, OtherCatalog):
+                    self._begin_anew()
+                if not self._backoff.failures:  # once an outage, not once an attempt
+                    log.warning("catalog not followed", **self._where(), error=str(error))
+            await asyncio.sleep(self._backoff.next())
+
+    async def _follow(self) -> None:
+        """Follows until the feed ends."""
+        async with _receiving(self._feed.steps(self.progress.sequence)) as inbox:
+            if step := await inbox.take():
+                await self._make(step)
+            self._backoff.reset()
+            log.info("catalog followed", **self._where())
+            while True:
+                step = await inbox.take(None if self.settled else self._quiet)
+                if step is None:
+                    self._settle()
+                else:
+                    await self._make(step)
+
+    async def _make(self, step: Step) -> None:
+        """Makes the next version, and serves it unless it is begun anew and not complete yet."""
+        started = time.perf_counter()
+        if not step.changes:
+            self.progress.sequence = step.sequence
+            self._settle()
+            return
+        last = {item_id: refusal.change for item_id, refusal in self._held.items()}
+        last |= {change.item_id: change for change in step.changes}
+        self._next, refusals = await asyncio.to_thread(make, self._next, last.values())
+        self.progress.sequence = step.sequence
+        self.progress.changes += len(last) - len(refusals)
+        self._keep(refusals)
+        if not self._anew:
+            self._engine.swap(self._next)
+        ms = round((time.perf_counter() - started) * 1e3, 3)
+        log.info("catalog changed", **self._where(), changes=len(step.changes), ms=ms)
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that has come is served, or refused for good."""
+        return not self._anew and self._held.keys() == self._told.keys()
+
+    def _settle(self) -> None:
+        """Serves what there is, and gives up on what could not be made with all that has come."""
+        self._engine.swap(self._next)
+        self._anew = False
+        self._tell(self._held.values())
+
+    def _keep(self, refusals: Iterable[Refusal]) -> None:
+        """Holds what may be possible later, and lets go of what never will."""
+        held = {r.change.item_id: r for r in refusals if r.error.reason == "CODE_TAKEN"}
+        self._tell(r for r in refusals if r.change.item_id not in held)
+        self._held = held
+        self._told = {
+            item_id: change
+            for item_id, change in self._told.items()
+            if item_id in held and held[item_id].change is change
+        }
+
+    def _tell(self, refusals: Iterable[Refusal]) -> None:
+        for refusal in refusals:
+            item_id = refusal.change.item_id
+            if item_id not in self._told:
+                self._told[item_id] = refusal.change
+                self.progress.refused += 1
+                error = refusal.error
+                log.error(
+                    "catalog change refused",
+                    item_id=item_id,
+                    reason=error.reason,
+                    error=error.message,
+                )
+
+    def _begin_anew(self) -> None:
+        if not self.progress.sequence:
+            return
+        log.warning("catalog is begun anew", **self._where())
+        self._next = replace(self._base, version=self._engine.snapshot.version + 1)
+        self._anew = True
+        self._held, self._told = {}, {}
+        self.progress.sequence = 0
+        self.progress.restarts += 1
+
+    def _where(self) -> dict[str, int]:
+        return {"sequence": self.progress.sequence, "items": self._next.catalog.live_count}
+
+
+def make(
+    catalog: CodedCatalog, changes: Iterable[CodedChange]
+) -> tuple[CodedCatalog, list[Refusal]]:
+    """Makes the version that results from all changes, of different items, that can be made.
+
+    Blocking: as `CodedCatalog.apply`, as many times as there are items whose codes are taken.
+
+    Returns:
+        The version, and the changes that were left out.
+    """
+    left, refusals = {}, []
+    for change in changes:
+        if problem := _problem(catalog, change):
+            refusals.append(Refusal(change, problem))
+        else:
+            left[change.item_id] = change
+    while left:
+        try:
+            return catalog.apply(left.values()), refusals
+        except InvalidArgument as error:
+            refusals.append(Refusal(left.pop(error.metadata["item_id"]), error))
+    return catalog, refusals
+
+
+def _problem(catalog: CodedCatalog, change: CodedChange) -> InvalidArgument | None:
+    if isinstance(change, CodedUpsert):
+        try:
+            catalog.check(change)
+        except InvalidArgument as error:
+            return error
+    return None
+
+
+class _Inbox:
+    """Receives ahead, so that what comes while a version is made goes into the next as one."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Step | Exception] = asyncio.Queue(STEPS_AHEAD)
+        self._end: Exception | None = None
+
+    async def fill(self, steps: AsyncGenerator[Step, None]) -> None:
+        """Receives until the steps end."""
+        try:
+            async with aclosing(steps):
+                async for step in steps:
+                    await self._queue.put(step)
+        except Exception as error:  # noqa: BLE001 - raised by `take`, in its turn
+            await self._queue.put(error)
+        else:
+            await self._queue.put(Disconnected("the feed ended"))
+
+    async def take(self, patience: float | None = None) -> Step | None:
+        """Waits for a step, and returns it as one with those that are behind it.
+
+        Args:
+            patience: seconds to wait; None for ever.
+
+        Returns:
+            The step, or None when none came.
+
+        Raises:
+            Exception: what ended the steps, after the last of them.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                received = await self._next()
+        except TimeoutError:
+            return None
+        changes, sequence = list(received.changes), received.sequence
+        while len(changes) < MAX_CHANGES and (behind := self._ready()):
+            changes += behind.changes
+            sequence = behind.sequence
+        return Step(changes, sequence)
+
+    async def _next(self) -> Step:
+        if self._end is None:
+            received = await self._queue.get()
+            if isinstance(received, Step):
+                return received
+            self._end = received
+        raise self._end
+
+    def _ready(self) -> Step | None:
+        """The next step, if there is one already."""
+        if self._end is None and not self._queue.empty():
+            received = self._queue.get_nowait()
+            if isinstance(received, Step):
+                return received
+            self._end = received
+        return None
+
+
+@asynccontextmanager
+async def _receiving(steps: AsyncGenerator[Step, None]) -> AsyncIterator[_Inbox]:
+    """An inbox that is being filled."""
+    inbox = _Inbox()
+    filling = asyncio.create_task(inbox.fill(steps))
+    try:
+        yield inbox
+    finally:
+        filling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await filling

@@ -1,0 +1,1 @@
+"""The constrained search in ONNX Runtime, and the trie that constrains it."""

@@ -1,0 +1,292 @@
+"""The generator engine: prompts in, ranked items out.
+
+Blocking and thread-safe: ONNX Runtime releases the interpreter's lock while it runs, and one
+session serves any number of threads. Items are positions in the catalog throughout.
+
+A query is answered in two steps. `prepare` renders its prompt and marks what it allows, which needs
+no model; `run` answers the jobs of one group together. An answer does not depend on the jobs that
+it was batched with.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.bundle import Bundle
+from core.catalog import ItemArray, Mask
+from core.manifest import Precision
+from services.generator.catalog.coded import CodedCatalog
+from services.generator.decoding.graphs import Prompts
+from services.generator.decoding.parts import GeneratorParts, load_catalog, load_parts
+from services.generator.decoding.providers import Compute, choose_precision
+from services.generator.decoding.trie import PrefixTree
+from services.generator.prompts import Template, render_ids, user_text
+
+_DEAD: Final = -1e29
+"""Above the score of what is not allowed, below every sum of log-probabilities."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the model is told about a user."""
+
+    user: int | None
+    """The user's position in the bundle, or None for an unknown user."""
+    history: ItemArray
+    """Oldest first."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A wish for the best items of the catalog."""
+
+    count: int
+    allowed: Mask | None
+    """[positions] what a filter lets through; None for everything."""
+    denied: ItemArray
+    """Items to leave out."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked about one user: items to generate, items to score, or both."""
+
+    context: Context
+    generation: Generation | None = None
+    shortlist: ItemArray | None = None
+    """Items to score."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Items, best first, with the log-probabilities of their codes."""
+
+    items: ItemArray
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to a query; a part is None where it was not asked for."""
+
+    generated: Ranked | None
+    """As many items as were asked for, or all allowed ones where there are fewer."""
+    reranked: Ranked | None
+    """The shortlist by its exact scores; ties keep the query's order."""
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A generation, ready to run."""
+
+    count: int
+    alive: Mask
+    beams: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A query that is ready to run."""
+
+    snapshot: CodedCatalog
+    """What its positions refer to."""
+    prompt: Sequence[int]
+    """Token ids; for a model that reads whole items, an item is the size of the vocabulary plus
+    its position."""
+    seen: ItemArray
+    """What the history holds."""
+    search: _Search | None
+    shortlist: ItemArray | None
+    tree: PrefixTree | None
+
+    @property
+    def tokens(self) -> int:
+        """The length of the prompt."""
+        return len(self.prompt)
+
+    @property
+    def group(self) -> Hashable:
+        """Jobs of equal groups may run together.
+
+        More beams search further: that they are part of it keeps answers independent of company.
+        A short shortlist would be padded to a long one: those share a batch whose numbers of
+        prefixes, and of items, lie between the same powers of two.
+        """
+        beams = None if self.search is None else self.search.beams
+        if self.tree is None:
+            return self.snapshot.version, beams
+        sizes = len(self.tree.token).bit_length(), len(self.tree.path).bit_length()
+        return self.snapshot.version, beams, *sizes
+
+
+class GeneratorEngine:
+    """The P5 model of one bundle, and the current version of its catalog."""
+
+    def __init__(self, parts: GeneratorParts, snapshot: CodedCatalog) -> None:
+        self.parts = parts
+        self._snapshot = snapshot
+
+    @classmethod
+    def load(
+        cls,
+        bundle: Bundle,
+        compute: Compute | None = None,
+        precision: Literal["auto"] | Precision = "auto",
+    ) -> "GeneratorEngine":
+        """Loads the engine of a bundle.
+
+        Args:
+            bundle: a verified bundle.
+            compute: where the model runs; by default on all cores.
+            precision: one that the bundle holds, or the fastest of those that suit the device.
+
+        Raises:
+            BundleError: the bundle's files do not belong together; the message says which.
+            SettingsError: the precision cannot be had.
+        """
+        compute = compute or Compute()
+        chosen = choose_precision(precision, bundle.manifest.generator.precisions, compute)
+        parts = load_parts(bundle, chosen, compute)
+        return cls(parts, load_catalog(bundle, parts.tokenizer))
+
+    @property
+    def snapshot(self) -> CodedCatalog:
+        """The current version of the catalog; a request keeps the one that it started with."""
+        return self._snapshot
+
+    def swap(self, snapshot: CodedCatalog) -> None:
+        """Makes another version current. Jobs that were prepared before keep theirs."""
+        self._snapshot = snapshot
+
+    def with_template(self, template: Template) -> "GeneratorEngine":
+        """The same model, asked with another prompt."""
+        return GeneratorEngine(replace(self.parts, template=template), self._snapshot)
+
+    def untold(self) -> "GeneratorEngine":
+        """The same model, not told what the history holds, beside reading it.
+
+        For evaluation: it shows what the learned number for seen items is worth.
+        """
+        return GeneratorEngine(replace(self.parts, told_seen=False), self._snapshot)
+
+    def prepare(self, query: Query, snapshot: CodedCatalog) -> Job:
+        """Does the part of a query's work that needs no model.
+
+        Args:
+            query: whose positions are of the snapshot.
+            snapshot: a version of the catalog.
+        """
+        search, wish = None, query.generation
+        if wish is not None:
+            alive = snapshot.trie.alive(wish.allowed, wish.denied)
+            search = _Search(wish.count, alive, self._beams(wish.count))
+        return Job(
+            snapshot=snapshot,
+            prompt=self.render(query.context, snapshot),
+            seen=query.context.history,
+            search=search,
+            shortlist=query.shortlist,
+            tree=None if query.shortlist is None else snapshot.trie.prefixes(query.shortlist),
+        )
+
+    def run(self, jobs: Sequence[Job]) -> list[Answer]:
+        """Answers jobs of one group, in order."""
+        graphs = self.parts.graphs
+        prompts = Prompts.of(
+            [job.prompt for job in jobs],
+            self.parts.section.pad_token,
+            [job.seen for job in jobs] if self.parts.told_seen else (),
+        )
+        encoded = graphs.encode(prompts, jobs[0].snapshot)
+        generated: list[Ranked | None] = [None] * len(jobs)
+        reranked: list[Ranked | None] = [None] * len(jobs)
+        if searches := _all([job.search for job in jobs]):
+            trie = jobs[0].snapshot.trie
+            masks = [search.alive for search in searches]
+            node, score = graphs.generate(encoded, masks, searches[0].beams)
+            for row, search in enumerate(searches):
+                found = score[row, : search.count] > _DEAD
+                leaves = node[row, : search.count][found] - trie.leaf_base
+                generated[row] = Ranked(trie.leaf_item[leaves], score[row, : search.count][found])
+        if trees := _all([job.tree for job in jobs]):
+            for row, (job, score) in enumerate(
+                zip(jobs, graphs.rerank(encoded, trees), strict=True)
+            ):
+                reranked[row] = _by_score(job.shortlist, score)
+        return [Answer(*parts) for parts in zip(generated, reranked, strict=True)]
+
+    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+        """Answers queries about the current catalog, those of one kind together."""
+        snapshot = self._snapshot
+        groups: dict[Hashable, list[tuple[int, Job]]] = {}
+        for place, query in enumerate(queries):
+            job = self.prepare(query, snapshot)
+            groups.setdefault(job.group, []).append((place, job))
+        answers: dict[int, Answer] = {}
+        for members in groups.values():
+            places, jobs = zip(*members, strict=True)
+            answers.update(zip(places, self.run(jobs), strict=True))
+        return [answers[place] for place in range(len(queries))]
+
+    def generate(self, queries: Sequence[Query]) -> list[Ranked]:
+        """What `answer` generates, for queries that all have a generation."""
+        return _all([answer.generated for answer in self.answer(queries)])
+
+    def rerank(self, queries: Sequence[Query]) -> list[Ranked]:
+        """What `answer` reranks, for queries that all have a shortlist."""
+        return _all([answer.reranked for answer in self.answer(queries)])
+
+    def render(self, context: Context, snapshot: CodedCatalog) -> list[int]:
+        """The prompt about a user, as token ids."""
+        parts = self.parts
+        newest = context.history[-parts.section.max_history :]
+        # Without a history a user may be known by name, if the model was taught it.
+        template = parts.template if len(newest) or not parts.names(context.user) else parts.direct
+        if parts.section.inputs == "tokens":
+            return self._words(template, context.user, [snapshot.code_texts[i] for i in newest])
+        items: list[int] = (newest + parts.section.vocabulary).tolist()
+        return self._words(template, context.user) + items
+
+    def words(self) -> list[int]:
+        """The prompt before a history, as token ids, of a model that reads whole items."""
+        return self._words(self.parts.template, None)
+
+    def _words(
+        self, template: Template, user: int | None, history: Sequence[str] = ()
+    ) -> list[int]:
+        parts = self.parts
+        return render_ids(
+            template,
+            self._encode,
+            dataset=parts.dataset,
+            user=user_text(user, parts.section.user_tokens),
+            history=history,
+            max_tokens=parts.section.max_input_tokens,
+        )
+
+    def _beams(self, count: int) -> int:
+        """Beams to find so many items with: few distinct numbers, so that batches fill."""
+        step = self.parts.section.beams
+        return -(-max(count, 1) // step) * step
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.parts.tokenizer.encode(text).ids
+        return ids
+
+
+def _all(values: Sequence[T | None]) -> list[T]:
+    """The values; a group's jobs all have one, or none of them has."""
+    return [value for value in values if value is not None]
+
+
+def _by_score(items: ItemArray | None, scores: NDArray[np.float32]) -> Ranked | None:
+    if items is None:
+        return None
+    own = scores[: len(items)]
+    order = np.argsort(-own, kind="stable")
+    return Ranked(items[order], own[order])

@@ -1,0 +1,251 @@
+"""The model as three ONNX graphs of one precision, and how arrays get in and out of them.
+
+    prompts ──▶ encode ──┬──▶ generate ──▶ leaves and scores
+                         └──▶ rerank ────▶ scores
+
+What the encoder returns stays where the model runs, and so do the arrays of the catalog: the trie
+and, for a model that reads whole items, their vectors. Only prompts and answers travel. On a CPU
+nothing is copied.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from core.bundle import Bundle
+from core.catalog import ItemArray
+from core.errors import BundleError
+from core.manifest import Precision
+from services.generator.catalog.coded import CodedCatalog
+from services.generator.decoding.providers import Compute
+from services.generator.decoding.trie import PrefixTree
+
+_OF_THE_TRIE: Final = ("trie_token", "trie_child_start", "trie_widths")
+
+Value = Any
+"""An `ort.OrtValue`: an array on the device."""
+
+
+def graph_file(name: str, precision: Precision) -> str:
+    """The bundle's file of a graph: `encode`, `generate` or `rerank`."""
+    return f"{name}.{precision}.onnx"
+
+
+def weights_file(precision: Precision) -> str:
+    """The bundle's file of the weights that the graphs of a precision share."""
+    return f"generator.{precision}.weights"
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Rendered prompts, padded on the right."""
+
+    input_ids: NDArray[np.int64]
+    """[queries, tokens]"""
+    attention_mask: NDArray[np.int64]
+    """[queries, tokens] 1 for prompt, 0 for padding."""
+    seen: NDArray[np.int64]
+    """[queries, seen] what the histories hold, -1 where there are fewer."""
+
+    @classmethod
+    def of(
+        cls, prompts: Sequence[Sequence[int]], pad: int, seen: Sequence[ItemArray] = ()
+    ) -> "Prompts":
+        """Pads token ids, and the items of histories, to the longest."""
+        ids = _padded(prompts, pad)
+        lengths = np.array([len(prompt) for prompt in prompts])
+        mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
+        return cls(ids, mask, _padded(seen or [()] * len(prompts), -1))
+
+    def to_dict(self) -> dict[str, NDArray[np.int64]]:
+        """As the graphs and `transformers` name them."""
+        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+
+
+class Graphs:
+    """The sessions; any number of threads may use them at once."""
+
+    def __init__(self, sessions: Mapping[str, ort.InferenceSession], compute: Compute) -> None:
+        self._sessions = sessions
+        self._device = compute.device
+        self._encoded: Final = [output.name for output in sessions["encode"].get_outputs()]
+        self._read_by_encode: Final = {value.name for value in sessions["encode"].get_inputs()}
+        self._catalog: tuple[CodedCatalog, dict[str, Value]] | None = None
+
+    @classmethod
+    def load(
+        cls, bundle: Bundle, precision: Precision, compute: Compute, expected: Mapping[str, str]
+    ) -> "Graphs":
+        """Loads the graphs of one precision.
+
+        Args:
+            bundle: that holds them.
+            precision: one of those that the manifest names.
+            compute: where they run.
+            expected: what the graphs must say about themselves.
+
+        Raises:
+            BundleError: they cannot be loaded, or come from another export.
+        """
+        sessions = {
+            name: _session(bundle, graph_file(name, precision), compute, expected)
+            for name in ("encode", "generate", "rerank")
+        }
+        return cls(sessions, compute)
+
+    def encode(self, prompts: Prompts, catalog: CodedCatalog) -> dict[str, Value]:
+        """What both ways of decoding need to know about the prompts, and about the catalog."""
+        uploaded = self._uploaded(catalog)
+        feeds: dict[str, Value] = {**prompts.to_dict(), "seen": prompts.seen, **uploaded}
+        taken = {name: value for name, value in feeds.items() if name in self._read_by_encode}
+        values = self._run("encode", taken, self._encoded, self._device)
+        return {
+            **dict(zip(self._encoded, values, strict=True)),
+            **{name: uploaded[name] for name in _OF_THE_TRIE},
+            "attention_mask": prompts.attention_mask,
+        }
+
+    def generate(
+        self,
+        encoded: Mapping[str, Value],
+        alive: Sequence[NDArray[np.bool_]],
+        beams: int,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Searches the trie.
+
+        Args:
+            encoded: what `encode` returned.
+            alive: each query's mask of nodes; equal objects are passed on once.
+            beams: of every query.
+
+        Returns:
+            Leaf nodes, best first, and their scores; both [queries, found].
+        """
+        distinct = {id(mask): mask for mask in alive}
+        row = {key: i for i, key in enumerate(distinct)}
+        node, score = self._run(
+            "generate",
+            {
+                **encoded,
+                "alive": np.stack(list(distinct.values())),
+                "alive_row": np.array([row[id(mask)] for mask in alive], dtype=np.int64),
+                "beams": np.array([beams], dtype=np.int64),
+            },
+            ["node", "score"],
+            "cpu",
+        )
+        return node.numpy(), score.numpy()
+
+    def rerank(
+        self, encoded: Mapping[str, Value], trees: Sequence[PrefixTree]
+    ) -> NDArray[np.float32]:
+        """The scores of each query's items; [queries, most items], a row's end without meaning."""
+        (score,) = self._run("rerank", {**encoded, **_stack(trees)}, ["score"], "cpu")
+        scores: NDArray[np.float32] = score.numpy()
+        return scores
+
+    def _uploaded(self, catalog: CodedCatalog) -> dict[str, Value]:
+        """The catalog's arrays on the device, which stay there until another version comes."""
+        known = self._catalog
+        if known is None or known[0] is not catalog:
+            arrays = {
+                name: ort.OrtValue.ortvalue_from_numpy(array, self._device)
+                for name, array in _arrays(catalog).items()
+            }
+            known = (catalog, arrays)
+            self._catalog = known
+        return known[1]
+
+    def _run(
+        self, graph: str, feeds: Mapping[str, Value], outputs: Sequence[str], device: str
+    ) -> list[Value]:
+        session = self._sessions[graph]
+        binding = session.io_binding()
+        for name, value in feeds.items():
+            if isinstance(value, np.ndarray):
+                binding.bind_cpu_input(name, value)
+            else:
+                binding.bind_ortvalue_input(name, value)
+        for name in outputs:
+            binding.bind_output(name, device)
+        session.run_with_iobinding(binding)
+        values: list[Value] = binding.get_outputs()
+        return values
+
+
+def _session(
+    bundle: Bundle, name: str, compute: Compute, expected: Mapping[str, str]
+) -> ort.InferenceSession:
+    try:
+        session = ort.InferenceSession(
+            str(bundle.file(name)), compute.session_options(), providers=compute.with_options()
+        )
+    except BundleError:
+        raise
+    except Exception as error:
+        raise BundleError(
+            f"{name} cannot be loaded; it and its weights may come from different exports: {error}"
+        ) from error
+    found = session.get_modelmeta().custom_metadata_map
+    for key, value in expected.items():
+        if found.get(key) != value:
+            raise BundleError(
+                f"{name} was exported for {key} {found.get(key)}, but the bundle has {value}: "
+                "graph, tokenizer and manifest come from different exports"
+            )
+    return session
+
+
+def _arrays(catalog: CodedCatalog) -> dict[str, NDArray[Any]]:
+    """What the graphs take of a catalog, by the names of their inputs."""
+    trie = catalog.trie
+    arrays: dict[str, NDArray[Any]] = {
+        "trie_token": trie.token,
+        "trie_child_start": trie.child_start,
+        "trie_widths": trie.widths.astype(np.int64),
+    }
+    if catalog.vectors is not None:
+        first, last = trie.inner_leaves
+        # A trie without items still has one way down, whose leaf is nobody's: any item will do.
+        leaf_item = trie.leaf_item if trie.items else np.zeros(1, np.int32)
+        arrays |= {"leaf_item": leaf_item, "first_leaf": first, "last_leaf": last}
+        arrays["item_vectors"] = catalog.vectors
+    return arrays
+
+
+def _padded(rows: Sequence[Sequence[int] | ItemArray], fill: int) -> NDArray[np.int64]:
+    padded = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return padded
+
+
+def _stack(trees: Sequence[PrefixTree]) -> dict[str, NDArray[Any]]:
+    """Pads prefix trees to one batch.
+
+    Rows beyond a tree's own see nothing and are read by no one; items beyond its own follow row 0.
+    """
+    batch, levels = len(trees), trees[0].path.shape[1]
+    rows = max(len(tree.token) for tree in trees)
+    items = max(len(tree.path) for tree in trees)
+    token = np.zeros((batch, rows), np.int64)
+    depth = np.zeros((batch, rows), np.int64)
+    node = np.zeros((batch, rows), np.int64)
+    sees = np.zeros((batch, rows, rows), np.bool_)
+    path = np.zeros((batch, items, levels), np.int64)
+    child = np.full((batch, items, levels), -1, np.int64)
+    for i, tree in enumerate(trees):
+        own, asked = len(tree.token), len(tree.path)
+        token[i, :own] = tree.token
+        depth[i, :own] = tree.depth
+        node[i, :own] = tree.node
+        sees[i, :own, :own] = tree.sees
+        path[i, :asked] = tree.path
+        child[i, :asked] = tree.child
+    return {
+        "token": token, "depth": depth, "node": node, "sees": sees, "path": path, "child": child
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""The server framework that the three processes share: boundary, admission, settings, telemetry."""

@@ -1,0 +1,227 @@
+"""The life of a server: bind, load, warm, serve, drain.
+
+The port is bound before the bundle is loaded, so that health checks answer NOT_SERVING, rather
+than being refused, while it loads; calls that come too early are UNAVAILABLE, reason WARMING_UP.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from core.bundle import Bundle
+from core.errors import SettingsError, TandemError, Unavailable
+from serving.interceptors import Behavior, Boundary
+from serving.settings import ServerSettings
+from serving.telemetry import configure_logging
+
+log = structlog.get_logger()
+
+FLUSH_SECONDS: Final = 0.1
+"""How long streams of health watchers, which never end, may hold up a drained server."""
+
+
+class Servicer(Protocol):
+    """What a service adds to the methods of its generated base class."""
+
+    async def warm_up(self) -> None:
+        """Makes one real call of each kind, so that the first caller does not pay for it."""
+
+    async def close(self) -> None:
+        """Releases what was loaded; no call is in flight any more."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a process serves."""
+
+    process: str
+    """The name of the process in the logs."""
+    name: str
+    """The full name of the protobuf service."""
+    attach: Callable[[Any, grpc.aio.Server], None]
+    """The generated `add_…Servicer_to_server`."""
+    load: Callable[[Bundle], Servicer]
+    """Makes the servicer, ready to answer; called once, on a thread, and may take long."""
+
+
+class Slot:
+    """Holds a servicer's place in a server that already runs.
+
+    gRPC fixes a server's methods when it starts. The slot is registered in place of the servicer,
+    and passes the calls on once there is one.
+    """
+
+    def __init__(self) -> None:
+        self.servicer: Servicer | None = None
+
+    def __getattr__(self, rpc: str) -> Behavior:
+        def call(request: Any, context: Any) -> Any:
+            if self.servicer is None:
+                raise Unavailable("the server is starting; try again shortly", reason="WARMING_UP")
+            return getattr(self.servicer, rpc)(request, context)
+
+        return call
+
+
+class ServiceHost:
+    """A gRPC server with health, reflection and a graceful end, around one Tandem service."""
+
+    def __init__(self, settings: ServerSettings, service: Service) -> None:
+        self._settings = settings
+        self._service = service
+        self._slot = Slot()
+        self._boundary = Boundary(settings.max_concurrent_rpcs)
+        self._health = health_aio.HealthServicer()
+        self._server = make_server(
+            self._boundary, settings.max_message_bytes, settings.max_connection_calls
+        )
+        service.attach(self._slot, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        names = (service.name, health_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self) -> int:
+        """Binds the port and answers health checks with NOT_SERVING. Returns the port.
+
+        Raises:
+            SettingsError: the port is taken, or the address is not one of this machine's.
+        """
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        address = f"{self._settings.host}:{self._settings.port}"
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise SettingsError(
+                f"cannot listen on {address}; is another server there? Choose a free --port"
+            ) from error
+        await self._server.start()
+        if self._settings.port_file is not None:
+            _write_port(self._settings.port_file, port)
+        log.info("listening", host=self._settings.host, port=port)
+        return port
+
+    async def ready(self, servicer: Servicer) -> None:
+        """Lets calls through to a warm servicer, and announces it."""
+        self._slot.servicer = servicer
+        self._boundary.shedder.ask(servicer)
+        # What was loaded stays: the collector must not walk it during a request (100 ms stalls).
+        gc.collect()
+        gc.freeze()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        log.info("serving", service=self._service.name)
+
+    async def drain(self) -> None:
+        """Turns new calls away, lets those in flight end, and closes the servicer.
+
+        What is not answered after `drain_seconds` is cancelled.
+        """
+        log.info("draining", seconds=self._settings.drain_seconds)
+        await self._health.enter_graceful_shutdown()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._boundary.drain(), self._settings.drain_seconds)
+        await self._boundary.hush()
+        await self._server.stop(FLUSH_SECONDS)
+        if self._slot.servicer is not None:
+            await self._slot.servicer.close()
+        log.info("stopped")
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", self._service.name):
+            await self._health.set(name, status)
+
+
+def make_server(
+    boundary: Boundary, max_message_bytes: int, max_connection_calls: int
+) -> grpc.aio.Server:
+    """Makes a server without services, in the way that all of Tandem's are.
+
+    Args:
+        boundary: what calls go through.
+        max_message_bytes: of a request.
+        max_connection_calls: of one connection at a time; gRPC refuses others with UNAVAILABLE.
+            Calls that Python has not got rid of yet count too: so a caller that opens calls and
+            resets them at once cannot fill the queue, and an honest one must stay below the limit.
+    """
+    return grpc.aio.server(
+        interceptors=[boundary],
+        options=[
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_concurrent_streams", max_connection_calls),
+            ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a helper
+            # Callers ping to find a dead connection; without this they would be cut off for it.
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        ],
+    )
+
+
+def run(service: Service, settings: ServerSettings) -> None:
+    """Runs a server until SIGTERM or SIGINT; the whole of a process.
+
+    Raises:
+        SystemExit: with 1, and one line in the log, when it cannot start.
+    """
+    as_json = settings.log_json if settings.log_json is not None else not sys.stderr.isatty()
+    configure_logging(service.process, settings.log_level, as_json=as_json, stream=sys.stderr)
+    try:
+        asyncio.run(serve(service, settings))
+    except TandemError as error:
+        log.error("cannot serve", reason=error.reason, error=error.message)  # noqa: TRY400
+        raise SystemExit(1) from None
+
+
+async def serve(service: Service, settings: ServerSettings) -> None:
+    """Lives through `start`, `ready` and `drain`.
+
+    Until the service is ready, SIGTERM has its default effect: nothing is in flight.
+
+    Raises:
+        SettingsError: it cannot listen.
+        BundleError: the bundle must not be served.
+    """
+    host = ServiceHost(settings, service)
+    await host.start()
+    if settings.stop_on_eof:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _stop_at_eof)
+    try:
+        servicer = await asyncio.to_thread(lambda: service.load(Bundle.open(settings.bundle)))
+        await servicer.warm_up()
+        stopping = _termination()
+        await host.ready(servicer)
+        await stopping.wait()
+    finally:
+        await host.drain()
+
+
+def _termination() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    event = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, event.set)
+    return event
+
+
+def _stop_at_eof() -> None:
+    if not os.read(sys.stdin.fileno(), 1024):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _write_port(path: Path, port: int) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(f"{port}\n", encoding="ascii")
+    temporary.replace(path)

@@ -1,0 +1,66 @@
+"""A servicer behind a real server in this process, for tests."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from serving.interceptors import Boundary
+from serving.server import make_server
+
+
+@asynccontextmanager
+async def listening(
+    servicer: object,
+    attach: Callable[[Any, grpc.aio.Server], None],
+    *,
+    max_concurrent_rpcs: int = 256,
+    max_message_bytes: int = 8 * 2**20,
+    max_connection_calls: int = 256,
+) -> AsyncIterator[str]:
+    """Serves a servicer on a free port of the loopback, behind the boundary that all servers have.
+
+    Args:
+        servicer: implements a generated base class.
+        attach: the generated `add_…Servicer_to_server`.
+        max_concurrent_rpcs: as in `ServerSettings`.
+        max_message_bytes: as in `ServerSettings`.
+        max_connection_calls: as in `ServerSettings`.
+
+    Yields:
+        Its address.
+    """
+    boundary = Boundary(max_concurrent_rpcs)
+    boundary.shedder.ask(servicer)
+    server = make_server(boundary, max_message_bytes, max_connection_calls)
+    attach(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+@asynccontextmanager
+async def serving(
+    servicer: object,
+    attach: Callable[[Any, grpc.aio.Server], None],
+    *,
+    max_concurrent_rpcs: int = 256,
+    max_message_bytes: int = 8 * 2**20,
+    max_connection_calls: int = 256,
+) -> AsyncIterator[grpc.aio.Channel]:
+    """As `listening`, but yields a channel to it."""
+    async with (
+        listening(
+            servicer,
+            attach,
+            max_concurrent_rpcs=max_concurrent_rpcs,
+            max_message_bytes=max_message_bytes,
+            max_connection_calls=max_connection_calls,
+        ) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        yield channel

@@ -1,0 +1,231 @@
+"""Streams of answers: behind the same boundary as single answers, and no obstacle to a drain."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.wrappers_pb2 import Int32Value
+from structlog.testing import capture_logs
+
+from core import errors
+from serving.interceptors import Boundary
+from serving.server import Slot, make_server
+from tandem.errors import Error, Internal, InvalidArgument, Unavailable, from_rpc
+
+COUNT = "/tandem.v1.Counter/Count"
+DOUBLE = "/tandem.v1.Counter/Double"
+
+
+class Counter:
+    """Counts up to a number; from 100 on, forever; to -1 not at all; to -2 wrongly."""
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+
+    async def Count(  # noqa: N802
+        self, request: Int32Value, _context: Any
+    ) -> AsyncIterator[Int32Value]:
+        if request.value == -1:
+            raise errors.InvalidArgument("cannot count to -1", reason="NEGATIVE")
+        try:
+            for number in range(request.value):
+                yield Int32Value(value=number)
+            if request.value == -2:
+                raise ZeroDivisionError("secret")
+            if request.value >= 100:
+                await asyncio.Event().wait()
+        finally:
+            self.closed.set()
+
+    async def Double(  # noqa: N802
+        self, requests: AsyncIterator[Int32Value], _context: Any
+    ) -> AsyncIterator[Int32Value]:
+        """Twice each number; of what was asked, it answers the last after the requests ended."""
+        held = None
+        async for request in requests:
+            if held is not None:
+                yield Int32Value(value=2 * held)
+            held = request.value
+        if held is not None:
+            yield Int32Value(value=2 * held)
+
+    async def warm_up(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def attach(servicer: Any, server: grpc.aio.Server) -> None:
+    """What generated code does."""
+    handler = grpc.unary_stream_rpc_method_handler(
+        servicer.Count, Int32Value.FromString, Int32Value.SerializeToString
+    )
+    double = grpc.stream_stream_rpc_method_handler(
+        servicer.Double, Int32Value.FromString, Int32Value.SerializeToString
+    )
+    service = grpc.method_handlers_generic_handler(
+        "tandem.v1.Counter", {"Count": handler, "Double": double}
+    )
+    server.add_generic_rpc_handlers((service,))
+
+
+@pytest.fixture
+def slot() -> Slot:
+    return Slot()
+
+
+@pytest.fixture
+def boundary() -> Boundary:
+    return Boundary(max_concurrent=3)
+
+
+@pytest.fixture
+async def channel(slot: Slot, boundary: Boundary) -> AsyncIterator[grpc.aio.Channel]:
+    server = make_server(boundary, 2**20, 100)
+    attach(slot, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.stop(None)
+
+
+def count(channel: grpc.aio.Channel, to: int | bytes) -> Any:
+    call: Any = channel.unary_stream(COUNT, response_deserializer=Int32Value.FromString)
+    raw = to if isinstance(to, bytes) else Int32Value(value=to).SerializeToString()
+    return call(raw, timeout=30)
+
+
+async def failure_of(call: Any) -> Error:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+    return from_rpc(caught.value)
+
+
+async def end_of(call: Any) -> Error:
+    """The error that a stream ends with, whatever comes before it."""
+    while True:
+        try:
+            await call.read()
+        except grpc.aio.AioRpcError as error:
+            return from_rpc(error)
+
+
+async def test_a_stream_before_and_after_the_servicer_is_there(
+    slot: Slot, channel: grpc.aio.Channel
+) -> None:
+    early = await failure_of(count(channel, 3))
+    assert isinstance(early, Unavailable)
+    assert early.reason == "WARMING_UP"
+    slot.servicer = Counter()
+    with capture_logs() as logs:
+        assert [message.value async for message in count(channel, 3)] == [0, 1, 2]
+    # The line of the early call may come late: after its caller has had the answer.
+    (line,) = [line for line in logs if line["event"] == "call" and line["code"] == "OK"]
+    assert line["method"] == COUNT
+
+
+async def test_what_goes_wrong_in_a_stream_has_a_canonical_code(
+    slot: Slot, channel: grpc.aio.Channel
+) -> None:
+    slot.servicer = Counter()
+    mistake = await failure_of(count(channel, -1))
+    assert isinstance(mistake, InvalidArgument)
+    assert mistake.reason == "NEGATIVE"
+    assert (await failure_of(count(channel, b"\xff"))).reason == "MALFORMED_MESSAGE"
+    defect = await failure_of(count(channel, -2))
+    assert isinstance(defect, Internal)
+    assert "secret" not in defect.message
+
+
+async def test_a_stream_that_is_left_ends(slot: Slot, channel: grpc.aio.Channel) -> None:
+    slot.servicer = counter = Counter()
+    call = count(channel, 100)
+    assert (await call.read()).value == 0
+    call.cancel()
+    await asyncio.wait_for(counter.closed.wait(), 30)
+
+
+async def test_streams_are_bounded_and_apart_from_calls(
+    slot: Slot, channel: grpc.aio.Channel
+) -> None:
+    slot.servicer = Counter()
+    endless = [count(channel, 100) for _ in range(3)]
+    for call in endless:
+        await call.read()
+    refused = await failure_of(count(channel, 3))
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "TOO_MANY_CALLS",
+    )
+    for call in endless:
+        call.cancel()
+
+
+async def test_a_drain_ends_endless_streams_which_go_on_elsewhere(
+    slot: Slot, boundary: Boundary, channel: grpc.aio.Channel
+) -> None:
+    slot.servicer = Counter()
+    endless = [count(channel, 100) for _ in range(3)]
+    for call in endless:
+        assert (await call.read()).value == 0
+    await asyncio.wait_for(boundary.drain(), 30)
+    late = count(channel, 3)
+    for call in (*endless, late):
+        ended = await end_of(call)
+        assert (ended.code, ended.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+
+
+def double(channel: grpc.aio.Channel) -> Any:
+    call: Any = channel.stream_stream(DOUBLE, Int32Value.SerializeToString, Int32Value.FromString)
+    return call(timeout=30)
+
+
+async def test_a_conversation(slot: Slot, channel: grpc.aio.Channel) -> None:
+    slot.servicer = Counter()
+    call = double(channel)
+    with capture_logs() as logs:
+        for number in range(3):
+            await call.write(Int32Value(value=number))
+        await call.done_writing()
+        assert [message.value async for message in call] == [0, 2, 4]
+    (line,) = [line for line in logs if line["event"] == "call"]
+    assert (line["method"], line["code"]) == (DOUBLE, "OK")
+
+
+async def test_a_message_that_is_none_ends_a_conversation(
+    slot: Slot, channel: grpc.aio.Channel
+) -> None:
+    slot.servicer = Counter()
+    call: Any = channel.stream_stream(DOUBLE)
+    failure = await failure_of(call(iter([b"\xff"]), timeout=30))
+    assert isinstance(failure, InvalidArgument)
+    assert failure.reason == "MALFORMED_MESSAGE"
+
+
+async def test_conversations_are_calls_in_flight(slot: Slot, channel: grpc.aio.Channel) -> None:
+    slot.servicer = Counter()
+    conversations = [double(channel) for _ in range(3)]
+    for conversation in conversations:
+        await conversation.write(Int32Value(value=1))
+        await conversation.write(Int32Value(value=2))
+        assert (await conversation.read()).value == 2
+    assert (await failure_of(double(channel))).reason == "TOO_MANY_CALLS"
+    for conversation in conversations:
+        await conversation.done_writing()
+
+
+async def test_a_drain_answers_what_was_taken_and_leaves_the_rest_to_others(
+    slot: Slot, boundary: Boundary, channel: grpc.aio.Channel
+) -> None:
+    slot.servicer = Counter()
+    call = double(channel)
+    await call.write(Int32Value(value=1))
+    await call.write(Int32Value(value=2))
+    assert (await call.read()).value == 2
+    draining = asyncio.create_task(boundary.drain())
+    assert (await call.read()).value == 4
+    failure = await failure_of(call)
+    assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    await asyncio.wait_for(draining, 30)
