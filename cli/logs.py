@@ -22,8 +22,10 @@ AttributeColumn = Annotated[
     list[str] | None, typer.Option(help="What requests may filter by; repeat for more.")
 ]
 Separator = Annotated[
-    str | None, typer.Option(help=r"Between CSV cells; , or, in .tsv files, \t by default.")
+    str | None,
+    typer.Option(help=r"Between CSV cells, \t for a tab; told by the file by default."),
 ]
+Encoding = Annotated[str, typer.Option(help="Of CSV files: utf-8, cp1252, shift_jis, utf-16 …")]
 ValueSeparator = Annotated[str, typer.Option(help="Between the values of an attribute's cell.")]
 MinCore = Annotated[
     int, typer.Option(help="The fewest interactions of a user and of an item.", min=0)

@@ -70,6 +70,7 @@ def prove(
     text_column: logs.TextColumn = None,
     attribute_column: logs.AttributeColumn = None,
     separator: logs.Separator = None,
+    encoding: logs.Encoding = "utf-8",
     value_separator: logs.ValueSeparator = "|",
     min_core: logs.MinCore = 5,
 ) -> None:

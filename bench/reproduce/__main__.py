@@ -58,6 +58,7 @@ def reproduce(
     text_column: logs.TextColumn = None,
     attribute_column: logs.AttributeColumn = None,
     separator: logs.Separator = None,
+    encoding: logs.Encoding = "utf-8",
     value_separator: logs.ValueSeparator = "|",
     min_core: logs.MinCore = 5,
 ) -> None:

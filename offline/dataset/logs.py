@@ -20,25 +20,18 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from offline.dataset.encoding import UTF8
 from offline.dataset.errors import DataError, DataWarning
 from offline.dataset.prepare import prepare
 from offline.dataset.schema import Dataset, Item
 from offline.dataset.table import Table, read_table
+from offline.dataset.timestamps import read_timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = ["LogsConfig", "LogsReport", "load_logs", "read_logs"]
-
-# Tried in turn, with "T" read as a space and "Z" as "+00:00"; a time without a zone is UTC.
-DATE_FORMATS = (
-    "%Y-%m-%d %H:%M:%S%.f%#z",
-    "%Y-%m-%d %H:%M:%S%.f",
-    "%Y-%m-%d %H:%M",
-    "%Y-%m-%d",
-)
-LARGEST_TIMESTAMP = 2.0**63
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,8 @@ class LogsConfig:
         text_columns: What describes an item; the first is its title.
         attribute_columns: What requests may filter by. A column is a number where all its cells
             are; a cell may hold several values.
-        separator: Between the cells of a CSV file: a comma, or a tab in `.tsv`, by default.
+        separator: Between the cells of a CSV file; told from the file by default.
+        encoding: Of CSV files, by a name that Python knows.
         value_separator: Between the values of one attribute's cell.
         min_core: The `k` of the iterative k-core.
     """
@@ -75,6 +69,7 @@ class LogsConfig:
     text_columns: tuple[str, ...] = ("text",)
     attribute_columns: tuple[str, ...] = ()
     separator: str | None = None
+    encoding: str = UTF8
     value_separator: str = "|"
     min_core: int = 5
 
@@ -126,7 +121,7 @@ def read_logs(
     """Read the logs and report on them; `load_logs` says what the arguments are."""
     notices: list[str] = []
     catalog = {**_read_items(config, notices), **(extra or {})}
-    interactions = _read_interactions(config)
+    interactions = _read_interactions(config, notices)
     rows = interactions.height
     interactions = _clean(interactions, catalog, config, notices)
     dataset = prepare(config.name, interactions.drop("row"), catalog, config.min_core)
@@ -140,17 +135,17 @@ def read_logs(
     return dataset, LogsReport(rows, *counts, notices=tuple(notices))
 
 
-def _read_interactions(config: LogsConfig) -> pl.DataFrame:
+def _read_interactions(config: LogsConfig, notices: list[str]) -> pl.DataFrame:
     """Columns `user`, `item`, `timestamp`, `row` (as people count) and perhaps `rating`."""
     columns = [config.user_column, config.item_column, config.timestamp_column]
     if config.rating_column is not None:
         columns.append(config.rating_column)
-    table = read_table(config.interactions, columns, config.separator)
+    table = read_table(config.interactions, columns, config.separator, config.encoding)
     frame = pl.DataFrame(
         {
             "user": _ids(table, config.user_column),
             "item": _ids(table, config.item_column),
-            "timestamp": _timestamps(table, config.timestamp_column),
+            "timestamp": read_timestamps(table, config.timestamp_column, notices),
             "row": pl.int_range(table.first_row, table.first_row + table.frame.height, eager=True),
         }
     )
@@ -188,7 +183,7 @@ def _clean(
 
 def _read_items(config: LogsConfig, notices: list[str]) -> dict[str, Item]:
     columns = [config.item_id_column, *config.text_columns, *config.attribute_columns]
-    table = read_table(config.items, columns, config.separator)
+    table = read_table(config.items, columns, config.separator, config.encoding)
     ids = _ids(table, config.item_id_column).alias("id")
     texts = [_texts(table, column) for column in config.text_columns]
     attributes = {
@@ -246,43 +241,6 @@ def _numbers(table: Table, column: str) -> pl.Series:
     numbers = table.frame[column].cast(pl.Float64, strict=False)
     table.require(column, numbers.is_finite(), "{} is not a number")
     return numbers
-
-
-def _timestamps(table: Table, column: str) -> pl.Series:
-    """Whole numbers where the cells are, else fractions, else microseconds since 1970."""
-    cells = table.frame[column]
-    if cells.dtype in (pl.Date, pl.Datetime):
-        times = cells.dt.epoch("us")
-        table.require(column, times.is_not_null(), "the timestamp is missing")
-        return times
-    whole = cells.cast(pl.Int64, strict=False) if not cells.dtype.is_float() else cells
-    if not whole.has_nulls() and whole.dtype == pl.Int64:
-        return whole
-    if cells.dtype == pl.String and (times := _dates(cells)).is_not_null().any():
-        table.require(column, times.is_not_null(), "{} is not an ISO 8601 date like the others")
-        return times
-    numbers = cells.cast(pl.Float64, strict=False)
-    table.require(
-        column,
-        numbers.is_finite() & (numbers.abs() < LARGEST_TIMESTAMP),
-        "the timestamp {} is neither a number nor an ISO 8601 date",
-    )
-    return numbers
-
-
-def _dates(cells: pl.Series) -> pl.Series:
-    plain = cells.str.replace("T", " ", literal=True).str.replace("Z$", "+00:00")
-    utc = pl.Datetime("us", "UTC")
-    parsed = [
-        pl.col("cell").str.to_datetime(format_, strict=False, time_unit="us", time_zone="UTC")
-        if "z" in format_
-        else pl.col("cell")
-        .str.to_datetime(format_, strict=False, time_unit="us")
-        .dt.replace_time_zone("UTC")
-        for format_ in DATE_FORMATS
-    ]
-    times = plain.alias("cell").to_frame().select(pl.coalesce(parsed).cast(utc).dt.epoch("us"))
-    return times.to_series()
 
 
 def _count(number: int, noun: str) -> str:

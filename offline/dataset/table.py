@@ -1,7 +1,8 @@
 """Read a CSV or Parquet file that somebody else wrote, and say exactly what is wrong with it.
 
 The kind of file is told by its content, not its name: Parquet, or text, gzipped or not. Text is
-UTF-8, with or without a byte order mark, and has a header. Every cell of a CSV file is read as
+UTF-8, with or without a byte order mark, unless another encoding is given, and has a header. What
+separates its cells is told by the header and the first rows. Every cell of a CSV file is read as
 text; what it means is decided where it is used, so that an error can name its row and column.
 """
 
@@ -12,11 +13,14 @@ import difflib
 import gzip
 import io
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from offline.dataset.encoding import UTF8, to_utf8
 from offline.dataset.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,9 +31,10 @@ __all__ = ["Table", "read_table"]
 
 PARQUET_MAGIC = b"PAR1"
 GZIP_MAGIC = b"\x1f\x8b"
-UTF16_MAGIC = (b"\xff\xfe", b"\xfe\xff")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+SAMPLE_ROWS = 100
+"""Rows from which a separator is told."""
 
 
 @dataclass(frozen=True)
@@ -68,31 +73,51 @@ class Table:
             raise self.error(problem.format(repr(self.frame[column][index])), index, column)
 
 
-def read_table(path: Path, columns: Sequence[str], separator: str | None = None) -> Table:
+def read_table(
+    path: Path, columns: Sequence[str], separator: str | None = None, encoding: str = UTF8
+) -> Table:
     r"""Read `columns` of a file.
 
     Args:
         path: A Parquet file, or a CSV file, which may be gzipped.
         columns: Names that must be in the header; the others are left out.
         separator: Between a CSV file's cells, one character (`"\\t"` may be spelled out); by
-            default a tab in a `.tsv` file, otherwise a comma.
+            default that of commas, semicolons, tabs and vertical bars which finds the columns.
+        encoding: Of a CSV file, by a name that Python knows.
 
     Returns:
         CSV cells are text, stripped, null when empty. Parquet cells keep their type.
 
     Raises:
-        DataError: The file is missing, empty, damaged, not UTF-8, ragged, or lacks a column.
+        DataError: The file is missing, empty, damaged, of another encoding, ragged, or lacks a
+            column.
     """
     raw = _contents(path)
     if raw.startswith(PARQUET_MAGIC):
         return _read_parquet(path, raw, columns)
+    raw = to_utf8(path, raw, encoding).removeprefix(BYTE_ORDER_MARK)
+    raw = raw.rstrip(b"\r\n")  # blank lines at the end are no rows
     if separator is None:
-        separator = "\t" if ".tsv" in path.suffixes else ","
+        return _read_csv(path, raw, columns, _told_separator(raw, columns))
     separator = separator.replace("\\t", "\t")
     if len(separator.encode()) != 1 or separator in '"\r\n':
         raise DataError(f"the separator must be one ASCII character, not {separator!r}")
-    text = raw.removeprefix(BYTE_ORDER_MARK).rstrip(b"\r\n")  # blank lines at the end are no rows
-    return _read_csv(path, text, columns, separator)
+    return _read_csv(path, raw, columns, separator)
+
+
+def _told_separator(raw: bytes, columns: Sequence[str]) -> str:
+    """The separator by which the header has most of the columns, and rows are as wide as it."""
+
+    def fit(separator: str) -> tuple[int, int]:
+        header: list[str] = []
+        fitting = 0
+        with suppress(csv.Error):  # reading the whole file will say where a quote is not closed
+            for row in islice(_records(raw, separator), SAMPLE_ROWS):
+                header = header or row
+                fitting += len(row) == len(header)
+        return len({name.strip() for name in header}.intersection(columns)), fitting
+
+    return max(SEPARATORS, key=fit)
 
 
 def _contents(path: Path) -> bytes:
@@ -122,7 +147,6 @@ def _read_parquet(path: Path, raw: bytes, columns: Sequence[str]) -> Table:
 
 
 def _read_csv(path: Path, raw: bytes, columns: Sequence[str], separator: str) -> Table:
-    _check_utf8(path, raw, separator)
     header = [name.strip() for name in next(_records(raw, separator))]
     _check_header(path, header, columns, separator)
     try:
@@ -146,22 +170,6 @@ def _nonempty(table: Table) -> Table:
 def _records(raw: bytes, separator: str) -> Iterator[list[str]]:
     text = io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8", newline="")
     return csv.reader(text, delimiter=separator, strict=True)
-
-
-def _check_utf8(path: Path, raw: bytes, separator: str) -> None:
-    if raw.startswith(UTF16_MAGIC):
-        raise DataError.at("the text is UTF-16: save it as UTF-8", file=path)
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        before = list(_records(raw[: error.start] + b"?", separator))
-        column = min(len(before[-1]), len(before[0])) - 1
-        raise DataError.at(
-            f"the byte 0x{raw[error.start]:02x} is not UTF-8: save the file as UTF-8",
-            file=path,
-            row=len(before),
-            column=before[0][column],
-        ) from None
 
 
 def _check_header(

@@ -73,10 +73,83 @@ def test_harmless_differences_make_none(written: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|", "\\t"])
-def test_another_separator_is_read_when_it_is_named(separator: str, tmp_path: Path) -> None:
+def test_another_separator_is_read_named_or_not(separator: str, tmp_path: Path) -> None:
     real = separator.replace("\\t", "\t")
     config = logs(tmp_path, INTERACTIONS.replace(",", real), ITEMS.replace(",", real))
     assert len(sequences(replace(config, separator=separator))) == 2
+    assert len(sequences(config)) == 2
+
+
+def test_a_separator_is_told_beside_commas_and_line_breaks_in_quoted_cells(tmp_path: Path) -> None:
+    items = 'item_id;text\na;"One, two; ""three"",\nfour, five | six"\nb;"7,5 stars, 8"\n'
+    dataset, _ = read_logs(logs(tmp_path, INTERACTIONS.replace(",", ";"), items))
+    assert [item.text for item in dataset.items] == [
+        'One, two; "three", four, five | six',
+        "7,5 stars, 8",
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "shift_jis", "utf-16", "utf-16-le"])
+def test_another_encoding_is_read_when_it_is_named(encoding: str, tmp_path: Path) -> None:
+    name = "猫と電車" if encoding == "shift_jis" else "Café – naïve"
+    items = ITEMS + f"c,{name}\n"
+    log = (INTERACTIONS + "1,c,40\n").encode(encoding)
+    config = logs(tmp_path, log, items.encode(encoding), encoding=encoding)
+    dataset, _ = read_logs(config)
+    assert dataset.items[2].text == name
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "named"),
+    [
+        ("cp1252", "Crème brûlée – “naïve” Müller", "Windows-1252, so give the encoding 'cp1252'"),
+        (
+            "shift_jis",
+            "東京の電車と猫、日本語の説明文です",
+            "Shift-JIS, so give the encoding 'cp932'",
+        ),
+        ("utf-16", "Crème brûlée", "UTF-16, so give the encoding 'utf_16'"),
+    ],
+)
+def test_the_likely_encoding_is_named(encoding: str, text: str, named: str, tmp_path: Path) -> None:
+    items = "item_id,text\n" + "".join(f"{i},{text}\n" for i in range(5))
+    assert named in refusal(logs(tmp_path, items=items.encode(encoding)))
+
+
+def test_an_encoding_that_nobody_knows(tmp_path: Path) -> None:
+    assert "'cp99' is no encoding" in refusal(logs(tmp_path, encoding="cp99"))
+
+
+SECONDS = 1_700_000_000
+
+
+@pytest.mark.parametrize(
+    ("factor", "unit"), [(10**3, "milliseconds"), (10**6, "microseconds"), (10**9, "nanoseconds")]
+)
+def test_timestamps_in_mixed_units_are_refused(factor: int, unit: str, tmp_path: Path) -> None:
+    rows = [f"1,a,{SECONDS}", f"1,b,{SECONDS + 1}", f"2,a,{(SECONDS + 2) * factor}"]
+    message = refusal(logs(tmp_path, "\n".join(["user_id,item_id,timestamp", *rows])))
+    assert "row 4, column 'timestamp'" in message
+    assert f"is likely in {unit}, and that of row 2, {SECONDS}, in seconds" in message
+
+
+@pytest.mark.parametrize("factor", [1, 10**3, 10**6, 10**9])
+def test_timestamps_of_one_unit_are_kept_as_they_are(factor: int, tmp_path: Path) -> None:
+    rows = [f"1,a,{(SECONDS + 2) * factor}", f"1,b,{SECONDS * factor}", "1,a,0"]
+    config = logs(tmp_path, "\n".join(["user_id,item_id,timestamp", *rows]))
+    dataset, report = read_logs(config)
+    assert [dataset.item_ids[i] for i in dataset.history(0)] == ["a", "b", "a"]
+    assert report.notices == ()
+
+
+@pytest.mark.parametrize("late", ["2099-01-01", "2099-01-01T00:00:00Z", str(4_070_908_800_000)])
+def test_times_in_the_future_are_told(late: str, tmp_path: Path) -> None:
+    early = "2020-01-01" if "-" in late else str(1_577_836_800_000)
+    rows = [f"1,a,{early}", f"1,b,{late}"]
+    config = logs(tmp_path, "\n".join(["user_id,item_id,timestamp", *rows]))
+    dataset, report = read_logs(config)
+    assert len(dataset.history(0)) == 2
+    assert report.notices == (f"1 of 2 interactions are in the future; the first is row 3: {late}",)
 
 
 def test_a_tsv_file_needs_no_separator(tmp_path: Path) -> None:
@@ -241,8 +314,6 @@ def test_load_logs_warns_about_each_notice(tmp_path: Path) -> None:
         (INTERACTIONS + "3,a,4,5\n", "row 6, column '4'", "4 cells where the header has 3"),
         (INTERACTIONS + '3,"a,4\n', "row 6", "a quote is not closed"),
         (INTERACTIONS.replace("20", "2024-01-02"), "row 2, column", "like the others"),
-        (INTERACTIONS.replace(",", ";"), "row 1", "separated by semicolons, not commas"),
-        (INTERACTIONS.replace(",", "\t"), "row 1", "separated by tabs"),
         ("user_id,item,timestamp\n1,a,1\n", "row 1", "no column 'item_id'"),
         ("user_id,Item_ID,timestamp\n1,a,1\n", "row 1", "did you mean 'Item_ID'"),
         ("user_id,item_id,time_stamp\n1,a,1\n", "row 1", "did you mean 'time_stamp'"),
@@ -262,9 +333,8 @@ def test_broken_interactions(interactions: str, place: str, problem: str, tmp_pa
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     latin = 'item_id,text\na,"Two\nlines"\nb,Café\n'.encode("latin-1")
     message = refusal(logs(tmp_path, items=latin))
-    assert "items.csv, row 3, column 'text': the byte 0xe9 is not UTF-8" in message
-    assert "UTF-16" in refusal(logs(tmp_path, items=ITEMS.encode("utf-16")))
-    assert "row 1, column" in refusal(logs(tmp_path, items="item_id,t\xe9xt\n".encode("latin-1")))
+    assert "items.csv: line 4: the byte 0xe9 is not UTF-8" in message
+    assert "line 1: " in refusal(logs(tmp_path, items="item_id,t\xe9xt\n".encode("latin-1")))
 
 
 def test_damaged_files(tmp_path: Path) -> None:
@@ -294,6 +364,14 @@ def test_broken_parquet(column: str, values: list[Any], problem: str, tmp_path: 
         del columns["timestamp"]
     pl.DataFrame({**columns, column: values}).write_parquet(config.interactions)
     assert problem in refusal(config)
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"), [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")]
+)
+def test_a_separator_that_is_not_the_files(written: str, kind: str, tmp_path: Path) -> None:
+    config = logs(tmp_path, INTERACTIONS.replace(",", written), separator=",")
+    assert f"row 1: the cells are separated by {kind}, not commas" in refusal(config)
 
 
 @pytest.mark.parametrize("separator", ["", "::", "é", '"'])
