@@ -14,7 +14,7 @@ ARGS ?=
 
 # Oldest grpcio-tools whose code runs on today's protobuf: its version is the floor for callers.
 PROTOC := $(UV) run --no-project --isolated --with grpcio-tools==1.72.2 \
-	--with mypy-protobuf==5.1.0 python -m grpc_tools.protoc
+	--with mypy-protobuf==5.1.0 python -m grpc_tools.protoc -I protos -I protos/third_party
 PROTOS := $(wildcard protos/tandem/v1/*.proto)
 
 # Without an NVIDIA GPU, PyTorch's own index has a wheel a tenth the size of PyPI's. Whether it can
@@ -81,12 +81,12 @@ gpu-check: $(READY) ## with CUDA: train, evaluate and serve a larger generator i
 	$(BIN)/python -m bench.gpu_check $(DATA) $(ARGS)
 
 protos: $(READY) ## regenerate the stubs
-	$(PROTOC) -I protos --python_out=protos --grpc_python_out=protos \
+	$(PROTOC) --python_out=protos --grpc_python_out=protos \
 		--mypy_out=quiet:protos --mypy_grpc_out=quiet:protos $(PROTOS)
 
 check-protos: $(READY) ## show that the committed stubs are those of the contract
 	@rm -rf build/stubs && mkdir -p build/stubs
-	$(PROTOC) -I protos --python_out=build/stubs --grpc_python_out=build/stubs \
+	$(PROTOC) --python_out=build/stubs --grpc_python_out=build/stubs \
 		--mypy_out=quiet:build/stubs --mypy_grpc_out=quiet:build/stubs $(PROTOS)
 	@for file in build/stubs/tandem/v1/*; do \
 		diff -q "$$file" "protos/tandem/v1/$$(basename "$$file")" \

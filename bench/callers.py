@@ -136,7 +136,7 @@ async def _stream(load: Load) -> Outcome:
 
 def _note(outcome: Outcome, answer: pb.BatchRecommendResponse) -> None:
     if answer.HasField("error"):
-        outcome.failed[answer.error.reason] += 1
+        outcome.failed[errors.from_status(answer.error).reason] += 1
     elif answer.response.degraded:
         outcome.degraded += 1
     else:

@@ -28,6 +28,7 @@ from bench import echo
 from bench.service import serving
 from core.bundle import Bundle
 from tandem.v1 import candidate_service_pb2 as pb
+from tandem.v1.common_pb2 import SimilarityQuery
 
 ROUNDS: Final = 5
 CALLERS: Final = 16
@@ -94,7 +95,9 @@ def similar_requests(bundle: Bundle) -> list[bytes]:
     """Asks for what is similar to each of some items of the catalog, spread evenly over it."""
     step = -(-len(bundle.catalog) // REQUESTS)
     return [
-        pb.SimilarRequest(items=pb.ItemsQuery(item_ids=[item_id])).SerializeToString()
+        pb.SimilarRequest(
+            query=SimilarityQuery(items=SimilarityQuery.ItemList(item_ids=[item_id]))
+        ).SerializeToString()
         for item_id in bundle.catalog.ids(range(0, len(bundle.catalog), step))
     ]
 

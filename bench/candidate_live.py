@@ -33,6 +33,7 @@ from services.candidate.index.flat import Vector
 from services.candidate.retrieval.encoders import OnnxTextEncoder
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
+from tandem.v1 import common_pb2
 
 if TYPE_CHECKING:
     from tandem.v1.candidate_service_pb2_grpc import CandidateServiceAsyncStub as Stub
@@ -226,7 +227,7 @@ def _items(
             item_id=f"new-{number % IDS}",
             title=f"{title}-{number}",
             text=texts[number % len(texts)],
-            vector=None if vectors is None else pb.VectorQuery(values=vectors[row].tolist()),
+            vector=None if vectors is None else common_pb2.Vector(values=vectors[row].tolist()),
         )
 
 

@@ -27,6 +27,7 @@ from services.candidate.main import main as serve
 from services.candidate.settings import CandidateSettings
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
+from tandem.v1.common_pb2 import VECTOR_SPACE_BEHAVIOR, VECTOR_SPACE_CONTENT, SimilarityQuery
 from tests.candidate.made_up import CONTENT, make_world
 from tests.candidate.small_bundle import write_small_bundle
 
@@ -189,8 +190,9 @@ async def _check(stub: "pb_grpc.CandidateServiceAsyncStub", callers: list[Caller
     if len(set(codes.values())) < len(codes):
         raise AssertionError(f"two items have the same code: {codes}")
     for item in followed.keys() & codes.keys():  # each has vectors, in both spaces
-        for space in (pb.VECTOR_SPACE_CONTENT, pb.VECTOR_SPACE_BEHAVIOR):
-            query = pb.SimilarRequest(items=pb.ItemsQuery(item_ids=[item]), space=space)
+        for space in (VECTOR_SPACE_CONTENT, VECTOR_SPACE_BEHAVIOR):
+            items = SimilarityQuery.ItemList(item_ids=[item])
+            query = pb.SimilarRequest(query=SimilarityQuery(items=items, space=space))
             await stub.Similar(query)
 
 

@@ -48,7 +48,8 @@ def load_requests(bundle: Bundle, *, max_results: int = 10) -> dict[str, Request
         for strategy in STRATEGIES
     }
     requests["similar-items"] = [
-        {"items": {"item_ids": [newest]}, "max_results": max_results} for newest in users.values()
+        {"query": {"items": {"item_ids": [newest]}, "max_results": max_results}}
+        for newest in users.values()
     ]
     return requests
 

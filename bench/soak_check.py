@@ -27,8 +27,8 @@ def condition(message: common_pb2.ItemFilter) -> Condition:
         case "any_of":
             some = [condition(part) for part in message.any_of.filters]
             return lambda item: any(holds(item) for holds in some)
-        case "not":
-            inner = condition(getattr(message, "not").filter)
+        case "negation":
+            inner = condition(message.negation)
             return lambda item: not inner(item)
         case "equals":
             return _one_of(message.equals.attribute, [message.equals.value])
@@ -56,12 +56,13 @@ def _within(bounds: common_pb2.ItemFilter.Range) -> Condition:
 
 def legal(request: pb.GenerateRequest | pb.RankRequest, version: Version) -> set[str]:
     """Every item that may be generated."""
-    denied = set(request.excluded_item_ids)
-    if not request.include_seen:
+    constraints = request.constraints
+    denied = set(constraints.excluded_item_ids)
+    if not constraints.include_seen:
         denied.update(request.context.history_item_ids)
-    if not request.HasField("filter"):
+    if not constraints.HasField("filter"):
         return set(version.items) - denied
-    holds = condition(request.filter)
+    holds = condition(constraints.filter)
     return {key for key, item in version.items.items() if holds(item.attributes)} - denied
 
 

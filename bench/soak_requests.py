@@ -45,9 +45,7 @@ class Requests:
                     context=request.context,
                     item_ids=self._shortlist(version),
                     max_results=request.max_results,
-                    excluded_item_ids=request.excluded_item_ids,
-                    filter=request.filter if request.HasField("filter") else None,
-                    include_seen=request.include_seen,
+                    constraints=request.constraints,
                 )
 
     def generate(self, version: Version) -> pb.GenerateRequest:
@@ -55,9 +53,11 @@ class Requests:
         return pb.GenerateRequest(
             context=self._context(version),
             max_results=self._one((0, 1, 5, 10, 10, 10, 20, 20, self._below(151))),
-            excluded_item_ids=self._excluded(version),
-            filter=self._filter(version, _DEPTH) if self._chance(0.6) else None,
-            include_seen=self._chance(0.3),
+            constraints=common_pb2.ItemConstraints(
+                excluded_item_ids=self._excluded(version),
+                filter=self._filter(version, _DEPTH) if self._chance(0.6) else None,
+                include_seen=self._chance(0.3),
+            ),
         )
 
     def largest(self, version: Version) -> pb.RankRequest:
@@ -108,11 +108,7 @@ class Requests:
             case "or":
                 return Filter(any_of=Filter.AnyOf(filters=self._filters(version, depth)))
             case "not":
-                # `not` is a keyword of Python.
-                inner = Filter.Not(filter=self._filter(version, depth - 1))
-                negated = Filter()
-                getattr(negated, "not").CopyFrom(inner)
-                return negated
+                return Filter(negation=self._filter(version, depth - 1))
             case _:
                 return self._leaf(version, depth)
 

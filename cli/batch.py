@@ -27,10 +27,11 @@ from rich.progress import (
 )
 
 from cli.conditions import read_conditions
-from cli.sender import CODES, BatchError, Sender
+from cli.sender import BatchError, Sender
 from tandem import Client
 from tandem.client import DEFAULT_TARGET
-from tandem.requests import StrategyName
+from tandem.errors import from_status
+from tandem.requests import StrategyName, item_constraints
 from tandem.v1 import recommendation_service_pb2 as pb
 
 USER: Final = "user_id"
@@ -128,8 +129,7 @@ def _batch(
     template = pb.RecommendRequest(
         max_results=max_results,
         strategy=pb.Strategy.Value(f"STRATEGY_{(strategy or 'unspecified').upper()}"),
-        filter=condition.message if condition else None,
-        include_seen=include_seen,
+        constraints=item_constraints((), condition, (), include_seen=include_seen),
         forbid_degraded=not allow_degraded,
     )
     frame = _scan(source)
@@ -186,9 +186,10 @@ def _record(row: Mapping[str, Any], answer: pb.BatchRecommendResponse) -> tuple[
     """A row of the answer, as `SCHEMA` says."""
     response = answer.response
     if answer.HasField("error"):
-        error = answer.error.reason or CODES[answer.error.code]
+        failure = from_status(answer.error)
         nothing = (None,) * 5
-        return (row["row"], row.get(USER), *nothing, error, answer.error.message)
+        error = failure.reason or failure.code.name
+        return (row["row"], row.get(USER), *nothing, error, failure.message)
     return (
         row["row"],
         row.get(USER),

@@ -43,10 +43,11 @@ class HistoryFileError(ValueError):
 @app.command(
     "import",
     epilog="A line of a file is an event as JSON, such as\n\n"
-    '{"event_id": "order-1", "user_id": "196", "item_id": "50", "time": "2026-01-31T12:00:00Z"}\n\n'
-    "Without time it is the time of the import. Importing again, also after an interruption, adds "
-    "only what is not there yet: an event_id is recorded once. Users who were deleted come back "
-    "if the source still has them.",
+    '{"event_id": "order-1", "user_id": "196", "item_id": "50", '
+    '"event_time": "2026-01-31T12:00:00Z"}\n\n'
+    "Without event_time it is the time of the import. Importing again, also after an "
+    "interruption, adds only what is not there yet: an event_id is recorded once. Users who were "
+    "deleted come back if the source still has them.",
 )
 def import_(
     source: Annotated[
@@ -94,7 +95,7 @@ def record(
             user,
             item_id,
             event_id=f"{event_id}-{place}" if event_id and len(items) > 1 else event_id,
-            time=first + timedelta(microseconds=place),
+            event_time=first + timedelta(microseconds=place),
         )
         for place, item_id in enumerate(items)
     ]
@@ -110,17 +111,17 @@ def show(
     bundle: BundlePath = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the newest events of a user, oldest first."""
+    """Show the newest events of a user, newest first."""
     titles = Titles.of(bundle)
     with connected(address, SECONDS) as client:
-        response = client.get_history(user, max_results=max_results)
+        response = client.get_history(user, page_size=max_results)
     if as_json:
         document = MessageToDict(response, preserving_proto_field_name=True)
         typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
         return
     table = Table("time", "item", "title", "event", box=None, header_style="bold")
     for each in response.events:
-        when = each.time.ToDatetime(UTC).isoformat(" ", "seconds").removesuffix("+00:00")
+        when = each.event_time.ToDatetime(UTC).isoformat(" ", "seconds").removesuffix("+00:00")
         table.add_row(when, each.item_id, titles.title(each.item_id), f"[dim]{each.event_id}")
     Console().print(table)
 

@@ -38,6 +38,7 @@ BundlePath = Annotated[
 ]
 MaxResults = Annotated[int, typer.Option("--max-results", "-k", help="How many items.")]
 Exclude = Annotated[str, typer.Option(help="Items to leave out.", metavar="ID,ID…")]
+Only = Annotated[str, typer.Option(help="Items to choose from; all if unset.", metavar="ID,ID…")]
 Filters = Annotated[
     list[str] | None,
     typer.Option(
@@ -68,6 +69,7 @@ def _recommend(
     max_results: MaxResults = 10,
     exclude: Exclude = "",
     filter_: Filters = None,
+    only: Only = "",
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Allow items of the history.")
     ] = False,
@@ -109,6 +111,7 @@ def _recommend(
             strategy=strategy,
             exclude=_identifiers(exclude),
             filter=condition,
+            only=_identifiers(only),
             include_seen=include_seen,
             pin=read_numbers(pin or (), option="--pin"),
             caps=read_numbers(cap or (), option="--cap"),
@@ -155,6 +158,10 @@ def _similar(
     max_results: MaxResults = 10,
     exclude: Exclude = "",
     filter_: Filters = None,
+    only: Only = "",
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="Allow the items of the query.")
+    ] = False,
     address: Address = DEFAULT_TARGET,
     bundle: BundlePath = None,
     timeout: Timeout = DEFAULT_TIMEOUT,
@@ -175,6 +182,8 @@ def _similar(
             max_results=max_results,
             exclude=_identifiers(exclude),
             filter=condition,
+            only=_identifiers(only),
+            include_seen=include_seen,
         )
     if as_json:
         _print_json(response, "items", titles)

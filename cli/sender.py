@@ -4,13 +4,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import grpc
-
 from serving.background import Backoff
 from tandem import Client, Error
+from tandem.errors import from_status
 from tandem.v1 import recommendation_service_pb2 as pb
 
-CODES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 _PASSES: Final = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED", "ABORTED"})
 """Trouble of the servers, which passes: not an answer to a row."""
 _MAY_PASS: Final = frozenset({"DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN"})
@@ -62,11 +60,12 @@ class Sender:
             wait = 0.0
             try:
                 for response in self._client.batch_recommend(self._requests([*left.values()])):
-                    code = CODES[response.error.code]
+                    failure = from_status(response.error)
+                    code = failure.code.name
                     attempts[response.id] += 1
                     if code in _PASSES or (code in _MAY_PASS and attempts[response.id] < _ATTEMPTS):
-                        trouble = f"{code}: {response.error.message}"
-                        wait = max(wait, response.error.retry_delay.ToMilliseconds() / 1e3)
+                        trouble = str(failure)
+                        wait = max(wait, failure.retry_after or 0.0)
                         continue
                     last_answer = time.monotonic()
                     backoff.reset()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from core.filters import Filter
+from core.constraints import UNCONSTRAINED, Constraints
 
 
 class Strategy(StrEnum):
@@ -61,9 +61,7 @@ class Query:
     """The history that the caller gave, oldest first; None to look it up."""
     max_results: int
     strategy: Strategy
-    excluded: tuple[str, ...] = ()
-    filter: Filter | None = None
-    include_seen: bool = False
+    constraints: Constraints = UNCONSTRAINED
     rules: Rules = Rules()
     forbid_degraded: bool = False
     """Whether to fail rather than to answer with less."""

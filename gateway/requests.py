@@ -44,18 +44,13 @@ def read_query(
     history = edge.item_ids(
         request.history_item_ids, field="history_item_ids", limit=edge.MAX_HISTORY
     )
-    excluded = edge.item_ids(
-        request.excluded_item_ids, field="excluded_item_ids", limit=edge.MAX_EXCLUDED
-    )
     count = edge.result_count(request.max_results, default=DEFAULT_RESULTS, limit=MAX_RESULTS)
     return Query(
         user_id=request.user_id,
         history=tuple(history) or None,
         max_results=count,
         strategy=_read_strategy(request.strategy, default_strategy),
-        excluded=tuple(excluded),
-        filter=edge.item_filter(request.filter) if request.HasField("filter") else None,
-        include_seen=request.include_seen,
+        constraints=edge.constraints(request.constraints),
         rules=_read_rules(request, count, attributes),
         forbid_degraded=request.forbid_degraded,
         explain=request.explain,

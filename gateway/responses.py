@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from core.errors import ResourceExhausted, TandemError
+from core.errors import TandemError
 from gateway.domain import (
     Answer,
     Degradation,
@@ -37,13 +37,7 @@ def write_answer(answer: Answer, bundle_version: str) -> pb.RecommendResponse:
 
 def write_batch_error(request_id: str, error: TandemError) -> pb.BatchRecommendResponse:
     """Writes what went wrong with one request of a stream."""
-    status = to_status(error)
-    failure = pb.BatchError(
-        code=status.code, reason=error.reason, message=status.message, metadata=error.metadata
-    )
-    if isinstance(error, ResourceExhausted):
-        failure.retry_delay.FromNanoseconds(int(error.retry_after * 1e9))
-    return pb.BatchRecommendResponse(id=request_id, error=failure)
+    return pb.BatchRecommendResponse(id=request_id, error=to_status(error))
 
 
 def _recommendation(item: Recommended) -> pb.Recommendation:

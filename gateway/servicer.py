@@ -24,7 +24,6 @@ from gateway.responses import write_answer, write_batch_error
 from gateway.settings import GatewaySettings
 from serving.interceptors import classify
 from serving.validation import identifier
-from tandem.v1 import candidate_service_pb2
 from tandem.v1 import recommendation_service_pb2 as pb
 
 log = structlog.get_logger()
@@ -148,15 +147,15 @@ class RecommendationServicer(HistoryMethods):
     async def SimilarItems(
         self, request: pb.SimilarItemsRequest, context: Any
     ) -> pb.SimilarItemsResponse:
-        """Finds similar items: the candidate service's `Similar`, behind the gateway.
-
-        The messages of both methods are the same, field by field, so they are copied as bytes.
-        """
-        query = candidate_service_pb2.SimilarRequest.FromString(request.SerializeToString())
+        """Finds similar items: the candidate service's `Similar`, behind the gateway."""
         deadline = self._deadline(context)
         async with self._admission.call():
-            response = await self._candidate.similar(query, deadline)
-        return pb.SimilarItemsResponse.FromString(response.SerializeToString())
+            found = await self._candidate.similar(request.query, deadline)
+        return pb.SimilarItemsResponse(
+            items=found.items,
+            missing_item_ids=found.missing_item_ids,
+            bundle_version=found.bundle_version,
+        )
 
     def _read(self, request: pb.RecommendRequest) -> Query:
         return read_query(

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from core.attributes import Attributes
+from core.constraints import Constraints
 from core.errors import InvalidArgument
 from core.filters import AllOf, AnyOf, Filter, Not, OneOf, Range
 from tandem.v1 import candidate_service_pb2, common_pb2
@@ -24,12 +25,29 @@ VALUES_PER_FILTER_NODE = 8
 
 def result_count(requested: int, *, default: int, limit: int) -> int:
     """Applies the rules of `max_results`: 0 means the default, above the limit is coerced down."""
+    return _count("max_results", requested, default, limit)
+
+
+def page_size(requested: int, *, default: int, limit: int) -> int:
+    """Applies the rules of `page_size`, which are those of `max_results`."""
+    return _count("page_size", requested, default, limit)
+
+
+def _count(field: str, requested: int, default: int, limit: int) -> int:
     if requested < 0:
         raise InvalidArgument(
-            f"max_results is {requested}; give a positive number, or 0 for {default}",
-            reason="NEGATIVE_MAX_RESULTS",
+            f"{field} is {requested}; give a positive number, or 0 for {default}",
+            reason=f"NEGATIVE_{field.upper()}",
         )
     return min(requested or default, limit)
+
+
+def page_token_error() -> InvalidArgument:
+    """The error of a `page_token` that this server did not give out, or not for this list."""
+    return InvalidArgument(
+        "page_token is none that this server gave out for this list; begin anew without one",
+        reason="INVALID_PAGE_TOKEN",
+    )
 
 
 def item_ids(values: Sequence[str], *, field: str, limit: int) -> Sequence[str]:
@@ -81,9 +99,8 @@ def item_filter(message: common_pb2.ItemFilter) -> Filter:
                 return AllOf(_several(node.all_of.filters, depth))
             case "any_of":
                 return AnyOf(_several(node.any_of.filters, depth))
-            case "not":
-                # `not` is a keyword of Python: protobuf offers the field through getattr only.
-                return Not(translate(getattr(node, "not").filter, depth + 1))
+            case "negation":
+                return Not(translate(node.negation, depth + 1))
             case "equals":
                 return OneOf(_attribute(node.equals.attribute), (_value(node.equals.value),))
             case "one_of":
@@ -124,9 +141,35 @@ def filter_message(condition: Filter) -> common_pb2.ItemFilter:
         case AnyOf(filters):
             return pb(any_of=pb.AnyOf(filters=map(filter_message, filters)))
         case Not(inner):
-            negated = pb()
-            getattr(negated, "not").filter.CopyFrom(filter_message(inner))
-            return negated
+            return pb(negation=filter_message(inner))
+
+
+def constraints(message: common_pb2.ItemConstraints) -> Constraints:
+    """Reads which items a list may hold.
+
+    Raises:
+        InvalidArgument: it names too many items, or the filter breaks a rule.
+    """
+    return Constraints(
+        excluded=tuple(
+            item_ids(message.excluded_item_ids, field="excluded_item_ids", limit=MAX_EXCLUDED)
+        ),
+        filter=item_filter(message.filter) if message.HasField("filter") else None,
+        allowed=tuple(
+            item_ids(message.allowed_item_ids, field="allowed_item_ids", limit=MAX_ALLOWED)
+        ),
+        include_seen=message.include_seen,
+    )
+
+
+def constraints_message(of: Constraints) -> common_pb2.ItemConstraints:
+    """Writes which items a list may hold; `constraints` reads the same back."""
+    return common_pb2.ItemConstraints(
+        excluded_item_ids=of.excluded,
+        filter=filter_message(of.filter) if of.filter else None,
+        allowed_item_ids=of.allowed,
+        include_seen=of.include_seen,
+    )
 
 
 def _too_large() -> InvalidArgument:

@@ -20,7 +20,7 @@ from gateway.domain import (
     Scored,
     SourceScore,
 )
-from serving.validation import attributes_of, filter_message
+from serving.validation import attributes_of, constraints_message
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
 from tandem.v1 import common_pb2
@@ -118,21 +118,19 @@ class CandidateClient(ServiceClient["candidate_grpc.CandidateServiceAsyncStub"])
 
     async def search(self, request: Request, count: int, deadline: Deadline) -> Ranked:
         """Shortlists `count` items."""
-        query = request.query
         message = candidate_pb.SearchRequest(
             history_item_ids=request.history,
             max_results=count,
-            excluded_item_ids=query.excluded,
-            filter=filter_message(query.filter) if query.filter else None,
-            include_seen=query.include_seen,
+            constraints=constraints_message(request.query.constraints),
         )
         response = await self.call(lambda stub: stub.Search, message, deadline)
         return Ranked(tuple(map(_shortlisted, response.items)), tuple(response.missing_item_ids))
 
     async def similar(
-        self, message: candidate_pb.SimilarRequest, deadline: Deadline
+        self, query: common_pb2.SimilarityQuery, deadline: Deadline
     ) -> candidate_pb.SimilarResponse:
         """Passes a similarity query on."""
+        message = candidate_pb.SimilarRequest(query=query)
         return await self.call(lambda stub: stub.Similar, message, deadline)
 
     async def attributes(
@@ -182,13 +180,10 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
 
     async def generate(self, request: Request, count: int, deadline: Deadline) -> Ranked:
         """Generates `count` items."""
-        query = request.query
         message = generator_pb.GenerateRequest(
             context=_context(request),
             max_results=count,
-            excluded_item_ids=query.excluded,
-            filter=filter_message(query.filter) if query.filter else None,
-            include_seen=query.include_seen,
+            constraints=constraints_message(request.query.constraints),
         )
         response = await self.call(lambda stub: stub.Generate, message, deadline)
         return _ranked(response.items, response.missing_item_ids)
@@ -197,14 +192,11 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
         self, request: Request, items: Sequence[str], count: int, deadline: Deadline
     ) -> tuple[Ranked, Ranked]:
         """Generates `count` items, and scores given ones."""
-        query = request.query
         message = generator_pb.RankRequest(
             context=_context(request),
             item_ids=items,
             max_results=count,
-            excluded_item_ids=query.excluded,
-            filter=filter_message(query.filter) if query.filter else None,
-            include_seen=query.include_seen,
+            constraints=constraints_message(request.query.constraints),
         )
         response = await self.call(lambda stub: stub.Rank, message, deadline)
         missing = response.missing_item_ids

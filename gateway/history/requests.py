@@ -1,15 +1,18 @@
 """Messages of the history's methods: checked and read, and written."""
 
-from collections.abc import Iterable
+import base64
+import hashlib
 from typing import Final
 
 from core.errors import InvalidArgument
+from gateway.history.paging import Cursor, Page, PageQuery
 from gateway.history.store import DAY, MICROSECONDS, Event, Recorded, now
 from serving import validation as edge
 from tandem.v1 import recommendation_service_pb2 as pb
 
 MAX_EVENTS: Final = 1_000
-DEFAULT_SHOWN: Final = 100
+DEFAULT_PAGE: Final = 100
+MAX_PAGE: Final = 1_000
 
 
 def read_events(request: pb.RecordEventsRequest) -> list[Event]:
@@ -41,13 +44,17 @@ def read_user(user_id: str) -> str:
     return edge.identifier(user_id, field="user_id")
 
 
-def read_shown(request: pb.GetHistoryRequest) -> int:
-    """How many events to show.
+def read_page(request: pb.GetHistoryRequest) -> PageQuery:
+    """Checks a page to read.
 
     Raises:
-        InvalidArgument: less than none.
+        InvalidArgument: the user, the size or the token breaks a rule of the contract.
     """
-    return edge.result_count(request.max_results, default=DEFAULT_SHOWN, limit=edge.MAX_HISTORY)
+    user_id = read_user(request.user_id)
+    size = edge.page_size(request.page_size, default=DEFAULT_PAGE, limit=MAX_PAGE)
+    if not request.page_token:
+        return PageQuery(user_id, size)
+    return PageQuery(user_id, size, _read_token(request.page_token, user_id))
 
 
 def write_recorded(recorded: Recorded, bundle_version: str) -> pb.RecordEventsResponse:
@@ -60,15 +67,19 @@ def write_recorded(recorded: Recorded, bundle_version: str) -> pb.RecordEventsRe
     )
 
 
-def write_history(events: Iterable[Event], bundle_version: str) -> pb.GetHistoryResponse:
-    """Writes a history."""
-    return pb.GetHistoryResponse(events=map(write_event, events), bundle_version=bundle_version)
+def write_page(page: Page, bundle_version: str) -> pb.GetHistoryResponse:
+    """Writes a page of a history."""
+    return pb.GetHistoryResponse(
+        events=map(write_event, page.events),
+        next_page_token=_write_token(page.events[-1]) if page.more else "",
+        bundle_version=bundle_version,
+    )
 
 
 def write_event(event: Event) -> pb.Event:
     """Writes an event."""
     message = pb.Event(event_id=event.event_id, user_id=event.user_id, item_id=event.item_id)
-    message.time.FromMicroseconds(event.time)
+    message.event_time.FromMicroseconds(event.time)
     return message
 
 
@@ -82,15 +93,38 @@ def _read_event(message: pb.Event, place: int, received: int) -> Event:
 
 
 def _read_time(message: pb.Event, where: str, received: int) -> int:
-    if not message.HasField("time"):
+    if not message.HasField("event_time"):
         return received
-    seconds, nanoseconds = message.time.seconds, message.time.nanos
+    seconds, nanoseconds = message.event_time.seconds, message.event_time.nanos
     time = seconds * MICROSECONDS + nanoseconds // 1_000
     if not 0 <= nanoseconds < 1_000_000_000 or not 0 <= time <= received + DAY:
         raise InvalidArgument(
-            f"{where}.time is {seconds} s {nanoseconds} ns after 1970; give a time from 1970 to a "
-            "day from now",
+            f"{where}.event_time is {seconds} s {nanoseconds} ns after 1970; give a time from 1970 "
+            "to a day from now",
             reason="TIME_OUT_OF_RANGE",
-            field=f"{where}.time",
+            field=f"{where}.event_time",
         )
     return time
+
+
+def _write_token(last: Event) -> str:
+    """Writes what `_read_token` reads: the event that a page ends with."""
+    text = f"{_digest(last.user_id)}.{last.time}.{last.event_id}"
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def _read_token(token: str, user_id: str) -> Cursor:
+    try:
+        text = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode()
+    except ValueError:
+        raise edge.page_token_error() from None
+    owner, _, position = text.partition(".")
+    time, _, event_id = position.partition(".")
+    if owner != _digest(user_id) or not (time.isascii() and time.isdecimal() and len(time) < 20):
+        raise edge.page_token_error()
+    return Cursor(int(time), event_id)
+
+
+def _digest(user_id: str) -> str:
+    """Tells users apart without naming them: tokens end up in logs."""
+    return hashlib.blake2b(user_id.encode(), digest_size=8).hexdigest()

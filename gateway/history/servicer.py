@@ -4,6 +4,7 @@ from typing import Any
 
 from core.errors import NotFound
 from gateway.history import requests
+from gateway.history.paging import read_page
 from gateway.history.store import HistoryStore
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
@@ -31,14 +32,16 @@ class HistoryMethods(pb_grpc.RecommendationServiceServicer):
     async def GetHistory(
         self, request: pb.GetHistoryRequest, _context: Any
     ) -> pb.GetHistoryResponse:
-        """Reads a user's history."""
-        user_id, count = requests.read_user(request.user_id), requests.read_shown(request)
-        events = await self._histories.events(user_id, count)
-        if not events:
+        """Reads a page of a user's history."""
+        query = requests.read_page(request)
+        page = await read_page(self._histories, query)
+        if not page.events and query.after is None:
             raise NotFound(
-                f"user {user_id!r} has no stored history", reason="UNKNOWN_USER", user_id=user_id
+                f"user {query.user_id!r} has no stored history",
+                reason="UNKNOWN_USER",
+                user_id=query.user_id,
             )
-        return requests.write_history(events, self._bundle_version)
+        return requests.write_page(page, self._bundle_version)
 
     async def DeleteUser(
         self, request: pb.DeleteUserRequest, _context: Any

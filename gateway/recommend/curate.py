@@ -43,8 +43,7 @@ class Curator:
         query = request.query
         pinned = [pin.item_id for pin in query.rules.pins]
         listed = [item.item_id for item in pool]
-        forbidden = query.excluded if query.include_seen else (*query.excluded, *request.history)
-        denied = {*listed, *pinned}.intersection(forbidden)
+        denied = query.constraints.forbidden((*listed, *pinned), request.history)
         if not (pinned or query.rules.choosy):
             return Arrangement(query.max_results, query.rules, denied), ()
         known = self._known(chain(listed, pinned))
@@ -53,8 +52,8 @@ class Curator:
         )
         known |= found
         missing = [item_id for item_id in pinned if item_id in absent or item_id not in known]
-        if query.filter is not None:
-            denied |= {i for i in pinned if not satisfies(query.filter, known.get(i, {}))}
+        if (condition := query.constraints.filter) is not None:
+            denied |= {i for i in pinned if not satisfies(condition, known.get(i, {}))}
         pins = tuple(pin for pin in query.rules.pins if pin.item_id not in set(missing))
         rules = replace(query.rules, pins=pins)
         return Arrangement(query.max_results, rules, denied, known), missing

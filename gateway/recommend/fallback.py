@@ -3,7 +3,6 @@
 import numpy as np
 
 from core.catalog import Catalog
-from core.filters import evaluate
 from gateway.domain import Recommended, Request
 
 
@@ -31,12 +30,11 @@ class Popularity:
         Raises:
             InvalidArgument: reason UNKNOWN_ATTRIBUTE, as of the services.
         """
-        query, catalog = request.query, self._catalog
-        allowed = catalog.live.copy()
-        if query.filter is not None:
-            allowed &= evaluate(query.filter, catalog)
-        forbidden = query.excluded if query.include_seen else (*query.excluded, *request.history)
-        allowed[catalog.lookup(forbidden)[0]] = False
+        constraints, catalog = request.query.constraints, self._catalog
+        passing = constraints.mask(catalog)
+        allowed = catalog.live.copy() if passing is None else catalog.live & passing
+        seen = () if constraints.include_seen else request.history
+        allowed[catalog.lookup((*constraints.excluded, *seen))[0]] = False
         best = self._order[allowed[self._order]][:count].tolist()
         scores = self._scores[best].tolist()
         return [

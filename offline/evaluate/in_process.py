@@ -14,6 +14,7 @@ from typing import Final
 from core.attributes import Attributes
 from core.bundle import Bundle
 from core.catalog import Catalog
+from core.constraints import Constraints
 from gateway.deadline import Deadline
 from gateway.domain import ItemCode, Ranked, Request, Retrieval, Scored, Strategy
 from gateway.domain import Query as GatewayQuery
@@ -66,7 +67,7 @@ async def _pipeline_lists(
             history=tuple(bundle.catalog.ids(question.history)),
             max_results=LISTED,
             strategy=strategy,
-            include_seen=ranking == "unfiltered",
+            constraints=Constraints(include_seen=ranking == "unfiltered"),
             forbid_degraded=True,
         )
         deadline = Deadline.of_caller(None, default=_SECONDS, limit=_SECONDS)
@@ -92,7 +93,7 @@ class _Candidate:
         """Shortlists."""
         catalog = self.engine.catalog
         history, missing = catalog.lookup(request.history)
-        include_seen = request.query.include_seen
+        include_seen = request.query.constraints.include_seen
         found = self.engine.search(history, count, include_seen=include_seen)
         alone = repeat(None) if found.transitions is None else found.transitions.tolist()
         scored = map(Scored, catalog.ids(found.items), found.scores.tolist(), alone)
@@ -150,7 +151,7 @@ class _Generator:
         """The generated and the reranked list; empty where it was not asked for."""
         catalog = self.runs.engine.snapshot.catalog
         history = catalog.lookup(request.history)[0]
-        denied = history[:0] if request.query.include_seen else history
+        denied = history[:0] if request.query.constraints.include_seen else history
         query = Query(
             Context(self.users.get(request.query.user_id), history),
             None if count is None else Generation(count, None, denied),

@@ -17,7 +17,7 @@ from tandem.channel import channel_options, open_async_channel, open_channel
 from tandem.errors import from_rpc
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
-from tandem.v1.common_pb2 import AttributeValue
+from tandem.v1.common_pb2 import AttributeValue, Vector
 
 DEFAULT_CATALOG_TARGET: Final = "127.0.0.1:50051"
 DEFAULT_CATALOG_TIMEOUT: Final = 30.0
@@ -274,7 +274,7 @@ def _new_item(item: Item) -> pb.NewItem:
         title=item.title,
         text=item.text,
         attributes={name: _values(given) for name, given in item.attributes.items()},
-        vector=None if item.vector is None else pb.VectorQuery(values=item.vector),
+        vector=None if item.vector is None else Vector(values=item.vector),
     )
 
 

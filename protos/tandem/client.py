@@ -14,7 +14,13 @@ from tandem.channel import channel_options, metadata, open_async_channel, open_c
 from tandem.errors import from_rpc
 from tandem.filters import Condition
 from tandem.histories import AsyncHistoryCalls, HistoryCalls
-from tandem.requests import SpaceName, StrategyName, recommend_request, similar_request
+from tandem.requests import (
+    SpaceName,
+    StrategyName,
+    item_constraints,
+    recommend_request,
+    similar_request,
+)
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 
@@ -57,6 +63,7 @@ class Client(HistoryCalls):
         strategy: StrategyName | None = None,
         exclude: Iterable[str] = (),
         filter: Condition | None = None,  # noqa: A002 - the contract's word
+        only: Iterable[str] = (),
         include_seen: bool = False,
         pin: Mapping[str, int] | None = None,
         caps: Mapping[str, int] | None = None,
@@ -75,6 +82,7 @@ class Client(HistoryCalls):
             strategy: how they are made; None is the server's default.
             exclude: items to leave out.
             filter: a condition of `tandem.filters` that every item satisfies.
+            only: the items that may come back; all where it is empty.
             include_seen: whether items of the history may come back.
             pin: items to show whatever their scores, and the position of each, from 1; 0 is the
                 first that is free.
@@ -88,10 +96,8 @@ class Client(HistoryCalls):
         Raises:
             Error: the call failed; see `tandem.errors`.
         """
-        request = recommend_request(
-            user_id, history, max_results, strategy, exclude, filter, pin, caps
-        )
-        request.include_seen = include_seen
+        constraints = item_constraints(exclude, filter, only, include_seen=include_seen)
+        request = recommend_request(user_id, history, max_results, strategy, constraints, pin, caps)
         request.diversity = diversity
         request.forbid_degraded = forbid_degraded
         request.explain = explain
@@ -116,13 +122,15 @@ class Client(HistoryCalls):
         max_results: int = 0,
         exclude: Iterable[str] = (),
         filter: Condition | None = None,  # noqa: A002 - the contract's word
+        only: Iterable[str] = (),
+        include_seen: bool = False,
         timeout: float | None = None,
         request_id: str | None = None,
     ) -> pb.SimilarItemsResponse:
         """Finds the items most similar to items, to a text, or to a vector: exactly one of them.
 
         Args:
-            items: items to be similar to; they are left out of the answer.
+            items: items to be similar to.
             text: a free text, in the words of the catalog's item texts.
             vector: as many numbers as the space has dimensions.
             space: what to compare: what an item is (`content`, the default) or how it is used
@@ -133,6 +141,8 @@ class Client(HistoryCalls):
             max_results: how many items; 0 is the server's default, 10.
             exclude: more items to leave out.
             filter: a condition of `tandem.filters` that every item satisfies.
+            only: the items that may come back; all where it is empty.
+            include_seen: whether `items` may come back themselves.
             timeout: seconds that the call may take, instead of the client's.
             request_id: identifies the call in all logs; the server makes one when it is None.
 
@@ -140,8 +150,9 @@ class Client(HistoryCalls):
             ValueError: not exactly one of `items`, `text` and `vector` is given.
             Error: the call failed; see `tandem.errors`.
         """
+        constraints = item_constraints(exclude, filter, only, include_seen=include_seen)
         request = similar_request(
-            items, text, vector, space, min_score, diversity, max_results, exclude, filter
+            items, text, vector, space, min_score, diversity, max_results, constraints
         )
         try:
             return self._stub.SimilarItems(
@@ -161,8 +172,9 @@ class Client(HistoryCalls):
     ) -> Iterator[pb.BatchRecommendResponse]:
         """Streams requests, and yields their answers in the order in which they are ready.
 
-        What fails for one request is its answer's `error`. The server takes requests no faster
-        than it answers them and than answers are taken here; another thread iterates `requests`.
+        What fails for one request is its answer's `error`, which `tandem.errors.from_status` reads.
+        The server takes requests no faster than it answers them and than answers are taken here;
+        another thread iterates `requests`.
 
         Args:
             requests: each with an `id`, by which its answer is known.
@@ -221,6 +233,7 @@ class AsyncClient(AsyncHistoryCalls):
         strategy: StrategyName | None = None,
         exclude: Iterable[str] = (),
         filter: Condition | None = None,  # noqa: A002 - the contract's word
+        only: Iterable[str] = (),
         include_seen: bool = False,
         pin: Mapping[str, int] | None = None,
         caps: Mapping[str, int] | None = None,
@@ -231,10 +244,8 @@ class AsyncClient(AsyncHistoryCalls):
         request_id: str | None = None,
     ) -> pb.RecommendResponse:
         """Recommends items to a user, as `Client.recommend` does."""
-        request = recommend_request(
-            user_id, history, max_results, strategy, exclude, filter, pin, caps
-        )
-        request.include_seen = include_seen
+        constraints = item_constraints(exclude, filter, only, include_seen=include_seen)
+        request = recommend_request(user_id, history, max_results, strategy, constraints, pin, caps)
         request.diversity = diversity
         request.forbid_degraded = forbid_degraded
         request.explain = explain
@@ -259,12 +270,15 @@ class AsyncClient(AsyncHistoryCalls):
         max_results: int = 0,
         exclude: Iterable[str] = (),
         filter: Condition | None = None,  # noqa: A002 - the contract's word
+        only: Iterable[str] = (),
+        include_seen: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
         request_id: str | None = None,
     ) -> pb.SimilarItemsResponse:
         """Finds similar items, as `Client.similar_items` does."""
+        constraints = item_constraints(exclude, filter, only, include_seen=include_seen)
         request = similar_request(
-            items, text, vector, space, min_score, diversity, max_results, exclude, filter
+            items, text, vector, space, min_score, diversity, max_results, constraints
         )
         try:
             return await self._stub.SimilarItems(

@@ -85,10 +85,19 @@ _CLASSES: Final[Mapping[grpc.StatusCode, type[Error]]] = {
 }
 
 
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def from_status(status: status_pb2.Status) -> Error:
+    """Reads what went wrong with one of many requests, such as the `error` of a batch's answer."""
+    failure = _failure(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message)
+    _read_details(status, failure)
+    return failure
+
+
 def from_rpc(error: grpc.RpcError) -> Error:
     """Reads a failed call of the sync or of the async API: its code and the details it carries."""
-    code = error.code()
-    failure = _CLASSES.get(code, Error)(code, error.details() or code.name)
+    failure = _failure(error.code(), error.details())
     # The sync and the async API have different types here; both yield pairs.
     metadata = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
     for key, value in metadata:
@@ -97,6 +106,10 @@ def from_rpc(error: grpc.RpcError) -> Error:
         elif key == _STATUS_KEY and isinstance(value, bytes):
             _read_details(status_pb2.Status.FromString(value), failure)
     return failure
+
+
+def _failure(code: grpc.StatusCode, message: str | None) -> Error:
+    return _CLASSES.get(code, Error)(code, message or code.name)
 
 
 def _read_details(status: status_pb2.Status, failure: Error) -> None:

@@ -29,10 +29,7 @@ class Condition:
         return Condition(ItemFilter(any_of=ItemFilter.AnyOf(filters=filters)))
 
     def __invert__(self) -> "Condition":
-        negated = ItemFilter()
-        # `not` is a keyword of Python: protobuf offers the field through getattr only.
-        getattr(negated, "not").filter.CopyFrom(self.message)
-        return Condition(negated)
+        return Condition(ItemFilter(negation=self.message))
 
     def _parts(self, kind: str) -> list[ItemFilter]:
         """The conditions of a conjunction or disjunction, so that `a & b & c` stays flat."""

@@ -19,7 +19,7 @@ DELETE_TIMEOUT: Final = 60.0
 
 
 def event(
-    user_id: str, item_id: str, *, event_id: str | None = None, time: datetime | None = None
+    user_id: str, item_id: str, *, event_id: str | None = None, event_time: datetime | None = None
 ) -> pb.Event:
     """Describes an interaction of a user with an item, for `record_events`.
 
@@ -28,16 +28,16 @@ def event(
         item_id: the item.
         event_id: recording another event of the user under it changes nothing. Without one it is
             made up: keep the event, and send the same again when an attempt fails.
-        time: when it happened, with its time zone; the server's time when it is None.
+        event_time: when it happened, with its time zone; the server's time when it is None.
 
     Raises:
         ValueError: the time has no time zone.
     """
     made = pb.Event(event_id=event_id or uuid.uuid4().hex, user_id=user_id, item_id=item_id)
-    if time is not None:
-        if time.tzinfo is None:
+    if event_time is not None:
+        if event_time.tzinfo is None:
             raise ValueError("the time of an event needs a time zone, such as datetime.UTC")
-        made.time.FromDatetime(time.astimezone(UTC))
+        made.event_time.FromDatetime(event_time.astimezone(UTC))
     return made
 
 
@@ -80,15 +80,17 @@ class HistoryCalls:
         self,
         user_id: str,
         *,
-        max_results: int = 0,
+        page_size: int = 0,
+        page_token: str = "",
         timeout: float | None = None,
         request_id: str | None = None,
     ) -> pb.GetHistoryResponse:
-        """Reads the newest events of a user, oldest first.
+        """Reads a page of a user's events, newest first.
 
         Args:
             user_id: the user.
-            max_results: how many events; 0 is the server's default, 100.
+            page_size: how many events; 0 is the server's default, 100.
+            page_token: the `next_page_token` of the page before; without it, the newest events.
             timeout: seconds that the call may take, instead of the client's.
             request_id: identifies the call in all logs; the server makes one when it is None.
 
@@ -98,7 +100,7 @@ class HistoryCalls:
         """
         try:
             return self._stub.GetHistory(
-                pb.GetHistoryRequest(user_id=user_id, max_results=max_results),
+                pb.GetHistoryRequest(user_id=user_id, page_size=page_size, page_token=page_token),
                 timeout=self._timeout if timeout is None else timeout,
                 metadata=metadata(request_id),
             )
@@ -159,14 +161,15 @@ class AsyncHistoryCalls:
         self,
         user_id: str,
         *,
-        max_results: int = 0,
+        page_size: int = 0,
+        page_token: str = "",
         timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
         request_id: str | None = None,
     ) -> pb.GetHistoryResponse:
-        """Reads the newest events of a user, as `Client.get_history` does."""
+        """Reads a page of a user's events, as `Client.get_history` does."""
         try:
             return await self._stub.GetHistory(
-                pb.GetHistoryRequest(user_id=user_id, max_results=max_results),
+                pb.GetHistoryRequest(user_id=user_id, page_size=page_size, page_token=page_token),
                 timeout=self._timeout if timeout is None else timeout,
                 metadata=metadata(request_id),
             )

@@ -4,11 +4,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from tandem.filters import Condition
-from tandem.v1 import candidate_service_pb2 as candidate
 from tandem.v1 import recommendation_service_pb2 as pb
+from tandem.v1.common_pb2 import ItemConstraints, SimilarityQuery, Vector, VectorSpace
 
 StrategyName = Literal["rerank", "generate", "fuse", "embedding"]
 SpaceName = Literal["content", "behavior"]
+
+
+def item_constraints(
+    exclude: Iterable[str],
+    condition: Condition | None,
+    only: Iterable[str],
+    *,
+    include_seen: bool,
+) -> ItemConstraints:
+    """Writes which items an answer may hold."""
+    return ItemConstraints(
+        excluded_item_ids=exclude,
+        filter=condition.message if condition else None,
+        allowed_item_ids=only,
+        include_seen=include_seen,
+    )
 
 
 def recommend_request(
@@ -16,8 +32,7 @@ def recommend_request(
     history: Iterable[str],
     max_results: int,
     strategy: StrategyName | None,
-    exclude: Iterable[str],
-    condition: Condition | None,
+    constraints: ItemConstraints,
     pin: Mapping[str, int] | None,
     caps: Mapping[str, int] | None,
 ) -> pb.RecommendRequest:
@@ -27,8 +42,7 @@ def recommend_request(
         history_item_ids=history,
         max_results=max_results,
         strategy=pb.Strategy.Value(f"STRATEGY_{(strategy or 'unspecified').upper()}"),
-        excluded_item_ids=exclude,
-        filter=condition.message if condition else None,
+        constraints=constraints,
         pinned_items=[
             pb.PinnedItem(item_id=item_id, position=position)
             for item_id, position in (pin or {}).items()
@@ -48,8 +62,7 @@ def similar_request(
     min_score: float | None,
     diversity: float,
     max_results: int,
-    exclude: Iterable[str],
-    condition: Condition | None,
+    constraints: ItemConstraints,
 ) -> pb.SimilarItemsRequest:
     """Writes what both clients' `similar_items` is asked for.
 
@@ -59,16 +72,15 @@ def similar_request(
     item_ids = list(items)
     if bool(item_ids) + (text is not None) + (vector is not None) != 1:
         raise ValueError("give exactly one of items, text and vector")
-    request = pb.SimilarItemsRequest(
-        items=candidate.ItemsQuery(item_ids=item_ids) if item_ids else None,
-        vector=candidate.VectorQuery(values=vector) if vector is not None else None,
+    query = SimilarityQuery(
+        items=SimilarityQuery.ItemList(item_ids=item_ids) if item_ids else None,
+        vector=Vector(values=vector) if vector is not None else None,
+        space=VectorSpace.Value(f"VECTOR_SPACE_{(space or 'unspecified').upper()}"),
         max_results=max_results,
-        space=candidate.VectorSpace.Value(f"VECTOR_SPACE_{(space or 'unspecified').upper()}"),
+        constraints=constraints,
         min_score=min_score,
         diversity=diversity or None,
-        excluded_item_ids=exclude,
-        filter=condition.message if condition else None,
     )
     if text is not None:
-        request.text = text
-    return request
+        query.text = text
+    return pb.SimilarItemsRequest(query=query)

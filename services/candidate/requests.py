@@ -6,15 +6,14 @@ from typing import Final
 
 import numpy as np
 
-from core.catalog import Catalog, ItemArray, Mask
+from core.constraints import UNCONSTRAINED, Constraints
 from core.errors import InvalidArgument
-from core.filters import Filter, evaluate
 from services.candidate.index.flat import Vector
 from services.candidate.index.space import SpaceName
-from services.candidate.index.vectors import NO_ITEMS
 from services.candidate.retrieval.similarity import NEAREST, Taste
 from serving import validation as edge
 from tandem.v1 import candidate_service_pb2 as pb
+from tandem.v1 import common_pb2
 
 DEFAULT_SHORTLIST: Final = 100
 DEFAULT_SIMILAR: Final = 10
@@ -25,26 +24,10 @@ MAX_PLAIN: Final = 100
 """Items, given and wanted, up to which a request is answered at once."""
 
 _SPACES: Final = {
-    pb.VECTOR_SPACE_UNSPECIFIED: SpaceName.CONTENT,
-    pb.VECTOR_SPACE_CONTENT: SpaceName.CONTENT,
-    pb.VECTOR_SPACE_BEHAVIOR: SpaceName.BEHAVIOR,
+    common_pb2.VECTOR_SPACE_UNSPECIFIED: SpaceName.CONTENT,
+    common_pb2.VECTOR_SPACE_CONTENT: SpaceName.CONTENT,
+    common_pb2.VECTOR_SPACE_BEHAVIOR: SpaceName.BEHAVIOR,
 }
-
-
-@dataclass(frozen=True)
-class Restriction:
-    """Which items may be returned."""
-
-    excluded: tuple[str, ...]
-    filter: Filter | None
-
-    def resolve(self, catalog: Catalog) -> tuple[Mask | None, ItemArray]:
-        """The items that the filter allows (None: all), and the positions of the excluded ones."""
-        allowed = None if self.filter is None else evaluate(self.filter, catalog)
-        return allowed, catalog.lookup(self.excluded)[0] if self.excluded else NO_ITEMS
-
-
-EVERYTHING: Final = Restriction((), None)
 
 
 @dataclass(frozen=True)
@@ -53,8 +36,7 @@ class SearchQuery:
 
     history: tuple[str, ...]
     count: int
-    restriction: Restriction
-    include_seen: bool
+    constraints: Constraints = UNCONSTRAINED
 
 
 @dataclass(frozen=True)
@@ -72,8 +54,8 @@ class SimilarQuery:
 
     target: tuple[str, ...] | str | Vector
     count: int
-    space: SpaceName
-    restriction: Restriction
+    space: SpaceName = SpaceName.CONTENT
+    constraints: Constraints = UNCONSTRAINED
     taste: Taste = NEAREST
 
     @property
@@ -83,7 +65,7 @@ class SimilarQuery:
             not isinstance(self.target, str)
             and (isinstance(self.target, np.ndarray) or len(self.target) <= MAX_PLAIN)
             and self.count <= MAX_PLAIN
-            and self.restriction == EVERYTHING
+            and self.constraints == UNCONSTRAINED
             and not self.taste.diversity
         )
 
@@ -100,8 +82,7 @@ def read_search(request: pb.SearchRequest) -> SearchQuery:
     return SearchQuery(
         history=tuple(history),
         count=edge.result_count(request.max_results, default=DEFAULT_SHORTLIST, limit=MAX_RESULTS),
-        restriction=_read_restriction(request),
-        include_seen=request.include_seen,
+        constraints=edge.constraints(request.constraints),
     )
 
 
@@ -126,39 +107,32 @@ def read_similar(request: pb.SimilarRequest) -> SimilarQuery:
     Raises:
         InvalidArgument: it breaks a rule of the contract.
     """
-    space = _read_space(request.space)
+    query = request.query
+    space = _read_space(query.space)
     return SimilarQuery(
-        target=_read_target(request, space),
-        count=edge.result_count(request.max_results, default=DEFAULT_SIMILAR, limit=MAX_RESULTS),
+        target=_read_target(query, space),
+        count=edge.result_count(query.max_results, default=DEFAULT_SIMILAR, limit=MAX_RESULTS),
         space=space,
-        restriction=_read_restriction(request),
-        taste=_read_taste(request),
+        constraints=edge.constraints(query.constraints),
+        taste=_read_taste(query),
     )
 
 
-def _read_restriction(request: pb.SearchRequest | pb.SimilarRequest) -> Restriction:
-    excluded = edge.item_ids(
-        request.excluded_item_ids, field="excluded_item_ids", limit=edge.MAX_EXCLUDED
-    )
-    condition = edge.item_filter(request.filter) if request.HasField("filter") else None
-    return Restriction(tuple(excluded), condition)
-
-
-def _read_taste(request: pb.SimilarRequest) -> Taste:
-    if math.isnan(request.min_score):
+def _read_taste(query: common_pb2.SimilarityQuery) -> Taste:
+    if math.isnan(query.min_score):
         raise InvalidArgument("min_score is NaN", reason="NOT_A_NUMBER")
-    if not 0.0 <= request.diversity <= 1.0:
+    if not 0.0 <= query.diversity <= 1.0:
         raise InvalidArgument(
-            f"diversity is {request.diversity}; give a number from 0 to 1",
+            f"diversity is {query.diversity}; give a number from 0 to 1",
             reason="DIVERSITY_OUT_OF_RANGE",
         )
     return Taste(
-        min_score=request.min_score if request.HasField("min_score") else -math.inf,
-        diversity=request.diversity,
+        min_score=query.min_score if query.HasField("min_score") else -math.inf,
+        diversity=query.diversity,
     )
 
 
-def _read_space(value: pb.VectorSpace.ValueType) -> SpaceName:
+def _read_space(value: common_pb2.VectorSpace.ValueType) -> SpaceName:
     if value not in _SPACES:
         raise InvalidArgument(
             f"space {value} is not one that this server knows",
@@ -168,18 +142,18 @@ def _read_space(value: pb.VectorSpace.ValueType) -> SpaceName:
     return _SPACES[value]
 
 
-def _read_target(request: pb.SimilarRequest, space: SpaceName) -> tuple[str, ...] | str | Vector:
-    match request.WhichOneof("query"):
+def _read_target(
+    query: common_pb2.SimilarityQuery, space: SpaceName
+) -> tuple[str, ...] | str | Vector:
+    match query.WhichOneof("target"):
         case "items":
-            if not request.items.item_ids:
+            if not query.items.item_ids:
                 raise InvalidArgument("items names no item to be similar to", reason="NO_ITEMS")
-            return tuple(
-                edge.item_ids(request.items.item_ids, field="items", limit=MAX_QUERY_ITEMS)
-            )
+            return tuple(edge.item_ids(query.items.item_ids, field="items", limit=MAX_QUERY_ITEMS))
         case "text":
-            return _read_text(request.text, space)
+            return _read_text(query.text, space)
         case "vector":
-            return np.array(request.vector.values, dtype=np.float32)
+            return np.array(query.vector.values, dtype=np.float32)
         case _:
             raise InvalidArgument(
                 "set items, text or vector: there is nothing to be similar to",

@@ -4,13 +4,13 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import grpc
 import numpy as np
 
 from core.bundle import Bundle
-from core.catalog import Catalog
+from core.catalog import Catalog, ItemArray, Mask
 from core.errors import NotFound
 from services.candidate.catalog.live import LiveCatalog
 from services.candidate.catalog.messages import item_messages, page_messages, step_message
@@ -28,7 +28,6 @@ from services.candidate.index.space import SpaceName
 from services.candidate.requests import (
     DEFAULT_SHORTLIST,
     ExplainQuery,
-    Restriction,
     SearchQuery,
     SimilarQuery,
     read_explain,
@@ -38,6 +37,7 @@ from services.candidate.requests import (
 from services.candidate.retrieval.engine import CandidateEngine
 from services.candidate.retrieval.explanation import Explained, explain
 from services.candidate.retrieval.shortlist import Basis, Shortlist
+from services.candidate.retrieval.similarity import Taste
 from serving.workers import Workers
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
@@ -49,6 +49,14 @@ _SOURCES = {
     Basis.CONTENT: pb.RETRIEVAL_SOURCE_CONTENT,
     Basis.POPULARITY: pb.RETRIEVAL_SOURCE_POPULARITY,
 }
+
+
+class _Limits(TypedDict):
+    """What the engine is told of any similarity query."""
+
+    allowed: Mask | None
+    excluded: ItemArray
+    taste: Taste
 
 
 class CandidateServicer(pb_grpc.CandidateServiceServicer):
@@ -97,12 +105,12 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         live = np.flatnonzero(engine.catalog.live)
         if not len(live):
             return
-        item, everything = engine.catalog.items[int(live[0])], Restriction((), None)
+        item = engine.catalog.items[int(live[0])]
         for history in ((item.item_id,), ()):
-            search = SearchQuery(history, DEFAULT_SHORTLIST, everything, include_seen=False)
+            search = SearchQuery(history, DEFAULT_SHORTLIST)
             await self._workers.run(_search, engine, search)
         for target in ((item.item_id,), item.title):
-            similar = SimilarQuery(target, DEFAULT_SHORTLIST, SpaceName.CONTENT, everything)
+            similar = SimilarQuery(target, DEFAULT_SHORTLIST)
             await self._workers.run(_similar, engine, similar)
 
     async def close(self) -> None:
@@ -212,47 +220,34 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
 def _search(engine: CandidateEngine, query: SearchQuery) -> tuple[Shortlist, list[str]]:
     catalog = engine.catalog
     history, missing = catalog.lookup(query.history)
-    allowed, excluded = query.restriction.resolve(catalog)
     shortlist = engine.search(
         history,
         query.count,
-        allowed=allowed,
-        excluded=excluded,
-        include_seen=query.include_seen,
+        allowed=query.constraints.mask(catalog),
+        excluded=catalog.lookup(query.constraints.excluded)[0],
+        include_seen=query.constraints.include_seen,
     )
     return shortlist, missing
 
 
 def _similar(engine: CandidateEngine, query: SimilarQuery) -> tuple[Neighbors, list[str]]:
-    catalog = engine.catalog
-    allowed, excluded = query.restriction.resolve(catalog)
+    catalog, constraints = engine.catalog, query.constraints
+    limits = _Limits(
+        allowed=constraints.mask(catalog),
+        excluded=catalog.lookup(constraints.excluded)[0],
+        taste=query.taste,
+    )
     match query.target:
         case str(text):
-            found = engine.similar_to_text(
-                text, query.count, allowed=allowed, excluded=excluded, taste=query.taste
-            )
-            return found, []
+            return engine.similar_to_text(text, query.count, **limits), []
         case np.ndarray() as vector:
-            found = engine.similar_to_vector(
-                vector,
-                query.count,
-                query.space,
-                allowed=allowed,
-                excluded=excluded,
-                taste=query.taste,
-            )
-            return found, []
+            return engine.similar_to_vector(vector, query.count, query.space, **limits), []
         case item_ids:
             items, missing = catalog.lookup(item_ids)
             if not len(items):
                 raise NotFound("the catalog has none of the items", reason="UNKNOWN_ITEMS")
             found = engine.similar_to_items(
-                items,
-                query.count,
-                query.space,
-                allowed=allowed,
-                excluded=excluded,
-                taste=query.taste,
+                items, query.count, query.space, include_seen=constraints.include_seen, **limits
             )
             return found, missing
 

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 
 from core.catalog import Catalog, ItemArray
+from core.constraints import UNCONSTRAINED, Constraints
 from core.errors import InvalidArgument
-from core.filters import Filter, evaluate
 from services.generator.decoding.engine import Generation
 from serving import validation as edge
 from tandem.v1 import generator_service_pb2 as pb
@@ -23,11 +23,7 @@ class Wanted:
     """What to generate, in identifiers."""
 
     count: int
-    excluded: Sequence[str] = ()
-    filter: Filter | None = None
-    include_seen: bool = False
-    allowed: Sequence[str] = ()
-    """When there are any, nothing else."""
+    constraints: Constraints = UNCONSTRAINED
 
     def resolve(self, catalog: Catalog, history: ItemArray) -> Generation:
         """The same in positions; takes milliseconds where there is a filter and a large catalog.
@@ -35,15 +31,10 @@ class Wanted:
         Raises:
             InvalidArgument: reason UNKNOWN_ATTRIBUTE, for an attribute that no item has.
         """
-        allowed = None if self.filter is None else evaluate(self.filter, catalog)
-        if self.allowed:
-            listed = np.zeros(len(catalog), dtype=np.bool_)
-            listed[catalog.lookup(self.allowed)[0]] = True
-            allowed = listed if allowed is None else listed & allowed
-        denied, _ = catalog.lookup(self.excluded)
-        if not self.include_seen:
+        denied, _ = catalog.lookup(self.constraints.excluded)
+        if not self.constraints.include_seen:
             denied = np.concatenate([denied, history])
-        return Generation(self.count, allowed, denied)
+        return Generation(self.count, self.constraints.mask(catalog), denied)
 
 
 @dataclass(frozen=True)
@@ -117,15 +108,7 @@ def _read_shortlist(
 
 
 def _read_wanted(request: pb.GenerateRequest | pb.RankRequest) -> Wanted:
-    excluded = edge.item_ids(
-        request.excluded_item_ids, field="excluded_item_ids", limit=edge.MAX_EXCLUDED
-    )
     return Wanted(
         count=edge.result_count(request.max_results, default=DEFAULT_RESULTS, limit=MAX_RESULTS),
-        excluded=excluded,
-        filter=edge.item_filter(request.filter) if request.HasField("filter") else None,
-        include_seen=request.include_seen,
-        allowed=edge.item_ids(
-            request.allowed_item_ids, field="allowed_item_ids", limit=edge.MAX_ALLOWED
-        ),
+        constraints=edge.constraints(request.constraints),
     )

@@ -16,6 +16,7 @@ from services.candidate.servicer import CandidateServicer
 from serving.testing import serving
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
+from tandem.v1.common_pb2 import SimilarityQuery
 from tests.candidate.made_up import make_world, positions
 from tests.candidate.small_bundle import TEXT_TABLE, write_small_bundle
 
@@ -76,7 +77,7 @@ async def test_serves_a_bundle(path: Path) -> None:
         response = await stub.Search(pb.SearchRequest(history_item_ids=["i3"], max_results=3))
         assert len(response.items) == 3
         assert response.bundle_version == "tiny/1"
-        similar = await stub.Similar(pb.SimilarRequest(text="a Film"))
+        similar = await stub.Similar(pb.SimilarRequest(query=SimilarityQuery(text="a Film")))
         assert len(similar.items) == 10
     await servicer.close()
 

@@ -12,6 +12,7 @@ from services.candidate.index.space import SpaceName
 from services.candidate.requests import read_search, read_similar
 from serving.validation import filter_message
 from tandem.v1 import candidate_service_pb2 as pb
+from tandem.v1.common_pb2 import ItemConstraints, SimilarityQuery
 from tests.candidate.made_up import GENRES, make_world
 
 WORLD = make_world()
@@ -64,14 +65,15 @@ def test_a_filtered_list_is_full_of_the_best_that_satisfy(
     satisfying = [i for i in range(30) if i != item and holds(condition, CATALOG.items[i])]
     similar = read_similar(
         pb.SimilarRequest(
-            items=pb.ItemsQuery(item_ids=[f"i{item}"]),
-            filter=filter_message(condition),
-            max_results=count,
+            query=SimilarityQuery(
+                items=SimilarityQuery.ItemList(item_ids=[f"i{item}"]),
+                constraints=ItemConstraints(filter=filter_message(condition)),
+                max_results=count,
+            )
         )
     )
-    allowed, excluded = similar.restriction.resolve(CATALOG)
     found = WORLD.engine.similar_to_items(
-        np.array([item], np.int32), similar.count, allowed=allowed, excluded=excluded
+        np.array([item], np.int32), similar.count, allowed=similar.constraints.mask(CATALOG)
     )
     cosines = WORLD.engine.vectors(SpaceName.CONTENT) @ WORLD.content[item]
     best = sorted(cosines[satisfying].tolist(), reverse=True)[:count]
@@ -79,9 +81,12 @@ def test_a_filtered_list_is_full_of_the_best_that_satisfy(
     np.testing.assert_allclose(found.scores, best, atol=1e-5)
 
     search = read_search(
-        pb.SearchRequest(history_item_ids=[f"i{item}"], filter=filter_message(condition))
+        pb.SearchRequest(
+            history_item_ids=[f"i{item}"],
+            constraints=ItemConstraints(filter=filter_message(condition)),
+        )
     )
-    allowed, excluded = search.restriction.resolve(CATALOG)
+    allowed = search.constraints.mask(CATALOG)
     history, _ = CATALOG.lookup(search.history)
-    shortlist = WORLD.engine.search(history, search.count, allowed=allowed, excluded=excluded)
+    shortlist = WORLD.engine.search(history, search.count, allowed=allowed)
     assert sorted(shortlist.items.tolist()) == satisfying

@@ -18,7 +18,16 @@ from serving.testing import serving
 from serving.workers import Workers
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
-from tandem.v1.common_pb2 import AttributeValue, ItemFilter
+from tandem.v1.common_pb2 import (
+    VECTOR_SPACE_BEHAVIOR,
+    VECTOR_SPACE_CONTENT,
+    VECTOR_SPACE_UNSPECIFIED,
+    AttributeValue,
+    ItemConstraints,
+    ItemFilter,
+    SimilarityQuery,
+    Vector,
+)
 from tests.candidate.made_up import BEHAVIOR, CONTENT, make_catalog, make_world, positions
 
 WORLD = make_world()
@@ -46,6 +55,10 @@ def ids(response: pb.SearchResponse | pb.SimilarResponse) -> list[str]:
     return [item.item_id for item in response.items]
 
 
+def similarity(**fields: Any) -> pb.SimilarRequest:
+    return pb.SimilarRequest(query=SimilarityQuery(**fields))
+
+
 def names(items: Any) -> list[str]:
     return [f"i{i}" for i in items]
 
@@ -54,7 +67,7 @@ async def test_search(stub: Stub) -> None:
     request = pb.SearchRequest(
         history_item_ids=["i1", "nowhere", "i2", "nowhere", "i1"],
         max_results=5,
-        excluded_item_ids=["i7", "unknown"],
+        constraints=ItemConstraints(excluded_item_ids=["i7", "unknown"]),
     )
     response = await stub.Search(request)
     expected = WORLD.engine.search(positions(1, 2, 1), 5, excluded=positions(7))
@@ -72,16 +85,20 @@ async def test_search(stub: Stub) -> None:
 
 
 async def test_search_with_a_filter_is_full(stub: Stub) -> None:
-    request = pb.SearchRequest(history_item_ids=["i0"], max_results=9, filter=COMEDY)
+    request = pb.SearchRequest(
+        history_item_ids=["i0"], max_results=9, constraints=ItemConstraints(filter=COMEDY)
+    )
     assert sorted(ids(await stub.Search(request))) == sorted(names(range(3, 30, 3)))
-    request.include_seen = True
+    request.constraints.include_seen = True
     request.max_results = 10
     assert sorted(ids(await stub.Search(request))) == sorted(names(range(0, 30, 3)))
 
 
 @pytest.mark.parametrize("history", [[], ["nowhere"]])
 async def test_search_without_known_history(stub: Stub, history: list[str]) -> None:
-    response = await stub.Search(pb.SearchRequest(history_item_ids=history, filter=COMEDY))
+    response = await stub.Search(
+        pb.SearchRequest(history_item_ids=history, constraints=ItemConstraints(filter=COMEDY))
+    )
     assert response.source == pb.RETRIEVAL_SOURCE_POPULARITY
     assert sorted(ids(response)) == sorted(names(range(0, 30, 3)))
     popularity = [CATALOG.items[int(i[1:])].popularity for i in ids(response)]
@@ -91,7 +108,9 @@ async def test_search_without_known_history(stub: Stub, history: list[str]) -> N
 
 async def test_search_with_nothing_allowed_is_empty(stub: Stub) -> None:
     never = ItemFilter(range=ItemFilter.Range(attribute="year", min=3000))
-    response = await stub.Search(pb.SearchRequest(history_item_ids=["i0"], filter=never))
+    response = await stub.Search(
+        pb.SearchRequest(history_item_ids=["i0"], constraints=ItemConstraints(filter=never))
+    )
     assert ids(response) == []
 
 
@@ -108,13 +127,15 @@ async def test_a_history_of_the_largest_size(stub: Stub) -> None:
 
 async def test_similar_to_items(stub: Stub) -> None:
     for space, name in [
-        (pb.VECTOR_SPACE_UNSPECIFIED, SpaceName.CONTENT),
-        (pb.VECTOR_SPACE_CONTENT, SpaceName.CONTENT),
-        (pb.VECTOR_SPACE_BEHAVIOR, SpaceName.BEHAVIOR),
+        (VECTOR_SPACE_UNSPECIFIED, SpaceName.CONTENT),
+        (VECTOR_SPACE_CONTENT, SpaceName.CONTENT),
+        (VECTOR_SPACE_BEHAVIOR, SpaceName.BEHAVIOR),
     ]:
-        query = pb.ItemsQuery(item_ids=["i4", "nowhere", "i5"])
+        query = SimilarityQuery.ItemList(item_ids=["i4", "nowhere", "i5"])
         response = await stub.Similar(
-            pb.SimilarRequest(items=query, space=space, excluded_item_ids=["i9"])
+            similarity(
+                items=query, space=space, constraints=ItemConstraints(excluded_item_ids=["i9"])
+            )
         )
         expected = WORLD.engine.similar_to_items(positions(4, 5), 10, name, excluded=positions(9))
         assert ids(response) == names(expected.items)
@@ -122,21 +143,47 @@ async def test_similar_to_items(stub: Stub) -> None:
         assert response.bundle_version == VERSION
 
 
+async def test_only_allowed_items_are_returned(stub: Stub) -> None:
+    allowed = ItemConstraints(allowed_item_ids=["i3", "i4", "i9", "nowhere"])
+    request = pb.SearchRequest(history_item_ids=["i9"], constraints=allowed)
+    assert sorted(ids(await stub.Search(request))) == ["i3", "i4"]
+    query = similarity(text="Film 3", constraints=allowed)
+    assert sorted(ids(await stub.Similar(query))) == ["i3", "i4", "i9"]
+    request.constraints.filter.CopyFrom(COMEDY)
+    assert ids(await stub.Search(request)) == ["i3"]
+    nothing = ItemConstraints(allowed_item_ids=["nowhere"])
+    assert ids(await stub.Search(pb.SearchRequest(constraints=nothing))) == []
+
+
+async def test_items_of_a_similarity_query_come_back_where_they_may(stub: Stub) -> None:
+    query = similarity(
+        items=SimilarityQuery.ItemList(item_ids=["i4"]),
+        max_results=30,
+        constraints=ItemConstraints(include_seen=True),
+    )
+    response = await stub.Similar(query)
+    assert len(response.items) == 30
+    assert response.items[0].item_id == "i4"
+    assert response.items[0].score == pytest.approx(1.0)
+
+
 async def test_similar_to_a_text_and_to_a_vector(stub: Stub) -> None:
-    response = await stub.Similar(pb.SimilarRequest(text="Film 3", max_results=4))
+    response = await stub.Similar(similarity(text="Film 3", max_results=4))
     assert ids(response) == names(WORLD.engine.similar_to_text("Film 3", 4).items)
-    vector = pb.VectorQuery(values=WORLD.content[6].tolist())
-    response = await stub.Similar(pb.SimilarRequest(vector=vector, max_results=1))
+    vector = Vector(values=WORLD.content[6].tolist())
+    response = await stub.Similar(similarity(vector=vector, max_results=1))
     assert ids(response) == ["i6"]
     assert response.items[0].score == pytest.approx(1.0)
 
 
 async def test_similar_with_a_threshold_and_diversity(stub: Stub) -> None:
-    request = pb.SimilarRequest(items=pb.ItemsQuery(item_ids=["i4"]), min_score=0.2, max_results=20)
+    request = similarity(
+        items=SimilarityQuery.ItemList(item_ids=["i4"]), min_score=0.2, max_results=20
+    )
     scores = [item.score for item in (await stub.Similar(request)).items]
     assert 0 < len(scores) < 20
     assert min(scores) >= 0.2
-    request.diversity = 0.7
+    request.query.diversity = 0.7
     response = await stub.Similar(request)
     expected = WORLD.engine.similar_to_items(positions(4), 20, taste=Taste(0.2, 0.7))
     assert ids(response) == names(expected.items)
@@ -164,7 +211,7 @@ async def test_nothing_long_computes_on_the_event_loop(
 
     monkeypatch.setattr(FlatIndex, "search", spy)
     await stub.Search(pb.SearchRequest(history_item_ids=["i1"]))
-    await stub.Similar(pb.SimilarRequest(items=pb.ItemsQuery(item_ids=["i1"])))
+    await stub.Similar(similarity(items=SimilarityQuery.ItemList(item_ids=["i1"])))
     assert computed_on
     assert threading.current_thread() not in computed_on
 
@@ -181,10 +228,10 @@ def search(**fields: Any) -> Callable[[Stub], Any]:
 
 
 def similar(**fields: Any) -> Callable[[Stub], Any]:
-    return lambda stub: stub.Similar(pb.SimilarRequest(**fields))
+    return lambda stub: stub.Similar(similarity(**fields))
 
 
-ITEM = pb.ItemsQuery(item_ids=["i1"])
+ITEM = SimilarityQuery.ItemList(item_ids=["i1"])
 UNKNOWN_ATTRIBUTE = ItemFilter(
     equals=ItemFilter.Equals(attribute="color", value=AttributeValue(text="red"))
 )
@@ -198,37 +245,43 @@ NAN = float("nan")
         (search(history_item_ids=["i1"] * 10_001), "TOO_MANY_ITEMS"),
         (search(history_item_ids=["i1", ""]), "EMPTY_ID"),
         (search(history_item_ids=["x" * 100_000]), "ID_TOO_LONG"),
-        (search(excluded_item_ids=["i1"] * 10_001), "TOO_MANY_ITEMS"),
-        (search(excluded_item_ids=[""]), "EMPTY_ID"),
+        (search(constraints=ItemConstraints(excluded_item_ids=["i1"] * 10_001)), "TOO_MANY_ITEMS"),
+        (search(constraints=ItemConstraints(excluded_item_ids=[""])), "EMPTY_ID"),
         (search(max_results=-1), "NEGATIVE_MAX_RESULTS"),
         (search(max_results=-(2**31)), "NEGATIVE_MAX_RESULTS"),
-        (search(filter=ItemFilter()), "EMPTY_FILTER"),
-        (search(filter=UNKNOWN_ATTRIBUTE), "UNKNOWN_ATTRIBUTE"),
-        (search(filter=deep(8)), "FILTER_TOO_LARGE"),
+        (search(constraints=ItemConstraints(filter=ItemFilter())), "EMPTY_FILTER"),
+        (search(constraints=ItemConstraints(filter=UNKNOWN_ATTRIBUTE)), "UNKNOWN_ATTRIBUTE"),
+        (search(constraints=ItemConstraints(filter=deep(8))), "FILTER_TOO_LARGE"),
         (similar(), "MISSING_QUERY"),
-        (similar(items=pb.ItemsQuery()), "NO_ITEMS"),
-        (similar(items=pb.ItemsQuery(item_ids=["i1"] * 1_001)), "TOO_MANY_ITEMS"),
-        (similar(items=pb.ItemsQuery(item_ids=[""])), "EMPTY_ID"),
+        (similar(items=SimilarityQuery.ItemList()), "NO_ITEMS"),
+        (similar(items=SimilarityQuery.ItemList(item_ids=["i1"] * 1_001)), "TOO_MANY_ITEMS"),
+        (similar(items=SimilarityQuery.ItemList(item_ids=[""])), "EMPTY_ID"),
         (similar(items=ITEM, max_results=-5), "NEGATIVE_MAX_RESULTS"),
         (similar(items=ITEM, space=99), "UNKNOWN_SPACE"),
         (similar(items=ITEM, min_score=NAN), "NOT_A_NUMBER"),
         (similar(items=ITEM, diversity=NAN), "DIVERSITY_OUT_OF_RANGE"),
         (similar(items=ITEM, diversity=-0.1), "DIVERSITY_OUT_OF_RANGE"),
         (similar(items=ITEM, diversity=1.1), "DIVERSITY_OUT_OF_RANGE"),
-        (similar(items=ITEM, filter=UNKNOWN_ATTRIBUTE), "UNKNOWN_ATTRIBUTE"),
-        (similar(items=ITEM, excluded_item_ids=["i1"] * 10_001), "TOO_MANY_ITEMS"),
+        (
+            similar(items=ITEM, constraints=ItemConstraints(filter=UNKNOWN_ATTRIBUTE)),
+            "UNKNOWN_ATTRIBUTE",
+        ),
+        (
+            similar(items=ITEM, constraints=ItemConstraints(excluded_item_ids=["i1"] * 10_001)),
+            "TOO_MANY_ITEMS",
+        ),
         (similar(text=""), "EMPTY_TEXT"),
         (similar(text=" \n\t"), "EMPTY_TEXT"),
         (similar(text="é" * 2_049), "TEXT_TOO_LONG"),
-        (similar(text="film", space=pb.VECTOR_SPACE_BEHAVIOR), "TEXT_NEEDS_CONTENT_SPACE"),
-        (similar(vector=pb.VectorQuery()), "WRONG_DIMENSION"),
-        (similar(vector=pb.VectorQuery(values=[1.0] * (CONTENT + 1))), "WRONG_DIMENSION"),
-        (similar(vector=pb.VectorQuery(values=[1.0] * 1_000_000)), "WRONG_DIMENSION"),
-        (similar(vector=pb.VectorQuery(values=[NAN] * CONTENT)), "NOT_FINITE"),
-        (similar(vector=pb.VectorQuery(values=[float("inf")] * CONTENT)), "NOT_FINITE"),
-        (similar(vector=pb.VectorQuery(values=[0.0] * CONTENT)), "ZERO_VECTOR"),
+        (similar(text="film", space=VECTOR_SPACE_BEHAVIOR), "TEXT_NEEDS_CONTENT_SPACE"),
+        (similar(vector=Vector()), "WRONG_DIMENSION"),
+        (similar(vector=Vector(values=[1.0] * (CONTENT + 1))), "WRONG_DIMENSION"),
+        (similar(vector=Vector(values=[1.0] * 1_000_000)), "WRONG_DIMENSION"),
+        (similar(vector=Vector(values=[NAN] * CONTENT)), "NOT_FINITE"),
+        (similar(vector=Vector(values=[float("inf")] * CONTENT)), "NOT_FINITE"),
+        (similar(vector=Vector(values=[0.0] * CONTENT)), "ZERO_VECTOR"),
         (
-            similar(vector=pb.VectorQuery(values=[NAN] * BEHAVIOR), space=pb.VECTOR_SPACE_BEHAVIOR),
+            similar(vector=Vector(values=[NAN] * BEHAVIOR), space=VECTOR_SPACE_BEHAVIOR),
             "NOT_FINITE",
         ),
     ],
@@ -244,7 +297,7 @@ async def test_a_callers_mistake_is_named(
 
 async def test_similar_to_unknown_items_is_not_found(stub: Stub) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await similar(items=pb.ItemsQuery(item_ids=["nowhere"]))(stub)
+        await similar(items=SimilarityQuery.ItemList(item_ids=["nowhere"]))(stub)
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
     assert error_reason(error.value) == "UNKNOWN_ITEMS"
 
@@ -254,10 +307,10 @@ async def test_bytes_that_are_no_message(method: str) -> None:
     servicer = CandidateServicer(LiveCatalog(WORLD.engine), VERSION, Workers(1))
     async with serving(servicer, pb_grpc.add_CandidateServiceServicer_to_server) as channel:
         raw: Any = channel.unary_unary(f"/tandem.v1.CandidateService/{method}")
-        # Field 1 or 2, a string of two bytes that are not UTF-8.
-        field = b"\x0a" if method == "Search" else b"\x12"
+        # A string of two bytes that are not UTF-8: field 1, or field 2 of the message in field 1.
+        text = b"\x0a\x02\xff\xfe" if method == "Search" else b"\x0a\x04\x12\x02\xff\xfe"
         with pytest.raises(grpc.aio.AioRpcError) as error:
-            await raw(field + b"\x02\xff\xfe")
+            await raw(text)
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     await servicer.close()
 

@@ -7,11 +7,13 @@ from typing import Any, cast
 import grpc
 import polars as pl
 import pytest
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from structlog.testing import capture_logs
 
 import tandem
 from cli.sender import BatchError, Sender
 from tandem import Client
+from tandem.errors import from_status
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.cli.command import Result, run
 from tests.cli.gateway import Gateway
@@ -155,9 +157,13 @@ def answer(identifier: str) -> pb.BatchRecommendResponse:
 
 
 def failure(identifier: str, code: grpc.StatusCode, seconds: int = 0) -> pb.BatchRecommendResponse:
-    error = pb.BatchError(code=code.value[0], reason="SOME")
-    error.retry_delay.seconds = seconds
-    return pb.BatchRecommendResponse(id=identifier, error=error)
+    info, retry = ErrorInfo(reason="SOME"), RetryInfo()
+    retry.retry_delay.seconds = seconds
+    response = pb.BatchRecommendResponse(id=identifier)
+    response.error.code = code.value[0]
+    for detail in (info, retry):
+        response.error.details.add().Pack(detail)
+    return response
 
 
 def send(flaky: Flaky, rows: int, patience: float = 60) -> tuple[dict[int, str], list[float]]:
@@ -169,7 +175,7 @@ def send(flaky: Flaky, rows: int, patience: float = 60) -> tuple[dict[int, str],
 
     sender = Sender(cast("Client", flaky), request, patience=patience, sleep=waits.append)
     answered = sender.send([{"row": row} for row in range(rows)])
-    return {row["row"]: response.error.reason for row, response in answered}, waits
+    return {row["row"]: from_status(response.error).reason for row, response in answered}, waits
 
 
 def test_a_broken_stream_is_resumed_with_what_has_no_answer() -> None:

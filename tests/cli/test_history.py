@@ -33,8 +33,8 @@ def test_record_and_show(gateway: Gateway) -> None:
     shown = run("history", "show", "--user", "dee", "--bundle", str(gateway.bundle))
     lines = [" ".join(line.split()) for line in shown.stdout.splitlines()]
     assert lines[1:] == [
-        "2026-01-31 12:00:00 i3 Film 3 (1993) order-7-0",
         "2026-01-31 12:00:00 i4 Film 4 (1994) order-7-1",
+        "2026-01-31 12:00:00 i3 Film 3 (1993) order-7-0",
     ]
     document = json.loads(run("history", "show", "--user", "dee", "-k", "1", "--json").stdout)
     assert document["events"] == [
@@ -42,7 +42,7 @@ def test_record_and_show(gateway: Gateway) -> None:
             "event_id": "order-7-1",
             "user_id": "dee",
             "item_id": "i4",
-            "time": "2026-01-31T12:00:00.000001Z",
+            "event_time": "2026-01-31T12:00:00.000001Z",
         }
     ]
 
@@ -52,7 +52,7 @@ def test_import_a_bundle(gateway: Gateway) -> None:
     assert run("history", "import", path).stdout == "recorded 4 events\n"
     assert run("history", "import", path).stdout == "recorded 0 events, 4 known already\n"
     shown = json.loads(run("history", "show", "--user", "ann", "--json").stdout)
-    assert [event["item_id"] for event in shown["events"]] == ["i0", "i1", "i2"]
+    assert [event["item_id"] for event in shown["events"]] == ["i2", "i1", "i0"]
 
 
 def test_import_a_file(gateway: Gateway, tmp_path: Path) -> None:

@@ -67,6 +67,14 @@ def test_an_explanation(gateway: Gateway) -> None:
     assert "rule pinned: 2 → out, gave way to a pinned item" in told
 
 
+def test_only_some_items_are_chosen_from() -> None:
+    result = run(
+        "recommend", "--user", "ann", "--strategy", "embedding", "--only", "i5,i7", "--json"
+    )
+    found = json.loads(result.stdout)["recommendations"]
+    assert sorted(item["item_id"] for item in found) == ["i5", "i7"]
+
+
 def test_what_an_answer_lacks_is_said(gateway: Gateway) -> None:
     result = run("recommend", "--user", "ann", "-k", "1", "--pin", "nowhere=1")
     assert "not in the catalog: nowhere" in result.stdout

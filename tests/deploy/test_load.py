@@ -90,7 +90,7 @@ class TestRequestData:
     def test_similar_items_asks_for_what_users_saw_last(self, bundle: Path) -> None:
         requests = load_requests(Bundle.open(bundle))["similar-items"]
         messages = [_parse(request, pb.SimilarItemsRequest()) for request in requests]
-        assert [list(message.items.item_ids) for message in messages] == [["i2"], ["i5"]]
+        assert [list(message.query.items.item_ids) for message in messages] == [["i2"], ["i5"]]
 
     def test_large_data_is_thinned_out_evenly(
         self, bundle: Path, monkeypatch: pytest.MonkeyPatch

@@ -90,12 +90,15 @@ class Fake:
 
     def allowed(self, request: Any, history: Iterable[str]) -> list[int]:
         """The positions that a request allows."""
-        catalog = self.bundle.catalog
+        catalog, constraints = self.bundle.catalog, request.constraints
         mask = np.ones(len(catalog), np.bool_)
-        if request.HasField("filter"):
-            mask &= evaluate(edge.item_filter(request.filter), catalog)
-        mask[catalog.lookup(request.excluded_item_ids)[0]] = False
-        if not request.include_seen:
+        if constraints.HasField("filter"):
+            mask &= evaluate(edge.item_filter(constraints.filter), catalog)
+        if constraints.allowed_item_ids:
+            listed = catalog.lookup(constraints.allowed_item_ids)[0]
+            mask &= np.isin(np.arange(len(catalog)), listed)
+        mask[catalog.lookup(constraints.excluded_item_ids)[0]] = False
+        if not constraints.include_seen:
             mask[catalog.lookup(history)[0]] = False
         return [int(position) for position in np.flatnonzero(mask)]
 
@@ -145,13 +148,14 @@ class FakeCandidate(Fake, candidate_grpc.CandidateServiceServicer):
     async def Similar(  # noqa: N802
         self, request: candidate_pb.SimilarRequest, context: Any
     ) -> candidate_pb.SimilarResponse:
-        await self.enter(request, request.items.item_ids, context)
-        if request.WhichOneof("query") is None:
+        query = request.query
+        await self.enter(request, query.items.item_ids, context)
+        if query.WhichOneof("target") is None:
             raise InvalidArgument("no query", reason="MISSING_QUERY")
-        edge.result_count(request.max_results, default=10, limit=1000)
+        edge.result_count(query.max_results, default=10, limit=1000)
         return candidate_pb.SimilarResponse(
             items=[common_pb2.ScoredItem(item_id="i7", score=0.5)],
-            missing_item_ids=self.missing(request.items.item_ids),
+            missing_item_ids=self.missing(query.items.item_ids),
             bundle_version=self.version,
         )
 

@@ -10,7 +10,7 @@ import pytest
 import tandem
 from tandem import filters
 from tandem.v1 import recommendation_service_pb2 as pb
-from tandem.v1.common_pb2 import ItemFilter
+from tandem.v1.common_pb2 import ItemConstraints, ItemFilter
 from tests.gateway.stack import UNSEEN, Stack, ids, raw
 
 
@@ -25,16 +25,27 @@ BAD_REQUESTS: list[tuple[Any, str]] = [
     (recommend(history_item_ids=["x" * 513]), "ID_TOO_LONG"),
     (recommend(history_item_ids=["i1"] * 10_001), "TOO_MANY_ITEMS"),
     (recommend(history_item_ids=["i1"] * 1_000_000), "TOO_MANY_ITEMS"),
-    (recommend(excluded_item_ids=["i1"] * 10_001), "TOO_MANY_ITEMS"),
-    (recommend(excluded_item_ids=[""]), "EMPTY_ID"),
+    (recommend(constraints=ItemConstraints(excluded_item_ids=["i1"] * 10_001)), "TOO_MANY_ITEMS"),
+    (recommend(constraints=ItemConstraints(excluded_item_ids=[""])), "EMPTY_ID"),
+    (recommend(constraints=ItemConstraints(allowed_item_ids=["i1"] * 10_001)), "TOO_MANY_ITEMS"),
+    (recommend(constraints=ItemConstraints(allowed_item_ids=["x" * 513])), "ID_TOO_LONG"),
     (recommend(max_results=-1), "NEGATIVE_MAX_RESULTS"),
     (recommend(max_results=-(2**31)), "NEGATIVE_MAX_RESULTS"),
     (recommend(strategy=99), "UNKNOWN_STRATEGY"),
     (recommend(strategy=-1), "UNKNOWN_STRATEGY"),
-    (recommend(filter=ItemFilter()), "EMPTY_FILTER"),
-    (recommend(filter=filters.equals("genres", "Drama").message), "UNKNOWN_ATTRIBUTE"),
-    (recommend(filter=filters.equals("year", math.nan).message), "NOT_A_NUMBER"),
-    (recommend(filter=filters.one_of("year", range(9_999)).message), "FILTER_TOO_LARGE"),
+    (recommend(constraints=ItemConstraints(filter=ItemFilter())), "EMPTY_FILTER"),
+    (
+        recommend(constraints=ItemConstraints(filter=filters.equals("genres", "Drama").message)),
+        "UNKNOWN_ATTRIBUTE",
+    ),
+    (
+        recommend(constraints=ItemConstraints(filter=filters.equals("year", math.nan).message)),
+        "NOT_A_NUMBER",
+    ),
+    (
+        recommend(constraints=ItemConstraints(filter=filters.one_of("year", range(9_999)).message)),
+        "FILTER_TOO_LARGE",
+    ),
     (b"\x0a\x02\xff\xfe", "MALFORMED_MESSAGE"),  # user_id is not UTF-8
     (b"\x12\x02\xff\xfe", "MALFORMED_MESSAGE"),  # an item of the history is not
     (b"\x0a\x7f", "MALFORMED_MESSAGE"),
@@ -74,8 +85,10 @@ async def test_mutated_messages_never_find_a_defect(stack: Stack, seed: int) -> 
         history_item_ids=["i1", "i2"],
         max_results=5,
         strategy=3,
-        excluded_item_ids=["i3"],
-        filter=(filters.equals("genre", "War") | ~filters.between("year", 1990)).message,
+        constraints=ItemConstraints(
+            excluded_item_ids=["i3"],
+            filter=(filters.equals("genre", "War") | ~filters.between("year", 1990)).message,
+        ),
     ).SerializeToString()
     for _ in range(60):
         message = np.frombuffer(whole, np.uint8).copy()

@@ -7,8 +7,10 @@ from typing import Any
 import grpc
 import pytest
 
+import tandem
 from core.errors import ResourceExhausted
 from gateway.batch import answers
+from tandem.errors import from_status
 from tandem.requests import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
@@ -139,24 +141,26 @@ async def test_what_fails_for_one_is_its_answer(stack: Stack) -> None:
         of_user(5),
     ]
     responses = await collect(stream(stack, requests))
-    errors = {number[0]: response.error.reason for number, response in responses.items()}
+    errors = {
+        number[0]: from_status(response.error).reason for number, response in responses.items()
+    }
     assert errors == {
         "0": "", "1": "UNKNOWN_USER", "2": "NEGATIVE_MAX_RESULTS", "3": "MISSING_USER",
         "4": "ID_TOO_LONG", "5": "",
     }  # fmt: skip
-    unknown = responses["1"].error
-    assert unknown.code == grpc.StatusCode.NOT_FOUND.value[0]
-    assert dict(unknown.metadata) == {"user_id": "nobody"}
+    unknown = from_status(responses["1"].error)
+    assert isinstance(unknown, tandem.NotFound)
+    assert unknown.metadata == {"user_id": "nobody"}
     assert "nobody" in unknown.message
-    assert not unknown.HasField("retry_delay")
+    assert unknown.retry_after is None
 
 
 async def test_what_is_worth_another_attempt_says_when(stack: Stack) -> None:
     stack.generator.failure = ResourceExhausted("full", reason="QUEUE_FULL", retry_after=0.25)
     requests = [of_user(0, strategy="STRATEGY_GENERATE", forbid_degraded=True)]
-    error = (await collect(stream(stack, requests)))["0"].error
-    assert (error.code, error.reason) == (8, "QUEUE_FULL")
-    assert error.retry_delay.ToMilliseconds() == 250
+    error = from_status((await collect(stream(stack, requests)))["0"].error)
+    assert isinstance(error, tandem.ResourceExhausted)
+    assert (error.reason, error.retry_after) == ("QUEUE_FULL", 0.25)
 
 
 async def test_one_that_hangs_holds_up_no_other_and_ends_with_its_own_deadline(

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 import tandem
 from core import errors
+from core.constraints import Constraints
 from core.filters import OneOf, evaluate
 from gateway.domain import Query, Request, Strategy
 from gateway.recommend.fallback import Popularity
 from tandem import filters
 from tandem.v1 import recommendation_service_pb2 as pb
+from tandem.v1.common_pb2 import ItemConstraints
 from tests.gateway.fakes import GENERATOR_WAITS, WAIT, generator_score, retrieval_score
 from tests.gateway.stack import DEFAULT_TIMEOUT, UNSEEN, Stack, best, ids, raw
 from tests.tiny_bundle import GENRES, ITEMS, catalog, item_id
@@ -61,6 +63,10 @@ WITHOUT: list[tuple[str, tuple[str, ...], list[str], list[tuple[str, str]]]] = [
         [("search", "GENERATION"), ("generate", "POPULARITY")],
     ),
 ]
+
+
+def having(attribute: str, value: str) -> ItemConstraints:
+    return ItemConstraints(filter=filters.equals(attribute, value).message)
 
 
 async def ask(stack: Stack, strategy: str, **fields: Any) -> pb.RecommendResponse:
@@ -166,7 +172,7 @@ async def test_mistakes_are_found_by_whatever_is_left(
     for name in gone:
         getattr(stack, name).failure = GONE
     with pytest.raises(tandem.InvalidArgument) as caught:
-        await ask(stack, strategy, filter=filters.equals("genres", "Drama").message)
+        await ask(stack, strategy, constraints=having("genres", "Drama"))
     assert caught.value.reason == "UNKNOWN_ATTRIBUTE"
     with pytest.raises(tandem.NotFound) as unknown:
         await ask(stack, strategy, user_id="nobody")
@@ -222,7 +228,7 @@ async def test_without_histories_everybody_gets_the_same(
         await ask(stack, "RERANK", forbid_degraded=True)
     assert caught.value.reason == reason
     stack.candidate.failure = stack.generator.failure = GONE
-    response = await ask(stack, "RERANK", filter=filters.equals("genre", "War").message)
+    response = await ask(stack, "RERANK", constraints=having("genre", "War"))
     assert steps(response)[-1] == ("generate", "POPULARITY")
     assert ids(response) == ["i2", "i4", "i5", "i8", "i10"]
 
@@ -234,12 +240,18 @@ SOME_ITEMS = st.lists(st.sampled_from([item_id(p) for p in range(ITEMS)] + ["gho
 @given(
     SOME_ITEMS,
     SOME_ITEMS,
+    SOME_ITEMS,
     st.none() | st.sampled_from(GENRES),
     st.booleans(),
     st.integers(1, ITEMS + 3),
 )
 def test_popularity_keeps_every_rule_and_leaves_no_hole(
-    history: list[str], excluded: list[str], genre: str | None, include_seen: bool, count: int
+    history: list[str],
+    excluded: list[str],
+    allowed: list[str],
+    genre: str | None,
+    include_seen: bool,
+    count: int,
 ) -> None:
     condition = None if genre is None else OneOf("genre", (genre,))
     query = Query(
@@ -247,14 +259,14 @@ def test_popularity_keeps_every_rule_and_leaves_no_hole(
         history=tuple(history),
         max_results=count,
         strategy=Strategy.RERANK,
-        excluded=tuple(excluded),
-        filter=condition,
-        include_seen=include_seen,
+        constraints=Constraints(tuple(excluded), condition, tuple(allowed), include_seen),
     )
     request = Request(query, tuple(history))
     items = catalog()
     matching = np.ones(ITEMS, np.bool_) if condition is None else evaluate(condition, items)
     denied = {*excluded} | (set() if include_seen else {*history})
+    if allowed:
+        denied |= {item_id(p) for p in range(ITEMS)} - {*allowed}
     expected = [item_id(p) for p in range(ITEMS) if matching[p] and item_id(p) not in denied]
     found = POPULARITY.best(request, count)
     assert [item.item_id for item in found] == expected[:count]

@@ -38,7 +38,7 @@ async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 def event(number: int, user: str = "dee") -> pb.Event:
     return tandem.event(
-        user, f"i{number}", event_id=f"e{number}", time=NOW + timedelta(minutes=number)
+        user, f"i{number}", event_id=f"e{number}", event_time=NOW + timedelta(minutes=number)
     )
 
 
@@ -61,20 +61,35 @@ async def test_recommendations_follow_what_is_recorded(stack: Stack) -> None:
 async def test_a_history_is_shown(stack: Stack) -> None:
     await stack.client.record_events([event(n) for n in range(7)])
     response = await stack.client.get_history("dee")
-    assert list(response.events) == [event(n) for n in range(2, 7)]
-    response = await stack.client.get_history("dee", max_results=2)
-    assert list(response.events) == [event(5), event(6)]
+    assert list(response.events) == [event(n) for n in range(6, 1, -1)]
+    assert not response.next_page_token
+    response = await stack.client.get_history("dee", page_size=2)
+    assert list(response.events) == [event(6), event(5)]
     with pytest.raises(tandem.NotFound) as caught:
         await stack.client.get_history("nobody")
     assert caught.value.reason == "UNKNOWN_USER"
 
 
+async def test_pages_lead_through_a_history(stack: Stack) -> None:
+    await stack.client.record_events([event(n) for n in range(5)])
+    first = await stack.client.get_history("dee", page_size=2)
+    assert list(first.events) == [event(4), event(3)]
+    # What comes meanwhile moves no page; what it drops from a full history is gone from the last.
+    await stack.client.record_events([event(9)])
+    second = await stack.client.get_history("dee", page_size=2, page_token=first.next_page_token)
+    assert list(second.events) == [event(2), event(1)]
+    assert not second.next_page_token
+    with pytest.raises(tandem.InvalidArgument) as caught:
+        await stack.client.get_history("ann", page_token=first.next_page_token)
+    assert caught.value.reason == "INVALID_PAGE_TOKEN"
+
+
 async def test_an_event_without_a_time_happens_now(stack: Stack) -> None:
     before = datetime.now(UTC)
     await stack.client.record_events([tandem.event("dee", "i1"), tandem.event("dee", "i2")])
-    first, second = (await stack.client.get_history("dee")).events
+    second, first = (await stack.client.get_history("dee")).events
     assert (first.item_id, second.item_id) == ("i1", "i2")
-    assert before - timedelta(seconds=1) < first.time.ToDatetime(UTC) <= datetime.now(UTC)
+    assert before - timedelta(seconds=1) < first.event_time.ToDatetime(UTC) <= datetime.now(UTC)
 
 
 async def test_a_deleted_user_is_unknown(stack: Stack) -> None:
@@ -104,10 +119,14 @@ def changed(**fields: Any) -> pb.Event:
     made.CopyFrom(event(1))
     for name, value in fields.items():
         if name in ("seconds", "nanos"):
-            setattr(made.time, name, value)
+            setattr(made.event_time, name, value)
         else:
             setattr(made, name, value)
     return made
+
+
+def page(token: str) -> pb.GetHistoryRequest:
+    return pb.GetHistoryRequest(user_id="ann", page_token=token)
 
 
 TOMORROW = int(datetime.now(UTC).timestamp()) + 2 * 86_400
@@ -120,20 +139,29 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("RecordEvents", record(changed(event_id="é" * 257)), "ID_TOO_LONG", "events[0].event_id"),
     ("RecordEvents", record(changed(user_id="x" * 513)), "ID_TOO_LONG", "events[0].user_id"),
     ("RecordEvents", record(changed(item_id="x" * 513)), "ID_TOO_LONG", "events[0].item_id"),
-    ("RecordEvents", record(changed(seconds=-1)), "TIME_OUT_OF_RANGE", "events[0].time"),
-    ("RecordEvents", record(changed(seconds=TOMORROW)), "TIME_OUT_OF_RANGE", "events[0].time"),
-    ("RecordEvents", record(changed(seconds=2**62)), "TIME_OUT_OF_RANGE", "events[0].time"),
-    ("RecordEvents", record(changed(nanos=10**9)), "TIME_OUT_OF_RANGE", "events[0].time"),
-    ("RecordEvents", record(changed(nanos=-1)), "TIME_OUT_OF_RANGE", "events[0].time"),
+    ("RecordEvents", record(changed(seconds=-1)), "TIME_OUT_OF_RANGE", "events[0].event_time"),
+    (
+        "RecordEvents",
+        record(changed(seconds=TOMORROW)),
+        "TIME_OUT_OF_RANGE",
+        "events[0].event_time",
+    ),
+    ("RecordEvents", record(changed(seconds=2**62)), "TIME_OUT_OF_RANGE", "events[0].event_time"),
+    ("RecordEvents", record(changed(nanos=10**9)), "TIME_OUT_OF_RANGE", "events[0].event_time"),
+    ("RecordEvents", record(changed(nanos=-1)), "TIME_OUT_OF_RANGE", "events[0].event_time"),
     ("RecordEvents", b"\x0a\x03\x0a\x01\xff", "MALFORMED_MESSAGE", ""),
     ("GetHistory", pb.GetHistoryRequest(), "EMPTY_ID", "user_id"),
     ("GetHistory", pb.GetHistoryRequest(user_id="x" * 513), "ID_TOO_LONG", "user_id"),
     (
         "GetHistory",
-        pb.GetHistoryRequest(user_id="ann", max_results=-1),
-        "NEGATIVE_MAX_RESULTS",
+        pb.GetHistoryRequest(user_id="ann", page_size=-1),
+        "NEGATIVE_PAGE_SIZE",
         "",
     ),
+    ("GetHistory", page("none of ours"), "INVALID_PAGE_TOKEN", ""),
+    ("GetHistory", page("é"), "INVALID_PAGE_TOKEN", ""),
+    ("GetHistory", page("AAAA"), "INVALID_PAGE_TOKEN", ""),
+    ("GetHistory", page("x" * 100_000), "INVALID_PAGE_TOKEN", ""),
     ("DeleteUser", pb.DeleteUserRequest(), "EMPTY_ID", "user_id"),
     ("DeleteUser", pb.DeleteUserRequest(user_id="x" * 513), "ID_TOO_LONG", "user_id"),
 ]
@@ -155,7 +183,7 @@ async def test_the_largest_and_the_smallest_of_everything(stack: Stack) -> None:
         await raw(stack.channel, "RecordEvents", record(*ends))
     )
     assert answer.recorded == 1
-    request = pb.GetHistoryRequest(user_id=longest, max_results=2**31 - 1)
+    request = pb.GetHistoryRequest(user_id=longest, page_size=2**31 - 1)
     shown = pb.GetHistoryResponse.FromString(await raw(stack.channel, "GetHistory", request))
     assert list(shown.events) == ends
 
@@ -167,11 +195,11 @@ async def test_the_bundles_own_histories_cannot_be_changed(tmp_path: Path) -> No
             with pytest.raises(tandem.FailedPrecondition) as caught:
                 await call
             assert caught.value.reason == "HISTORY_READ_ONLY"
-        shown = (await stack.client.get_history("ann", max_results=2)).events
-        assert [each.item_id for each in shown] == ["i1", "i2"]
+        shown = (await stack.client.get_history("ann", page_size=2)).events
+        assert [each.item_id for each in shown] == ["i2", "i1"]
 
 
 def test_an_event_needs_a_time_zone() -> None:
     with pytest.raises(ValueError, match="time zone"):
-        tandem.event("ann", "i1", time=datetime(2026, 1, 1))
+        tandem.event("ann", "i1", event_time=datetime(2026, 1, 1))
     assert tandem.event("ann", "i1").event_id != tandem.event("ann", "i1").event_id

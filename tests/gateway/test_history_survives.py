@@ -70,7 +70,7 @@ def test_acknowledged_events_survive_sigkill(gateway: Server) -> None:
         gateway.start().wait_serving()
         with Client(gateway.address, timeout=PATIENCE) as client:
             for user in {user for user, _ in acknowledged}:
-                kept = {e.event_id for e in client.get_history(user, max_results=10_000).events}
+                kept = {e.event_id for e in client.get_history(user, page_size=1_000).events}
                 promised = [event_id for owner, event_id in acknowledged if owner == user]
                 assert kept >= set(promised[-1_000:])
     assert len(acknowledged) > 100

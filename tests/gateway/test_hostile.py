@@ -19,6 +19,7 @@ from bench.resets import METHOD, resetting
 from tandem import Client
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
+from tandem.v1.common_pb2 import ItemConstraints
 from tests.processes import PATIENCE, Server, servers
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -151,8 +152,10 @@ def test_bytes_that_may_be_no_message(target: Target, raw: bytes) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_messages_that_were_damaged(target: Target, data: st.DataObject) -> None:
-    request = pb.RecommendRequest(user_id="ann", excluded_item_ids=["i1", "i2"], max_results=3)
-    request.filter.range.attribute = "year"
+    request = pb.RecommendRequest(
+        user_id="ann", constraints=ItemConstraints(excluded_item_ids=["i1", "i2"]), max_results=3
+    )
+    request.constraints.filter.range.attribute = "year"
     raw = bytearray(request.SerializeToString())
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
@@ -165,7 +168,9 @@ async def test_a_reader_that_does_not_read(target: Target) -> None:
     async with grpc.aio.insecure_channel(target.address) as channel:
         stream: Any = pb_grpc.RecommendationServiceStub(channel).BatchRecommend(timeout=600)
         request = pb.RecommendRequest(
-            user_id="ann", strategy=pb.STRATEGY_EMBEDDING, excluded_item_ids=["nothing" * 50] * 20
+            user_id="ann",
+            strategy=pb.STRATEGY_EMBEDDING,
+            constraints=ItemConstraints(excluded_item_ids=["nothing" * 50] * 20),
         )
 
         async def write() -> int:

@@ -54,6 +54,8 @@ async def test_what_may_not_be_shown_is_not_pinned(stack: Stack) -> None:
     assert ids(await first("i1")) == plain, "seen"
     assert ids(await first("i1", include_seen=True))[0] == "i1"
     assert ids(await first("i9", exclude=["i9"])) == plain
+    assert ids(await first("i9", only=plain)) == plain, "not among those that are allowed"
+    assert ids(await first("i9", only=["i9", *plain]))[0] == "i9"
     drama = await first("i9", filter=filters.equals("genre", "Drama"))
     assert "i9" not in ids(drama), "filtered out"
     assert not drama.missing_item_ids

@@ -23,7 +23,13 @@ from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
-from tandem.v1.common_pb2 import ItemFilter
+from tandem.v1.common_pb2 import (
+    VECTOR_SPACE_BEHAVIOR,
+    ItemConstraints,
+    ItemFilter,
+    SimilarityQuery,
+    Vector,
+)
 from tests.candidate.made_up import CONTENT, make_world, positions
 from tests.gateway.stack import Stack, raw
 from tests.tiny_bundle import write_tiny_bundle
@@ -53,58 +59,60 @@ async def stub(tmp_path: Path) -> AsyncIterator["pb_grpc.RecommendationServiceAs
     await candidate.close()
 
 
-def items(*item_ids: str) -> candidate_pb.ItemsQuery:
-    return candidate_pb.ItemsQuery(item_ids=item_ids)
+def items(*item_ids: str) -> SimilarityQuery.ItemList:
+    return SimilarityQuery.ItemList(item_ids=item_ids)
 
 
-def vector(*values: float) -> candidate_pb.VectorQuery:
-    return candidate_pb.VectorQuery(values=values)
+def vector(*values: float) -> Vector:
+    return Vector(values=values)
+
+
+def asking(**fields: Any) -> pb.SimilarItemsRequest:
+    return pb.SimilarItemsRequest(query=SimilarityQuery(**fields))
 
 
 async def test_it_answers(stub: "pb_grpc.RecommendationServiceAsyncStub") -> None:
-    response = await stub.SimilarItems(pb.SimilarItemsRequest(items=items("i1", "x")))
+    response = await stub.SimilarItems(asking(items=items("i1", "x")))
     assert len(response.items) == 10
     assert list(response.missing_item_ids) == ["x"]
     assert response.bundle_version == "made-up/1"
-    response = await stub.SimilarItems(
-        pb.SimilarItemsRequest(vector=vector(*WORLD.content[4]), max_results=1)
-    )
+    response = await stub.SimilarItems(asking(vector=vector(*WORLD.content[4]), max_results=1))
     assert [item.item_id for item in response.items] == ["i4"]
 
 
 async def test_a_threshold_and_diversity_are_passed_on(
     stub: "pb_grpc.RecommendationServiceAsyncStub",
 ) -> None:
-    request = pb.SimilarItemsRequest(items=items("i1"), min_score=0.1, diversity=0.6)
+    request = asking(items=items("i1"), min_score=0.1, diversity=0.6)
     response = await stub.SimilarItems(request)
     expected = WORLD.engine.similar_to_items(positions(1), 10, taste=Taste(0.1, 0.6))
     assert [item.item_id for item in response.items] == [f"i{i}" for i in expected.items]
 
 
 BAD = [
-    (pb.SimilarItemsRequest(), "MISSING_QUERY"),
-    (pb.SimilarItemsRequest(items=items()), "NO_ITEMS"),
-    (pb.SimilarItemsRequest(items=items("")), "EMPTY_ID"),
-    (pb.SimilarItemsRequest(items=items(*["i1"] * 1_001)), "TOO_MANY_ITEMS"),
-    (pb.SimilarItemsRequest(items=items(*["i1"] * 1_000_000)), "TOO_MANY_ITEMS"),
-    (pb.SimilarItemsRequest(text=""), "EMPTY_TEXT"),
-    (pb.SimilarItemsRequest(text="é" * 2_049), "TEXT_TOO_LONG"),
+    (asking(), "MISSING_QUERY"),
+    (asking(items=items()), "NO_ITEMS"),
+    (asking(items=items("")), "EMPTY_ID"),
+    (asking(items=items(*["i1"] * 1_001)), "TOO_MANY_ITEMS"),
+    (asking(items=items(*["i1"] * 1_000_000)), "TOO_MANY_ITEMS"),
+    (asking(text=""), "EMPTY_TEXT"),
+    (asking(text="é" * 2_049), "TEXT_TOO_LONG"),
     (
-        pb.SimilarItemsRequest(text="x", space=candidate_pb.VECTOR_SPACE_BEHAVIOR),
+        asking(text="x", space=VECTOR_SPACE_BEHAVIOR),
         "TEXT_NEEDS_CONTENT_SPACE",
     ),
-    (pb.SimilarItemsRequest(vector=vector()), "WRONG_DIMENSION"),
-    (pb.SimilarItemsRequest(vector=vector(*[1.0] * (CONTENT + 1))), "WRONG_DIMENSION"),
-    (pb.SimilarItemsRequest(vector=vector(*[math.nan] * CONTENT)), "NOT_FINITE"),
-    (pb.SimilarItemsRequest(vector=vector(*[math.inf] * CONTENT)), "NOT_FINITE"),
-    (pb.SimilarItemsRequest(vector=vector(*[0.0] * CONTENT)), "ZERO_VECTOR"),
-    (pb.SimilarItemsRequest(items=items("i1"), max_results=-1), "NEGATIVE_MAX_RESULTS"),
-    (pb.SimilarItemsRequest(items=items("i1"), min_score=math.nan), "NOT_A_NUMBER"),
-    (pb.SimilarItemsRequest(items=items("i1"), diversity=2.0), "DIVERSITY_OUT_OF_RANGE"),
-    (pb.SimilarItemsRequest(items=items("i1"), space=99), "UNKNOWN_SPACE"),  # type: ignore[arg-type]
-    (pb.SimilarItemsRequest(items=items("i1"), filter=ItemFilter()), "EMPTY_FILTER"),
+    (asking(vector=vector()), "WRONG_DIMENSION"),
+    (asking(vector=vector(*[1.0] * (CONTENT + 1))), "WRONG_DIMENSION"),
+    (asking(vector=vector(*[math.nan] * CONTENT)), "NOT_FINITE"),
+    (asking(vector=vector(*[math.inf] * CONTENT)), "NOT_FINITE"),
+    (asking(vector=vector(*[0.0] * CONTENT)), "ZERO_VECTOR"),
+    (asking(items=items("i1"), max_results=-1), "NEGATIVE_MAX_RESULTS"),
+    (asking(items=items("i1"), min_score=math.nan), "NOT_A_NUMBER"),
+    (asking(items=items("i1"), diversity=2.0), "DIVERSITY_OUT_OF_RANGE"),
+    (asking(items=items("i1"), space=99), "UNKNOWN_SPACE"),
+    (asking(items=items("i1"), constraints=ItemConstraints(filter=ItemFilter())), "EMPTY_FILTER"),
     (
-        pb.SimilarItemsRequest(items=items("i1"), excluded_item_ids=["i1"] * 10_001),
+        asking(items=items("i1"), constraints=ItemConstraints(excluded_item_ids=["i1"] * 10_001)),
         "TOO_MANY_ITEMS",
     ),
 ]
@@ -127,7 +135,7 @@ async def test_unknown_items_are_not_found(
     stub: "pb_grpc.RecommendationServiceAsyncStub",
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.SimilarItems(pb.SimilarItemsRequest(items=items("x", "y")))
+        await stub.SimilarItems(asking(items=items("x", "y")))
     failure = tandem.errors.from_rpc(caught.value)
     assert isinstance(failure, tandem.NotFound)
     assert failure.reason == "UNKNOWN_ITEMS"
@@ -140,24 +148,32 @@ async def test_it_passes_through(stack: Stack) -> None:
         max_results=3,
         exclude=["i2"],
         filter=filters.equals("genre", "War"),
+        only=["i7", "i8"],
+        include_seen=True,
     )
     assert [(item.item_id, item.score) for item in response.items] == [("i7", 0.5)]
     assert list(response.missing_item_ids) == ["ghost"]
     (request,) = stack.candidate.requests
     assert request == candidate_pb.SimilarRequest(
-        items=candidate_pb.ItemsQuery(item_ids=["i1", "ghost"]),
-        max_results=3,
-        space=candidate_pb.VECTOR_SPACE_BEHAVIOR,
-        excluded_item_ids=["i2"],
-        filter=filters.equals("genre", "War").message,
+        query=SimilarityQuery(
+            items=items("i1", "ghost"),
+            max_results=3,
+            space=VECTOR_SPACE_BEHAVIOR,
+            constraints=ItemConstraints(
+                excluded_item_ids=["i2"],
+                filter=filters.equals("genre", "War").message,
+                allowed_item_ids=["i7", "i8"],
+                include_seen=True,
+            ),
+        )
     )
 
 
 async def test_text_and_vector(stack: Stack) -> None:
     await stack.client.similar_items(text="")
     await stack.client.similar_items(vector=[0.5, -1.0])
-    text, vector = stack.candidate.requests
-    assert text.WhichOneof("query") == "text"
+    text, vector = (request.query for request in stack.candidate.requests)
+    assert text.WhichOneof("target") == "text"
     assert list(vector.vector.values) == [0.5, -1.0]
 
 
@@ -169,24 +185,7 @@ async def test_the_client_wants_exactly_one_query(stack: Stack, arguments: dict[
         await stack.client.similar_items(**arguments)
 
 
-@pytest.mark.parametrize(
-    ("outer", "inner"),
-    [
-        (pb.SimilarItemsRequest, candidate_pb.SimilarRequest),
-        (pb.SimilarItemsResponse, candidate_pb.SimilarResponse),
-    ],
-)
-def test_the_messages_are_the_same_field_by_field(outer: Any, inner: Any) -> None:
-    def fields(message: Any) -> list[tuple[object, ...]]:
-        return [
-            (f.number, f.name, f.type, f.is_repeated, f.message_type, f.enum_type)
-            for f in message.DESCRIPTOR.fields
-        ]
-
-    assert fields(outer) == fields(inner)
-
-
 async def test_bytes_that_are_no_message(stack: Stack) -> None:
     with pytest.raises(tandem.InvalidArgument) as caught:
-        await raw(stack.channel, "SimilarItems", b"\x12\x02\xff\xfe")
+        await raw(stack.channel, "SimilarItems", b"\x0a\x04\x12\x02\xff\xfe")
     assert caught.value.reason == "MALFORMED_MESSAGE"

@@ -180,6 +180,13 @@ class TestEveryStrategy:
         allowed = {p for p in UNSEEN - {3} if "Drama" in genres(p) and p < 10}
         assert set(ids(response)) == {item_id(p) for p in allowed}
 
+    async def test_nothing_comes_back_beside_what_is_allowed(
+        self, stack: Stack, strategy: StrategyName
+    ) -> None:
+        only = ["i1", "i4", "i8", "i9", "unknown"]
+        response = await stack.client.recommend("ann", strategy=strategy, only=only)
+        assert set(ids(response)) == {"i4", "i8", "i9"}, "i1 is seen"
+
     async def test_seen_items_come_back_only_when_asked(
         self, stack: Stack, strategy: StrategyName
     ) -> None:

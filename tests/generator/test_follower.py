@@ -100,7 +100,10 @@ def is_color(value: str) -> common_pb2.ItemFilter:
 
 
 async def generated(stub: "Stub", color: str) -> list[str]:
-    answer = await stub.Generate(pb.GenerateRequest(filter=is_color(color)), timeout=PATIENCE)
+    answer = await stub.Generate(
+        pb.GenerateRequest(constraints=common_pb2.ItemConstraints(filter=is_color(color))),
+        timeout=PATIENCE,
+    )
     return item_ids(answer.items)
 
 

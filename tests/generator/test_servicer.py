@@ -14,6 +14,7 @@ from tandem import errors
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as rpc
+from tandem.v1.common_pb2 import ItemConstraints
 from tests.generator.calls import ids, item_ids, make_servicer, parity_is, scores
 from tests.generator.made_up import MadeUp
 
@@ -46,17 +47,23 @@ async def test_generates_what_the_engine_does(made_up: MadeUp, stub: "Stub") -> 
 
 async def test_generates_nothing_beside_the_items_that_are_allowed(stub: "Stub") -> None:
     allowed = [*ids(3, 4, 5, 6, 7, 290), "no such item"]
-    request = pb.GenerateRequest(max_results=50, allowed_item_ids=allowed)
+    request = pb.GenerateRequest(
+        max_results=50, constraints=ItemConstraints(allowed_item_ids=allowed)
+    )
     assert sorted(item_ids((await stub.Generate(request)).items)) == sorted(ids(3, 4, 5, 6, 7, 290))
-    request.filter.CopyFrom(parity_is("even"))
-    request.excluded_item_ids.extend(ids(4))
+    request.constraints.filter.CopyFrom(parity_is("even"))
+    request.constraints.excluded_item_ids.extend(ids(4))
     assert sorted(item_ids((await stub.Generate(request)).items)) == sorted(ids(6, 290))
     ranked = await stub.Rank(
-        pb.RankRequest(item_ids=ids(1, 2), max_results=50, allowed_item_ids=ids(3, 4))
+        pb.RankRequest(
+            item_ids=ids(1, 2),
+            max_results=50,
+            constraints=ItemConstraints(allowed_item_ids=ids(3, 4)),
+        )
     )
     assert sorted(item_ids(ranked.generated)) == ids(3, 4)
     assert sorted(item_ids(ranked.reranked)) == ids(1, 2)
-    nothing = pb.GenerateRequest(allowed_item_ids=["no such item"])
+    nothing = pb.GenerateRequest(constraints=ItemConstraints(allowed_item_ids=["no such item"]))
     assert not (await stub.Generate(nothing)).items
 
 
@@ -71,9 +78,11 @@ async def test_leaves_out_what_it_is_told_to(stub: "Stub") -> None:
         pb.GenerateRequest(
             context=pb.UserContext(history_item_ids=ids(0, 1)),
             max_results=100,
-            excluded_item_ids=[*returned[:50], "no such item"],
-            filter=parity_is("even"),
-            include_seen=True,
+            constraints=ItemConstraints(
+                excluded_item_ids=[*returned[:50], "no such item"],
+                filter=parity_is("even"),
+                include_seen=True,
+            ),
         )
     )
     again = item_ids(second.items)
@@ -85,7 +94,9 @@ async def test_leaves_out_what_it_is_told_to(stub: "Stub") -> None:
 async def test_the_list_ends_where_the_allowed_items_do(stub: "Stub") -> None:
     everything_else = [f"i{p}" for p in range(300) if p not in (7, 8)]
     answer = await stub.Generate(
-        pb.GenerateRequest(max_results=10, excluded_item_ids=everything_else)
+        pb.GenerateRequest(
+            max_results=10, constraints=ItemConstraints(excluded_item_ids=everything_else)
+        )
     )
     assert sorted(item_ids(answer.items)) == ids(7, 8)
 
@@ -129,19 +140,18 @@ async def test_reranks_best_first(stub: "Stub") -> None:
 
 async def test_one_call_ranks_both_ways_as_two_calls_do(stub: "Stub") -> None:
     context = pb.UserContext(history_item_ids=ids(3, 4, 5))
-    excluded, even = ids(10, 11, 12), parity_is("even")
+    constraints = ItemConstraints(excluded_item_ids=ids(10, 11, 12), filter=parity_is("even"))
     shortlist = ids(3, 10, 20, 30, 41)
     both = await stub.Rank(
         pb.RankRequest(
             context=context,
             item_ids=shortlist,
             max_results=7,
-            excluded_item_ids=excluded,
-            filter=even,
+            constraints=constraints,
         )
     )
     generated = await stub.Generate(
-        pb.GenerateRequest(context=context, max_results=7, excluded_item_ids=excluded, filter=even)
+        pb.GenerateRequest(context=context, max_results=7, constraints=constraints)
     )
     reranked = await stub.Rerank(pb.RerankRequest(context=context, item_ids=shortlist))
     assert item_ids(both.generated) == item_ids(generated.items)
@@ -183,10 +193,14 @@ async def send(stub: "Stub", request: AnyRequest) -> object:
             id="a history of a million",
         ),
         pytest.param(
-            pb.GenerateRequest(excluded_item_ids=["i1"] * 10_001), "TOO_MANY_ITEMS", id="excluded"
+            pb.GenerateRequest(constraints=ItemConstraints(excluded_item_ids=["i1"] * 10_001)),
+            "TOO_MANY_ITEMS",
+            id="excluded",
         ),
         pytest.param(
-            pb.RankRequest(item_ids=["i1"], allowed_item_ids=["i1"] * 10_001),
+            pb.RankRequest(
+                item_ids=["i1"], constraints=ItemConstraints(allowed_item_ids=["i1"] * 10_001)
+            ),
             "TOO_MANY_ITEMS",
             id="allowed",
         ),
@@ -199,10 +213,14 @@ async def send(stub: "Stub", request: AnyRequest) -> object:
             pb.GenerateRequest(context=pb.UserContext(user_id="u" * 600)), "ID_TOO_LONG", id="user"
         ),
         pytest.param(
-            pb.GenerateRequest(filter=common_pb2.ItemFilter()), "EMPTY_FILTER", id="empty filter"
+            pb.GenerateRequest(constraints=ItemConstraints(filter=common_pb2.ItemFilter())),
+            "EMPTY_FILTER",
+            id="empty filter",
         ),
         pytest.param(
-            pb.GenerateRequest(filter=UNKNOWN_ATTRIBUTE), "UNKNOWN_ATTRIBUTE", id="attribute"
+            pb.GenerateRequest(constraints=ItemConstraints(filter=UNKNOWN_ATTRIBUTE)),
+            "UNKNOWN_ATTRIBUTE",
+            id="attribute",
         ),
         pytest.param(pb.RerankRequest(), "NO_ITEMS", id="nothing to rerank"),
         pytest.param(
@@ -217,12 +235,14 @@ async def send(stub: "Stub", request: AnyRequest) -> object:
             id="rank a negative number",
         ),
         pytest.param(
-            pb.RankRequest(item_ids=["i1"], excluded_item_ids=["x" * 600]),
+            pb.RankRequest(
+                item_ids=["i1"], constraints=ItemConstraints(excluded_item_ids=["x" * 600])
+            ),
             "ID_TOO_LONG",
             id="rank without a long id",
         ),
         pytest.param(
-            pb.RankRequest(item_ids=["i1"], filter=UNKNOWN_ATTRIBUTE),
+            pb.RankRequest(item_ids=["i1"], constraints=ItemConstraints(filter=UNKNOWN_ATTRIBUTE)),
             "UNKNOWN_ATTRIBUTE",
             id="rank by an unknown attribute",
         ),

@@ -18,6 +18,7 @@ from serving.testing import serving
 from tandem import errors
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as rpc
+from tandem.v1.common_pb2 import ItemConstraints
 from tests.generator.calls import ids, item_ids, make_servicer, scores
 from tests.generator.made_up import MadeUp
 
@@ -142,7 +143,10 @@ async def test_a_call_sees_one_version_of_the_catalog(made_up: MadeUp) -> None:
         replace(old.catalog.items[1], item_id="renamed"), old.code_texts[1], old.codes[1].tolist()
     )
     new = old.apply([Delete("i1"), renamed])
-    request = pb.RankRequest(item_ids=["i1", "renamed"], excluded_item_ids=ids(*range(10, 300)))
+    request = pb.RankRequest(
+        item_ids=["i1", "renamed"],
+        constraints=ItemConstraints(excluded_item_ids=ids(*range(10, 300))),
+    )
     async with busy(made_up, Limits()) as server:
         call = server.stub.Rank(request)
         await server.until_waiting(1)

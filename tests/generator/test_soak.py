@@ -23,6 +23,7 @@ from serving.validation import filter_message
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as rpc
+from tandem.v1.common_pb2 import ItemConstraints
 
 ITEMS = 300
 
@@ -100,18 +101,19 @@ def test_conditions_hold_for_the_right_items(asked: Filter, expected: str) -> No
 def test_what_is_legal() -> None:
     request = pb.GenerateRequest(
         context=pb.UserContext(history_item_ids=["a", "x"]),
-        excluded_item_ids=["b", "y"],
-        filter=within(1990, 2000),
+        constraints=ItemConstraints(excluded_item_ids=["b", "y"], filter=within(1990, 2000)),
     )
     assert legal(request, catalog()) == {"c"}
-    request.include_seen = True
+    request.constraints.include_seen = True
     assert legal(request, catalog()) == {"a", "c"}
-    request.ClearField("filter")
+    request.constraints.ClearField("filter")
     assert legal(request, catalog()) == {"a", "c", "d", "e"}
 
 
 GENERATE = pb.GenerateRequest(
-    context=pb.UserContext(history_item_ids=["x", "d", "x"]), max_results=2, filter=within(0, 3000)
+    context=pb.UserContext(history_item_ids=["x", "d", "x"]),
+    max_results=2,
+    constraints=ItemConstraints(filter=within(0, 3000)),
 )
 RERANK = pb.RerankRequest(
     context=pb.UserContext(history_item_ids=["y"]), item_ids=["c", "x", "a", "c", "y"]

@@ -62,7 +62,7 @@ async def test_a_busy_servicer_is_not_asked(busy: Busy, channel: grpc.aio.Channe
 async def test_its_other_methods_are(busy: Busy, channel: grpc.aio.Channel) -> None:
     busy.seconds = 1.0
     similar = pb.SimilarRequest()
-    similar.items.item_ids.append("i1")
+    similar.query.items.item_ids.append("i1")
     response = await pb_grpc.CandidateServiceStub(channel).Similar(similar, timeout=30)
     assert response.items[0].item_id == "i7"
 

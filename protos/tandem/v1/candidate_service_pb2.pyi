@@ -52,30 +52,6 @@ them in the training data. The scores are cosine similarities.
 """
 Global___RetrievalSource: _TypeAlias = RetrievalSource  # noqa: Y015
 
-class _VectorSpace:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _VectorSpaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VectorSpace.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    VECTOR_SPACE_UNSPECIFIED: _VectorSpace.ValueType  # 0
-    """The content space."""
-    VECTOR_SPACE_CONTENT: _VectorSpace.ValueType  # 1
-    """Embeddings of the item texts: what an item is."""
-    VECTOR_SPACE_BEHAVIOR: _VectorSpace.ValueType  # 2
-    """The query encoder's item vectors: how an item is used."""
-
-class VectorSpace(_VectorSpace, metaclass=_VectorSpaceEnumTypeWrapper):
-    """A space of item vectors."""
-
-VECTOR_SPACE_UNSPECIFIED: VectorSpace.ValueType  # 0
-"""The content space."""
-VECTOR_SPACE_CONTENT: VectorSpace.ValueType  # 1
-"""Embeddings of the item texts: what an item is."""
-VECTOR_SPACE_BEHAVIOR: VectorSpace.ValueType  # 2
-"""The query encoder's item vectors: how an item is used."""
-Global___VectorSpace: _TypeAlias = VectorSpace  # noqa: Y015
-
 @_typing.final
 class SearchRequest(_message.Message):
     """A history in search of a shortlist."""
@@ -84,16 +60,10 @@ class SearchRequest(_message.Message):
 
     HISTORY_ITEM_IDS_FIELD_NUMBER: _builtins.int
     MAX_RESULTS_FIELD_NUMBER: _builtins.int
-    EXCLUDED_ITEM_IDS_FIELD_NUMBER: _builtins.int
-    FILTER_FIELD_NUMBER: _builtins.int
-    INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    CONSTRAINTS_FIELD_NUMBER: _builtins.int
     max_results: _builtins.int
     """How many items to return: 0 means 100, more than 1,000 is coerced to
     1,000, and a negative number is INVALID_ARGUMENT.
-    """
-    include_seen: _builtins.bool
-    """Whether items of the history may be returned; by default they are left
-    out before the shortlist is cut, so that it is full.
     """
     @_builtins.property
     def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -105,25 +75,19 @@ class SearchRequest(_message.Message):
         """
 
     @_builtins.property
-    def excluded_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items to leave out. At most 10,000; unknown ones are harmless."""
-
-    @_builtins.property
-    def filter(self) -> _common_pb2.ItemFilter:
-        """Only items that satisfy this condition."""
+    def constraints(self) -> _common_pb2.ItemConstraints:
+        """Which items may be returned; those of the history are left out by default."""
 
     def __init__(
         self,
         *,
         history_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         max_results: _builtins.int = ...,
-        excluded_item_ids: _abc.Iterable[_builtins.str] | None = ...,
-        filter: _common_pb2.ItemFilter | None = ...,
-        include_seen: _builtins.bool = ...,
+        constraints: _common_pb2.ItemConstraints | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "history_item_ids", b"history_item_ids", "include_seen", b"include_seen", "max_results", b"max_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "history_item_ids", b"history_item_ids", "max_results", b"max_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -149,7 +113,7 @@ class SearchResponse(_message.Message):
 
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items of the history that the catalogue does not have, each once, in the
+        """Items of the history that the catalog does not have, each once, in the
         order of the request.
         """
 
@@ -179,7 +143,7 @@ class ShortlistedItem(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     TRANSITION_SCORE_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """The item's identifier in the catalogue."""
+    """The item's identifier in the catalog."""
     score: _builtins.float
     """The blend of the bundle's retrieval sources: a log-probability up to a
     constant of the request, or what `source` says of it.
@@ -257,7 +221,7 @@ class ExplainSearchResponse(_message.Message):
 
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items of the request, history included, that the catalogue does not have,
+        """Items of the request, history included, that the catalog does not have,
         each once, in the order of the request.
         """
 
@@ -357,7 +321,7 @@ class Influence(_message.Message):
     """The item of the history."""
     contribution: _builtins.float
     """By how much more the item's score falls than that of other items, on
-    average over a sample of the catalogue, when the history lacks it; more
+    average over a sample of the catalog, when the history lacks it; more
     than 0.
     """
     def __init__(
@@ -380,135 +344,23 @@ class SimilarRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ITEMS_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
-    VECTOR_FIELD_NUMBER: _builtins.int
-    MAX_RESULTS_FIELD_NUMBER: _builtins.int
-    SPACE_FIELD_NUMBER: _builtins.int
-    EXCLUDED_ITEM_IDS_FIELD_NUMBER: _builtins.int
-    FILTER_FIELD_NUMBER: _builtins.int
-    MIN_SCORE_FIELD_NUMBER: _builtins.int
-    DIVERSITY_FIELD_NUMBER: _builtins.int
-    text: _builtins.str
-    """A free text, in the words of the catalogue's item texts. At most 4,096
-    bytes of UTF-8; only the content space can answer it.
-    """
-    max_results: _builtins.int
-    """How many items to return: 0 means 10, more than 1,000 is coerced to
-    1,000, and a negative number is INVALID_ARGUMENT.
-    """
-    space: Global___VectorSpace.ValueType
-    """Which vectors to compare; the content space when unspecified."""
-    min_score: _builtins.float
-    """Only items whose score is at least this; any score when absent. NaN is
-    INVALID_ARGUMENT.
-    """
-    diversity: _builtins.float
-    """From 0, the most similar items whatever they have in common, to 1, items as
-    unlike each other as possible: maximal marginal relevance (Carbonell and
-    Goldstein, 1998) among the most similar items, four times as many as are
-    asked for and at most 1,000. Outside of 0 to 1 is INVALID_ARGUMENT; 0 when
-    absent.
-    """
+    QUERY_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def items(self) -> Global___ItemsQuery:
-        """Items to be similar to: the mean of their vectors."""
-
-    @_builtins.property
-    def vector(self) -> Global___VectorQuery:
-        """A vector of the space's dimension."""
-
-    @_builtins.property
-    def excluded_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items to leave out, beside the query's own. At most 10,000; unknown ones
-        are harmless.
-        """
-
-    @_builtins.property
-    def filter(self) -> _common_pb2.ItemFilter:
-        """Only items that satisfy this condition."""
+    def query(self) -> _common_pb2.SimilarityQuery:
+        """Required."""
 
     def __init__(
         self,
         *,
-        items: Global___ItemsQuery | None = ...,
-        text: _builtins.str = ...,
-        vector: Global___VectorQuery | None = ...,
-        max_results: _builtins.int = ...,
-        space: Global___VectorSpace.ValueType = ...,
-        excluded_item_ids: _abc.Iterable[_builtins.str] | None = ...,
-        filter: _common_pb2.ItemFilter | None = ...,
-        min_score: _builtins.float | None = ...,
-        diversity: _builtins.float | None = ...,
+        query: _common_pb2.SimilarityQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_min_score", b"_min_score", "diversity", b"diversity", "filter", b"filter", "items", b"items", "min_score", b"min_score", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_min_score", b"_min_score", "diversity", b"diversity", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "items", b"items", "max_results", b"max_results", "min_score", b"min_score", "query", b"query", "space", b"space", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
-    _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
-    _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
-    _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
-    _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["items", "text", "vector"]  # noqa: Y015
-    _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__diversity) -> _WhichOneofReturnType__diversity | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_query) -> _WhichOneofReturnType_query | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SimilarRequest: _TypeAlias = SimilarRequest  # noqa: Y015
-
-@_typing.final
-class ItemsQuery(_message.Message):
-    """Items to be similar to."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ITEM_IDS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """From 1 to 1,000 items; they are left out of the answer. NOT_FOUND when
-        the catalogue has none of them.
-        """
-
-    def __init__(
-        self,
-        *,
-        item_ids: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_ids", b"item_ids"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ItemsQuery: _TypeAlias = ItemsQuery  # noqa: Y015
-
-@_typing.final
-class VectorQuery(_message.Message):
-    """A vector to be similar to."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VALUES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Finite numbers, not all zero, as many as the space has dimensions."""
-
-    def __init__(
-        self,
-        *,
-        values: _abc.Iterable[_builtins.float] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___VectorQuery: _TypeAlias = VectorQuery  # noqa: Y015
 
 @_typing.final
 class SimilarResponse(_message.Message):
@@ -529,7 +381,7 @@ class SimilarResponse(_message.Message):
 
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Query items that the catalogue does not have, each once, in the order of
+        """Query items that the catalog does not have, each once, in the order of
         the request.
         """
 
@@ -550,7 +402,7 @@ Global___SimilarResponse: _TypeAlias = SimilarResponse  # noqa: Y015
 
 @_typing.final
 class Item(_message.Message):
-    """An item of the catalogue."""
+    """An item of the catalog."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -670,7 +522,7 @@ class NewItem(_message.Message):
     title: _builtins.str
     """What people see. At most 1,024 bytes."""
     text: _builtins.str
-    """What the item is, in the words of the catalogue's item texts. From 1 to
+    """What the item is, in the words of the catalog's item texts. From 1 to
     4,096 bytes.
     """
     @_builtins.property
@@ -680,11 +532,10 @@ class NewItem(_message.Message):
         """
 
     @_builtins.property
-    def vector(self) -> Global___VectorQuery:
+    def vector(self) -> _common_pb2.Vector:
         """The item's vector in the content space, where the caller has it already.
-        Finite numbers, not all zero, as many as the space has dimensions; its
-        length does not matter. Otherwise the text is embedded, unless the item is
-        there with the same text: then it keeps its vectors.
+        Otherwise the text is embedded, unless the item is there with the same
+        text: then it keeps its vectors.
         """
 
     def __init__(
@@ -694,7 +545,7 @@ class NewItem(_message.Message):
         title: _builtins.str = ...,
         text: _builtins.str = ...,
         attributes: _abc.Mapping[_builtins.str, Global___AttributeValues] | None = ...,
-        vector: Global___VectorQuery | None = ...,
+        vector: _common_pb2.Vector | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -738,9 +589,9 @@ class UpsertItemsResponse(_message.Message):
     UNCHANGED_ITEM_IDS_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """The catalogue as it is with these items, in the count of `WatchCatalog`."""
+    """The catalog as it is with these items, in the count of `WatchCatalog`."""
     bundle_version: _builtins.str
-    """The version of the bundle that the catalogue started from."""
+    """The version of the bundle that the catalog started from."""
     @_builtins.property
     def unchanged_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Items that are as they were: the request said nothing new of them."""
@@ -794,14 +645,14 @@ class DeleteItemsResponse(_message.Message):
     MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    """The catalogue as it is without these items, in the count of
+    """The catalog as it is without these items, in the count of
     `WatchCatalog`.
     """
     bundle_version: _builtins.str
-    """The version of the bundle that the catalogue started from."""
+    """The version of the bundle that the catalog started from."""
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items that the catalogue did not have, each once, in the order of the
+        """Items that the catalog did not have, each once, in the order of the
         request; that is harmless.
         """
 
@@ -854,10 +705,10 @@ class GetItemsResponse(_message.Message):
     MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
-    """The version of the bundle that the catalogue started from."""
+    """The version of the bundle that the catalog started from."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Item]:
-        """Those that the catalogue has."""
+        """Those that the catalog has."""
 
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -880,7 +731,7 @@ Global___GetItemsResponse: _TypeAlias = GetItemsResponse  # noqa: Y015
 
 @_typing.final
 class ListItemsRequest(_message.Message):
-    """A page of the catalogue to list."""
+    """A page of the catalog to list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -911,7 +762,7 @@ Global___ListItemsRequest: _TypeAlias = ListItemsRequest  # noqa: Y015
 
 @_typing.final
 class ListItemsResponse(_message.Message):
-    """A page of the catalogue."""
+    """A page of the catalog."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -922,9 +773,9 @@ class ListItemsResponse(_message.Message):
     next_page_token: _builtins.str
     """Leads to the next page; empty on the last."""
     total_size: _builtins.int
-    """Items in the catalogue."""
+    """Items in the catalog."""
     bundle_version: _builtins.str
-    """The version of the bundle that the catalogue started from."""
+    """The version of the bundle that the catalog started from."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Item]:
         """The items, in no order that means anything. An item that is there from the
@@ -950,7 +801,7 @@ Global___ListItemsResponse: _TypeAlias = ListItemsResponse  # noqa: Y015
 
 @_typing.final
 class WatchCatalogRequest(_message.Message):
-    """Where to begin to follow the catalogue."""
+    """Where to begin to follow the catalog."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -959,7 +810,7 @@ class WatchCatalogRequest(_message.Message):
     after_sequence: _builtins.int
     """The last sequence that the caller has seen; 0 for the bundle's own items.
     One that this server has not reached is INVALID_ARGUMENT with reason
-    UNKNOWN_SEQUENCE: the caller follows another catalogue, and must begin
+    UNKNOWN_SEQUENCE: the caller follows another catalog, and must begin
     anew.
     """
     bundle_version: _builtins.str
@@ -982,7 +833,7 @@ Global___WatchCatalogRequest: _TypeAlias = WatchCatalogRequest  # noqa: Y015
 
 @_typing.final
 class WatchCatalogResponse(_message.Message):
-    """Changes of the catalogue."""
+    """Changes of the catalog."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -994,7 +845,7 @@ class WatchCatalogResponse(_message.Message):
     more than that of the last change.
     """
     bundle_version: _builtins.str
-    """The version of the bundle that the catalogue started from."""
+    """The version of the bundle that the catalog started from."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogChange]:
         """In order. Of an item that changed several times only the last change is

@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class CandidateServiceStub(object):
     """Shortlists items by vector search over LLM-derived item embeddings, answers
-    similarity queries on its own, and keeps the catalogue, which changes while
+    similarity queries on its own, and keeps the catalog, which changes while
     it is served.
     """
 
@@ -81,7 +81,7 @@ class CandidateServiceStub(object):
 
 class CandidateServiceServicer(object):
     """Shortlists items by vector search over LLM-derived item embeddings, answers
-    similarity queries on its own, and keeps the catalogue, which changes while
+    similarity queries on its own, and keeps the catalog, which changes while
     it is served.
     """
 
@@ -108,7 +108,7 @@ class CandidateServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpsertItems(self, request, context):
-        """Adds items to the catalogue, or replaces those that have their ids: all of
+        """Adds items to the catalog, or replaces those that have their ids: all of
         the call or, on error, none. The answer comes when the items are on disk
         and every later call of this server sees them. FAILED_PRECONDITION with
         reason READ_ONLY where the server has no store.
@@ -118,7 +118,7 @@ class CandidateServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteItems(self, request, context):
-        """Removes items from the catalogue: all of the call or, on error, none. The
+        """Removes items from the catalog: all of the call or, on error, none. The
         answer comes when that is on disk and no later call finds them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -133,7 +133,7 @@ class CandidateServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListItems(self, request, context):
-        """Lists the catalogue page by page.
+        """Lists the catalog page by page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -201,7 +201,7 @@ def add_CandidateServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class CandidateService(object):
     """Shortlists items by vector search over LLM-derived item embeddings, answers
-    similarity queries on its own, and keeps the catalogue, which changes while
+    similarity queries on its own, and keeps the catalog, which changes while
     it is served.
     """
 

@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class CandidateServiceStub:
     """Shortlists items by vector search over LLM-derived item embeddings, answers
-    similarity queries on its own, and keeps the catalogue, which changes while
+    similarity queries on its own, and keeps the catalog, which changes while
     it is served.
     """
 
@@ -45,19 +45,19 @@ class CandidateServiceStub:
     costs as much as a search for each item of the history.
     """
     UpsertItems: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.UpsertItemsRequest, _candidate_service_pb2.UpsertItemsResponse]
-    """Adds items to the catalogue, or replaces those that have their ids: all of
+    """Adds items to the catalog, or replaces those that have their ids: all of
     the call or, on error, none. The answer comes when the items are on disk
     and every later call of this server sees them. FAILED_PRECONDITION with
     reason READ_ONLY where the server has no store.
     """
     DeleteItems: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.DeleteItemsRequest, _candidate_service_pb2.DeleteItemsResponse]
-    """Removes items from the catalogue: all of the call or, on error, none. The
+    """Removes items from the catalog: all of the call or, on error, none. The
     answer comes when that is on disk and no later call finds them.
     """
     GetItems: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.GetItemsRequest, _candidate_service_pb2.GetItemsResponse]
     """Looks items up."""
     ListItems: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.ListItemsRequest, _candidate_service_pb2.ListItemsResponse]
-    """Lists the catalogue page by page."""
+    """Lists the catalog page by page."""
     WatchCatalog: _grpc.UnaryStreamMultiCallable[_candidate_service_pb2.WatchCatalogRequest, _candidate_service_pb2.WatchCatalogResponse]
     """Sends what has changed since the bundle was built, and then each change as
     it happens. The stream ends only by an error: UNAVAILABLE when the server
@@ -67,7 +67,7 @@ class CandidateServiceStub:
 @_typing.type_check_only
 class CandidateServiceAsyncStub(CandidateServiceStub):
     """Shortlists items by vector search over LLM-derived item embeddings, answers
-    similarity queries on its own, and keeps the catalogue, which changes while
+    similarity queries on its own, and keeps the catalog, which changes while
     it is served.
     """
 
@@ -81,19 +81,19 @@ class CandidateServiceAsyncStub(CandidateServiceStub):
     costs as much as a search for each item of the history.
     """
     UpsertItems: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.UpsertItemsRequest, _candidate_service_pb2.UpsertItemsResponse]  # type: ignore[assignment]
-    """Adds items to the catalogue, or replaces those that have their ids: all of
+    """Adds items to the catalog, or replaces those that have their ids: all of
     the call or, on error, none. The answer comes when the items are on disk
     and every later call of this server sees them. FAILED_PRECONDITION with
     reason READ_ONLY where the server has no store.
     """
     DeleteItems: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.DeleteItemsRequest, _candidate_service_pb2.DeleteItemsResponse]  # type: ignore[assignment]
-    """Removes items from the catalogue: all of the call or, on error, none. The
+    """Removes items from the catalog: all of the call or, on error, none. The
     answer comes when that is on disk and no later call finds them.
     """
     GetItems: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.GetItemsRequest, _candidate_service_pb2.GetItemsResponse]  # type: ignore[assignment]
     """Looks items up."""
     ListItems: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.ListItemsRequest, _candidate_service_pb2.ListItemsResponse]  # type: ignore[assignment]
-    """Lists the catalogue page by page."""
+    """Lists the catalog page by page."""
     WatchCatalog: _aio.UnaryStreamMultiCallable[_candidate_service_pb2.WatchCatalogRequest, _candidate_service_pb2.WatchCatalogResponse]  # type: ignore[assignment]
     """Sends what has changed since the bundle was built, and then each change as
     it happens. The stream ends only by an error: UNAVAILABLE when the server
@@ -102,7 +102,7 @@ class CandidateServiceAsyncStub(CandidateServiceStub):
 
 class CandidateServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shortlists items by vector search over LLM-derived item embeddings, answers
-    similarity queries on its own, and keeps the catalogue, which changes while
+    similarity queries on its own, and keeps the catalog, which changes while
     it is served.
     """
 
@@ -138,7 +138,7 @@ class CandidateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _candidate_service_pb2.UpsertItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_candidate_service_pb2.UpsertItemsResponse, _abc.Awaitable[_candidate_service_pb2.UpsertItemsResponse]]:
-        """Adds items to the catalogue, or replaces those that have their ids: all of
+        """Adds items to the catalog, or replaces those that have their ids: all of
         the call or, on error, none. The answer comes when the items are on disk
         and every later call of this server sees them. FAILED_PRECONDITION with
         reason READ_ONLY where the server has no store.
@@ -150,7 +150,7 @@ class CandidateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _candidate_service_pb2.DeleteItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_candidate_service_pb2.DeleteItemsResponse, _abc.Awaitable[_candidate_service_pb2.DeleteItemsResponse]]:
-        """Removes items from the catalogue: all of the call or, on error, none. The
+        """Removes items from the catalog: all of the call or, on error, none. The
         answer comes when that is on disk and no later call finds them.
         """
 
@@ -168,7 +168,7 @@ class CandidateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _candidate_service_pb2.ListItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_candidate_service_pb2.ListItemsResponse, _abc.Awaitable[_candidate_service_pb2.ListItemsResponse]]:
-        """Lists the catalogue page by page."""
+        """Lists the catalog page by page."""
 
     @_abc_1.abstractmethod
     def WatchCatalog(

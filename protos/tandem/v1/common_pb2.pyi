@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,9 +20,35 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _VectorSpace:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VectorSpaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VectorSpace.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VECTOR_SPACE_UNSPECIFIED: _VectorSpace.ValueType  # 0
+    """The content space."""
+    VECTOR_SPACE_CONTENT: _VectorSpace.ValueType  # 1
+    """Embeddings of the item texts: what an item is."""
+    VECTOR_SPACE_BEHAVIOR: _VectorSpace.ValueType  # 2
+    """The query encoder's item vectors: how an item is used."""
+
+class VectorSpace(_VectorSpace, metaclass=_VectorSpaceEnumTypeWrapper):
+    """A space of item vectors."""
+
+VECTOR_SPACE_UNSPECIFIED: VectorSpace.ValueType  # 0
+"""The content space."""
+VECTOR_SPACE_CONTENT: VectorSpace.ValueType  # 1
+"""Embeddings of the item texts: what an item is."""
+VECTOR_SPACE_BEHAVIOR: VectorSpace.ValueType  # 2
+"""The query encoder's item vectors: how an item is used."""
+Global___VectorSpace: _TypeAlias = VectorSpace  # noqa: Y015
+
 @_typing.final
 class AttributeValue(_message.Message):
-    """The value of an item attribute, such as a genre or a year."""
+    """The value of an item attribute, such as a genre or a year. One that is
+    neither text nor number is INVALID_ARGUMENT.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -99,28 +126,6 @@ class ItemFilter(_message.Message):
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
         _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class Not(_message.Message):
-        """The filter does not hold."""
-
-        DESCRIPTOR: _descriptor.Descriptor
-
-        FILTER_FIELD_NUMBER: _builtins.int
-        @_builtins.property
-        def filter(self) -> Global___ItemFilter:
-            """The filter to negate."""
-
-        def __init__(
-            self,
-            *,
-            filter: Global___ItemFilter | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -213,7 +218,7 @@ class ItemFilter(_message.Message):
 
     ALL_OF_FIELD_NUMBER: _builtins.int
     ANY_OF_FIELD_NUMBER: _builtins.int
-    NOT_FIELD_NUMBER: _builtins.int
+    NEGATION_FIELD_NUMBER: _builtins.int
     EQUALS_FIELD_NUMBER: _builtins.int
     ONE_OF_FIELD_NUMBER: _builtins.int
     RANGE_FIELD_NUMBER: _builtins.int
@@ -224,6 +229,10 @@ class ItemFilter(_message.Message):
     @_builtins.property
     def any_of(self) -> Global___ItemFilter.AnyOf:
         """At least one of the filters holds."""
+
+    @_builtins.property
+    def negation(self) -> Global___ItemFilter:
+        """This filter does not hold."""
 
     @_builtins.property
     def equals(self) -> Global___ItemFilter.Equals:
@@ -242,19 +251,198 @@ class ItemFilter(_message.Message):
         *,
         all_of: Global___ItemFilter.AllOf | None = ...,
         any_of: Global___ItemFilter.AnyOf | None = ...,
+        negation: Global___ItemFilter | None = ...,
         equals: Global___ItemFilter.Equals | None = ...,
         one_of: Global___ItemFilter.OneOf | None = ...,
         range: Global___ItemFilter.Range | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "equals", b"equals", "kind", b"kind", "not", b"not", "one_of", b"one_of", "range", b"range"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "equals", b"equals", "kind", b"kind", "negation", b"negation", "one_of", b"one_of", "range", b"range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "equals", b"equals", "kind", b"kind", "not", b"not", "one_of", b"one_of", "range", b"range"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_of", b"all_of", "any_of", b"any_of", "equals", b"equals", "kind", b"kind", "negation", b"negation", "one_of", b"one_of", "range", b"range"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["all_of", "any_of", "not", "equals", "one_of", "range"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["all_of", "any_of", "negation", "equals", "one_of", "range"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___ItemFilter: _TypeAlias = ItemFilter  # noqa: Y015
+
+@_typing.final
+class ItemConstraints(_message.Message):
+    """Which items a list may hold. A message without any field allows every item
+    that the request is not about already.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXCLUDED_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ALLOWED_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    include_seen: _builtins.bool
+    """Whether items that the request is about may be in the list: those of a
+    history, or those of a similarity query. By default they are left out
+    before the list is cut, so that it is full.
+    """
+    @_builtins.property
+    def excluded_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items to leave out. At most 10,000, each of 1 to 512 bytes of UTF-8;
+        unknown ones are harmless.
+        """
+
+    @_builtins.property
+    def filter(self) -> Global___ItemFilter:
+        """Only items that satisfy this condition; all items when absent."""
+
+    @_builtins.property
+    def allowed_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these items, beside all other conditions; all items when empty, and
+        none when the catalog has none of these. At most 10,000, each of 1 to 512
+        bytes.
+        """
+
+    def __init__(
+        self,
+        *,
+        excluded_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        filter: Global___ItemFilter | None = ...,
+        allowed_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        include_seen: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_item_ids", b"allowed_item_ids", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "include_seen", b"include_seen"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ItemConstraints: _TypeAlias = ItemConstraints  # noqa: Y015
+
+@_typing.final
+class SimilarityQuery(_message.Message):
+    """Something to be similar to, and which similar items are wanted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ItemList(_message.Message):
+        """Some items."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ITEM_IDS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """From 1 to 1,000 items. Unknown ones come back in `missing_item_ids`;
+            NOT_FOUND when the catalog has none of them.
+            """
+
+        def __init__(
+            self,
+            *,
+            item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["item_ids", b"item_ids"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    VECTOR_FIELD_NUMBER: _builtins.int
+    SPACE_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    CONSTRAINTS_FIELD_NUMBER: _builtins.int
+    MIN_SCORE_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """A free text, in the words of the catalog's item texts. From 1 to 4,096
+    bytes of UTF-8; only the content space can answer it.
+    """
+    space: Global___VectorSpace.ValueType
+    """Which vectors to compare; the content space when unspecified."""
+    max_results: _builtins.int
+    """How many items to return: 0 means 10, more than 1,000 is coerced to
+    1,000, and a negative number is INVALID_ARGUMENT.
+    """
+    min_score: _builtins.float
+    """Only items whose score is at least this; any score when absent. NaN is
+    INVALID_ARGUMENT.
+    """
+    diversity: _builtins.float
+    """From 0, the most similar items whatever they have in common, to 1, items as
+    unlike each other as possible: maximal marginal relevance (Carbonell and
+    Goldstein, 1998) among the most similar items, four times as many as are
+    asked for and at most 1,000. Outside of 0 to 1 is INVALID_ARGUMENT; 0 when
+    absent.
+    """
+    @_builtins.property
+    def items(self) -> Global___SimilarityQuery.ItemList:
+        """Items to be similar to: the mean of their vectors."""
+
+    @_builtins.property
+    def vector(self) -> Global___Vector:
+        """A vector of the space's dimension."""
+
+    @_builtins.property
+    def constraints(self) -> Global___ItemConstraints:
+        """Which items may be returned; those of the query are left out by default."""
+
+    def __init__(
+        self,
+        *,
+        items: Global___SimilarityQuery.ItemList | None = ...,
+        text: _builtins.str = ...,
+        vector: Global___Vector | None = ...,
+        space: Global___VectorSpace.ValueType = ...,
+        max_results: _builtins.int = ...,
+        constraints: Global___ItemConstraints | None = ...,
+        min_score: _builtins.float | None = ...,
+        diversity: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_min_score", b"_min_score", "constraints", b"constraints", "diversity", b"diversity", "items", b"items", "min_score", b"min_score", "target", b"target", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_min_score", b"_min_score", "constraints", b"constraints", "diversity", b"diversity", "items", b"items", "max_results", b"max_results", "min_score", b"min_score", "space", b"space", "target", b"target", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
+    _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
+    _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
+    _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["items", "text", "vector"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__diversity) -> _WhichOneofReturnType__diversity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
+
+Global___SimilarityQuery: _TypeAlias = SimilarityQuery  # noqa: Y015
+
+@_typing.final
+class Vector(_message.Message):
+    """A vector."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Finite numbers, not all zero, as many as the space has dimensions;
+        otherwise INVALID_ARGUMENT. Its length does not matter.
+        """
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Vector: _TypeAlias = Vector  # noqa: Y015
 
 @_typing.final
 class ScoredItem(_message.Message):
@@ -265,7 +453,7 @@ class ScoredItem(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """The item's identifier in the catalogue."""
+    """The item's identifier in the catalog."""
     score: _builtins.float
     """Higher fits better. What it measures is documented at the response that
     holds it; scores of different responses are not comparable.

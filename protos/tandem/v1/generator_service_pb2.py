@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tandem.v1 import common_pb2 as tandem_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tandem/v1/generator_service.proto\x12\ttandem.v1\x1a\x16tandem/v1/common.proto\"8\n\x0bUserContext\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x18\n\x10history_item_ids\x18\x02 \x03(\t\"J\n\rRerankRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x10\n\x08item_ids\x18\x02 \x03(\t\"\xa5\x01\n\x0eRerankResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\'\n\x07timings\x18\x04 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x12\n\nbatch_size\x18\x05 \x01(\x05\"\xc1\x01\n\x0fGenerateRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x13\n\x0bmax_results\x18\x02 \x01(\x05\x12\x19\n\x11\x65xcluded_item_ids\x18\x03 \x03(\t\x12%\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x14\n\x0cinclude_seen\x18\x05 \x01(\x08\x12\x18\n\x10\x61llowed_item_ids\x18\x06 \x03(\t\"\xa7\x01\n\x10GenerateResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\'\n\x07timings\x18\x04 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x12\n\nbatch_size\x18\x05 \x01(\x05\"\xcf\x01\n\x0bRankRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x13\n\x0bmax_results\x18\x03 \x01(\x05\x12\x19\n\x11\x65xcluded_item_ids\x18\x04 \x03(\t\x12%\n\x06\x66ilter\x18\x05 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x14\n\x0cinclude_seen\x18\x06 \x01(\x08\x12\x18\n\x10\x61llowed_item_ids\x18\x07 \x03(\t\"\xd0\x01\n\x0cRankResponse\x12(\n\tgenerated\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\'\n\x08reranked\x18\x02 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x03 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\'\n\x07timings\x18\x05 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x12\n\nbatch_size\x18\x06 \x01(\x05\"P\n\x13\x45xplainItemsRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x10\n\x08item_ids\x18\x02 \x03(\t\"l\n\x14\x45xplainItemsResponse\x12\"\n\x05items\x18\x01 \x03(\x0b\x32\x13.tandem.v1.ItemCode\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"O\n\x08ItemCode\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12$\n\x06tokens\x18\x03 \x03(\x0b\x32\x14.tandem.v1.CodeToken\"2\n\tCodeToken\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0flog_probability\x18\x02 \x01(\x01\x32\xa0\x02\n\x10GeneratorService\x12=\n\x06Rerank\x12\x18.tandem.v1.RerankRequest\x1a\x19.tandem.v1.RerankResponse\x12\x43\n\x08Generate\x12\x1a.tandem.v1.GenerateRequest\x1a\x1b.tandem.v1.GenerateResponse\x12\x37\n\x04Rank\x12\x16.tandem.v1.RankRequest\x1a\x17.tandem.v1.RankResponse\x12O\n\x0c\x45xplainItems\x12\x1e.tandem.v1.ExplainItemsRequest\x1a\x1f.tandem.v1.ExplainItemsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tandem/v1/generator_service.proto\x12\ttandem.v1\x1a\x16tandem/v1/common.proto\"8\n\x0bUserContext\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x18\n\x10history_item_ids\x18\x02 \x03(\t\"J\n\rRerankRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x10\n\x08item_ids\x18\x02 \x03(\t\"\xa5\x01\n\x0eRerankResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\'\n\x07timings\x18\x04 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x12\n\nbatch_size\x18\x05 \x01(\x05\"\x80\x01\n\x0fGenerateRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x13\n\x0bmax_results\x18\x02 \x01(\x05\x12/\n\x0b\x63onstraints\x18\x03 \x01(\x0b\x32\x1a.tandem.v1.ItemConstraints\"\xa7\x01\n\x10GenerateResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\'\n\x07timings\x18\x04 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x12\n\nbatch_size\x18\x05 \x01(\x05\"\x8e\x01\n\x0bRankRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x13\n\x0bmax_results\x18\x03 \x01(\x05\x12/\n\x0b\x63onstraints\x18\x04 \x01(\x0b\x32\x1a.tandem.v1.ItemConstraints\"\xd0\x01\n\x0cRankResponse\x12(\n\tgenerated\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\'\n\x08reranked\x18\x02 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x03 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\'\n\x07timings\x18\x05 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x12\n\nbatch_size\x18\x06 \x01(\x05\"P\n\x13\x45xplainItemsRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x10\n\x08item_ids\x18\x02 \x03(\t\"l\n\x14\x45xplainItemsResponse\x12\"\n\x05items\x18\x01 \x03(\x0b\x32\x13.tandem.v1.ItemCode\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"O\n\x08ItemCode\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12$\n\x06tokens\x18\x03 \x03(\x0b\x32\x14.tandem.v1.CodeToken\"2\n\tCodeToken\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0flog_probability\x18\x02 \x01(\x01\x32\xa0\x02\n\x10GeneratorService\x12=\n\x06Rerank\x12\x18.tandem.v1.RerankRequest\x1a\x19.tandem.v1.RerankResponse\x12\x43\n\x08Generate\x12\x1a.tandem.v1.GenerateRequest\x1a\x1b.tandem.v1.GenerateResponse\x12\x37\n\x04Rank\x12\x16.tandem.v1.RankRequest\x1a\x17.tandem.v1.RankResponse\x12O\n\x0c\x45xplainItems\x12\x1e.tandem.v1.ExplainItemsRequest\x1a\x1f.tandem.v1.ExplainItemsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,21 +39,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RERANKRESPONSE']._serialized_start=207
   _globals['_RERANKRESPONSE']._serialized_end=372
   _globals['_GENERATEREQUEST']._serialized_start=375
-  _globals['_GENERATEREQUEST']._serialized_end=568
-  _globals['_GENERATERESPONSE']._serialized_start=571
-  _globals['_GENERATERESPONSE']._serialized_end=738
-  _globals['_RANKREQUEST']._serialized_start=741
-  _globals['_RANKREQUEST']._serialized_end=948
-  _globals['_RANKRESPONSE']._serialized_start=951
-  _globals['_RANKRESPONSE']._serialized_end=1159
-  _globals['_EXPLAINITEMSREQUEST']._serialized_start=1161
-  _globals['_EXPLAINITEMSREQUEST']._serialized_end=1241
-  _globals['_EXPLAINITEMSRESPONSE']._serialized_start=1243
-  _globals['_EXPLAINITEMSRESPONSE']._serialized_end=1351
-  _globals['_ITEMCODE']._serialized_start=1353
-  _globals['_ITEMCODE']._serialized_end=1432
-  _globals['_CODETOKEN']._serialized_start=1434
-  _globals['_CODETOKEN']._serialized_end=1484
-  _globals['_GENERATORSERVICE']._serialized_start=1487
-  _globals['_GENERATORSERVICE']._serialized_end=1775
+  _globals['_GENERATEREQUEST']._serialized_end=503
+  _globals['_GENERATERESPONSE']._serialized_start=506
+  _globals['_GENERATERESPONSE']._serialized_end=673
+  _globals['_RANKREQUEST']._serialized_start=676
+  _globals['_RANKREQUEST']._serialized_end=818
+  _globals['_RANKRESPONSE']._serialized_start=821
+  _globals['_RANKRESPONSE']._serialized_end=1029
+  _globals['_EXPLAINITEMSREQUEST']._serialized_start=1031
+  _globals['_EXPLAINITEMSREQUEST']._serialized_end=1111
+  _globals['_EXPLAINITEMSRESPONSE']._serialized_start=1113
+  _globals['_EXPLAINITEMSRESPONSE']._serialized_end=1221
+  _globals['_ITEMCODE']._serialized_start=1223
+  _globals['_ITEMCODE']._serialized_end=1302
+  _globals['_CODETOKEN']._serialized_start=1304
+  _globals['_CODETOKEN']._serialized_end=1354
+  _globals['_GENERATORSERVICE']._serialized_start=1357
+  _globals['_GENERATORSERVICE']._serialized_end=1645
 # @@protoc_insertion_point(module_scope)

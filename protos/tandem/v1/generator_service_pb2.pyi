@@ -104,7 +104,7 @@ class RerankResponse(_message.Message):
 
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items of the request, history included, that the catalogue does not have,
+        """Items of the request, history included, that the catalog does not have,
         each once, in the order of the request.
         """
 
@@ -140,49 +140,29 @@ class GenerateRequest(_message.Message):
 
     CONTEXT_FIELD_NUMBER: _builtins.int
     MAX_RESULTS_FIELD_NUMBER: _builtins.int
-    EXCLUDED_ITEM_IDS_FIELD_NUMBER: _builtins.int
-    FILTER_FIELD_NUMBER: _builtins.int
-    INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
-    ALLOWED_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    CONSTRAINTS_FIELD_NUMBER: _builtins.int
     max_results: _builtins.int
     """How many items to return: 0 means 10, more than 100 is coerced to 100,
     and a negative number is INVALID_ARGUMENT.
-    """
-    include_seen: _builtins.bool
-    """Whether items of the history may be returned; by default they are left
-    out inside the search, so that the list is full.
     """
     @_builtins.property
     def context(self) -> Global___UserContext:
         """What the model is told."""
 
     @_builtins.property
-    def excluded_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items to leave out. At most 10,000; unknown ones are harmless."""
-
-    @_builtins.property
-    def filter(self) -> _common_pb2.ItemFilter:
-        """Only items that satisfy this condition."""
-
-    @_builtins.property
-    def allowed_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these items, beside all other conditions; every item when empty. At
-        most 10,000; unknown ones are harmless.
-        """
+    def constraints(self) -> _common_pb2.ItemConstraints:
+        """Which items may be generated; those of the history are left out by default."""
 
     def __init__(
         self,
         *,
         context: Global___UserContext | None = ...,
         max_results: _builtins.int = ...,
-        excluded_item_ids: _abc.Iterable[_builtins.str] | None = ...,
-        filter: _common_pb2.ItemFilter | None = ...,
-        include_seen: _builtins.bool = ...,
-        allowed_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        constraints: _common_pb2.ItemConstraints | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_item_ids", b"allowed_item_ids", "context", b"context", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "include_seen", b"include_seen", "max_results", b"max_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context", "max_results", b"max_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -211,7 +191,7 @@ class GenerateResponse(_message.Message):
 
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items of the history that the catalogue does not have, each once, in the
+        """Items of the history that the catalog does not have, each once, in the
         order of the request.
         """
 
@@ -247,17 +227,10 @@ class RankRequest(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     ITEM_IDS_FIELD_NUMBER: _builtins.int
     MAX_RESULTS_FIELD_NUMBER: _builtins.int
-    EXCLUDED_ITEM_IDS_FIELD_NUMBER: _builtins.int
-    FILTER_FIELD_NUMBER: _builtins.int
-    INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
-    ALLOWED_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    CONSTRAINTS_FIELD_NUMBER: _builtins.int
     max_results: _builtins.int
     """How many items to generate: 0 means 10, more than 100 is coerced to 100,
     and a negative number is INVALID_ARGUMENT.
-    """
-    include_seen: _builtins.bool
-    """Whether items of the history may be generated; by default they are left
-    out inside the search, so that the list is full.
     """
     @_builtins.property
     def context(self) -> Global___UserContext:
@@ -268,20 +241,9 @@ class RankRequest(_message.Message):
         """The items to order, from 1 to 1,000. Duplicates count once."""
 
     @_builtins.property
-    def excluded_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items not to generate. At most 10,000; unknown ones are harmless. This and
-        the fields below are about the generated items alone: every known item
-        of item_ids is ordered.
-        """
-
-    @_builtins.property
-    def filter(self) -> _common_pb2.ItemFilter:
-        """Generate only items that satisfy this condition."""
-
-    @_builtins.property
-    def allowed_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Generate only these items, beside all other conditions; every item when
-        empty. At most 10,000; unknown ones are harmless.
+    def constraints(self) -> _common_pb2.ItemConstraints:
+        """Which items may be generated; those of the history are left out by default.
+        What is ordered is every known item of item_ids, whatever this says.
         """
 
     def __init__(
@@ -290,14 +252,11 @@ class RankRequest(_message.Message):
         context: Global___UserContext | None = ...,
         item_ids: _abc.Iterable[_builtins.str] | None = ...,
         max_results: _builtins.int = ...,
-        excluded_item_ids: _abc.Iterable[_builtins.str] | None = ...,
-        filter: _common_pb2.ItemFilter | None = ...,
-        include_seen: _builtins.bool = ...,
-        allowed_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        constraints: _common_pb2.ItemConstraints | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_item_ids", b"allowed_item_ids", "context", b"context", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "include_seen", b"include_seen", "item_ids", b"item_ids", "max_results", b"max_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context", "item_ids", b"item_ids", "max_results", b"max_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -335,7 +294,7 @@ class RankResponse(_message.Message):
 
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items of the history and of item_ids that the catalogue does not have,
+        """Items of the history and of item_ids that the catalog does not have,
         each once, in the order of the request.
         """
 
@@ -410,7 +369,7 @@ class ExplainItemsResponse(_message.Message):
 
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items of the request, history included, that the catalogue does not have,
+        """Items of the request, history included, that the catalog does not have,
         each once, in the order of the request.
         """
 

@@ -73,7 +73,7 @@ class GeneratorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Generate(self, request, context):
-        """Generates the best items of the whole catalogue by constrained beam search.
+        """Generates the best items of the whole catalog by constrained beam search.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,7 +81,7 @@ class GeneratorServiceServicer(object):
 
     def Rank(self, request, context):
         """Does both for one user, so that the lists can be fused: orders given items,
-        and generates the best items of the whole catalogue. The model reads the
+        and generates the best items of the whole catalog. The model reads the
         user once, so this costs less than two calls.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -39,10 +39,10 @@ class GeneratorServiceStub:
     Rerank: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.RerankRequest, _generator_service_pb2.RerankResponse]
     """Orders given items by the probability that the model gives each of them."""
     Generate: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.GenerateRequest, _generator_service_pb2.GenerateResponse]
-    """Generates the best items of the whole catalogue by constrained beam search."""
+    """Generates the best items of the whole catalog by constrained beam search."""
     Rank: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.RankRequest, _generator_service_pb2.RankResponse]
     """Does both for one user, so that the lists can be fused: orders given items,
-    and generates the best items of the whole catalogue. The model reads the
+    and generates the best items of the whole catalog. The model reads the
     user once, so this costs less than two calls.
     """
     ExplainItems: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.ExplainItemsRequest, _generator_service_pb2.ExplainItemsResponse]
@@ -61,10 +61,10 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     Rerank: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.RerankRequest, _generator_service_pb2.RerankResponse]  # type: ignore[assignment]
     """Orders given items by the probability that the model gives each of them."""
     Generate: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.GenerateRequest, _generator_service_pb2.GenerateResponse]  # type: ignore[assignment]
-    """Generates the best items of the whole catalogue by constrained beam search."""
+    """Generates the best items of the whole catalog by constrained beam search."""
     Rank: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.RankRequest, _generator_service_pb2.RankResponse]  # type: ignore[assignment]
     """Does both for one user, so that the lists can be fused: orders given items,
-    and generates the best items of the whole catalogue. The model reads the
+    and generates the best items of the whole catalog. The model reads the
     user once, so this costs less than two calls.
     """
     ExplainItems: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.ExplainItemsRequest, _generator_service_pb2.ExplainItemsResponse]  # type: ignore[assignment]
@@ -92,7 +92,7 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _generator_service_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_generator_service_pb2.GenerateResponse, _abc.Awaitable[_generator_service_pb2.GenerateResponse]]:
-        """Generates the best items of the whole catalogue by constrained beam search."""
+        """Generates the best items of the whole catalog by constrained beam search."""
 
     @_abc_1.abstractmethod
     def Rank(
@@ -101,7 +101,7 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generator_service_pb2.RankResponse, _abc.Awaitable[_generator_service_pb2.RankResponse]]:
         """Does both for one user, so that the lists can be fused: orders given items,
-        and generates the best items of the whole catalogue. The model reads the
+        and generates the best items of the whole catalog. The model reads the
         user once, so this costs less than two calls.
         """
 

@@ -22,74 +22,68 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from tandem.v1 import candidate_service_pb2 as tandem_dot_v1_dot_candidate__service__pb2
 from tandem.v1 import common_pb2 as tandem_dot_v1_dot_common__pb2
 from tandem.v1 import generator_service_pb2 as tandem_dot_v1_dot_generator__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tandem/v1/recommendation_service.proto\x12\ttandem.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tandem/v1/candidate_service.proto\x1a\x16tandem/v1/common.proto\x1a!tandem/v1/generator_service.proto\"\xff\x02\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x18\n\x10history_item_ids\x18\x02 \x03(\t\x12\x13\n\x0bmax_results\x18\x03 \x01(\x05\x12%\n\x08strategy\x18\x04 \x01(\x0e\x32\x13.tandem.v1.Strategy\x12\x19\n\x11\x65xcluded_item_ids\x18\x05 \x03(\t\x12%\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x14\n\x0cinclude_seen\x18\x07 \x01(\x08\x12+\n\x0cpinned_items\x18\x08 \x03(\x0b\x32\x15.tandem.v1.PinnedItem\x12/\n\x0e\x61ttribute_caps\x18\t \x03(\x0b\x32\x17.tandem.v1.AttributeCap\x12\x16\n\tdiversity\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0f\x66orbid_degraded\x18\x0b \x01(\x08\x12\x0f\n\x07\x65xplain\x18\x0c \x01(\x08\x42\x0c\n\n_diversity\"/\n\nPinnedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\"4\n\x0c\x41ttributeCap\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x11\n\tmax_items\x18\x02 \x01(\x05\"\xa4\x01\n\x0eRecommendation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x1c\n\x0fretrieval_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fgenerator_score\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06pinned\x18\x05 \x01(\x08\x42\x12\n\x10_retrieval_scoreB\x12\n\x10_generator_score\"\xb6\x02\n\x11RecommendResponse\x12\x32\n\x0frecommendations\x18\x01 \x03(\x0b\x32\x19.tandem.v1.Recommendation\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12%\n\x08strategy\x18\x03 \x01(\x0e\x32\x13.tandem.v1.Strategy\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\'\n\x07timings\x18\x05 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x10\n\x08\x64\x65graded\x18\x06 \x01(\x08\x12,\n\x0c\x64\x65gradations\x18\x07 \x03(\x0b\x32\x16.tandem.v1.Degradation\x12+\n\x0b\x65xplanation\x18\x08 \x01(\x0b\x32\x16.tandem.v1.Explanation\"S\n\x0b\x44\x65gradation\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12%\n\x08\x66\x61llback\x18\x03 \x01(\x0e\x32\x13.tandem.v1.Fallback\"R\n\x0b\x45xplanation\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.tandem.v1.ItemExplanation\x12\x18\n\x10history_item_ids\x18\x02 \x03(\t\"\xe4\x01\n\x0fItemExplanation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12$\n\x06stages\x18\x02 \x03(\x0b\x32\x14.tandem.v1.StageRank\x12\'\n\x07sources\x18\x03 \x03(\x0b\x32\x16.tandem.v1.SourceScore\x12(\n\ninfluences\x18\x04 \x03(\x0b\x32\x14.tandem.v1.Influence\x12!\n\x04\x63ode\x18\x05 \x01(\x0b\x32\x13.tandem.v1.ItemCode\x12$\n\x05rules\x18\x06 \x03(\x0b\x32\x15.tandem.v1.RuleEffect\"7\n\tStageRank\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x01\"d\n\nRuleEffect\x12\x1d\n\x04rule\x18\x01 \x01(\x0e\x32\x0f.tandem.v1.Rule\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x13\n\x0brank_before\x18\x03 \x01(\x05\x12\x12\n\nrank_after\x18\x04 \x01(\x05\"\xca\x02\n\x13SimilarItemsRequest\x12&\n\x05items\x18\x01 \x01(\x0b\x32\x15.tandem.v1.ItemsQueryH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12(\n\x06vector\x18\x03 \x01(\x0b\x32\x16.tandem.v1.VectorQueryH\x00\x12\x13\n\x0bmax_results\x18\x04 \x01(\x05\x12%\n\x05space\x18\x05 \x01(\x0e\x32\x16.tandem.v1.VectorSpace\x12\x19\n\x11\x65xcluded_item_ids\x18\x06 \x03(\t\x12%\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x16\n\tmin_score\x18\x08 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tdiversity\x18\t \x01(\x01H\x02\x88\x01\x01\x42\x07\n\x05queryB\x0c\n\n_min_scoreB\x0c\n\n_diversity\"n\n\x14SimilarItemsResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"Q\n\x15\x42\x61tchRecommendRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x07request\x18\x02 \x01(\x0b\x32\x1b.tandem.v1.RecommendRequest\"\x88\x01\n\x16\x42\x61tchRecommendResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x08response\x18\x02 \x01(\x0b\x32\x1c.tandem.v1.RecommendResponseH\x00\x12&\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.tandem.v1.BatchErrorH\x00\x42\x08\n\x06result\"\xd3\x01\n\nBatchError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x35\n\x08metadata\x18\x04 \x03(\x0b\x32#.tandem.v1.BatchError.MetadataEntry\x12.\n\x0bretry_delay\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"e\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"7\n\x13RecordEventsRequest\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.tandem.v1.Event\"a\n\x14RecordEventsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x05\x12\r\n\x05known\x18\x02 \x01(\x05\x12\x10\n\x08outdated\x18\x03 \x01(\x05\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\"9\n\x11GetHistoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x13\n\x0bmax_results\x18\x02 \x01(\x05\"N\n\x12GetHistoryResponse\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.tandem.v1.Event\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\"$\n\x11\x44\x65leteUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"D\n\x12\x44\x65leteUserResponse\x12\x16\n\x0e\x64\x65leted_events\x18\x01 \x01(\x05\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t*{\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTRATEGY_RERANK\x10\x01\x12\x15\n\x11STRATEGY_GENERATE\x10\x02\x12\x11\n\rSTRATEGY_FUSE\x10\x03\x12\x16\n\x12STRATEGY_EMBEDDING\x10\x04*\x9a\x01\n\x08\x46\x61llback\x12\x18\n\x14\x46\x41LLBACK_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46\x41LLBACK_RETRIEVAL\x10\x01\x12\x17\n\x13\x46\x41LLBACK_GENERATION\x10\x02\x12\x17\n\x13\x46\x41LLBACK_POPULARITY\x10\x03\x12\x17\n\x13\x46\x41LLBACK_NO_HISTORY\x10\x04\x12\x11\n\rFALLBACK_NONE\x10\x05*v\n\x04Rule\x12\x14\n\x10RULE_UNSPECIFIED\x10\x00\x12\x12\n\x0eRULE_DUPLICATE\x10\x01\x12\x11\n\rRULE_EXCLUDED\x10\x02\x12\x0f\n\x0bRULE_PINNED\x10\x03\x12\x0c\n\x08RULE_CAP\x10\x04\x12\x12\n\x0eRULE_DIVERSITY\x10\x05\x32\xf2\x03\n\x15RecommendationService\x12\x46\n\tRecommend\x12\x1b.tandem.v1.RecommendRequest\x1a\x1c.tandem.v1.RecommendResponse\x12O\n\x0cSimilarItems\x12\x1e.tandem.v1.SimilarItemsRequest\x1a\x1f.tandem.v1.SimilarItemsResponse\x12Y\n\x0e\x42\x61tchRecommend\x12 .tandem.v1.BatchRecommendRequest\x1a!.tandem.v1.BatchRecommendResponse(\x01\x30\x01\x12O\n\x0cRecordEvents\x12\x1e.tandem.v1.RecordEventsRequest\x1a\x1f.tandem.v1.RecordEventsResponse\x12I\n\nGetHistory\x12\x1c.tandem.v1.GetHistoryRequest\x1a\x1d.tandem.v1.GetHistoryResponse\x12I\n\nDeleteUser\x12\x1c.tandem.v1.DeleteUserRequest\x1a\x1d.tandem.v1.DeleteUserResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tandem/v1/recommendation_service.proto\x12\ttandem.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a!tandem/v1/candidate_service.proto\x1a\x16tandem/v1/common.proto\x1a!tandem/v1/generator_service.proto\"\xd8\x02\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x18\n\x10history_item_ids\x18\x02 \x03(\t\x12\x13\n\x0bmax_results\x18\x03 \x01(\x05\x12%\n\x08strategy\x18\x04 \x01(\x0e\x32\x13.tandem.v1.Strategy\x12/\n\x0b\x63onstraints\x18\x05 \x01(\x0b\x32\x1a.tandem.v1.ItemConstraints\x12+\n\x0cpinned_items\x18\x08 \x03(\x0b\x32\x15.tandem.v1.PinnedItem\x12/\n\x0e\x61ttribute_caps\x18\t \x03(\x0b\x32\x17.tandem.v1.AttributeCap\x12\x16\n\tdiversity\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0f\x66orbid_degraded\x18\x0b \x01(\x08\x12\x0f\n\x07\x65xplain\x18\x0c \x01(\x08\x42\x0c\n\n_diversity\"/\n\nPinnedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\"4\n\x0c\x41ttributeCap\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x11\n\tmax_items\x18\x02 \x01(\x05\"\xa4\x01\n\x0eRecommendation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x1c\n\x0fretrieval_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fgenerator_score\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06pinned\x18\x05 \x01(\x08\x42\x12\n\x10_retrieval_scoreB\x12\n\x10_generator_score\"\xb6\x02\n\x11RecommendResponse\x12\x32\n\x0frecommendations\x18\x01 \x03(\x0b\x32\x19.tandem.v1.Recommendation\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12%\n\x08strategy\x18\x03 \x01(\x0e\x32\x13.tandem.v1.Strategy\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\'\n\x07timings\x18\x05 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x10\n\x08\x64\x65graded\x18\x06 \x01(\x08\x12,\n\x0c\x64\x65gradations\x18\x07 \x03(\x0b\x32\x16.tandem.v1.Degradation\x12+\n\x0b\x65xplanation\x18\x08 \x01(\x0b\x32\x16.tandem.v1.Explanation\"S\n\x0b\x44\x65gradation\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12%\n\x08\x66\x61llback\x18\x03 \x01(\x0e\x32\x13.tandem.v1.Fallback\"R\n\x0b\x45xplanation\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.tandem.v1.ItemExplanation\x12\x18\n\x10history_item_ids\x18\x02 \x03(\t\"\xe4\x01\n\x0fItemExplanation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12$\n\x06stages\x18\x02 \x03(\x0b\x32\x14.tandem.v1.StageRank\x12\'\n\x07sources\x18\x03 \x03(\x0b\x32\x16.tandem.v1.SourceScore\x12(\n\ninfluences\x18\x04 \x03(\x0b\x32\x14.tandem.v1.Influence\x12!\n\x04\x63ode\x18\x05 \x01(\x0b\x32\x13.tandem.v1.ItemCode\x12$\n\x05rules\x18\x06 \x03(\x0b\x32\x15.tandem.v1.RuleEffect\"7\n\tStageRank\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x01\"d\n\nRuleEffect\x12\x1d\n\x04rule\x18\x01 \x01(\x0e\x32\x0f.tandem.v1.Rule\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x13\n\x0brank_before\x18\x03 \x01(\x05\x12\x12\n\nrank_after\x18\x04 \x01(\x05\"@\n\x13SimilarItemsRequest\x12)\n\x05query\x18\x01 \x01(\x0b\x32\x1a.tandem.v1.SimilarityQuery\"n\n\x14SimilarItemsResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"Q\n\x15\x42\x61tchRecommendRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x07request\x18\x02 \x01(\x0b\x32\x1b.tandem.v1.RecommendRequest\"\x85\x01\n\x16\x42\x61tchRecommendResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x08response\x18\x02 \x01(\x0b\x32\x1c.tandem.v1.RecommendResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"k\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"7\n\x13RecordEventsRequest\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.tandem.v1.Event\"a\n\x14RecordEventsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x05\x12\r\n\x05known\x18\x02 \x01(\x05\x12\x10\n\x08outdated\x18\x03 \x01(\x05\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\"K\n\x11GetHistoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x12GetHistoryResponse\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.tandem.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"$\n\x11\x44\x65leteUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"D\n\x12\x44\x65leteUserResponse\x12\x16\n\x0e\x64\x65leted_events\x18\x01 \x01(\x05\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t*{\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTRATEGY_RERANK\x10\x01\x12\x15\n\x11STRATEGY_GENERATE\x10\x02\x12\x11\n\rSTRATEGY_FUSE\x10\x03\x12\x16\n\x12STRATEGY_EMBEDDING\x10\x04*\x9a\x01\n\x08\x46\x61llback\x12\x18\n\x14\x46\x41LLBACK_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46\x41LLBACK_RETRIEVAL\x10\x01\x12\x17\n\x13\x46\x41LLBACK_GENERATION\x10\x02\x12\x17\n\x13\x46\x41LLBACK_POPULARITY\x10\x03\x12\x17\n\x13\x46\x41LLBACK_NO_HISTORY\x10\x04\x12\x11\n\rFALLBACK_NONE\x10\x05*v\n\x04Rule\x12\x14\n\x10RULE_UNSPECIFIED\x10\x00\x12\x12\n\x0eRULE_DUPLICATE\x10\x01\x12\x11\n\rRULE_EXCLUDED\x10\x02\x12\x0f\n\x0bRULE_PINNED\x10\x03\x12\x0c\n\x08RULE_CAP\x10\x04\x12\x12\n\x0eRULE_DIVERSITY\x10\x05\x32\xf2\x03\n\x15RecommendationService\x12\x46\n\tRecommend\x12\x1b.tandem.v1.RecommendRequest\x1a\x1c.tandem.v1.RecommendResponse\x12O\n\x0cSimilarItems\x12\x1e.tandem.v1.SimilarItemsRequest\x1a\x1f.tandem.v1.SimilarItemsResponse\x12Y\n\x0e\x42\x61tchRecommend\x12 .tandem.v1.BatchRecommendRequest\x1a!.tandem.v1.BatchRecommendResponse(\x01\x30\x01\x12O\n\x0cRecordEvents\x12\x1e.tandem.v1.RecordEventsRequest\x1a\x1f.tandem.v1.RecordEventsResponse\x12I\n\nGetHistory\x12\x1c.tandem.v1.GetHistoryRequest\x1a\x1d.tandem.v1.GetHistoryResponse\x12I\n\nDeleteUser\x12\x1c.tandem.v1.DeleteUserRequest\x1a\x1d.tandem.v1.DeleteUserResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tandem.v1.recommendation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BATCHERROR_METADATAENTRY']._loaded_options = None
-  _globals['_BATCHERROR_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_STRATEGY']._serialized_start=3127
-  _globals['_STRATEGY']._serialized_end=3250
-  _globals['_FALLBACK']._serialized_start=3253
-  _globals['_FALLBACK']._serialized_end=3407
-  _globals['_RULE']._serialized_start=3409
-  _globals['_RULE']._serialized_end=3527
-  _globals['_RECOMMENDREQUEST']._serialized_start=213
-  _globals['_RECOMMENDREQUEST']._serialized_end=596
-  _globals['_PINNEDITEM']._serialized_start=598
-  _globals['_PINNEDITEM']._serialized_end=645
-  _globals['_ATTRIBUTECAP']._serialized_start=647
-  _globals['_ATTRIBUTECAP']._serialized_end=699
-  _globals['_RECOMMENDATION']._serialized_start=702
-  _globals['_RECOMMENDATION']._serialized_end=866
-  _globals['_RECOMMENDRESPONSE']._serialized_start=869
-  _globals['_RECOMMENDRESPONSE']._serialized_end=1179
-  _globals['_DEGRADATION']._serialized_start=1181
-  _globals['_DEGRADATION']._serialized_end=1264
-  _globals['_EXPLANATION']._serialized_start=1266
-  _globals['_EXPLANATION']._serialized_end=1348
-  _globals['_ITEMEXPLANATION']._serialized_start=1351
-  _globals['_ITEMEXPLANATION']._serialized_end=1579
-  _globals['_STAGERANK']._serialized_start=1581
-  _globals['_STAGERANK']._serialized_end=1636
-  _globals['_RULEEFFECT']._serialized_start=1638
-  _globals['_RULEEFFECT']._serialized_end=1738
-  _globals['_SIMILARITEMSREQUEST']._serialized_start=1741
-  _globals['_SIMILARITEMSREQUEST']._serialized_end=2071
-  _globals['_SIMILARITEMSRESPONSE']._serialized_start=2073
-  _globals['_SIMILARITEMSRESPONSE']._serialized_end=2183
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=2185
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=2266
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=2269
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=2405
-  _globals['_BATCHERROR']._serialized_start=2408
-  _globals['_BATCHERROR']._serialized_end=2619
-  _globals['_BATCHERROR_METADATAENTRY']._serialized_start=2572
-  _globals['_BATCHERROR_METADATAENTRY']._serialized_end=2619
-  _globals['_EVENT']._serialized_start=2621
-  _globals['_EVENT']._serialized_end=2722
-  _globals['_RECORDEVENTSREQUEST']._serialized_start=2724
-  _globals['_RECORDEVENTSREQUEST']._serialized_end=2779
-  _globals['_RECORDEVENTSRESPONSE']._serialized_start=2781
-  _globals['_RECORDEVENTSRESPONSE']._serialized_end=2878
-  _globals['_GETHISTORYREQUEST']._serialized_start=2880
-  _globals['_GETHISTORYREQUEST']._serialized_end=2937
-  _globals['_GETHISTORYRESPONSE']._serialized_start=2939
-  _globals['_GETHISTORYRESPONSE']._serialized_end=3017
-  _globals['_DELETEUSERREQUEST']._serialized_start=3019
-  _globals['_DELETEUSERREQUEST']._serialized_end=3055
-  _globals['_DELETEUSERRESPONSE']._serialized_start=3057
-  _globals['_DELETEUSERRESPONSE']._serialized_end=3125
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=3530
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=4028
+  _globals['_STRATEGY']._serialized_start=2646
+  _globals['_STRATEGY']._serialized_end=2769
+  _globals['_FALLBACK']._serialized_start=2772
+  _globals['_FALLBACK']._serialized_end=2926
+  _globals['_RULE']._serialized_start=2928
+  _globals['_RULE']._serialized_end=3046
+  _globals['_RECOMMENDREQUEST']._serialized_start=206
+  _globals['_RECOMMENDREQUEST']._serialized_end=550
+  _globals['_PINNEDITEM']._serialized_start=552
+  _globals['_PINNEDITEM']._serialized_end=599
+  _globals['_ATTRIBUTECAP']._serialized_start=601
+  _globals['_ATTRIBUTECAP']._serialized_end=653
+  _globals['_RECOMMENDATION']._serialized_start=656
+  _globals['_RECOMMENDATION']._serialized_end=820
+  _globals['_RECOMMENDRESPONSE']._serialized_start=823
+  _globals['_RECOMMENDRESPONSE']._serialized_end=1133
+  _globals['_DEGRADATION']._serialized_start=1135
+  _globals['_DEGRADATION']._serialized_end=1218
+  _globals['_EXPLANATION']._serialized_start=1220
+  _globals['_EXPLANATION']._serialized_end=1302
+  _globals['_ITEMEXPLANATION']._serialized_start=1305
+  _globals['_ITEMEXPLANATION']._serialized_end=1533
+  _globals['_STAGERANK']._serialized_start=1535
+  _globals['_STAGERANK']._serialized_end=1590
+  _globals['_RULEEFFECT']._serialized_start=1592
+  _globals['_RULEEFFECT']._serialized_end=1692
+  _globals['_SIMILARITEMSREQUEST']._serialized_start=1694
+  _globals['_SIMILARITEMSREQUEST']._serialized_end=1758
+  _globals['_SIMILARITEMSRESPONSE']._serialized_start=1760
+  _globals['_SIMILARITEMSRESPONSE']._serialized_end=1870
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=1872
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=1953
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=1956
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=2089
+  _globals['_EVENT']._serialized_start=2091
+  _globals['_EVENT']._serialized_end=2198
+  _globals['_RECORDEVENTSREQUEST']._serialized_start=2200
+  _globals['_RECORDEVENTSREQUEST']._serialized_end=2255
+  _globals['_RECORDEVENTSRESPONSE']._serialized_start=2257
+  _globals['_RECORDEVENTSRESPONSE']._serialized_end=2354
+  _globals['_GETHISTORYREQUEST']._serialized_start=2356
+  _globals['_GETHISTORYREQUEST']._serialized_end=2431
+  _globals['_GETHISTORYRESPONSE']._serialized_start=2433
+  _globals['_GETHISTORYRESPONSE']._serialized_end=2536
+  _globals['_DELETEUSERREQUEST']._serialized_start=2538
+  _globals['_DELETEUSERREQUEST']._serialized_end=2574
+  _globals['_DELETEUSERRESPONSE']._serialized_start=2576
+  _globals['_DELETEUSERRESPONSE']._serialized_end=2644
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=3049
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=3547
 # @@protoc_insertion_point(module_scope)

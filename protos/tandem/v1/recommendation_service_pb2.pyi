@@ -5,11 +5,11 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
-from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from tandem.v1 import candidate_service_pb2 as _candidate_service_pb2
 from tandem.v1 import common_pb2 as _common_pb2
 from tandem.v1 import generator_service_pb2 as _generator_service_pb2
@@ -41,7 +41,7 @@ class _StrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Strategy.Val
     own order, without `generator_score`.
     """
     STRATEGY_GENERATE: _Strategy.ValueType  # 2
-    """The generator generates from the whole catalogue."""
+    """The generator generates from the whole catalog."""
     STRATEGY_FUSE: _Strategy.ValueType  # 3
     """Shortlist and generated list, merged and blended with weights of their own.
     Where these give the generator no weight, as for STRATEGY_RERANK.
@@ -63,7 +63,7 @@ generator no weight, it is not called: the answer is the shortlist in its
 own order, without `generator_score`.
 """
 STRATEGY_GENERATE: Strategy.ValueType  # 2
-"""The generator generates from the whole catalogue."""
+"""The generator generates from the whole catalog."""
 STRATEGY_FUSE: Strategy.ValueType  # 3
 """Shortlist and generated list, merged and blended with weights of their own.
 Where these give the generator no weight, as for STRATEGY_RERANK.
@@ -83,7 +83,7 @@ class _FallbackEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fallback.Val
     FALLBACK_RETRIEVAL: _Fallback.ValueType  # 1
     """The shortlist in the order of retrieval, for a generator that failed."""
     FALLBACK_GENERATION: _Fallback.ValueType  # 2
-    """What the generator finds in the whole catalogue, for retrieval that failed."""
+    """What the generator finds in the whole catalog, for retrieval that failed."""
     FALLBACK_POPULARITY: _Fallback.ValueType  # 3
     """The bundle's most popular items, within the request's filter."""
     FALLBACK_NO_HISTORY: _Fallback.ValueType  # 4
@@ -99,7 +99,7 @@ FALLBACK_UNSPECIFIED: Fallback.ValueType  # 0
 FALLBACK_RETRIEVAL: Fallback.ValueType  # 1
 """The shortlist in the order of retrieval, for a generator that failed."""
 FALLBACK_GENERATION: Fallback.ValueType  # 2
-"""What the generator finds in the whole catalogue, for retrieval that failed."""
+"""What the generator finds in the whole catalog, for retrieval that failed."""
 FALLBACK_POPULARITY: Fallback.ValueType  # 3
 """The bundle's most popular items, within the request's filter."""
 FALLBACK_NO_HISTORY: Fallback.ValueType  # 4
@@ -158,9 +158,7 @@ class RecommendRequest(_message.Message):
     HISTORY_ITEM_IDS_FIELD_NUMBER: _builtins.int
     MAX_RESULTS_FIELD_NUMBER: _builtins.int
     STRATEGY_FIELD_NUMBER: _builtins.int
-    EXCLUDED_ITEM_IDS_FIELD_NUMBER: _builtins.int
-    FILTER_FIELD_NUMBER: _builtins.int
-    INCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    CONSTRAINTS_FIELD_NUMBER: _builtins.int
     PINNED_ITEMS_FIELD_NUMBER: _builtins.int
     ATTRIBUTE_CAPS_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
@@ -176,8 +174,6 @@ class RecommendRequest(_message.Message):
     """
     strategy: Global___Strategy.ValueType
     """How the recommendations are made."""
-    include_seen: _builtins.bool
-    """Whether items of the history may be recommended; by default they are not."""
     diversity: _builtins.float
     """From 0, the best items whatever they have in common, to 1, items as unlike
     each other as possible: maximal marginal relevance (Carbonell and
@@ -203,19 +199,17 @@ class RecommendRequest(_message.Message):
         """
 
     @_builtins.property
-    def excluded_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items to leave out. At most 10,000; unknown ones are harmless."""
-
-    @_builtins.property
-    def filter(self) -> _common_pb2.ItemFilter:
-        """Only items that satisfy this condition."""
+    def constraints(self) -> _common_pb2.ItemConstraints:
+        """Which items may be recommended; those of the history are left out by
+        default.
+        """
 
     @_builtins.property
     def pinned_items(self) -> _containers.RepeatedCompositeFieldContainer[Global___PinnedItem]:
         """Items to show whatever their scores. At most `max_results`, each once, and
         no two at one position. The gateway never pins what it would not recommend: a pinned
         item that is excluded, seen or filtered out is passed over, and one that
-        the catalogue does not have comes back in `missing_item_ids`; the place is
+        the catalog does not have comes back in `missing_item_ids`; the place is
         then taken by whatever is best for it.
         """
 
@@ -234,18 +228,16 @@ class RecommendRequest(_message.Message):
         history_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         max_results: _builtins.int = ...,
         strategy: Global___Strategy.ValueType = ...,
-        excluded_item_ids: _abc.Iterable[_builtins.str] | None = ...,
-        filter: _common_pb2.ItemFilter | None = ...,
-        include_seen: _builtins.bool = ...,
+        constraints: _common_pb2.ItemConstraints | None = ...,
         pinned_items: _abc.Iterable[Global___PinnedItem] | None = ...,
         attribute_caps: _abc.Iterable[Global___AttributeCap] | None = ...,
         diversity: _builtins.float | None = ...,
         forbid_degraded: _builtins.bool = ...,
         explain: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "diversity", b"diversity", "filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "constraints", b"constraints", "diversity", b"diversity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "diversity", b"diversity", "excluded_item_ids", b"excluded_item_ids", "explain", b"explain", "filter", b"filter", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "include_seen", b"include_seen", "max_results", b"max_results", "pinned_items", b"pinned_items", "strategy", b"strategy", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "constraints", b"constraints", "diversity", b"diversity", "explain", b"explain", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "max_results", b"max_results", "pinned_items", b"pinned_items", "strategy", b"strategy", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
     _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
@@ -323,7 +315,7 @@ class Recommendation(_message.Message):
     GENERATOR_SCORE_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """The item's identifier in the catalogue."""
+    """The item's identifier in the catalog."""
     score: _builtins.float
     """What the list is ordered by."""
     retrieval_score: _builtins.float
@@ -386,7 +378,7 @@ class RecommendResponse(_message.Message):
 
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items of the history that the catalogue does not have, each once, in the
+        """Items of the history that the catalog does not have, each once, in the
         order of the request.
         """
 
@@ -604,89 +596,25 @@ Global___RuleEffect: _TypeAlias = RuleEffect  # noqa: Y015
 
 @_typing.final
 class SimilarItemsRequest(_message.Message):
-    """A request for similar items. Its fields mean what they mean in
-    SimilarRequest.
-    """
+    """A request for similar items."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ITEMS_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
-    VECTOR_FIELD_NUMBER: _builtins.int
-    MAX_RESULTS_FIELD_NUMBER: _builtins.int
-    SPACE_FIELD_NUMBER: _builtins.int
-    EXCLUDED_ITEM_IDS_FIELD_NUMBER: _builtins.int
-    FILTER_FIELD_NUMBER: _builtins.int
-    MIN_SCORE_FIELD_NUMBER: _builtins.int
-    DIVERSITY_FIELD_NUMBER: _builtins.int
-    text: _builtins.str
-    """A free text, in the words of the catalogue's item texts. At most 4,096
-    bytes of UTF-8; only the content space can answer it.
-    """
-    max_results: _builtins.int
-    """How many items to return: 0 means 10, more than 1,000 is coerced to
-    1,000, and a negative number is INVALID_ARGUMENT.
-    """
-    space: _candidate_service_pb2.VectorSpace.ValueType
-    """Which vectors to compare; the content space when unspecified."""
-    min_score: _builtins.float
-    """Only items whose score is at least this; any score when absent. NaN is
-    INVALID_ARGUMENT.
-    """
-    diversity: _builtins.float
-    """From 0, the most similar items whatever they have in common, to 1, items as
-    unlike each other as possible: maximal marginal relevance (Carbonell and
-    Goldstein, 1998) among the most similar items, four times as many as are
-    asked for and at most 1,000. Outside of 0 to 1 is INVALID_ARGUMENT; 0 when
-    absent.
-    """
+    QUERY_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def items(self) -> _candidate_service_pb2.ItemsQuery:
-        """Items to be similar to: the mean of their vectors."""
-
-    @_builtins.property
-    def vector(self) -> _candidate_service_pb2.VectorQuery:
-        """A vector of the space's dimension."""
-
-    @_builtins.property
-    def excluded_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items to leave out, beside the query's own. At most 10,000; unknown ones
-        are harmless.
-        """
-
-    @_builtins.property
-    def filter(self) -> _common_pb2.ItemFilter:
-        """Only items that satisfy this condition."""
+    def query(self) -> _common_pb2.SimilarityQuery:
+        """Required."""
 
     def __init__(
         self,
         *,
-        items: _candidate_service_pb2.ItemsQuery | None = ...,
-        text: _builtins.str = ...,
-        vector: _candidate_service_pb2.VectorQuery | None = ...,
-        max_results: _builtins.int = ...,
-        space: _candidate_service_pb2.VectorSpace.ValueType = ...,
-        excluded_item_ids: _abc.Iterable[_builtins.str] | None = ...,
-        filter: _common_pb2.ItemFilter | None = ...,
-        min_score: _builtins.float | None = ...,
-        diversity: _builtins.float | None = ...,
+        query: _common_pb2.SimilarityQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_min_score", b"_min_score", "diversity", b"diversity", "filter", b"filter", "items", b"items", "min_score", b"min_score", "query", b"query", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "_min_score", b"_min_score", "diversity", b"diversity", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "items", b"items", "max_results", b"max_results", "min_score", b"min_score", "query", b"query", "space", b"space", "text", b"text", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
-    _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
-    _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
-    _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
-    _WhichOneofReturnType_query: _TypeAlias = _typing.Literal["items", "text", "vector"]  # noqa: Y015
-    _WhichOneofArgType_query: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__diversity) -> _WhichOneofReturnType__diversity | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_score) -> _WhichOneofReturnType__min_score | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_query) -> _WhichOneofReturnType_query | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SimilarItemsRequest: _TypeAlias = SimilarItemsRequest  # noqa: Y015
 
@@ -709,7 +637,7 @@ class SimilarItemsResponse(_message.Message):
 
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Query items that the catalogue does not have, each once, in the order of
+        """Query items that the catalog does not have, each once, in the order of
         the request.
         """
 
@@ -774,15 +702,18 @@ class BatchRecommendResponse(_message.Message):
         """The recommendations."""
 
     @_builtins.property
-    def error(self) -> Global___BatchError:
-        """Why there are none."""
+    def error(self) -> _status_pb2.Status:
+        """Why there are none: the status that `Recommend` would have ended with.
+        Its details hold a google.rpc.ErrorInfo, and a google.rpc.RetryInfo
+        where another attempt is worth while.
+        """
 
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         response: Global___RecommendResponse | None = ...,
-        error: Global___BatchError | None = ...,
+        error: _status_pb2.Status | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "response", b"response", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -795,70 +726,6 @@ class BatchRecommendResponse(_message.Message):
 Global___BatchRecommendResponse: _TypeAlias = BatchRecommendResponse  # noqa: Y015
 
 @_typing.final
-class BatchError(_message.Message):
-    """What went wrong with one of many requests: what `Recommend` would have ended
-    with.
-    """
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class MetadataEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    CODE_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    METADATA_FIELD_NUMBER: _builtins.int
-    RETRY_DELAY_FIELD_NUMBER: _builtins.int
-    code: _builtins.int
-    """The canonical code, a value of google.rpc.Code."""
-    reason: _builtins.str
-    """What was wrong, for programs: the `reason` of a google.rpc.ErrorInfo."""
-    message: _builtins.str
-    """What was wrong, for people."""
-    @_builtins.property
-    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Details of the reason."""
-
-    @_builtins.property
-    def retry_delay(self) -> _duration_pb2.Duration:
-        """How long to wait before another attempt, where one is worth while."""
-
-    def __init__(
-        self,
-        *,
-        code: _builtins.int = ...,
-        reason: _builtins.str = ...,
-        message: _builtins.str = ...,
-        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        retry_delay: _duration_pb2.Duration | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "metadata", b"metadata", "reason", b"reason", "retry_delay", b"retry_delay"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___BatchError: _TypeAlias = BatchError  # noqa: Y015
-
-@_typing.final
 class Event(_message.Message):
     """A user's interaction with an item."""
 
@@ -867,7 +734,7 @@ class Event(_message.Message):
     EVENT_ID_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
-    TIME_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Names the event among those of its user: an event whose identifier is
     known is not recorded again, whatever else it says. Required, at most 512
@@ -876,11 +743,11 @@ class Event(_message.Message):
     user_id: _builtins.str
     """The user. Required, at most 512 bytes."""
     item_id: _builtins.str
-    """The item, which the catalogue need not have yet. Required, at most 512
+    """The item, which the catalog need not have yet. Required, at most 512
     bytes.
     """
     @_builtins.property
-    def time(self) -> _timestamp_pb2.Timestamp:
+    def event_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened, to the microsecond; histories are in this order, in
         whatever order events come. The time of the server when it is absent. From
         1970 to a day from now.
@@ -892,11 +759,11 @@ class Event(_message.Message):
         event_id: _builtins.str = ...,
         user_id: _builtins.str = ...,
         item_id: _builtins.str = ...,
-        time: _timestamp_pb2.Timestamp | None = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "item_id", b"item_id", "time", b"time", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "event_time", b"event_time", "item_id", b"item_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -966,27 +833,34 @@ Global___RecordEventsResponse: _TypeAlias = RecordEventsResponse  # noqa: Y015
 
 @_typing.final
 class GetHistoryRequest(_message.Message):
-    """A request for a user's history."""
+    """A page of a user's history to read."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
-    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user. Required, at most 512 bytes."""
-    max_results: _builtins.int
-    """How many events to return, the newest: 0 means 100, more than 10,000 is
-    coerced to 10,000, and a negative number is INVALID_ARGUMENT.
+    page_size: _builtins.int
+    """How many events: 0 means 100, more than 1,000 is coerced to 1,000, and a
+    negative number is INVALID_ARGUMENT with reason NEGATIVE_PAGE_SIZE.
+    """
+    page_token: _builtins.str
+    """The `next_page_token` of the page before, for the events that are older
+    than those on it; empty for the newest. INVALID_ARGUMENT with reason
+    INVALID_PAGE_TOKEN when it is none that was given out for this user.
     """
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
-        max_results: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_results", b"max_results", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -994,27 +868,34 @@ Global___GetHistoryRequest: _TypeAlias = GetHistoryRequest  # noqa: Y015
 
 @_typing.final
 class GetHistoryResponse(_message.Message):
-    """A user's history."""
+    """A page of a user's history."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Leads to the next older events; empty on the last page."""
     bundle_version: _builtins.str
     """The version of the bundle that the server has."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
-        """The newest events that are kept, oldest first."""
+        """Some of the events that are kept, newest first, and all of them where page
+        follows page. Newer events that are recorded between two calls change
+        nothing of the pages that are still to come.
+        """
 
     def __init__(
         self,
         *,
         events: _abc.Iterable[Global___Event] | None = ...,
+        next_page_token: _builtins.str = ...,
         bundle_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "events", b"events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -98,20 +98,12 @@ def read_list(request: pb.ListItemsRequest, server: str) -> PageQuery:
     Raises:
         InvalidArgument: it breaks a rule of the contract.
     """
-    if request.page_size < 0:
-        raise InvalidArgument(
-            f"page_size is {request.page_size}; give a positive number, or 0 for {DEFAULT_PAGE}",
-            reason="NEGATIVE_PAGE_SIZE",
-        )
-    size = min(request.page_size or DEFAULT_PAGE, MAX_ITEMS)
+    size = edge.page_size(request.page_size, default=DEFAULT_PAGE, limit=MAX_ITEMS)
     if not request.page_token:
         return PageQuery(0, size)
     given_by, _, start = request.page_token.partition(".")
     if given_by != server or not (start.isascii() and start.isdecimal() and len(start) < 12):
-        raise InvalidArgument(
-            "page_token is none that this server gave out since it started; begin anew without one",
-            reason="INVALID_PAGE_TOKEN",
-        )
+        raise edge.page_token_error()
     return PageQuery(int(start), size)
 
 
@@ -182,7 +174,7 @@ def _read_value(message: common_pb2.AttributeValue, name: str, item_id: str) -> 
             )
 
 
-def _read_vector(message: pb.VectorQuery, dimension: int, item_id: str) -> Vector:
+def _read_vector(message: common_pb2.Vector, dimension: int, item_id: str) -> Vector:
     vector = np.array(message.values, np.float64)
     if len(vector) != dimension:
         raise _mistake(

@@ -275,9 +275,10 @@ class CandidateEngine:
         *,
         allowed: Mask | None = None,
         excluded: ItemArray = NOTHING,
+        include_seen: bool = False,
         taste: Taste = NEAREST,
     ) -> Neighbors:
-        """The items nearest to the mean of some items' vectors, which are left out, by cosine.
+        """The items nearest to the mean of some items' vectors, by cosine.
 
         Args:
             items: positions, at least one; one that occurs twice counts twice.
@@ -285,12 +286,13 @@ class CandidateEngine:
             space: which vectors to compare.
             allowed: bool [items], or None for all.
             excluded: items to leave out.
+            include_seen: whether the items themselves may be among them.
             taste: which of the nearest are wanted.
         """
         where = self._spaces[space]
         vectors = where.take(items).astype(np.float64)
         mean = vectors[0] if len(vectors) == 1 else vectors.mean(axis=0)
-        left_out = np.concatenate([excluded, items]) if len(excluded) else items
+        left_out = excluded if include_seen else np.concatenate([excluded, items])
         return nearest(where, mean, count, self._live(allowed), left_out, taste)
 
     def similar_to_text(

@@ -19,7 +19,13 @@ from serving.testing import serving
 from serving.workers import Workers
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
-from tandem.v1.common_pb2 import AttributeValue, ItemFilter
+from tandem.v1.common_pb2 import (
+    AttributeValue,
+    ItemConstraints,
+    ItemFilter,
+    SimilarityQuery,
+    Vector,
+)
 from tests.candidate.coded import make_writer
 from tests.candidate.made_up import CONTENT, make_catalog, make_world
 from tests.candidate.small_bundle import write_small_bundle
@@ -83,9 +89,17 @@ async def test_a_new_item_is_found_at_once(stub: Stub) -> None:
     noir = ItemFilter(
         equals=ItemFilter.Equals(attribute="genre", value=AttributeValue(text="Noir"))
     )
-    similar = await stub.Similar(pb.SimilarRequest(text="new film", max_results=1, filter=noir))
+    similar = await stub.Similar(
+        pb.SimilarRequest(
+            query=SimilarityQuery(
+                text="new film", max_results=1, constraints=ItemConstraints(filter=noir)
+            )
+        )
+    )
     assert [item.item_id for item in similar.items] == ["n"]
-    found = await stub.Search(pb.SearchRequest(history_item_ids=["i1"], filter=noir))
+    found = await stub.Search(
+        pb.SearchRequest(history_item_ids=["i1"], constraints=ItemConstraints(filter=noir))
+    )
     assert [item.item_id for item in found.items] == ["n"]
     found = await stub.Search(pb.SearchRequest(history_item_ids=["n"], max_results=3))
     assert len(found.items) == 3
@@ -97,8 +111,9 @@ async def test_a_new_item_is_found_at_once(stub: Stub) -> None:
 
 async def test_a_ready_vector_needs_no_length(stub: Stub) -> None:
     vector = [30.0 * number for number in WORLD.content[7].tolist()]
-    await upsert(new(vector=pb.VectorQuery(values=vector)))(stub)
-    query = pb.SimilarRequest(items=pb.ItemsQuery(item_ids=["i7"]), max_results=1)
+    await upsert(new(vector=Vector(values=vector)))(stub)
+    i7 = SimilarityQuery.ItemList(item_ids=["i7"])
+    query = pb.SimilarRequest(query=SimilarityQuery(items=i7, max_results=1))
     (found,) = (await stub.Similar(query)).items
     assert found.item_id == "n"
     assert found.score == pytest.approx(1.0)
@@ -211,8 +226,8 @@ def retry_delay(error: grpc.aio.AioRpcError) -> float:
     return delay.ToTimedelta().total_seconds()
 
 
-def vector(*numbers: float) -> pb.VectorQuery:
-    return pb.VectorQuery(values=numbers)
+def vector(*numbers: float) -> Vector:
+    return Vector(values=numbers)
 
 
 def attributes(name: str, *given: str | float) -> pb.NewItem:
