@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import tandem
-from cli.sender import BatchError, Sender
+from cli.support.batch_sender import BatchError, Sender
 from tandem import Client
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.cli.command import Result, run
