@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
-from cli.supervise import Stack
+from cli.serve.supervise import Stack
 
 
 @asynccontextmanager

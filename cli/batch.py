@@ -26,8 +26,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from cli.conditions import read_conditions
-from cli.sender import BatchError, Sender
+from cli.support.batch_sender import BatchError, Sender
+from cli.support.filter_expressions import read_conditions
 from tandem import Client
 from tandem.client import DEFAULT_TARGET
 from tandem.errors import from_status

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.titles import DEFAULT_BUNDLE, Titles
+from cli.support.titles import DEFAULT_BUNDLE, Titles
 from core.bundle import Bundle
 from tandem.requests import StrategyName
 from tandem.v1 import candidate_service_pb2 as candidate_pb

@@ -14,7 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from cli.query import Address, AsJson, BundlePath, connected
-from cli.titles import Titles
+from cli.support.titles import Titles
 from tandem import Client, ResourceExhausted, event
 from tandem.client import DEFAULT_TARGET
 from tandem.v1 import recommendation_service_pb2 as pb

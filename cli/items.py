@@ -13,8 +13,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cli.item_files import STANDARD_INPUT, Columns, ItemFileError, is_csv, read_csv, read_lines
-from cli.reach import reaching
+from cli.support.connection import reaching
+from cli.support.item_files import (
+    STANDARD_INPUT,
+    Columns,
+    ItemFileError,
+    is_csv,
+    read_csv,
+    read_lines,
+)
 from tandem import CatalogClient, Error, Item
 from tandem.catalog import DEFAULT_CATALOG_TARGET, DEFAULT_CATALOG_TIMEOUT
 from tandem.v1 import candidate_service_pb2 as pb

@@ -1,57 +1,34 @@
-"""The `tandem` command: its subcommands, each imported when it is used.
+"""The `tandem` command: its subcommands, and what an error looks like."""
 
-So that `tandem recommend` answers at once, and an image that only serves needs nothing offline.
-"""
-
-import importlib
 import os
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import typer
-from typer.core import TyperGroup
 
-_COMMANDS: Final[Mapping[str, str]] = {
-    "data": "cli.data:app",
-    "build": "cli.build:app",
-    "evaluate": "cli.evaluate:app",
-    "demo": "cli.demo:app",
-    "bundle": "cli.bundle:app",
-    "serve": "cli.serve:app",
-    "recommend": "cli.query:recommend",
-    "similar": "cli.query:similar",
-    "items": "cli.items:app",
-    "history": "cli.history:app",
-    "batch": "cli.batch:batch",
-}
-_COMPLETION: Final = frozenset({"install_completion", "show_completion"})
-"""Options that typer gives to every app, and that only a root may have."""
+from cli.support.lazy import LazyGroup
+
 _PACKAGES: Final = frozenset({"cli", "gateway", "core", "offline", "services", "serving", "tandem"})
 
 
-class LazyGroup(TyperGroup):
-    """A group whose commands are looked up in `_COMMANDS`."""
+class _Commands(LazyGroup):
+    """The subcommands."""
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
-        """In the order in which one uses them."""
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's signature
-        """Imports the command."""
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _, attribute = _COMMANDS[cmd_name].partition(":")
-        try:
-            app = getattr(importlib.import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            app = _not_installed(cmd_name, error)
-        command = typer.main.get_command(app)
-        command.name = cmd_name
-        command.params = [p for p in command.params if p.name not in _COMPLETION]
-        return command
+    places = {  # noqa: RUF012 - a ClassVar of the base class
+        "data": "cli.data:app",
+        "build": "cli.build:app",
+        "evaluate": "cli.evaluate:app",
+        "demo": "cli.demo:app",
+        "bundle": "cli.bundle:app",
+        "serve": "cli.serve:app",
+        "recommend": "cli.query:recommend",
+        "similar": "cli.query:similar",
+        "items": "cli.items:app",
+        "history": "cli.history:app",
+        "batch": "cli.batch:batch",
+    }
 
 
-app = typer.Typer(cls=LazyGroup, no_args_is_help=True)
+app = typer.Typer(cls=_Commands, no_args_is_help=True)
 
 
 @app.callback(
@@ -87,23 +64,6 @@ def _describe(error: Exception) -> str:
     ):
         return message or type(error).__name__
     return f"unexpected {type(error).__name__}: {message} (TANDEM_DEBUG=1 shows where)"
-
-
-def _not_installed(name: str, error: ModuleNotFoundError) -> typer.Typer:
-    """Stands in for a command whose dependencies this installation leaves out."""
-    stand_in = typer.Typer()
-    missing = str(error.name)
-
-    @stand_in.command(
-        help=f"(needs {missing}, which is not installed)",
-        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    )
-    def explain() -> None:
-        raise ModuleNotFoundError(
-            f"`tandem {name}` needs {missing}: install tandem-server[offline]", name=missing
-        )
-
-    return stand_in
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 from rich.table import Table
 
-from cli.conditions import read_conditions, read_numbers
-from cli.explanation import print_explanation
-from cli.reach import reaching
-from cli.titles import Titles
+from cli.support.connection import reaching
+from cli.support.explanation import print_explanation
+from cli.support.filter_expressions import read_conditions, read_numbers
+from cli.support.titles import Titles
 from tandem import Client
 from tandem.client import DEFAULT_TARGET, DEFAULT_TIMEOUT
 from tandem.requests import SpaceName, StrategyName

@@ -5,6 +5,9 @@ there is a limit; beyond it a call waits for its turn if that is near, and is ot
 at once, with the time after which there will be room. Nobody is turned away after having waited.
 By Little's law the calls in flight, over the seconds that each takes, are the calls that end in a
 second: that is how near a turn is.
+
+`retry_after` decides. The server asks it before it reads a call, which makes a refusal cheap, and
+`call` asks it when the call is there to queue, because others may have come while it was read.
 """
 
 import asyncio
@@ -14,7 +17,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from core.errors import ResourceExhausted
+from serving.shedding import overloaded
 
 FIRST_GUESS_SECONDS: Final = 0.05
 """How long a call takes, as long as none has ended."""
@@ -47,7 +50,7 @@ class Admission:
             return 0.0
         return (len(self._calls) + 1) * self._seconds / self._limit
 
-    def turns_away(self) -> float | None:
+    def retry_after(self) -> float | None:
         """The seconds after which to try again, when the turn of a call would come too late."""
         wait = self.expected_wait
         return wait if wait > self._max_wait else None
@@ -59,12 +62,8 @@ class Admission:
         Raises:
             ResourceExhausted: reason OVERLOADED, at once: its turn would come too late.
         """
-        if (wait := self.turns_away()) is not None:
-            raise ResourceExhausted(
-                "the gateway has as many calls as it can answer in time",
-                reason="OVERLOADED",
-                retry_after=wait,
-            )
+        if (seconds := self.retry_after()) is not None:
+            raise overloaded(seconds)
         async with self._turn(self._calls):
             yield
 

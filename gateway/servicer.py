@@ -22,7 +22,7 @@ from gateway.recommend.recommender import Memory, Recommender
 from gateway.requests import DEFAULT_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
 from gateway.settings import GatewaySettings
-from serving.interceptors import classify
+from serving.boundary import classify
 from serving.validation import identifier
 from tandem.v1 import recommendation_service_pb2 as pb
 
@@ -106,9 +106,9 @@ class RecommendationServicer(HistoryMethods):
         await self._upkeep.stop()
         await self._histories.close()
 
-    def turns_away(self, method: str) -> float | None:
-        """Whether a call of somebody who waits for it would wait too long; see `Sheds`."""
-        return self._admission.turns_away() if method in _AWAITED else None
+    def retry_after(self, method: str) -> float | None:
+        """Whether a call of somebody who waits for it would wait too long; see `Backpressure`."""
+        return self._admission.retry_after() if method in _AWAITED else None
 
     async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
         """Recommends items to a user."""

@@ -12,6 +12,8 @@ from serving.validation import MAX_HISTORY
 class GatewaySettings(ServerSettings):
     """Settings of the gateway."""
 
+    table = "gateway"
+
     port: int = Field(default=50050, ge=0, le=65535, description="Port to listen on; 0 picks one.")
     candidate_target: str = Field(
         default="127.0.0.1:50051",

@@ -23,7 +23,8 @@ from grpc_reflection.v1alpha import reflection
 
 from core.bundle import Bundle
 from core.errors import SettingsError, TandemError, Unavailable
-from serving.interceptors import Behavior, Boundary
+from serving.boundary import Boundary
+from serving.grpc_types import Method
 from serving.settings import ServerSettings
 from serving.telemetry import configure_logging
 
@@ -57,17 +58,17 @@ class Service:
     """Makes the servicer, ready to answer; called once, on a thread, and may take long."""
 
 
-class Slot:
-    """Holds a servicer's place in a server that already runs.
+class ServicerProxy:
+    """Stands in for a servicer in a server that already runs.
 
-    gRPC fixes a server's methods when it starts. The slot is registered in place of the servicer,
+    gRPC fixes a server's methods when it starts. The proxy is registered in place of the servicer,
     and passes the calls on once there is one.
     """
 
     def __init__(self) -> None:
         self.servicer: Servicer | None = None
 
-    def __getattr__(self, rpc: str) -> Behavior:
+    def __getattr__(self, rpc: str) -> Method:
         def call(request: Any, context: Any) -> Any:
             if self.servicer is None:
                 raise Unavailable("the server is starting; try again shortly", reason="WARMING_UP")
@@ -82,13 +83,13 @@ class ServiceHost:
     def __init__(self, settings: ServerSettings, service: Service) -> None:
         self._settings = settings
         self._service = service
-        self._slot = Slot()
+        self._proxy = ServicerProxy()
         self._boundary = Boundary(settings.max_concurrent_rpcs)
         self._health = health_aio.HealthServicer()
         self._server = make_server(
             self._boundary, settings.max_message_bytes, settings.max_connection_calls
         )
-        service.attach(self._slot, self._server)
+        service.attach(self._proxy, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         names = (service.name, health_name, reflection.SERVICE_NAME)
@@ -116,8 +117,8 @@ class ServiceHost:
 
     async def ready(self, servicer: Servicer) -> None:
         """Lets calls through to a warm servicer, and announces it."""
-        self._slot.servicer = servicer
-        self._boundary.shedder.ask(servicer)
+        self._proxy.servicer = servicer
+        self._boundary.shedder.consult(servicer)
         # What was loaded stays: the collector must not walk it during a request (100 ms stalls).
         gc.collect()
         gc.freeze()
@@ -132,11 +133,11 @@ class ServiceHost:
         log.info("draining", seconds=self._settings.drain_seconds)
         await self._health.enter_graceful_shutdown()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._boundary.drain(), self._settings.drain_seconds)
-        await self._boundary.hush()
+            await asyncio.wait_for(self._boundary.in_flight.drain(), self._settings.drain_seconds)
+        await self._boundary.in_flight.hold_refusals()
         await self._server.stop(FLUSH_SECONDS)
-        if self._slot.servicer is not None:
-            await self._slot.servicer.close()
+        if self._proxy.servicer is not None:
+            await self._proxy.servicer.close()
         log.info("stopped")
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:

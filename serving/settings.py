@@ -1,29 +1,44 @@
-"""Settings that every process has, from flags and from the environment, checked at start."""
+"""Settings of a server: declared once, given as flag, variable or line of a file, checked at start.
+
+A field of a settings class is the whole declaration. Its flag of `tandem serve`, its environment
+variable, its key in a configuration file, its line of help and its row in docs/configuration.md
+are made from it.
+"""
 
 import os
+import tomllib
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
+from difflib import SequenceMatcher
+from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import SettingsError
 
-ENVIRONMENT_PREFIX = "TANDEM_"
+ENVIRONMENT_PREFIX: Final = "TANDEM_"
+TABLES: Final = ("candidate", "generator", "gateway")
+"""Of a configuration file: what is one process's own. What stands before them is for all."""
 
-S = TypeVar("S", bound=BaseSettings)
+S = TypeVar("S", bound="ServerSettings")
 
 
-class ServerSettings(BaseSettings):
-    """What each of the three servers can be told.
+class ServerSettings(BaseModel):
+    """What each of the three servers can be told."""
 
-    A flag wins over the environment variable `TANDEM_<NAME>`, which wins over the default.
-    """
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="ignore")
+    table: ClassVar[str] = ""
+    """The one of `TABLES` that is this process's own."""
 
-    bundle: Path = Field(description="Directory of the bundle version to serve.")
+    config: Path | None = Field(default=None, description="TOML file to read settings from.")
+    bundle: Path = Field(
+        description="Directory of the bundle version to serve, such as bundles/ml-100k/current."
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=0, ge=0, le=65535, description="Port to listen on; 0 picks one.")
     port_file: Path | None = Field(
@@ -67,22 +82,99 @@ class ServerSettings(BaseSettings):
         return self.threads or len(os.sched_getaffinity(0))
 
 
-def load_settings(kind: type[S], **flags: object) -> S:
-    """Makes settings of flags (those that are not None), the environment and the defaults.
+class _Given(NamedTuple):
+    """A value, and what to call the place that it comes from."""
+
+    value: Any
+    source: str
+
+
+def flag_of(name: str) -> str:
+    """The flag of a setting: `--max-batch` of `max_batch`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting: `TANDEM_MAX_BATCH` of `max_batch`."""
+    return f"{ENVIRONMENT_PREFIX}{name.upper()}"
+
+
+def default_of(field: FieldInfo) -> str:
+    """The default of a setting as one would write it; empty where there is none."""
+    if field.is_required() or field.default is None:
+        return ""
+    return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+
+
+def load_settings(
+    kind: type[S], environment: Mapping[str, str] = os.environ, /, **flags: object
+) -> S:
+    """Makes settings: a flag wins over its variable, that over the file, and that over the default.
+
+    Args:
+        kind: of settings.
+        environment: where variables are looked up.
+        flags: values by the names of settings; None is a flag that was not given.
 
     Raises:
-        SettingsError: a value is missing or impossible; the message names its flag and variable.
+        SettingsError: a value is missing or impossible, or the file has keys that are no settings;
+            the message says where the value came from.
     """
+    given = ChainMap(
+        {n: _Given(value, flag_of(n)) for n, value in flags.items() if value is not None},
+        {
+            name: _Given(environment[variable], variable)
+            for name in kind.model_fields
+            if (variable := variable_of(name)) in environment
+        },
+    )
+    if "config" in given:
+        given.maps.append(_read_file(Path(given["config"].value), kind))
     try:
-        return kind(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
+        return kind.model_validate({name: value for name, (value, _) in given.items()})
     except ValidationError as error:
-        raise SettingsError("; ".join(_explain(problem) for problem in error.errors())) from error
+        problems = (_explain(problem, given) for problem in error.errors())
+        raise SettingsError("; ".join(problems)) from error
 
 
-def _explain(problem: ErrorDetails) -> str:
-    name = str(problem["loc"][0]) if problem["loc"] else "settings"
-    where = f"--{name.replace('_', '-')} (or {ENVIRONMENT_PREFIX}{name.upper()})"
+def _explain(problem: ErrorDetails, given: Mapping[str, _Given]) -> str:
+    name = str(problem["loc"][0])
     if problem["type"] == "missing":
-        return f"{where} is required"
+        return f"{flag_of(name)} (or {variable_of(name)}) is required"
     what = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {what[0].lower() + what[1:]}, got {problem['input']!r}"
+    return f"{given[name].source}: {what[0].lower() + what[1:]}, got {problem['input']!r}"
+
+
+def _read_file(path: Path, kind: type[ServerSettings]) -> dict[str, _Given]:
+    """What a file tells a process: what it tells all of them, and then what it tells this one."""
+    document = _parse(path)
+    tables = {key: value for key, value in document.items() if isinstance(value, dict)}
+    own = {f"{kind.table}.{key}": value for key, value in tables.get(kind.table, {}).items()}
+    given = {key: value for key, value in document.items() if key not in tables} | own
+    fields = {name: name for name in ServerSettings.model_fields if name != "config"}
+    fields |= {f"{kind.table}.{name}": name for name in kind.model_fields if name != "config"}
+    _refuse_unknown(path, "table", tables, TABLES)
+    _refuse_unknown(path, "key", given, fields)
+    return {fields[key]: _Given(value, f"{key} in {path}") for key, value in given.items()}
+
+
+def _refuse_unknown(path: Path, what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    for name in given:
+        if name not in known:
+            nearest = max(known, key=partial(_likeness, name))
+            raise SettingsError(f"{path}: unknown {what} {name!r}; the nearest is {nearest!r}")
+
+
+def _likeness(name: str, other: str) -> tuple[float, bool]:
+    """How alike two keys are, whatever their tables; of the same key, that in the same table."""
+    (table, _, key), (other_table, _, other_key) = name.rpartition("."), other.rpartition(".")
+    return SequenceMatcher(None, key, other_key).ratio(), table == other_table
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the settings in {path}: {error.strerror}") from error
+    except ValueError as error:  # TOML's own, and bytes that are not UTF-8
+        raise SettingsError(f"{path} is not a TOML file: {error}") from error

@@ -1,4 +1,4 @@
-"""Turning calls away at the least cost.
+"""Load shedding: calls that a servicer has no time for, refused at the least cost.
 
 A server that is asked for several times what it can do spends its time on refusals. So they are
 decided before anything is read, are written once for many calls, and are counted in the log rather
@@ -8,13 +8,14 @@ than logged one by one.
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final, NoReturn, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, NoReturn, Protocol, runtime_checkable
 
 import grpc
 import structlog
 from grpc_status import rpc_status
 
 from core.errors import ResourceExhausted
+from serving.grpc_types import Context, Handler
 from serving.status import to_status
 from serving.telemetry import REQUEST_ID_HEADER
 
@@ -24,14 +25,12 @@ LOG_SECONDS: Final = 1.0
 _STEPS_PER_SECOND: Final = 100
 """Delays are rounded up to hundredths, so that few refusals are different."""
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-
 
 @runtime_checkable
-class Sheds(Protocol):
+class Backpressure(Protocol):
     """A servicer that knows when it has too much to do."""
 
-    def turns_away(self, method: str) -> float | None:
+    def retry_after(self, method: str) -> float | None:
         """Is asked of every call, before its message is read.
 
         Args:
@@ -42,30 +41,57 @@ class Sheds(Protocol):
         """
 
 
+def overloaded(seconds: float) -> ResourceExhausted:
+    """What a call is told that would have to wait too long.
+
+    Args:
+        seconds: after which to try again.
+    """
+    return ResourceExhausted(
+        "the server has as many calls as it can answer in time",
+        reason="OVERLOADED",
+        retry_after=seconds,
+    )
+
+
 class Shedder:
     """Asks a servicer, once there is one, and refuses calls for it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._asked: Sheds | None = None
+        self._servicer: Backpressure | None = None
         self._clock = clock
         self._refused = 0
         self._next_line = 0.0
 
-    def ask(self, servicer: object) -> None:
+    def consult(self, servicer: object) -> None:
         """Makes it ask a servicer from now on, if that is one to ask."""
-        self._asked = servicer if isinstance(servicer, Sheds) else None
+        self._servicer = servicer if isinstance(servicer, Backpressure) else None
 
-    def wait(self, method: str) -> float | None:
-        """See `Sheds.turns_away`."""
-        return self._asked.turns_away(method) if self._asked is not None else None
+    def refusal(self, method: str) -> "Handler | None":
+        """What answers a call that the servicer has no time for; None for one that it has.
 
-    async def refuse(self, context: Context, seconds: float) -> NoReturn:
-        """Ends a call with RESOURCE_EXHAUSTED, reason OVERLOADED."""
+        gRPC does not wait for a request that is said to be a stream, and a refusal needs none.
+
+        Args:
+            method: by its full name, such as `/tandem.v1.RecommendationService/Recommend`.
+        """
+        if self._servicer is None:
+            return None
+        seconds = self._servicer.retry_after(method.rpartition("/")[2])
+        if seconds is None:
+            return None
+
+        async def refuse(_: object, context: Context) -> NoReturn:
+            await self._refuse(context, seconds)
+
+        return grpc.stream_unary_rpc_method_handler(refuse)
+
+    async def _refuse(self, context: Context, seconds: float) -> NoReturn:
         self._refused += 1
         if self._clock() >= self._next_line:
             log.warning("calls refused", calls=self._refused)
             self._refused, self._next_line = 0, self._clock() + LOG_SECONDS
-        status = _refusal(int(seconds * _STEPS_PER_SECOND) + 1)
+        status = _status(int(seconds * _STEPS_PER_SECOND) + 1)
         sent = [
             pair for pair in context.invocation_metadata() or () if pair[0] == REQUEST_ID_HEADER
         ]
@@ -73,10 +99,5 @@ class Shedder:
 
 
 @lru_cache(1024)
-def _refusal(hundredths: int) -> Any:
-    error = ResourceExhausted(
-        "the server has as many calls as it can answer in time",
-        reason="OVERLOADED",
-        retry_after=hundredths / _STEPS_PER_SECOND,
-    )
-    return rpc_status.to_status(to_status(error))
+def _status(hundredths: int) -> Any:
+    return rpc_status.to_status(to_status(overloaded(hundredths / _STEPS_PER_SECOND)))

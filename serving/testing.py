@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from serving.interceptors import Boundary
+from serving.boundary import Boundary
 from serving.server import make_server
 
 
@@ -32,7 +32,7 @@ async def listening(
         Its address.
     """
     boundary = Boundary(max_concurrent_rpcs)
-    boundary.shedder.ask(servicer)
+    boundary.shedder.consult(servicer)
     server = make_server(boundary, max_message_bytes, max_connection_calls)
     attach(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -18,7 +18,7 @@ import structlog
 from gateway.calls.budget import Budget
 from gateway.calls.circuit import Limits, Permit, Verdict
 from gateway.calls.failures import CALLERS_MISTAKES, judge, set_aside, translate, unknown
-from gateway.calls.latency import Latencies, Patience
+from gateway.calls.latency import HedgeDelay, Latencies
 from gateway.calls.targets import Target, Targets
 from gateway.deadline import Deadline
 from serving.telemetry import REQUEST_ID_HEADER, request_id
@@ -76,7 +76,7 @@ class Caller(Generic[S]):
         self._policy = policy
         self._extra = Budget(policy.retry_ratio)
         self._hedges = Budget(policy.hedge_ratio)
-        self._patience = Patience()
+        self._hedge_delay = HedgeDelay()
         self._latencies: defaultdict[type, Latencies] = defaultdict(Latencies)
 
     async def call(self, method: Method[S, Q, R], request: Q, deadline: Deadline) -> R:
@@ -126,7 +126,7 @@ class Caller(Generic[S]):
             raise set_aside(self.service) if self.targets.known else unknown(self.service)
         latencies = self._latencies[type(request)]
         if self._policy.hedge_ratio and latencies.p95 is not None:
-            delay = latencies.p95 * self._patience.factor
+            delay = latencies.p95 * self._hedge_delay.factor
             if deadline.allows(delay):
                 return await self._race(first, delay, method, request, deadline, tried)
         started = time.monotonic()
@@ -204,7 +204,7 @@ class Caller(Generic[S]):
 
     async def _hedge(self, tried: list[Target[S]], deadline: Deadline) -> _Attempt[S] | None:
         afforded = self._extra.affords and self._hedges.spend()
-        self._patience.learn(afforded=afforded)
+        self._hedge_delay.learn(afforded=afforded)
         if not afforded:
             return None
         self._extra.spend()

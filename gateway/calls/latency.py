@@ -8,7 +8,7 @@ EVERY: Final = 64
 """Sorting the window is not work for each call."""
 ENOUGH: Final = 64
 """Fewer calls have no 95th percentile worth the name."""
-MOST_PATIENCE: Final = 8.0
+MAX_FACTOR: Final = 8.0
 
 
 class Latencies:
@@ -34,7 +34,7 @@ class Latencies:
             self._p95 = ordered[int(0.95 * (len(ordered) - 1))]
 
 
-class Patience:
+class HedgeDelay:
     """How much later than the 95th percentile a hedge is sent.
 
     Where many calls are slow of themselves, hedges for them use the budget up, and the few that
@@ -48,4 +48,4 @@ class Patience:
 
     def learn(self, *, afforded: bool) -> None:
         """Takes in whether a call that was late could be hedged."""
-        self.factor = min(max(self.factor * (0.99 if afforded else 1.1), 1.0), MOST_PATIENCE)
+        self.factor = min(max(self.factor * (0.99 if afforded else 1.1), 1.0), MAX_FACTOR)

@@ -10,6 +10,8 @@ from serving.settings import ServerSettings
 class CandidateSettings(ServerSettings):
     """What the candidate service can be told."""
 
+    table = "candidate"
+
     port: int = Field(default=50051, ge=0, le=65535, description="Port to listen on; 0 picks one.")
     store: Path | None = Field(
         default=None,

@@ -10,6 +10,8 @@ from serving.settings import ServerSettings
 class GeneratorSettings(ServerSettings):
     """What the generator service can be told."""
 
+    table = "generator"
+
     port: int = Field(default=50052, ge=0, le=65535, description="Port to listen on; 0 picks one.")
     catalog: str | None = Field(
         default=None,

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Mapping
 
-from cli.supervise import supervise
+from cli.serve.supervise import supervise
 
 
 def main() -> None:

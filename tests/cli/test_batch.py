@@ -11,7 +11,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from structlog.testing import capture_logs
 
 import tandem
-from cli.sender import BatchError, Sender
+from cli.support.batch_sender import BatchError, Sender
 from tandem import Client
 from tandem.errors import from_status
 from tandem.v1 import recommendation_service_pb2 as pb

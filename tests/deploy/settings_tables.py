@@ -1,4 +1,4 @@
-"""The tables of docs/configuration.md, written from the settings classes and the command line.
+"""The tables of docs/configuration.md, written from the settings classes.
 
 python -m tests.deploy.settings_tables      writes them anew
 """
@@ -7,36 +7,30 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
-import typer
 from pydantic.fields import FieldInfo
 
-from cli.serve import app
-from gateway.settings import GatewaySettings
-from services.candidate.settings import CandidateSettings
-from services.generator.settings import GeneratorSettings
-from serving.settings import ENVIRONMENT_PREFIX, ServerSettings
+from cli.serve.all import KINDS, StackSettings
+from serving.settings import ServerSettings, default_of, flag_of, variable_of
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "configuration.md"
-PROCESSES: Final[dict[str, type[ServerSettings]]] = {
-    "candidate": CandidateSettings,
-    "generator": GeneratorSettings,
-    "gateway": GatewaySettings,
-}
 _HEAD: Final = "| flag | environment | default | |\n| --- | --- | --- | --- |\n"
 
 
 def tables() -> dict[str, str]:
-    """A table for what all three share, and one for what each has beside it, by name."""
+    """A table for what all share, and one for what each, or all together, have beside it."""
     common = {
         name: field
         for name, field in ServerSettings.model_fields.items()
-        if all(repr(kind.model_fields[name]) == repr(field) for kind in PROCESSES.values())
+        if all(repr(kind.model_fields[name]) == repr(field) for kind in KINDS.values())
     }
-    made = {"common": _table(common, _flags("candidate") & _flags("generator"))}
-    for process, kind in PROCESSES.items():
-        own = {name: field for name, field in kind.model_fields.items() if name not in common}
-        made[process] = _table(own, _flags(process))
-    return made
+    processes = {
+        process: {name: field for name, field in kind.model_fields.items() if name not in common}
+        for process, kind in KINDS.items()
+    }
+    known = common.keys() | {name for own in processes.values() for name in own}
+    together = {n: field for n, field in StackSettings.model_fields.items() if n not in known}
+    places = {"common": common, **processes, "all": together}
+    return {place: _table(fields) for place, fields in places.items()}
 
 
 def replace_tables(document: str) -> str:
@@ -50,15 +44,14 @@ def replace_tables(document: str) -> str:
     return document
 
 
-def _table(fields: dict[str, FieldInfo], flags: set[str]) -> str:
-    return _HEAD + "".join(_row(name, field, flags) for name, field in fields.items())
+def _table(fields: dict[str, FieldInfo]) -> str:
+    return _HEAD + "".join(_row(name, field) for name, field in fields.items())
 
 
-def _row(name: str, field: FieldInfo, flags: set[str]) -> str:
-    flag = f"`--{name.replace('_', '-')}`" if name in flags else ""
-    variable = f"`{ENVIRONMENT_PREFIX}{name.upper()}`"
+def _row(name: str, field: FieldInfo) -> str:
     words = [str(field.description), _choices(field.annotation)]
-    return f"| {flag} | {variable} | {_default(field)} | {' '.join(filter(None, words))} |\n"
+    cells = (f"`{flag_of(name)}`", f"`{variable_of(name)}`", _default(field))
+    return f"| {' | '.join(cells)} | {' '.join(filter(None, words))} |\n"
 
 
 def _choices(annotation: Any) -> str:
@@ -76,14 +69,8 @@ def _choices(annotation: Any) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    value = field.default
-    return "" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
-
-
-def _flags(process: str) -> set[str]:
-    """The settings that are options of `tandem serve PROCESS`."""
-    group: Any = typer.main.get_command(app)
-    return {parameter.name for parameter in group.commands[process].params}
+    default = default_of(field)
+    return f"`{default}`" if default else ""
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from cli.serve.all import KINDS as SETTINGS
 from tests.deploy.dockerfile import PROCESSES, REPOSITORY, exec_form, read_stages
-from tests.deploy.settings_tables import PROCESSES as SETTINGS
 
 COMPOSE = REPOSITORY / "deploy" / "compose.yaml"
 VOLUMES = {"candidate": "catalog", "gateway": "history"}

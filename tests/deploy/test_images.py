@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from cli.serve.all import KINDS as SETTINGS
 from deploy.healthcheck import SECONDS
 from tests.deploy.dockerfile import PROCESSES, REPOSITORY, dockerfile, exec_form, read_stages
-from tests.deploy.settings_tables import PROCESSES as SETTINGS
 
 OFFLINE_ONLY = ("torch", "transformers", "sklearn", "polars", "onnx", "offline")
 PROBE = """

@@ -20,7 +20,7 @@ from gateway.calls.caller import CallPolicy
 from gateway.calls.circuit import Circuit, Limits, State, Verdict
 from gateway.calls.clients import CandidateClient
 from gateway.calls.failures import judge
-from gateway.calls.latency import ENOUGH, EVERY, MOST_PATIENCE, WINDOW, Latencies, Patience
+from gateway.calls.latency import ENOUGH, EVERY, MAX_FACTOR, WINDOW, HedgeDelay, Latencies
 from gateway.calls.targets import choose, parse, resolve
 from gateway.deadline import Deadline
 from gateway.domain import Query, Request, Strategy
@@ -258,13 +258,13 @@ def test_the_95th_percentile(count: int) -> None:
 
 
 @given(st.lists(st.booleans(), max_size=200))
-def test_patience_grows_with_what_cannot_be_afforded(afforded: list[bool]) -> None:
-    patience = Patience()
+def test_hedges_come_later_where_they_cannot_be_afforded(afforded: list[bool]) -> None:
+    delay = HedgeDelay()
     for each in afforded:
-        before = patience.factor
-        patience.learn(afforded=each)
-        assert 1.0 <= patience.factor <= MOST_PATIENCE
-        assert patience.factor <= before if each else patience.factor >= before
+        before = delay.factor
+        delay.learn(afforded=each)
+        assert 1.0 <= delay.factor <= MAX_FACTOR
+        assert delay.factor <= before if each else delay.factor >= before
 
 
 @dataclass(eq=False)

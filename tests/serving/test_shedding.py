@@ -22,7 +22,7 @@ class Busy(FakeCandidate):
 
     seconds: float | None = None
 
-    def turns_away(self, method: str) -> float | None:
+    def retry_after(self, method: str) -> float | None:
         return self.seconds if method == "Search" else None
 
 

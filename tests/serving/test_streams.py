@@ -10,8 +10,8 @@ from google.protobuf.wrappers_pb2 import Int32Value
 from structlog.testing import capture_logs
 
 from core import errors
-from serving.interceptors import Boundary
-from serving.server import Slot, make_server
+from serving.boundary import Boundary
+from serving.server import ServicerProxy, make_server
 from tandem.errors import Error, Internal, InvalidArgument, Unavailable, from_rpc
 
 COUNT = "/tandem.v1.Counter/Count"
@@ -71,8 +71,8 @@ def attach(servicer: Any, server: grpc.aio.Server) -> None:
 
 
 @pytest.fixture
-def slot() -> Slot:
-    return Slot()
+def proxy() -> ServicerProxy:
+    return ServicerProxy()
 
 
 @pytest.fixture
@@ -81,9 +81,9 @@ def boundary() -> Boundary:
 
 
 @pytest.fixture
-async def channel(slot: Slot, boundary: Boundary) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(proxy: ServicerProxy, boundary: Boundary) -> AsyncIterator[grpc.aio.Channel]:
     server = make_server(boundary, 2**20, 100)
-    attach(slot, server)
+    attach(proxy, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -113,12 +113,12 @@ async def end_of(call: Any) -> Error:
 
 
 async def test_a_stream_before_and_after_the_servicer_is_there(
-    slot: Slot, channel: grpc.aio.Channel
+    proxy: ServicerProxy, channel: grpc.aio.Channel
 ) -> None:
     early = await failure_of(count(channel, 3))
     assert isinstance(early, Unavailable)
     assert early.reason == "WARMING_UP"
-    slot.servicer = Counter()
+    proxy.servicer = Counter()
     with capture_logs() as logs:
         assert [message.value async for message in count(channel, 3)] == [0, 1, 2]
     # The line of the early call may come late: after its caller has had the answer.
@@ -127,9 +127,9 @@ async def test_a_stream_before_and_after_the_servicer_is_there(
 
 
 async def test_what_goes_wrong_in_a_stream_has_a_canonical_code(
-    slot: Slot, channel: grpc.aio.Channel
+    proxy: ServicerProxy, channel: grpc.aio.Channel
 ) -> None:
-    slot.servicer = Counter()
+    proxy.servicer = Counter()
     mistake = await failure_of(count(channel, -1))
     assert isinstance(mistake, InvalidArgument)
     assert mistake.reason == "NEGATIVE"
@@ -139,8 +139,8 @@ async def test_what_goes_wrong_in_a_stream_has_a_canonical_code(
     assert "secret" not in defect.message
 
 
-async def test_a_stream_that_is_left_ends(slot: Slot, channel: grpc.aio.Channel) -> None:
-    slot.servicer = counter = Counter()
+async def test_a_stream_that_is_left_ends(proxy: ServicerProxy, channel: grpc.aio.Channel) -> None:
+    proxy.servicer = counter = Counter()
     call = count(channel, 100)
     assert (await call.read()).value == 0
     call.cancel()
@@ -148,9 +148,9 @@ async def test_a_stream_that_is_left_ends(slot: Slot, channel: grpc.aio.Channel)
 
 
 async def test_streams_are_bounded_and_apart_from_calls(
-    slot: Slot, channel: grpc.aio.Channel
+    proxy: ServicerProxy, channel: grpc.aio.Channel
 ) -> None:
-    slot.servicer = Counter()
+    proxy.servicer = Counter()
     endless = [count(channel, 100) for _ in range(3)]
     for call in endless:
         await call.read()
@@ -164,13 +164,13 @@ async def test_streams_are_bounded_and_apart_from_calls(
 
 
 async def test_a_drain_ends_endless_streams_which_go_on_elsewhere(
-    slot: Slot, boundary: Boundary, channel: grpc.aio.Channel
+    proxy: ServicerProxy, boundary: Boundary, channel: grpc.aio.Channel
 ) -> None:
-    slot.servicer = Counter()
+    proxy.servicer = Counter()
     endless = [count(channel, 100) for _ in range(3)]
     for call in endless:
         assert (await call.read()).value == 0
-    await asyncio.wait_for(boundary.drain(), 30)
+    await asyncio.wait_for(boundary.in_flight.drain(), 30)
     late = count(channel, 3)
     for call in (*endless, late):
         ended = await end_of(call)
@@ -182,8 +182,8 @@ def double(channel: grpc.aio.Channel) -> Any:
     return call(timeout=30)
 
 
-async def test_a_conversation(slot: Slot, channel: grpc.aio.Channel) -> None:
-    slot.servicer = Counter()
+async def test_a_conversation(proxy: ServicerProxy, channel: grpc.aio.Channel) -> None:
+    proxy.servicer = Counter()
     call = double(channel)
     with capture_logs() as logs:
         for number in range(3):
@@ -195,17 +195,19 @@ async def test_a_conversation(slot: Slot, channel: grpc.aio.Channel) -> None:
 
 
 async def test_a_message_that_is_none_ends_a_conversation(
-    slot: Slot, channel: grpc.aio.Channel
+    proxy: ServicerProxy, channel: grpc.aio.Channel
 ) -> None:
-    slot.servicer = Counter()
+    proxy.servicer = Counter()
     call: Any = channel.stream_stream(DOUBLE)
     failure = await failure_of(call(iter([b"\xff"]), timeout=30))
     assert isinstance(failure, InvalidArgument)
     assert failure.reason == "MALFORMED_MESSAGE"
 
 
-async def test_conversations_are_calls_in_flight(slot: Slot, channel: grpc.aio.Channel) -> None:
-    slot.servicer = Counter()
+async def test_conversations_are_calls_in_flight(
+    proxy: ServicerProxy, channel: grpc.aio.Channel
+) -> None:
+    proxy.servicer = Counter()
     conversations = [double(channel) for _ in range(3)]
     for conversation in conversations:
         await conversation.write(Int32Value(value=1))
@@ -217,14 +219,14 @@ async def test_conversations_are_calls_in_flight(slot: Slot, channel: grpc.aio.C
 
 
 async def test_a_drain_answers_what_was_taken_and_leaves_the_rest_to_others(
-    slot: Slot, boundary: Boundary, channel: grpc.aio.Channel
+    proxy: ServicerProxy, boundary: Boundary, channel: grpc.aio.Channel
 ) -> None:
-    slot.servicer = Counter()
+    proxy.servicer = Counter()
     call = double(channel)
     await call.write(Int32Value(value=1))
     await call.write(Int32Value(value=2))
     assert (await call.read()).value == 2
-    draining = asyncio.create_task(boundary.drain())
+    draining = asyncio.create_task(boundary.in_flight.drain())
     assert (await call.read()).value == 4
     failure = await failure_of(call)
     assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.titles import Titles
+from cli.support.titles import Titles
 from tandem.v1 import recommendation_service_pb2 as pb
 
 

@@ -19,8 +19,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 POLL_SECONDS: Final = 0.02
 KILL_AFTER_SECONDS: Final = 15.0
 """More than a server takes to drain by default."""
-SERVICE_NICENESS: Final = 19
-"""Of what the gateway calls: on cores that they share it must be free to say no, and in time."""
+SERVICE_NICENESS: Final = 5
+"""Of what the gateway calls: on cores that they share it must be free to say no, and in time.
+Not more, because beside other busy programs the services would hardly run (docs/log.md)."""
 
 _REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - read, not bound
 

@@ -1,0 +1,167 @@
+"""What surrounds every RPC: request id, admission, parsing, errors to codes, and the access log."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, NoReturn, cast
+
+import grpc
+import structlog
+from grpc_status import rpc_status
+
+from core.errors import DeadlineExceeded, TandemError
+from serving.grpc_types import Context, Continuation, Handler, Method
+from serving.in_flight import InFlight
+from serving.parsing import StreamedRequests, parse
+from serving.shedding import Shedder
+from serving.status import to_status
+from serving.telemetry import REQUEST_ID_HEADER, accept_request_id, request_id
+
+log = structlog.get_logger()
+
+
+class Boundary(grpc.aio.ServerInterceptor):
+    """The one place where a call enters and where an exception becomes a status.
+
+    A `TandemError` is sent as its canonical code with `google.rpc.ErrorInfo`. Anything else is a
+    defect: it is logged with its trace and sent as INTERNAL without its text, which may hold what
+    callers must not see.
+
+    Args:
+        max_concurrent: calls in flight above which new ones are refused.
+    """
+
+    def __init__(self, max_concurrent: int) -> None:
+        self.in_flight = InFlight(max_concurrent)
+        self.shedder = Shedder()
+        self._handlers: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Continuation,
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
+        """Wraps Tandem's handlers, and sheds; health and reflection pass through.
+
+        Health checks come every second, and would drown the access log.
+        """
+        method = handler_call_details.method
+        if not method.startswith("/tandem."):
+            return await continuation(handler_call_details)
+        if method not in self._handlers:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            self._handlers[method] = self._wrapped(method, handler)
+        if self.in_flight.draining.is_set():
+            return self._handlers[method]
+        return self.shedder.refusal(method) or self._handlers[method]
+
+    def _wrapped(self, method: str, handler: Handler) -> Handler:
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(self._single(method, handler))
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(self._stream(method, handler))
+        if handler.stream_stream is not None:
+            return grpc.stream_stream_rpc_method_handler(self._conversation(method, handler))
+        return handler
+
+    def _single(self, method: str, handler: Handler) -> Method:
+        """One request, one answer."""
+        call, read, write = _parts(handler, handler.unary_unary)
+
+        async def answer(raw: bytes, context: Context) -> bytes:
+            await self.in_flight.enter(context)
+            return write(await call(parse(raw, read), context))
+
+        return _surrounded(method, answer)
+
+    def _stream(self, method: str, handler: Handler) -> Method:
+        """One request, many answers."""
+        call, read, write = _parts(handler, handler.unary_stream)
+
+        async def answer(raw: bytes, context: Context) -> None:
+            async with (
+                self.in_flight.stream(),
+                aclosing(call(parse(raw, read), context)) as messages,
+            ):
+                while (message := await self.in_flight.next_answer(messages)) is not None:
+                    await context.write(write(message))
+
+        return _surrounded(method, answer)
+
+    def _conversation(self, method: str, handler: Handler) -> Method:
+        """Many requests, many answers."""
+        call, read, write = _parts(handler, handler.stream_stream)
+
+        async def answer(_: object, context: Context) -> None:
+            await self.in_flight.enter(context)
+            requests = StreamedRequests(context, read, self.in_flight.draining)
+            async with aclosing(call(aiter(requests), context)) as messages:
+                async for message in messages:
+                    await context.write(write(message))
+            if requests.cut_off:
+                await self.in_flight.refuse_while_draining()
+
+        return _surrounded(method, answer)
+
+
+def _parts(
+    handler: Handler, method: object
+) -> tuple[Method, Callable[[bytes], Any], Callable[[Any], bytes]]:
+    """A handler's method, what reads its requests, and what writes its answers."""
+    return (
+        cast("Method", method),
+        cast("Callable[[bytes], Any]", handler.request_deserializer),
+        cast("Callable[[Any], bytes]", handler.response_serializer),
+    )
+
+
+def _surrounded(method: str, answer: Callable[[Any, Context], Awaitable[Any]]) -> Method:
+    """Gives a call its request id, its canonical code and its line in the log."""
+
+    async def surrounded(raw: Any, context: Context) -> Any:
+        started = time.perf_counter()
+        _adopt_request_id(context)
+        code, reason = "OK", ""
+        try:
+            return await answer(raw, context)
+        except asyncio.CancelledError:
+            late = context.time_remaining() == 0
+            code = "DEADLINE_EXCEEDED" if late else "CANCELLED"
+            raise
+        except Exception as error:  # noqa: BLE001 - this is where all of them end
+            failure = classify(error, method)
+            code, reason = failure.code.name, failure.reason
+            await _abort(context, failure)
+        finally:
+            ms = round((time.perf_counter() - started) * 1e3, 3)
+            log.info("call", method=method, code=code, reason=reason or None, ms=ms)
+
+    return surrounded
+
+
+def _adopt_request_id(context: Context) -> None:
+    sent = dict(context.invocation_metadata() or ()).get(REQUEST_ID_HEADER)
+    request_id.set(accept_request_id(sent if isinstance(sent, str) else None))
+    context.set_trailing_metadata(((REQUEST_ID_HEADER, request_id.get()),))
+
+
+def classify(error: Exception, method: str) -> TandemError:
+    """What a caller is told of an exception; a defect is logged, and hides its text."""
+    if isinstance(error, TandemError):
+        return error
+    if isinstance(error, TimeoutError):
+        return DeadlineExceeded("the call's deadline passed", reason="DEADLINE_EXCEEDED")
+    log.error("defect", method=method, exc_info=error)
+    return TandemError("internal error; the server's log has this request id", reason="INTERNAL")
+
+
+async def _abort(context: Context, error: TandemError) -> NoReturn:
+    status = rpc_status.to_status(to_status(error))
+    await context.abort(
+        status.code,
+        status.details,
+        (*status.trailing_metadata, (REQUEST_ID_HEADER, request_id.get())),
+    )

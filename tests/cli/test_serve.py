@@ -1,0 +1,128 @@
+"""`tandem serve`: an option for every setting, and what `all` tells each of the three."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import cli.serve.all
+from cli.serve import app
+from cli.serve.all import DECIDED, KINDS, StackSettings
+from serving.settings import ServerSettings, default_of, flag_of, load_settings
+from tests.cli.command import run
+from tests.tiny_bundle import write_tiny_bundle
+
+
+def options(process: str) -> dict[str, Any]:
+    """The options of `tandem serve PROCESS`, by the names of their settings."""
+    group: Any = typer.main.get_command(app)
+    command = group.get_command(typer.Context(group, info_name="serve"), process)
+    return {option.name: option for option in command.params}
+
+
+@pytest.mark.parametrize("process", KINDS)
+def test_every_setting_is_an_option_with_help(process: str) -> None:
+    fields = KINDS[process].model_fields
+    found = options(process)
+    assert found.keys() == fields.keys()
+    for name, option in found.items():
+        assert flag_of(name) in option.opts
+        assert str(fields[name].description) in option.help.replace("\\[", "[")
+        assert default_of(fields[name]) in option.help
+
+
+def test_all_has_the_options_of_each() -> None:
+    settings = {name for kind in KINDS.values() for name in kind.model_fields}
+    assert options("all").keys() == settings - DECIDED | {"candidate_port", "generator_port"}
+    assert settings < StackSettings.model_fields.keys()
+
+
+class Started:
+    """Takes what would be supervised, and asks for the commands as if all had started."""
+
+    def __init__(self) -> None:
+        self.host = ""
+        self.settings: dict[str, ServerSettings] = {}
+
+    async def supervise(
+        self, services: Mapping[str, Any], gateway: Any, *, host: str, **_: object
+    ) -> None:
+        self.host = host
+        addresses: dict[str, str] = {}
+        for process, launch in {**services, "gateway": gateway}.items():
+            self.settings[process] = read_command(launch(addresses))
+            addresses[process] = f"{host}:{self.settings[process].port}"
+
+
+def read_command(command: list[str]) -> ServerSettings:
+    """The settings that the process of a command line would have."""
+    process, *flags = command[command.index("serve") + 1 :]
+    kind = options(process)
+    given: dict[str, object] = {}
+    for flag in flags:
+        name, _, value = flag.removeprefix("--").partition("=")
+        name = name.replace("-", "_")
+        given |= {name: value} if value else {name.removeprefix("no_"): not name.startswith("no_")}
+    assert given.keys() <= kind.keys()
+    return load_settings(KINDS[process], **given)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    started = Started()
+    monkeypatch.setattr(cli.serve.all, "supervise", started.supervise)
+    return started
+
+
+def test_all_tells_each_what_is_its_own(
+    started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_PORT", "7000")
+    monkeypatch.setenv("TANDEM_GENERATOR_PORT", "7002")
+    monkeypatch.setenv("TANDEM_CANDIDATE_TARGET", "elsewhere:1")
+    file = tmp_path / "tandem.toml"
+    file.write_text("[candidate]\nport = 7001\nthreads = 1\n[generator]\nport = 1\nmax_batch = 4\n")
+    arguments = ["--bundle", write_tiny_bundle(tmp_path), "--config", file, "--store", "s.db"]
+    result = run("serve", "all", *map(str, arguments), "--no-log-json", "--max-in-flight", "3")
+    assert result == type(result)(0, "", "")
+    told = {process: settings.model_dump() for process, settings in started.settings.items()}
+    assert {process: its["port"] for process, its in told.items()} == {
+        "candidate": 7001,
+        "generator": 7002,
+        "gateway": 7000,
+    }
+    assert told["candidate"]["store"] == Path("s.db")
+    assert told["candidate"]["threads"] == 1
+    assert told["generator"]["max_batch"] == 4
+    assert told["generator"]["catalog"] == "127.0.0.1:7001"
+    assert told["gateway"]["candidate_target"] == "127.0.0.1:7001"
+    assert told["gateway"]["generator_target"] == "127.0.0.1:7002"
+    assert told["gateway"]["max_in_flight"] == 3
+    assert all(its["log_json"] is False for its in told.values())
+
+
+@pytest.mark.parametrize(
+    ("flags", "document", "message"),
+    [
+        (["--generator-port", "70000"], "", "--generator-port: input should be less"),
+        (
+            [],
+            "[generator]\nmax_bach = 1",
+            "'generator.max_bach'; the nearest is 'generator.max_batch",
+        ),
+        ([], "[gateway]\nmax_batch = 1", "unknown key 'gateway.max_batch'"),
+        ([], "[candidate]\nport = -1", "candidate.port in"),
+    ],
+)
+def test_all_checks_the_settings_of_each_first(
+    started: Started, tmp_path: Path, flags: list[str], document: str, message: str
+) -> None:
+    file = tmp_path / "tandem.toml"
+    file.write_text(document)
+    bundle = write_tiny_bundle(tmp_path)
+    result = run("serve", "all", "--bundle", str(bundle), "--config", str(file), *flags)
+    assert result.code == 1
+    assert message in result.stderr
+    assert not started.settings
