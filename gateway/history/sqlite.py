@@ -180,7 +180,7 @@ class SqliteHistoryStore:
 
     async def close(self) -> None:
         """Writes what waits, and frees the file for another process."""
-        self._writer.close()
+        await self._writer.close()
         self._readers.close()
         self._lock.close()
 

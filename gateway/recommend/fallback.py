@@ -1,8 +1,7 @@
 """What a list is made of when neither service answers: the bundle's most popular items."""
 
-import numpy as np
-
 from core.catalog import Catalog
+from core.popularity import ItemPopularity
 from gateway.domain import Recommended, Request
 
 
@@ -18,14 +17,12 @@ class Popularity:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        counts = catalog.popularity + 1.0
-        self._scores = np.log(counts / counts.sum()) if len(counts) else counts
-        self._order = np.argsort(-counts, kind="stable")
+        self._popularity = ItemPopularity.of(catalog.popularity)
 
     def best(self, request: Request, count: int) -> list[Recommended]:
         """The most popular items that a request allows, best first; equal ones in catalog order.
 
-        The score is the logarithm of the item's share of all interactions, one added to each item.
+        The score is `ItemPopularity.log_probability`.
 
         Raises:
             InvalidArgument: reason UNKNOWN_ATTRIBUTE, as of the services.
@@ -35,11 +32,10 @@ class Popularity:
         allowed = catalog.live.copy() if passing is None else catalog.live & passing
         seen = () if constraints.include_seen else request.history
         allowed[catalog.lookup((*constraints.excluded, *seen))[0]] = False
-        best = self._order[allowed[self._order]][:count].tolist()
-        scores = self._scores[best].tolist()
+        items, scores = self._popularity.best(count, allowed)
         return [
             Recommended(item_id, score)
-            for item_id, score in zip(catalog.ids(best), scores, strict=True)
+            for item_id, score in zip(catalog.ids(items.tolist()), scores.tolist(), strict=True)
         ]
 
     def missing(self, request: Request) -> list[str]:

@@ -1,8 +1,5 @@
 """The soft rules: caps per attribute value, and diversity by maximal marginal relevance.
 
-J. Carbonell and J. Goldstein, "The Use of MMR, Diversity-Based Reranking for Reordering Documents
-and Producing Summaries", SIGIR 1998.
-
 The gateway has no vectors, and asking for some would cost a call. Two items are as alike as the
 share of attribute values that they have in common (Jaccard's index), of all attributes: what people
 see of a list, and would call monotonous. Relevance falls evenly with the rank, from 1 for the best
@@ -11,13 +8,15 @@ one scale, and how deep a pool happens to be should not matter to what is taken 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.attributes import Attributes
+from core.catalog import Mask
+from core.mmr import most_marginal
 from gateway.domain import Cap
 
 Marks = NDArray[np.float32]
@@ -37,9 +36,8 @@ def choose(
 ) -> list[int]:
     """Chooses items one after another, each beside those that are in the list already.
 
-    The next is, each time, the one with the largest `(1 - diversity) * relevance - diversity *
-    likeness`, where likeness is its largest to an item of the list, among those that no cap
-    forbids; of equal ones the first. Once the caps forbid all that are left, they are let go.
+    The next is, each time, the one of the largest marginal relevance (`core.mmr`) among those that
+    no cap forbids. Once the caps forbid all that are left, they are let go.
 
     Args:
         pool: the attributes of items, best first.
@@ -54,24 +52,16 @@ def choose(
         or all.
     """
     every = [*pool, *beside]
-    limits, room = _capped(every, caps)
-    room -= limits[len(pool) :].sum(axis=0)
-    limits = limits[: len(pool)]
-    alike = _Likeness(every, len(pool)) if diversity else None
-    worth = (1.0 - diversity) * (1.0 - np.arange(len(pool)) / span)
-    left = np.ones(len(pool), np.bool_)
-    chosen: list[int] = []
-    while len(chosen) < min(count, len(pool)):
-        free = left & ~(limits[:, room <= 0].any(axis=1))
-        eligible = free if free.any() else left
-        value = worth if alike is None else worth - diversity * alike.most
-        best = int(np.argmax(np.where(eligible, value, -np.inf)))
-        chosen.append(best)
-        left[best] = False
-        room -= limits[best]
-        if alike is not None:
-            alike.add(best)
-    return chosen
+    likeness = _Likeness(every, len(pool)) if diversity else None
+    chosen = most_marginal(
+        1.0 - np.arange(len(pool)) / span,
+        count,
+        diversity,
+        likeness.of if likeness else lambda _: np.zeros(len(pool)),
+        beside=likeness.to_any(range(len(pool), len(every))) if likeness and beside else None,
+        eligibility=_Caps(every, len(pool), caps) if caps else None,
+    )
+    return [int(place) for place in chosen]
 
 
 def full(caps: Sequence[Cap], listed: Sequence[Attributes]) -> list[tuple[str, str | float]]:
@@ -87,21 +77,42 @@ def full(caps: Sequence[Cap], listed: Sequence[Attributes]) -> list[tuple[str, s
 
 
 class _Likeness:
-    """How much each item of a pool is like the items of a list."""
+    """How much each item of a pool is like another item."""
 
     def __init__(self, every: Sequence[Attributes], pool: int) -> None:
         self._marks, _ = _marks(every)
         self._size = self._marks.sum(axis=1)
         self._pool = pool
-        self.most = np.zeros(pool)
-        for place in range(pool, len(every)):
-            self.add(place)
 
-    def add(self, place: int) -> None:
-        """Puts an item into the list."""
+    def of(self, place: int) -> Marks:
+        """The likeness of each item of the pool to one. Shape [pool]."""
         common = self._marks[: self._pool] @ self._marks[place]
         either = self._size[: self._pool] + self._size[place] - common
-        np.maximum(self.most, common / np.maximum(either, 1.0), out=self.most)
+        likeness: Marks = common / np.maximum(either, 1.0)
+        return likeness
+
+    def to_any(self, places: Iterable[int]) -> NDArray[np.float64]:
+        """The largest likeness of each item of the pool to one of several. Shape [pool]."""
+        most: NDArray[np.float64] = np.max([self.of(place) for place in places], axis=0)
+        return most
+
+
+class _Caps:
+    """The caps as `core.mmr.Eligibility`."""
+
+    def __init__(self, every: Sequence[Attributes], pool: int, caps: Sequence[Cap]) -> None:
+        marks, room = _capped(every, caps)
+        self._marks = marks[:pool]
+        self._room = room - marks[pool:].sum(axis=0)
+
+    def among(self, left: Mask) -> Mask:
+        """What no cap forbids; once they forbid all that is left, they are let go."""
+        free: Mask = left & ~(self._marks[:, self._room <= 0].any(axis=1))
+        return free if free.any() else left
+
+    def take(self, place: int) -> None:
+        """Leaves less room for the values of an item."""
+        self._room -= self._marks[place]
 
 
 def _capped(every: Sequence[Attributes], caps: Sequence[Cap]) -> tuple[Marks, Marks]:

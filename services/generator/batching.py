@@ -2,21 +2,13 @@
 
     submit ──▶ prepared on a worker thread ──▶ queued ──▶ run on the one inference thread
 
-An idle model never waits: what comes first runs at once, alone. What comes meanwhile queues, and
-when the model is free again the oldest job is next, together with those that it may share a batch
-with. So batches grow with the load by themselves; nothing is held back in the hope of company.
-
-A batch is as long as its longest prompt, and what is shorter is padded at full cost. Hence a batch
+The queue is that of `serving/batch_queue.py`; here is which of the waiting jobs run together. A
+batch is as long as its longest prompt, and what is shorter is padded at full cost. Hence a batch
 takes the jobs that are nearest in length to its oldest one, while little of it would be padding.
 The oldest job is in every next batch, so nothing can be overtaken forever: with k jobs before it, a
 job starts after k + 1 batches at the latest.
-
-The inference thread takes its next batch by itself, for the event loop has answers to send just
-then, and the model would wait for it.
 """
 
-import asyncio
-import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -24,7 +16,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
-from core.errors import ResourceExhausted, Unavailable
+from serving.batch_queue import BatchQueue, Place
 from serving.workers import Workers
 
 log = structlog.get_logger()
@@ -33,8 +25,6 @@ MAX_PADDING: Final = 0.25
 """The share of a batch's tokens that may be padding."""
 PREPARERS: Final = 2
 """Threads that prepare: a slow job, such as a filter over a large catalog, holds up no other."""
-SMOOTHING: Final = 0.1
-"""The weight of the newest batch in the average time that a job takes."""
 
 
 class BatchJob(Protocol):
@@ -80,31 +70,6 @@ class Served(Generic[A]):
     """How many jobs it had."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Place(Generic[A]):
-    """A place in the queue, held from a job's arrival until it runs or leaves."""
-
-    arrived: float
-    future: "asyncio.Future[Served[A] | Exception]"
-
-    def settle(self, outcome: Served[A] | Exception) -> None:
-        """Answers from any thread; whoever left is not told."""
-        self.future.get_loop().call_soon_threadsafe(self._settle, outcome)
-
-    def _settle(self, outcome: Served[A] | Exception) -> None:
-        if not self.future.done():
-            self.future.set_result(outcome)
-
-
-@dataclass(frozen=True)
-class _Waiting(Generic[J, A]):
-    """A job that is ready to run."""
-
-    place: _Place[A]
-    job: J
-    since: float
-
-
 class Batcher(Generic[J, A]):
     """Runs jobs in batches, on a thread of its own.
 
@@ -125,14 +90,15 @@ class Batcher(Generic[J, A]):
         self.limits = limits
         self._clock = clock
         self._preparers = Workers(PREPARERS)
-        self._changed = threading.Condition()
-        # Guarded by `_changed`, as is all that changes below:
-        self._places: dict[_Place[A], _Waiting[J, A] | None] = {}
-        """In order of arrival; None while the job is being prepared."""
-        self._seconds_per_job = 0.0
-        self._closing = False
-        self._thread = threading.Thread(target=self._work, name="tandem-inference", daemon=True)
-        self._thread.start()
+        self._queue: BatchQueue[J, Served[A]] = BatchQueue(
+            self._run_batch,
+            self._next_batch,
+            max_waiting=limits.queue,
+            reason="QUEUE_FULL",
+            waits="calls wait for the model",
+            max_wait=limits.wait,
+            clock=clock,
+        )
 
     async def submit(self, prepare: Callable[[], J]) -> Served[A]:
         """Prepares a job and answers it.
@@ -147,119 +113,33 @@ class Batcher(Generic[J, A]):
             Unavailable: reason DRAINING, after `close`.
             Exception: whatever `prepare` or `run` raised for this job.
         """
-        place = self._enter()
-        try:
-            job = await self._preparers.run(prepare)
-            with self._changed:
-                self._places[place] = _Waiting(place, job, self._clock())
-                self._changed.notify()
-            outcome = await place.future
-        finally:
-            self._leave(place)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        with self._queue.place() as place:
+            place.put(await self._preparers.run(prepare))
+            return await place.answer()
 
     @property
     def waiting(self) -> int:
         """How many jobs are ready to run and wait for the model."""
-        with self._changed:
-            return sum(waiting is not None for waiting in self._places.values())
+        return self._queue.ready
 
     async def close(self) -> None:
         """Takes no more jobs, answers those that it has, and ends its threads."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        await asyncio.to_thread(self._thread.join)
+        await self._queue.close()
         self._preparers.close()
 
-    def _enter(self) -> _Place[A]:
-        place: _Place[A] = _Place(self._clock(), asyncio.get_running_loop().create_future())
-        with self._changed:
-            if self._closing:
-                raise Unavailable("the server is going away; try another", reason="DRAINING")
-            if len(self._places) >= self.limits.queue:
-                raise ResourceExhausted(
-                    f"{self.limits.queue} calls wait for the model, and no more may",
-                    reason="QUEUE_FULL",
-                    retry_after=self._retry_after(),
-                )
-            self._places[place] = None
-        return place
+    def _next_batch(self, ready: Sequence[Place[J, Served[A]]]) -> Sequence[Place[J, Served[A]]]:
+        return [ready[i] for i in choose([place.job for place in ready], self.limits.batch)]
 
-    def _leave(self, place: _Place[A]) -> None:
-        with self._changed:
-            self._places.pop(place, None)
-            if self._closing:
-                self._changed.notify()  # this may have been the last
-
-    def _retry_after(self) -> float:
-        """When what is queued will have run, as far as the past tells."""
-        return len(self._places) * self._seconds_per_job
-
-    def _work(self) -> None:
-        while batch := self._next_batch():
-            self._run_batch(batch)
-
-    def _next_batch(self) -> list[_Waiting[J, A]]:
-        """Blocks until there is one; empty when there will be none any more."""
-        with self._changed:
-            while True:
-                self._shed_late()
-                ready = [waiting for waiting in self._places.values() if waiting is not None]
-                if ready:
-                    chosen = choose([waiting.job for waiting in ready], self.limits.batch)
-                    batch = [ready[i] for i in chosen]
-                    for waiting in batch:
-                        del self._places[waiting.place]
-                    return batch
-                if self._closing and not self._places:
-                    return []
-                self._changed.wait()
-
-    def _shed_late(self) -> None:
-        now = self._clock()
-        for waiting in list(self._places.values()):
-            if waiting is not None and now - waiting.place.arrived > self.limits.wait:
-                del self._places[waiting.place]
-                late = ResourceExhausted(
-                    f"the model was not free within {self.limits.wait:g} s",
-                    reason="WAITED_TOO_LONG",
-                    retry_after=self._retry_after(),
-                )
-                waiting.place.settle(late)
-
-    def _run_batch(self, batch: Sequence[_Waiting[J, A]]) -> None:
+    def _run_batch(self, batch: Sequence[Place[J, Served[A]]]) -> None:
         started = self._clock()
-        try:
-            answers = self._answers([waiting.job for waiting in batch])
-        except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the answer
-            if len(batch) == 1:
-                batch[0].place.settle(error)
-                return
-            log.warning("batch failed, runs one by one", size=len(batch), error=repr(error))
-            for waiting in batch:
-                self._run_batch([waiting])
-            return
+        answers = self._run([place.job for place in batch])
+        if len(answers) != len(batch):
+            raise RuntimeError(f"{len(answers)} answers came for {len(batch)} jobs")
         ran = self._clock() - started
-        self._learn(ran / len(batch))
         log.debug("batch", size=len(batch), waiting=self.waiting, ms=round(ran * 1e3, 3))
-        for waiting, answer in zip(batch, answers, strict=True):
-            since, arrived = waiting.since, waiting.place.arrived
-            times = {"prepared": since - arrived, "queued": started - since, "ran": ran}
-            waiting.place.settle(Served(answer, **times, batch=len(batch)))
-
-    def _answers(self, jobs: Sequence[J]) -> Sequence[A]:
-        answers = self._run(jobs)
-        if len(answers) != len(jobs):
-            raise RuntimeError(f"{len(answers)} answers came for {len(jobs)} jobs")
-        return answers
-
-    def _learn(self, seconds_per_job: float) -> None:
-        with self._changed:
-            known = self._seconds_per_job or seconds_per_job
-            self._seconds_per_job = known + SMOOTHING * (seconds_per_job - known)
+        for place, answer in zip(batch, answers, strict=True):
+            prepared, queued = place.since - place.arrived, started - place.since
+            place.settle(Served(answer, prepared, queued, ran, batch=len(batch)))
 
 
 def choose(jobs: Sequence[BatchJob], size: int, padding: float = MAX_PADDING) -> list[int]:

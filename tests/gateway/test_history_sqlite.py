@@ -199,7 +199,7 @@ class Blocked:
     async def __aexit__(self, *_: object) -> None:
         self.go.set()
         await self.first
-        self.writer.close()
+        await self.writer.close()
         self.connection.close()
 
     def insert(self, value: int, weight: int = 1) -> "asyncio.Future[int]":
@@ -275,7 +275,7 @@ async def test_closing_writes_what_waits_and_takes_no_more() -> None:
         waiting = [blocked.insert(n) for n in range(3)]
         await asyncio.sleep(0)
         blocked.go.set()
-        await asyncio.to_thread(blocked.writer.close)
+        await blocked.writer.close()
         assert await asyncio.gather(*waiting) == [1, 1, 1]
         with pytest.raises(Unavailable):
             await blocked.insert(4)

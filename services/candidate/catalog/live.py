@@ -9,28 +9,22 @@ together, so that the disk is waited for once for all of them.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-import structlog
-
-from core.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
+from core.errors import FailedPrecondition, InvalidArgument, TandemError
 from services.candidate.catalog.embedding import TextBatches
 from services.candidate.catalog.store import Stored
 from services.candidate.catalog.writing import Call, NewItem, Writer, Written
 from services.candidate.retrieval.engine import CandidateEngine
+from serving.batch_queue import BatchQueue, Place, oldest
 from serving.workers import Workers
-
-log = structlog.get_logger()
 
 MAX_BATCH: Final = 1_000
 """Changes above which a transaction takes in no further call."""
 MAX_WAITING: Final = 10_000
-"""Changes that may wait; what comes beyond is shed."""
-ITEMS_PER_SECOND: Final = 1_000
-"""What shed callers are told to reckon with."""
+"""Changes that may wait."""
 PAGE: Final = 128
 """Changes in a message to a follower, of 20 KiB each at most: clients take 4 MiB by default."""
 HEARTBEAT_SECONDS: Final = 5.0
@@ -45,38 +39,34 @@ class Step:
     """Whoever has these changes has all up to here."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Waiting:
-    call: Call
-    written: "asyncio.Future[Written]"
-
-    def settle(self, result: Written | Exception) -> None:
-        if self.written.done():  # its caller has left
-            return
-        if isinstance(result, Exception):
-            self.written.set_exception(result)
-        else:
-            self.written.set_result(result)
-
-
 class LiveCatalog:
     """Holds the version that is served, and makes the next.
 
     Args:
         engine: the first version.
         writer: makes the others; without one the catalog is read-only.
+        max_waiting: changes that may wait to be written; what comes beyond is shed.
     """
 
-    def __init__(self, engine: CandidateEngine, writer: Writer | None = None) -> None:
+    def __init__(
+        self,
+        engine: CandidateEngine,
+        writer: Writer | None = None,
+        *,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
         self.engine = engine
         """The version that is served; a request takes it once."""
         self._writer = writer
-        self._thread = Workers(1)
         self._readers = Workers(1)
-        self._texts = TextBatches(lambda texts: self.engine.embed(texts))
-        self._queue: deque[_Waiting] = deque()
-        self._admitted = 0
-        self._running: asyncio.Task[None] | None = None
+        self._texts = TextBatches(lambda texts: self.engine.embed(texts), max_waiting)
+        self._calls: BatchQueue[Call, Written] = BatchQueue(
+            self._write_all,
+            oldest(MAX_BATCH),
+            max_waiting=max_waiting,
+            reason="WRITE_QUEUE_FULL",
+            waits="changes wait to be written",
+        )
         self._published = asyncio.Event()
 
     async def write(self, call: Call) -> Written:
@@ -85,30 +75,17 @@ class LiveCatalog:
         Raises:
             FailedPrecondition: reason READ_ONLY or NO_FREE_CODE.
             ResourceExhausted: too much waits already, reason WRITE_QUEUE_FULL; or the disk is full.
-            Unavailable: the disk does not let itself be written to.
+            Unavailable: the disk does not let itself be written to; or reason DRAINING, after
+                `close`.
         """
         if self._writer is None:
             raise FailedPrecondition(
                 "the catalog is read-only: this server was started without --store",
                 reason="READ_ONLY",
             )
-        if self._admitted + len(call) > MAX_WAITING:
-            raise ResourceExhausted(
-                f"{self._admitted} changes wait to be written, at most {MAX_WAITING} may",
-                reason="WRITE_QUEUE_FULL",
-                retry_after=self._admitted / ITEMS_PER_SECOND,
-            )
-        self._admitted += len(call)
-        try:
-            waiting = _Waiting(
-                await self._embedded(call), asyncio.get_running_loop().create_future()
-            )
-            self._queue.append(waiting)
-            if self._running is None or self._running.done():
-                self._running = asyncio.create_task(self._write_all(self._writer))
-            return await waiting.written
-        finally:
-            self._admitted -= len(call)
+        with self._calls.place(len(call)) as place:
+            place.put(await self._embedded(call))
+            return await place.answer()
 
     async def follow(self, after: int) -> AsyncGenerator[Step, None]:
         """Yields what changed after a sequence, and then what changes; never ends by itself.
@@ -134,13 +111,9 @@ class LiveCatalog:
             step = await self._step(step.sequence)
 
     async def close(self) -> None:
-        """Waits for what is being written, drops what waits, and closes the store."""
-        self._texts.close()
-        for waiting in self._queue:
-            waiting.written.cancel()
-        if self._running is not None:
-            await self._running
-        self._thread.close()
+        """Writes what waits, and closes the store."""
+        await self._texts.close()
+        await self._calls.close()
         self._readers.close()
         if self._writer is not None:
             self._writer.store.close()
@@ -165,34 +138,25 @@ class LiveCatalog:
         }
         return [made.get(wish.item_id, wish) for wish in call]
 
-    async def _write_all(self, writer: Writer) -> None:
-        while batch := self._next_batch():
-            calls = [waiting.call for waiting in batch]
-            try:
-                engine, results = await self._thread.run(writer.write, self.engine, calls)
-            except Exception as error:  # noqa: BLE001 - raised where the calls came from
-                for waiting in batch:
-                    waiting.settle(error)
-                continue
-            self._publish(engine)
-            for waiting, result in zip(batch, results, strict=True):
-                waiting.settle(result)
-
-    def _next_batch(self) -> list[_Waiting]:
-        batch: list[_Waiting] = []
-        changes = 0
-        while self._queue and (not batch or changes + len(self._queue[0].call) <= MAX_BATCH):
-            waiting = self._queue.popleft()
-            if not waiting.written.done():
-                batch.append(waiting)
-                changes += len(waiting.call)
-        return batch
-
-    def _publish(self, engine: CandidateEngine) -> None:
+    def _write_all(self, batch: Sequence[Place[Call, Written]]) -> None:
+        """Makes one version of several calls' changes; on the queue's thread."""
+        assert self._writer is not None  # noqa: S101 - `write` lets nobody in without one
+        try:
+            engine, results = self._writer.write(self.engine, [place.job for place in batch])
+        except TandemError as error:
+            # The store takes none of them: to try each alone would take as long as each time.
+            for place in batch:
+                place.settle(error)
+            return
         if engine is not self.engine:
             self.engine = engine
-            self._published.set()
-            self._published = asyncio.Event()
+            batch[0].call_soon(self._wake_followers)
+        for place, result in zip(batch, results, strict=True):
+            place.settle(result)
+
+    def _wake_followers(self) -> None:
+        self._published.set()
+        self._published = asyncio.Event()
 
     async def _news(self) -> None:
         """Waits for the next version, or for the time of a heartbeat."""

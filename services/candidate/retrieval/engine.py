@@ -13,6 +13,7 @@ import numpy as np
 from core.bundle import Bundle
 from core.catalog import Catalog, Change, Delete, ItemArray, Mask, Upsert
 from core.persistent import PersistentSequence
+from core.popularity import ItemPopularity
 from services.candidate.changes import ChangeSet, Code, PlacedItem
 from services.candidate.index.flat import Neighbors, Vector
 from services.candidate.index.space import Space, SpaceName
@@ -23,7 +24,6 @@ from services.candidate.retrieval.encoders import (
     TextEncoder,
 )
 from services.candidate.retrieval.fusion import Nearness, Prior, Source, Succession, fuse
-from services.candidate.retrieval.popularity import Popularity
 from services.candidate.retrieval.shortlist import Basis, Shortlist, Weights
 from services.candidate.retrieval.similarity import (
     NEAREST,
@@ -68,7 +68,7 @@ class CandidateEngine:
         text_encoder: TextEncoder,
         transitions: Transitions,
         weights: Weights,
-        popularity: Popularity | None = None,
+        popularity: ItemPopularity | None = None,
         max_history: int,
     ) -> None:
         self.catalog = catalog
@@ -80,7 +80,7 @@ class CandidateEngine:
         self._transitions = transitions
         self._weights = weights
         self._max_history = max_history
-        self._popularity = popularity or Popularity.of(catalog.popularity)
+        self._popularity = popularity or ItemPopularity.of(catalog.popularity)
 
     @classmethod
     def load(
@@ -216,7 +216,7 @@ class CandidateEngine:
         basis = self.basis(history)
         match basis:
             case Basis.POPULARITY:
-                best = self._popularity.best(count, left)
+                best = Neighbors(*self._popularity.best(count, left))
             case Basis.CONTENT:
                 content = self._content_of(history)
                 best = content.space.index.search(content.query, count, left)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.catalog import ItemArray, Mask
+from core.popularity import ItemPopularity
 from services.candidate.index.flat import Neighbors, Vector, best_of
 from services.candidate.index.space import Space
-from services.candidate.retrieval.popularity import Popularity
 from services.candidate.retrieval.transitions import Transitions
 
 DEEPEST: Final = 16_384
@@ -63,11 +63,11 @@ class Nearness:
 class Prior:
     """How popular an item is, as a log-probability."""
 
-    popularity: Popularity
+    popularity: ItemPopularity
 
     def top(self, depth: int, allowed: Mask | None) -> tuple[ItemArray, float]:
         """See `Source`."""
-        return _cut(self.popularity.best(depth, allowed), depth)
+        return _cut(Neighbors(*self.popularity.best(depth, allowed)), depth)
 
     def scores(self, items: ItemArray) -> NDArray[np.float64]:
         """See `Source`."""

@@ -59,7 +59,10 @@ def nearest(
         near = near.picked(near.scores >= taste.min_score)
     if taste.diversity:
         vectors = space.take(near.items)
-        near = near.picked(most_marginal(near.scores, vectors, count, taste.diversity))
+        chosen = most_marginal(
+            near.scores, count, taste.diversity, lambda place: vectors @ vectors[place]
+        )
+        near = near.picked(chosen)
     return near
 
 

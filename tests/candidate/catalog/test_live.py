@@ -147,22 +147,36 @@ async def test_a_restart_replays_what_was_written(tmp_path: Path) -> None:
     await live.close()
 
 
-async def test_callers_who_write_at_the_same_time_share_transactions(
-    live: LiveCatalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    transactions: list[int] = []
-    store = live._writer.store  # type: ignore[union-attr]
-    append = store.append
+class HeldStore:
+    """A catalog's store that writes when it is let to, and counts what it writes at once."""
 
-    def counted(changes: Any) -> int:
-        transactions.append(len(changes))
-        return append(changes)
+    def __init__(self, live: LiveCatalog) -> None:
+        store = live._writer.store  # type: ignore[union-attr]
+        self.transactions: list[int] = []
+        self.go = threading.Event()
+        self._busy = threading.Event()
+        self._append = store.append
+        store.append = self._held  # type: ignore[method-assign]
 
-    monkeypatch.setattr(store, "append", counted)
-    calls = [live.write([new(f"n{i}", vector=near(i))]) for i in range(50)]
+    def _held(self, changes: Any) -> int:
+        self.transactions.append(len(changes))
+        self._busy.set()
+        assert self.go.wait(30)
+        return self._append(changes)
+
+    async def until_busy(self) -> None:
+        assert await asyncio.to_thread(self._busy.wait, 30)
+
+
+async def test_callers_who_write_at_the_same_time_share_transactions(live: LiveCatalog) -> None:
+    store = HeldStore(live)
+    calls = [asyncio.create_task(live.write([new("n0", vector=near(0))]))]
+    await store.until_busy()
+    calls += [asyncio.create_task(live.write([new(f"n{i}", vector=near(i))])) for i in range(1, 50)]
+    await asyncio.sleep(0)  # let them queue
+    store.go.set()
     written = await asyncio.gather(*calls)
-    assert sum(transactions) == 50
-    assert len(transactions) < 10
+    assert store.transactions == [1, 49]
     assert max(w.sequence for w in written) == live.engine.sequence == 50
     assert len(live.engine.catalog.lookup(f"n{i}" for i in range(50))[0]) == 50
 
@@ -208,23 +222,32 @@ async def test_without_a_store_nothing_is_written() -> None:
     await live.close()
 
 
-async def test_what_waits_is_bounded(live: LiveCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_module, "MAX_WAITING", 3)
-    first = asyncio.create_task(live.write([new("a", vector=near(1)), new("b", vector=near(2))]))
-    await asyncio.sleep(0)  # let it begin
+async def test_what_waits_is_bounded(tmp_path: Path) -> None:
+    live = LiveCatalog(WORLD.engine, make_writer(tmp_path / "items.sqlite"), max_waiting=3)
+    store = HeldStore(live)
+    first = asyncio.create_task(live.write([new("a", vector=near(1))]))
+    await store.until_busy()
+    second = asyncio.create_task(live.write([new("b", vector=near(2)), Delete("i3")]))
+    await asyncio.sleep(0)  # let it queue
     with pytest.raises(ResourceExhausted) as error:
         await live.write([new("c", vector=near(3)), new("d", vector=near(4))])
     assert error.value.reason == "WRITE_QUEUE_FULL"
     assert error.value.retry_after > 0
-    await first
+    store.go.set()
+    await asyncio.gather(first, second)
     await live.write([new("c", vector=near(3)), new("d", vector=near(4))])
+    await live.close()
 
 
 async def test_a_caller_who_leaves_before_its_turn_changes_nothing(live: LiveCatalog) -> None:
+    store = HeldStore(live)
     first = asyncio.create_task(live.write([new("a", vector=near(1))]))
+    await store.until_busy()
     second = asyncio.create_task(live.write([new("b", vector=near(2))]))
-    await asyncio.sleep(0)  # let both queue
+    await asyncio.sleep(0)  # let it queue
     second.cancel()
+    await asyncio.wait({second})
+    store.go.set()
     await first
     await live.write([new("c", vector=near(3))])
     assert live.engine.catalog.lookup(["a", "b", "c"])[1] == ["b"]
@@ -299,10 +322,10 @@ def encoder() -> Encoder:
 
 @pytest.fixture
 async def texts(encoder: Encoder) -> AsyncIterator[Callable[..., Any]]:
-    batches = TextBatches(encoder)
+    batches = TextBatches(encoder, 10_000)
     yield batches.embed
     encoder.let.set()
-    batches.close()
+    await batches.close()
 
 
 async def test_a_text_does_not_wait_for_the_thousand_of_another(
@@ -328,6 +351,7 @@ async def test_callers_who_left_are_not_embedded(
     gone = asyncio.create_task(texts(["2"] * 100))
     await asyncio.sleep(0)  # let it queue
     gone.cancel()
+    await asyncio.wait({gone})
     encoder.let.set()
     await first
     await texts(["3"])
@@ -340,8 +364,8 @@ async def test_a_text_that_cannot_be_embedded_fails_its_callers_only() -> None:
             raise ValueError("bad")
         return np.zeros((len(texts), 1), np.float32)
 
-    batches = TextBatches(embed)
+    batches = TextBatches(embed, 10_000)
     with pytest.raises(ValueError, match="bad"):
         await batches.embed(["bad"])
     assert len(await batches.embed(["good"])) == 1
-    batches.close()
+    await batches.close()

@@ -181,7 +181,9 @@ def test_a_taste_takes_among_the_nearest(
     pool = similar(4 * count if diversity else count)
     pool = pool.picked(pool.scores >= min_score)
     vectors = WORLD.engine.vectors(space)[pool.items]
-    expected = pool.picked(most_marginal(pool.scores, vectors, count, diversity))
+    expected = pool.picked(
+        most_marginal(pool.scores, count, diversity, lambda place: vectors @ vectors[place])
+    )
     assert found.items.tolist() == expected.items.tolist()
     assert found.scores.tolist() == expected.scores.tolist()
 

@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.catalog import ItemArray, Mask
-from services.candidate.index.flat import Neighbors
 
 
 @dataclass(frozen=True)
-class Popularity:
+class ItemPopularity:
     """How often each item was interacted with in the training data; immutable.
 
     Attributes:
@@ -22,21 +21,26 @@ class Popularity:
     order: ItemArray
 
     @classmethod
-    def of(cls, counts: NDArray[np.int64]) -> "Popularity":
+    def of(cls, counts: NDArray[np.int64]) -> "ItemPopularity":
         """The popularity of items that were counted, int64 [items]."""
         return cls(counts, np.argsort(-counts, kind="stable").astype(np.int32))
 
-    def extended(self, counts: NDArray[np.int64]) -> "Popularity":
+    def extended(self, counts: NDArray[np.int64]) -> "ItemPopularity":
         """Appends items."""
         start, joined = len(self.counts), np.concatenate([self.counts, counts])
-        added = Popularity.of(counts).order
+        added = ItemPopularity.of(counts).order
         places = np.searchsorted(-self.counts[self.order], -counts[added], side="right")
-        return Popularity(joined, np.insert(self.order, places, added + np.int32(start)))
+        return ItemPopularity(joined, np.insert(self.order, places, added + np.int32(start)))
 
-    def best(self, count: int, allowed: Mask | None) -> Neighbors:
-        """The most popular allowed items, and their `log_probability`."""
+    def best(self, count: int, allowed: Mask | None) -> tuple[ItemArray, NDArray[np.float64]]:
+        """The most popular allowed items, most first, and their `log_probability`.
+
+        Args:
+            count: how many items; there are fewer only where fewer are allowed.
+            allowed: bool [items], or None for all.
+        """
         order = self.order if allowed is None else self.order[allowed[self.order]]
-        return Neighbors(order[:count], self.log_probability(order[:count]))
+        return order[:count], self.log_probability(order[:count])
 
     def log_probability(self, items: ItemArray) -> NDArray[np.float64]:
         """The logarithm of each item's share of all interactions. Shape of `items`.
