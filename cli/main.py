@@ -100,7 +100,7 @@ def _not_installed(name: str, error: ModuleNotFoundError) -> typer.Typer:
     )
     def explain() -> None:
         raise ModuleNotFoundError(
-            f"`tandem {name}` needs {missing}: install tandem-server[offline]", name=missing
+            f"`tandem {name}` needs {missing}: pip install '.[offline]' in Tandem's source", name=missing
         )
 
     return stand_in
