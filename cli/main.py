@@ -100,7 +100,8 @@ def _not_installed(name: str, error: ModuleNotFoundError) -> typer.Typer:
     )
     def explain() -> None:
         raise ModuleNotFoundError(
-            f"`tandem {name}` needs {missing}: pip install '.[offline]' in Tandem's source", name=missing
+            f"`tandem {name}` needs {missing}: pip install '.[offline]' in Tandem's source",
+            name=missing,
         )
 
     return stand_in

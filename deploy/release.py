@@ -4,7 +4,7 @@
 """
 
 import argparse
-import datetime
+import datetime as dt
 import re
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"not released: {error}")
     if not options.check:
-        release(REPOSITORY, options.version, datetime.datetime.now(tz=datetime.UTC).date())
+        release(REPOSITORY, options.version, dt.datetime.now(tz=dt.UTC).date())
 
 
 def check(repository: Path, version: str) -> None:
@@ -50,10 +50,10 @@ def check(repository: Path, version: str) -> None:
         raise ValueError("something is not committed: see git status")
     if _git(repository, "tag", "--list", f"v{version}"):
         raise ValueError(f"v{version} is already a tag")
-    dated((repository / "CHANGELOG.md").read_text(encoding="utf-8"), version, datetime.date.min)
+    dated((repository / "CHANGELOG.md").read_text(encoding="utf-8"), version, dt.date.min)
 
 
-def release(repository: Path, version: str, date: datetime.date) -> None:
+def release(repository: Path, version: str, date: dt.date) -> None:
     """Writes, commits and tags; pushing is left to whoever released."""
     changelog = repository / "CHANGELOG.md"
     text = dated(changelog.read_text(encoding="utf-8"), version, date)
@@ -66,7 +66,7 @@ def release(repository: Path, version: str, date: datetime.date) -> None:
     _git(repository, "tag", "--annotate", "--message", f"Tandem {version}", f"v{version}")
 
 
-def dated(changelog: str, version: str, date: datetime.date) -> str:
+def dated(changelog: str, version: str, date: dt.date) -> str:
     """The changelog with what was unreleased under `version`, and nothing unreleased.
 
     Raises:

@@ -37,7 +37,7 @@ def wanted(*extras: str) -> list[Requirement]:
 def test_every_package_is_pinned_by_hash_and_none_by_address(name: str) -> None:
     text = (LOCKS / f"{name}.txt").read_text(encoding="utf-8")
     joined = text.replace("\\\n", "")
-    packages = [line for line in joined.splitlines() if not re.match(r"\s*#", line)]
+    packages = [line for line in joined.splitlines() if re.match(r"[^\s#]", line)]
     assert packages
     for line in packages:
         assert re.match(r"[a-z0-9.-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", line), line

@@ -1,6 +1,6 @@
 """A release, in a repository of its own."""
 
-import datetime
+import datetime as dt
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from deploy.release import VERSIONED, check, dated, release, versioned
 from tests.deploy.dockerfile import REPOSITORY
 
-DATE = datetime.date(2030, 1, 2)
+DATE = dt.date(2030, 1, 2)
 CHANGELOG = "# Changelog\n\n## Unreleased\n\n- New.\n\n## 9.0.0 – 2029-01-01\n\n- Old.\n"
 
 
