@@ -23,6 +23,9 @@ TORCH := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
 # Oldest grpcio-tools whose code runs on today's protobuf: its version is the floor for callers.
 PROTOC := $(UV) run --no-project --isolated --with grpcio-tools==1.72.2 \
 	--with mypy-protobuf==5.1.0 python -m grpc_tools.protoc
+# Side by side, and one thread each, so that the processes do not take the cores from each other.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest \
+	--numprocesses logical --maxprocesses 4 --dist loadfile
 CYCLONEDX := $(UV) run --no-project --isolated --with cyclonedx-bom==7.5.0 cyclonedx-py
 PROTOS := $(wildcard protos/tandem/v1/*.proto)
 
@@ -55,8 +58,11 @@ demo: $(READY) ## MovieLens-100K to recommendations from three running services
 	$(BIN)/tandem build ml-100k
 	$(BIN)/tandem demo --user 196
 
-test: $(READY) ## all tests
-	$(BIN)/python -m pytest
+test: $(READY) ## the tests that show each behavior once, in minutes
+	$(PYTEST) -m "not slow"
+
+test-all: $(READY) ## all tests, as CI runs them
+	$(PYTEST)
 
 lint: $(READY) check-protos ## ruff, mypy --strict, import-linter, buf
 	$(BIN)/ruff check .
@@ -105,9 +111,9 @@ lock: $(UV) ## what changed in pyproject.toml into the locks; all to the newest:
 
 sbom: $(READY) ## CycloneDX bills of materials, of this environment and of each image, in build/sbom
 	@mkdir -p build/sbom
-	$(CYCLONEDX) environment --pyproject pyproject.toml --output-file build/sbom/development.cdx.json \
+	@$(CYCLONEDX) environment --pyproject pyproject.toml --output-file build/sbom/development.cdx.json \
 		$(BIN)/python
-	for process in candidate generator gateway; do \
+	@for process in candidate generator gateway; do \
 		$(CYCLONEDX) requirements --pyproject pyproject.toml \
 			--output-file build/sbom/$$process.cdx.json $(LOCKS)/$$process.txt; done
 
