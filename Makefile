@@ -11,37 +11,58 @@ READY := $(VENV)/.ready
 BUNDLE ?= bundles/ml-100k/current
 DATA ?= ml-100k
 ARGS ?=
+VERSION ?=
+
+# Every package by version and hash, made by `make lock`; torch, which is in none of these, by its
+# version in pyproject.toml.
+LOCKS := deploy/requirements
+LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command 'make lock' --no-emit-package tandem-recsys-client $(ARGS)
+TORCH := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
 
 # Oldest grpcio-tools whose code runs on today's protobuf: its version is the floor for callers.
 PROTOC := $(UV) run --no-project --isolated --with grpcio-tools==1.72.2 \
 	--with mypy-protobuf==5.1.0 python -m grpc_tools.protoc -I protos -I protos/third_party
+# Side by side, and one thread each, so that the processes do not take the cores from each other.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest \
+	--numprocesses logical --maxprocesses 4 --dist loadfile
+CYCLONEDX := $(UV) run --no-project --isolated --with cyclonedx-bom==7.5.0 cyclonedx-py
 PROTOS := $(wildcard protos/tandem/v1/*.proto)
 
 # Without an NVIDIA GPU, PyTorch's own index has a wheel a tenth the size of PyPI's. Whether it can
 # be reached is found out in seconds, by asking it for the one package.
 TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)" != Linux ] || \
-	(echo torch==2.13.0 | UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 timeout 20 $(UV) pip compile --quiet \
+	(echo $(TORCH) | UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 timeout 20 $(UV) pip compile --quiet \
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
-.PHONY: help demo test lint protos check-protos load bench-generator bench-candidate bench-gateway \
+.PHONY: help demo test test-all lint lock sbom release protos check-protos load bench-generator bench-candidate bench-gateway \
 	bench-faults soak prove reproduce gpu-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(READY): pyproject.toml protos/pyproject.toml
+$(UV): $(LOCKS)/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Tandem needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	@[ -x $(UV) ] || $(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(UV) pip install --python $(BIN)/python $(TORCH_BACKEND) -e ./protos -e '.[offline,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCKS)/uv.txt
+	@touch $@
+
+# The distributions come last, without dependencies, so that no index is asked for their names.
+$(READY): $(UV) $(LOCKS)/development.txt pyproject.toml protos/pyproject.toml
+	$(UV) pip install --python $(BIN)/python --no-deps --require-hashes -r $(LOCKS)/development.txt
+	$(UV) pip install --python $(BIN)/python $(TORCH_BACKEND) $(TORCH)
+	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation -e ./protos -e .
 	@touch $@
 
 demo: $(READY) ## MovieLens-100K to recommendations from three running services
 	$(BIN)/tandem build ml-100k
 	$(BIN)/tandem demo --user 196
 
-test: $(READY) ## all tests
-	$(BIN)/python -m pytest
+test: $(READY) ## the tests that show each behavior once, in minutes
+	$(PYTEST) -m "not slow"
+
+test-all: $(READY) ## all tests, as CI runs them
+	$(PYTEST)
 
 lint: $(READY) check-protos ## ruff, mypy --strict, import-linter, buf
 	$(BIN)/ruff check .
@@ -79,6 +100,27 @@ reproduce: $(READY) ## the tables of DATA, such as ml-100k, for docs/results
 
 gpu-check: $(READY) ## with CUDA: train, evaluate and serve a larger generator in eight minutes
 	$(BIN)/python -m bench.gpu_check $(DATA) $(ARGS)
+
+lock: $(UV) ## what changed in pyproject.toml into the locks; all to the newest: ARGS=--upgrade
+	echo uv | $(LOCK) --output-file $(LOCKS)/uv.txt -
+	$(LOCK) --extra offline --extra dev --no-emit-package torch \
+		--overrides $(LOCKS)/without_nvidia.txt --output-file $(LOCKS)/development.txt pyproject.toml
+	for process in candidate generator gateway; do \
+		$(LOCK) --extra $$process --constraints $(LOCKS)/development.txt \
+			--output-file $(LOCKS)/$$process.txt pyproject.toml; done
+
+sbom: $(READY) ## CycloneDX bills of materials, of this environment and of each image, in build/sbom
+	@mkdir -p build/sbom
+	@$(CYCLONEDX) environment --pyproject pyproject.toml --output-file build/sbom/development.cdx.json \
+		$(BIN)/python
+	@for process in candidate generator gateway; do \
+		$(CYCLONEDX) requirements --pyproject pyproject.toml \
+			--output-file build/sbom/$$process.cdx.json $(LOCKS)/$$process.txt; done
+
+release: $(READY) ## check everything, then write VERSION=1.2.3 where it stands, commit and tag it
+	$(BIN)/python -m deploy.release --check $(VERSION)
+	$(MAKE) lint test-all
+	$(BIN)/python -m deploy.release $(VERSION)
 
 protos: $(READY) ## regenerate the stubs
 	$(PROTOC) --python_out=protos --grpc_python_out=protos \

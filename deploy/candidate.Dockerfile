@@ -7,9 +7,15 @@
 #
 # deploy/compose.yaml runs all three. Settings are environment variables: docs/configuration.md.
 
-FROM python:3.11-slim-bookworm AS build
+# A release pins the base by its digest: docs/operations.md, Images.
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
 RUN python -m venv /opt/tandem && mkdir /var/lib/tandem
 WORKDIR /src
+COPY deploy/requirements/candidate.txt requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/tandem/bin/pip install --require-hashes -r requirements.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY protos protos
 COPY core core
@@ -18,9 +24,9 @@ COPY cli cli
 COPY services/__init__.py services/
 COPY services/candidate services/candidate
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/tandem/bin/pip install ./protos '.[candidate]'
+    /opt/tandem/bin/pip install --no-deps ./protos .
 
-FROM python:3.11-slim-bookworm
+FROM ${BASE}
 LABEL org.opencontainers.image.title="tandem-candidate" \
       org.opencontainers.image.description="Tandem's candidate service: shortlists and similarity by vector search" \
       org.opencontainers.image.version="0.1.0" \

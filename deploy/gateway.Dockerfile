@@ -7,9 +7,15 @@
 #
 # deploy/compose.yaml runs all three. Settings are environment variables: docs/configuration.md.
 
-FROM python:3.11-slim-bookworm AS build
+# A release pins the base by its digest: docs/operations.md, Images.
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
 RUN python -m venv /opt/tandem && mkdir /var/lib/tandem
 WORKDIR /src
+COPY deploy/requirements/gateway.txt requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/tandem/bin/pip install --require-hashes -r requirements.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY protos protos
 COPY core core
@@ -17,9 +23,9 @@ COPY serving serving
 COPY cli cli
 COPY gateway gateway
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/tandem/bin/pip install ./protos '.[gateway]'
+    /opt/tandem/bin/pip install --no-deps ./protos .
 
-FROM python:3.11-slim-bookworm
+FROM ${BASE}
 LABEL org.opencontainers.image.title="tandem-gateway" \
       org.opencontainers.image.description="Tandem's gateway: Recommend and SimilarItems over gRPC" \
       org.opencontainers.image.version="0.1.0" \

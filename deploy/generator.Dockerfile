@@ -6,9 +6,15 @@
 #
 # deploy/compose.yaml runs all three. Settings are environment variables: docs/configuration.md.
 
-FROM python:3.11-slim-bookworm AS build
+# A release pins the base by its digest: docs/operations.md, Images.
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
 RUN python -m venv /opt/tandem
 WORKDIR /src
+COPY deploy/requirements/generator.txt requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/tandem/bin/pip install --require-hashes -r requirements.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY protos protos
 COPY core core
@@ -17,9 +23,9 @@ COPY cli cli
 COPY services/__init__.py services/
 COPY services/generator services/generator
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/tandem/bin/pip install ./protos '.[generator]'
+    /opt/tandem/bin/pip install --no-deps ./protos .
 
-FROM python:3.11-slim-bookworm
+FROM ${BASE}
 LABEL org.opencontainers.image.title="tandem-generator" \
       org.opencontainers.image.description="Tandem's generator service: constrained decoding of a P5 model" \
       org.opencontainers.image.version="0.1.0" \

@@ -50,7 +50,8 @@ def _not_installed(command: str, error: ModuleNotFoundError) -> typer.Typer:
     )
     def explain() -> None:
         raise ModuleNotFoundError(
-            f"`{command}` needs {missing}: install tandem-server[offline]", name=missing
+            f"`{command}` needs {missing}: pip install '.[offline]' in Tandem's source",
+            name=missing,
         )
 
     return stand_in

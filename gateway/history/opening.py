@@ -51,6 +51,6 @@ def _redis(url: str, timeout: float, retention: Retention) -> HistoryStore:
         from gateway.history.redis import RedisHistoryStore
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"--history {url} needs {error.name}: install tandem-server[gateway]"
+            f"--history {url} needs {error.name}: pip install '.[gateway]' in Tandem's source"
         ) from error
     return RedisHistoryStore(url, retention, timeout=timeout)

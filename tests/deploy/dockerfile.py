@@ -5,6 +5,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 
 REPOSITORY = Path(__file__).parents[2]
 PROCESSES = ("candidate", "generator", "gateway")
@@ -40,11 +41,15 @@ def read_stages(process: str) -> list[Stage]:
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     stages: list[Stage] = []
+    defaults: dict[str, str] = {}
     for line in filter(None, joined.splitlines()):
         keyword, _, arguments = line.partition(" ")
         if keyword == "FROM":
             base, _, name = arguments.partition(" AS ")
-            stages.append(Stage(base, name, ()))
+            stages.append(Stage(Template(base).substitute(defaults), name, ()))
+        elif not stages:
+            assert keyword == "ARG"
+            name, _, defaults[name] = arguments.partition("=")
         else:
             last = stages.pop()
             found = (*last.instructions, (keyword, arguments.strip()))

@@ -113,38 +113,39 @@ def test_what_an_image_installs_suffices_and_is_all_it_has(process: str, tmp_pat
     context, venv = tmp_path / "src", tmp_path / "venv"
     for sources, destination in build.copied():
         for source in sources:
-            _copy(source, context / destination)
+            _copy(source, context, destination)
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-    install = build.all("RUN")[-1]
-    packages = shlex.split(install.partition("/opt/tandem/bin/pip install ")[2])
-    assert packages == ["./protos", f".[{process}]"]
-    _install(str(venv / "bin" / "python"), packages, context)
+    installs = [run.partition("/opt/tandem/bin/pip install ")[2] for run in build.all("RUN")[1:]]
+    assert installs == ["--require-hashes -r requirements.txt", "--no-deps ./protos ."]
+    for install in installs:
+        _install(str(venv / "bin" / "python"), shlex.split(install), context)
 
     main = "gateway.main" if process == "gateway" else f"services.{process}.main"
     others = [other for other in ("gateway", "services") if not main.startswith(f"{other}.")]
     absent = ",".join((*OFFLINE_ONLY, *others))
-    command = [str(venv / "bin" / "python"), "-W", "error", "-c", PROBE, main, absent]
+    command = [str(venv / "bin" / "python"), "-I", "-W", "error", "-c", PROBE, main, absent]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     served = [str(venv / "bin" / "tandem"), "serve", process, "--help"]
     assert subprocess.run(served, capture_output=True, cwd=tmp_path, check=False).returncode == 0
 
 
-def _copy(source: str, destination: Path) -> None:
+def _copy(source: str, context: Path, name: str) -> None:
     """As COPY does: a folder's content into the destination, a file into or onto it."""
-    path = REPOSITORY / source
+    path, destination = REPOSITORY / source, context / name
     if path.is_dir():
         shutil.copytree(path, destination, ignore=shutil.ignore_patterns("__pycache__"))
-    else:
-        destination.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, destination)
+        return
+    folder = destination if name.endswith("/") else destination.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, destination)
 
 
-def _install(python: str, packages: list[str], context: Path) -> None:
+def _install(python: str, arguments: list[str], context: Path) -> None:
     """With uv where it is, whose cache saves hundreds of megabytes of download; with pip else."""
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
     command = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
     done = subprocess.run(
-        [*command, "--quiet", *packages], cwd=context, capture_output=True, text=True, check=False
+        [*command, "--quiet", *arguments], cwd=context, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr

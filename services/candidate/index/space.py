@@ -140,6 +140,6 @@ def _milvus(uri: str, version: str, name: SpaceName, vectors: Vector) -> VectorI
         from services.candidate.index.milvus import MilvusIndex
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"--index-uri needs {error.name}: install tandem-server[candidate,milvus]"
+            f"--index-uri needs {error.name}: pip install '.[candidate,milvus]' in Tandem's source"
         ) from error
     return MilvusIndex.open(uri, version, name.value, vectors)

@@ -91,5 +91,5 @@ def test_without_the_extra_the_setting_says_what_to_install(
     bundle = write(tmp_path, "flat")
     monkeypatch.delitem(sys.modules, "services.candidate.index.milvus")
     monkeypatch.setitem(sys.modules, "pymilvus", None)
-    with pytest.raises(SettingsError, match=r"install tandem-server\[candidate,milvus\]"):
+    with pytest.raises(SettingsError, match=r"pip install '\.\[candidate,milvus\]'"):
         Space.read(bundle, SpaceName.CONTENT, "milvus://nowhere:1")
