@@ -1,15 +1,11 @@
-"""The data that a measurement is about: MovieLens, or one's own logs, and how it is split."""
+"""How the data that a measurement is about is split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
-import typer
-
-from cli.logs import logs_config
 from core.manifest import StoreSection
-from offline.build.source import LogsSource, MovieLensSource, Source
+from offline.build.source import Source
 from offline.dataset import Dataset, Item
 
 Protocol = Literal["leave-one-out", "rolling"]
@@ -42,23 +38,6 @@ class HeldBack:
     def load(self, extra: Mapping[str, Item] | None = None) -> Dataset:
         """Reads the source, and splits it in another way."""
         return self.source.load(extra).held_back(self.tested)
-
-
-def source_of(options: Mapping[str, Any]) -> Source:
-    """The source that a command's options describe.
-
-    Args:
-        options: `movielens`, or those of `cli.logs`; and `data`, where MovieLens is kept.
-
-    Raises:
-        typer.BadParameter: neither or both are named.
-    """
-    movielens, own = options["movielens"], (options["interactions"], options["items"])
-    if (movielens is None) == (own == (None, None)) or (own[0] is None) != (own[1] is None):
-        raise typer.BadParameter("name ml-100k or ml-1m, or both --interactions and --items")
-    if movielens is not None:
-        return MovieLensSource(movielens, Path(options["data"]))
-    return LogsSource(logs_config({**options, "name": options["name"] or "logs"}))
 
 
 def split(source: Source, protocol: Protocol) -> Source:

@@ -10,7 +10,7 @@ import onnxruntime as ort
 
 from core.manifest import Precision
 from offline.generator.export.linear import Float32, Int8, Linear
-from offline.tape import FLOAT, Tape
+from offline.onnx_graph import FLOAT, OnnxGraphBuilder
 from services.generator.decoding.providers import Compute
 
 ROWS, INNER, COLUMNS = 768, 512, 2048
@@ -41,12 +41,14 @@ def multiplications(
 
 def gemm_rate(precision: Precision, compute: Compute) -> float:
     """Billions of operations a second of one large product, the way the graphs write it."""
-    tape = Tape()
-    rows = tape.input("rows", FLOAT, ["rows", INNER])
+    graph = OnnxGraphBuilder()
+    rows = graph.input("rows", FLOAT, ["rows", INNER])
     weights = np.random.default_rng(0).standard_normal((INNER, COLUMNS)).astype(np.float32)
     linears = Int8({"gemm": 4.0}) if precision == "int8" else Float32()
-    tape.output(linears.product(tape, rows, Linear("gemm", weights)), "y", FLOAT, ["rows", COLUMNS])
-    session = _session(tape, compute)
+    graph.output(
+        linears.product(graph, rows, Linear("gemm", weights)), "y", FLOAT, ["rows", COLUMNS]
+    )
+    session = _session(graph, compute)
     feeds = {"rows": np.random.default_rng(1).standard_normal((ROWS, INNER)).astype(np.float32)}
     times = []
     for _ in range(_ROUNDS):
@@ -56,11 +58,11 @@ def gemm_rate(precision: Precision, compute: Compute) -> float:
     return 2 * ROWS * INNER * COLUMNS / statistics.median(times) / 1e9
 
 
-def _session(tape: Tape, compute: Compute) -> ort.InferenceSession:
+def _session(graph: OnnxGraphBuilder, compute: Compute) -> ort.InferenceSession:
     from onnx import numpy_helper
 
-    weights = [numpy_helper.from_array(array, name) for name, array in tape.weights.items()]
-    model = tape.model("gemm", weights)
+    weights = [numpy_helper.from_array(array, name) for name, array in graph.weights.items()]
+    model = graph.model("gemm", weights)
     return ort.InferenceSession(
         model.SerializeToString(), compute.session_options(), providers=list(compute.providers)
     )

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from tokenizers import Tokenizer
 
+from bench.files import write_json, write_text
 from bench.pages import markdown_table, share
-from bench.pieces import write_json, write_text
 from bench.prove.scorers import GeneratorScorer
 from bench.random_bundle import manifest
 from bench.report import environment
@@ -36,6 +36,7 @@ from core.manifest import Precision
 from offline.build.config import BuildConfig, configure
 from offline.build.drafts import write_catalog
 from offline.build.generator import train_generator
+from offline.build.stages.generator import GeneratorSettings
 from offline.dataset import Dataset, Holdout
 from offline.generator.export.files import GeneratorExport, export_generator
 from offline.generator.items.model import ItemT5
@@ -142,7 +143,8 @@ def _train(
         loop = config.generator.items.loop.model_copy(update={"epochs": epochs})
         items = config.generator.items.model_copy(update={"loop": loop})
         generator = config.generator.model_copy(update={"items": items})
-        train_generator(parts, config.model_copy(update={"generator": generator}), out)
+        changed = config.model_copy(update={"generator": generator})
+        train_generator(GeneratorSettings.of(changed), parts, out)
         return out
 
     first: Path = clock.take("first epoch", lambda: trained(1))
@@ -202,7 +204,7 @@ def _export(
         beams=section.beams,
         precisions=precisions,
         content=np.load(parts["embeddings"] / "content_vectors.npy", allow_pickle=False),
-        interactions=np.bincount(np.concatenate(data.train()), minlength=len(data.items)),
+        interactions=data.popularity(),
     )
     staged = folder / "staged"
     staged.mkdir()

@@ -1,6 +1,6 @@
 """Measurements that take longer than one sitting: pieces of work, each done once and kept.
 
-A piece is a stage of `offline.build.stages.Workshop`: its directory is named after everything that
+A piece is a stage of `offline.build.cache.StageCache`: its directory is named after everything that
 goes into it, and exists when it is whole. What was interrupted goes on from what it left.
 """
 
@@ -10,12 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from offline.build.stages import Built
+from bench.files import write_json
 from offline.training import deadline
 
 
@@ -60,29 +56,3 @@ class Pieces:
             known = self.seconds()
             spent = known.get(name, 0.0) + time.monotonic() - started
             write_json(self.path, {**known, name: round(spent, 2)})
-
-
-def as_built(stage: str, path: Path) -> Built:
-    """A stage by the directory that `Pipeline.run` returned, which is named after its digest."""
-    return Built(stage, path.name.removeprefix(f"{stage}-"), path)
-
-
-def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Writes an array that is there as a whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-    temporary.replace(path)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Writes JSON that is there as a whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes text that is there as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli import logs
+from cli.support.data_options import ColumnOptions
+from cli.support.option_groups import expanded
 from offline.dataset import LogsReport, MovieLens, fetch, read_logs
 
 app = typer.Typer(no_args_is_help=True, help="Fetch MovieLens, or check your own logs.")
@@ -25,28 +26,17 @@ def fetch_movielens(
 
 
 @app.command()
+@expanded
 def check(
     interactions: Annotated[
         Path, typer.Argument(help="CSV (also gzipped) or Parquet: user, item, timestamp.")
     ],
     items: Annotated[Path, typer.Argument(help="CSV (also gzipped) or Parquet: id and text.")],
-    user_column: logs.UserColumn = "user_id",
-    item_column: logs.ItemColumn = "item_id",
-    timestamp_column: logs.TimestampColumn = "timestamp",
-    rating_column: logs.RatingColumn = None,
-    min_rating: logs.MinRating = None,
-    item_id_column: logs.ItemIdColumn = "item_id",
-    text_column: logs.TextColumn = None,
-    attribute_column: logs.AttributeColumn = None,
-    separator: logs.Separator = None,
-    encoding: logs.Encoding = "utf-8",
-    value_separator: logs.ValueSeparator = "|",
-    min_core: logs.MinCore = 5,
+    columns: ColumnOptions,
 ) -> None:
     """Read your own logs as `tandem build` would, and report what becomes of them."""
-    config = logs.logs_config(locals())
     with Console(stderr=True).status(f"reading {interactions}"):
-        _, report = read_logs(config)
+        _, report = read_logs(columns.logs(interactions, items))
     _print(report)
 
 

@@ -1,8 +1,7 @@
-"""Baselines that cost nothing: what is popular, and what people went on to.
+"""What people went on to, as a baseline that costs nothing beside popularity.
 
-`python -m offline.baselines build/data` prints both for ML-100K. They pin the protocol, so they
-are compared with the figures in the project's design (test items, HR@5 / NDCG@5 / HR@10 /
-NDCG@10):
+`tandem evaluate` has both as rows. They pin the protocol, so for ML-100K they are compared with
+published figures (test items, HR@5 / NDCG@5 / HR@10 / NDCG@10):
 
                             unfiltered                      filtered
     popularity   published  .0255 / .0150 / .0498 / .0230   .0583 / .0364 / .0870 / .0453
@@ -19,17 +18,11 @@ most.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from offline.dataset import Dataset, load_movielens
 from offline.dataset.windows import windowed_counts
-from offline.metrics import Ranking, Row, measure, ranks_from_scores
 from services.candidate.retrieval.transitions import Transitions
 
 if TYPE_CHECKING:
@@ -37,21 +30,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from offline.dataset import Split
+    from offline.dataset.schema import Dataset
 
-__all__ = ["baseline_rows", "popularity", "transition_scores", "transition_table"]
+__all__ = ["transition_scores", "transition_table"]
 
 WINDOW = 10  # places that two items of a training sequence may lie apart
 DECAY = 0.85  # weight of a pair, per place further apart
 SHRINKAGE = 5.0  # pairs' worth of doubt about an item that has few successors
 RECENT = 6  # newest items of a history that count
 RECENT_DECAY = 0.65  # weight of a history item, per step that it lies back
-BATCH = 256  # users whose scores are held in memory at once
-
-
-def popularity(dataset: Dataset) -> NDArray[np.int64]:
-    """`[items]` training interactions of every item."""
-    return np.bincount(np.concatenate(dataset.train()), minlength=len(dataset.items))
 
 
 def transition_table(dataset: Dataset) -> Transitions:
@@ -80,44 +67,3 @@ def transition_scores(
         items, probabilities = table.after(history)
         row[items] = probabilities
     return scores
-
-
-def baseline_rows(dataset: Dataset, split: Split) -> list[Row]:
-    """Evaluate both baselines, unfiltered and filtered.
-
-    Counts tie often. Ties are broken in favor of the target, as in the figures that others
-    publish for such baselines: that makes the bar higher for what is compared with them.
-    """
-    held = dataset.holdout(split)
-    table = transition_table(dataset)
-    popular = popularity(dataset).astype(np.float64)
-    rankings: tuple[Ranking, ...] = ("unfiltered", "filtered")
-    ranks: dict[tuple[str, Ranking], list[NDArray[np.float64]]] = {}
-    for start in range(0, len(held.users), BATCH):
-        histories = held.histories[start : start + BATCH]
-        targets = held.targets[start : start + BATCH]
-        scored = {
-            "popularity": np.broadcast_to(popular, (len(histories), len(popular))),
-            "transitions": transition_scores(table, histories),
-        }
-        for name, scores in scored.items():
-            for ranking in rankings:
-                seen = histories if ranking == "filtered" else None
-                found = ranks_from_scores(scores, targets, seen, ties="best")
-                ranks.setdefault((name, ranking), []).append(found)
-    return [measure(*key, np.concatenate(parts)) for key, parts in ranks.items()]
-
-
-def main(directory: str) -> None:
-    """Print the baselines of the ML-100K that `tandem data fetch` put into `directory`."""
-    dataset = load_movielens("ml-100k", Path(directory))
-    table = Table("", "ranking", "HR@5", "NDCG@5", "HR@10", "NDCG@10", "MRR", box=None)
-    for row in baseline_rows(dataset, "test"):
-        table.add_row(row.name, row.ranking, *(f"{value:.4f}" for value in row.metrics.values()))
-    Console().print(table)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m offline.baselines DIRECTORY")
-    main(sys.argv[1])

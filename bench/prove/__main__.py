@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from bench import options
-from bench.data import Protocol, source_of
+from bench.data import Protocol
+from bench.options import Minutes, Work
 from bench.pages import command_line
-from cli import logs
+from cli.support.data_options import ColumnOptions, DataOptions
+from cli.support.option_groups import expanded
+from cli.support.training_options import CodeKind, TrainingOptions
 from offline.training.deadline import OutOfTime, limited
 
 if TYPE_CHECKING:
@@ -28,8 +30,11 @@ app = typer.Typer(add_completion=False)
     "python -m bench.prove --name beauty --interactions beauty.csv.gz --items items.csv.gz "
     "--text-column text"
 )
+@expanded
 def prove(
-    movielens: options.MovieLensName = None,
+    data: DataOptions,
+    training: TrainingOptions,
+    columns: ColumnOptions,
     protocol: Annotated[
         Protocol,
         typer.Option(
@@ -42,37 +47,16 @@ def prove(
         int | None,
         typer.Option(help="Trainings of everything. [default: 5 for ml-100k, else 3]", min=1),
     ] = None,
-    minutes: options.Minutes = None,
+    codes: Annotated[
+        CodeKind | None, typer.Option(help="Of arm B. [default: that of tandem build]")
+    ] = None,
+    minutes: Minutes = None,
     write_docs: Annotated[
         bool, typer.Option("--write-docs", help="Also write the page of docs/results.")
     ] = False,
-    preset: options.Preset = "demo",
-    codes: Annotated[
-        options.CodeKind | None, typer.Option(help="Of arm B. [default: that of tandem build]")
-    ] = None,
-    levels: options.Levels = None,
-    epochs: options.Epochs = None,
-    query_epochs: options.QueryEpochs = None,
-    embedder: options.Embedder = None,
-    interactions: options.Interactions = None,
-    items: options.Items = None,
-    name: options.Name = None,
-    work: options.Work = Path("build/work"),
-    data: options.Data = Path("build/data"),
+    work: Work = Path("build/work"),
     out: Annotated[Path, typer.Option(help="Where results are kept.")] = Path("build/prove"),
     docs: Annotated[Path, typer.Option(help="Where --write-docs writes.")] = Path("docs/results"),
-    user_column: logs.UserColumn = "user_id",
-    item_column: logs.ItemColumn = "item_id",
-    timestamp_column: logs.TimestampColumn = "timestamp",
-    rating_column: logs.RatingColumn = None,
-    min_rating: logs.MinRating = None,
-    item_id_column: logs.ItemIdColumn = "item_id",
-    text_column: logs.TextColumn = None,
-    attribute_column: logs.AttributeColumn = None,
-    separator: logs.Separator = None,
-    encoding: logs.Encoding = "utf-8",
-    value_separator: logs.ValueSeparator = "|",
-    min_core: logs.MinCore = 5,
 ) -> None:
     """Compare arms that share their encoders: does the generator help, and because it generates?
 
@@ -84,10 +68,9 @@ def prove(
 
     Models are trained by the stages of `tandem build`, each once. Whatever is done is kept.
     """
-    given = locals()
     from bench.prove.proof import Proof  # takes seconds, and --help should not
 
-    source, config = source_of(given), options.build_config(given)
+    source, config = data.source(columns), training.config(codes=codes)
     full_name = source.name if protocol == "leave-one-out" else f"{source.name}-{protocol}"
     count = seeds or (5 if source.name == "ml-100k" else 3)
     proof = Proof(source, protocol, config, count, work, out / full_name)

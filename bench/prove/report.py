@@ -9,10 +9,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from bench.files import write_json, write_text
 from bench.pages import how_it_was_made, interval, markdown_table, provenance, share
-from bench.pieces import write_json, write_text
 from bench.prove.arms import MEANING
-from bench.prove.proof import ROWS, Outcome, Proof
+from bench.prove.proof import Outcome, Proof
+from bench.prove.scoring import ROWS
 from bench.prove.verdicts import METRICS, Verdict, values, verdicts
 from bench.report import environment
 from offline.evaluate.protocol import RANKINGS

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer
 
 from bench.prove.models import Models
 from offline.blend.sources import Recency
-from offline.build.config import BuildConfig
 from offline.dataset import Dataset
 from offline.generator.items.model import ItemT5
+from offline.generator.items.scores import exact_scores
 from offline.generator.items.train import ItemPrompts
 from offline.training.together import device
 from services.candidate.retrieval.encoders import OnnxQueryEncoder
@@ -110,22 +110,23 @@ class GeneratorScorer:
 
     def scores(self, histories: Histories) -> Scores:
         """See `Scorer`."""
-        return self.model.scores(self.words, histories, self.max_history, decoder=self.decoder)
+        return exact_scores(
+            self.model, self.words, histories, self.max_history, decoder=self.decoder
+        )
 
 
 def read_scorers(
-    models: Models, data: Dataset, config: BuildConfig, recencies: Mapping[str, Recency]
+    models: Models, data: Dataset, max_history: int, recencies: Mapping[str, Recency]
 ) -> dict[str, Scorer]:
     """All sources by name.
 
     Args:
         models: of one seed.
         data: what they were trained on.
-        config: how.
+        max_history: newest items that a generator reads.
         recencies: how the newest items of a history count, for each source of transitions.
     """
-    read = config.generator.max_history
-    generator = GeneratorScorer.read(models.generator.path, data, read)
+    generator = GeneratorScorer.read(models.generator.path, data, max_history)
     return {
         "query_encoder": QueryEncoderScorer.read(models.query_encoder.path),
         **{
@@ -134,7 +135,7 @@ def read_scorers(
         },
         "second_encoder": QueryEncoderScorer.read(models.second_encoder.path),
         "generator": generator,
-        "random_codes": GeneratorScorer.read(models.random_codes.path, data, read),
+        "random_codes": GeneratorScorer.read(models.random_codes.path, data, max_history),
         "item_softmax": GeneratorScorer(
             generator.model, generator.words, generator.max_history, decoder=False
         ),

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import options
-from bench.data import source_of
+from bench.options import Minutes, Work
 from bench.pages import command_line, provenance
-from cli import logs
+from cli.support.data_options import ColumnOptions, DataOptions
+from cli.support.option_groups import expanded
+from cli.support.training_options import TrainingOptions
 from offline.training.deadline import OutOfTime, limited
 
 app = typer.Typer(add_completion=False)
@@ -23,15 +24,12 @@ app = typer.Typer(add_completion=False)
     "python -m bench.reproduce ml-100k --minutes 30\n\n"
     "python -m bench.reproduce ml-1m --preset base --docs /tmp/tables"
 )
+@expanded
 def reproduce(
-    movielens: options.MovieLensName = None,
+    data: DataOptions,
+    training: TrainingOptions,
+    columns: ColumnOptions,
     seed: Annotated[int, typer.Option(help="Decides everything that is random.")] = 0,
-    minutes: options.Minutes = None,
-    preset: options.Preset = "demo",
-    levels: options.Levels = None,
-    epochs: options.Epochs = None,
-    query_epochs: options.QueryEpochs = None,
-    embedder: options.Embedder = None,
     tokens: Annotated[
         bool,
         typer.Option(
@@ -40,27 +38,12 @@ def reproduce(
             "as P5 was published; this takes many times longer.",
         ),
     ] = False,
-    interactions: options.Interactions = None,
-    items: options.Items = None,
-    name: options.Name = None,
-    work: options.Work = Path("build/work"),
-    data: options.Data = Path("build/data"),
+    minutes: Minutes = None,
+    work: Work = Path("build/work"),
     out: Annotated[Path, typer.Option(help="Where rows are kept.")] = Path("build/reproduce"),
     docs: Annotated[Path, typer.Option(help="Where the page, JSON and plots go.")] = Path(
         "docs/results"
     ),
-    user_column: logs.UserColumn = "user_id",
-    item_column: logs.ItemColumn = "item_id",
-    timestamp_column: logs.TimestampColumn = "timestamp",
-    rating_column: logs.RatingColumn = None,
-    min_rating: logs.MinRating = None,
-    item_id_column: logs.ItemIdColumn = "item_id",
-    text_column: logs.TextColumn = None,
-    attribute_column: logs.AttributeColumn = None,
-    separator: logs.Separator = None,
-    encoding: logs.Encoding = "utf-8",
-    value_separator: logs.ValueSeparator = "|",
-    min_core: logs.MinCore = 5,
 ) -> None:
     """Train, evaluate and write the tables of a data set: five indexings, two tasks, two prompts.
 
@@ -71,12 +54,11 @@ def reproduce(
     Models are trained by the stages of `tandem build`, each once, and every row is measured once:
     stopped at any time, the same command goes on from there. The page says what is not done yet.
     """
-    given = locals()
     from bench.report import environment  # these take seconds, and --help should not
     from bench.reproduce.report import Page
     from bench.reproduce.reproduction import Findings, Reproduction
 
-    source, config = source_of(given), options.build_config(given)
+    source, config = data.source(columns), training.config(seed=seed)
     work_to_do = Reproduction(source, config, tokens, work, out / source.name)
     console, pieces, findings = Console(), work_to_do.pieces(), Findings()
     try:

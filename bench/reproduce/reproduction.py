@@ -1,20 +1,21 @@
 """What there is to train and to measure for one data set, piece by piece."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 
-from bench.pieces import Pieces, as_built, write_json
+from bench.files import write_json
+from bench.pieces import Pieces
 from bench.reproduce.tables import TASKS, beam_figures, seen_rows, task_rows
+from bench.stages import stages_of
+from offline.build.cache import Built, StageCache
 from offline.build.config import BuildConfig
-from offline.build.drafts import draft
-from offline.build.pipeline import Pipeline
-from offline.build.publish import read_json
+from offline.build.drafts import open_draft
+from offline.build.files import read_json
 from offline.build.source import Source
-from offline.build.stages import Built, Workshop
 from offline.codes.code import CodeKind
 from offline.dataset import Dataset
 from offline.evaluate.protocol import questions
@@ -29,8 +30,6 @@ INDEXINGS: Final[tuple[CodeKind, ...]] = (
 TOKENS: Final = "sequential, read as tokens"
 """P5 as published: a history is the tokens of its items' codes."""
 _MEASURED: Final = (*(f"{task}/{kind}" for task, kind in TASKS), "exact")
-_VERSION: Final = 1
-"""Of what is written; raised when it changes."""
 
 
 @dataclass
@@ -115,7 +114,7 @@ class Reproduction:
             with pieces.piece(f"{name}, {task}/{kind}"):
 
                 def ask(built: Built, task: str = task, kind: Any = kind) -> list[Any]:
-                    bundle = draft(built.path)
+                    bundle = open_draft(built.path)
                     asked = questions(bundle, "test")
                     return [row.to_json() for row in task_rows(bundle, task, kind, asked)]
 
@@ -131,13 +130,11 @@ class Reproduction:
                 rows += self._measure("exact", score, generator)
 
     def _beams(self, built: Built) -> list[Any]:
-        bundle = draft(built.path)
+        bundle = open_draft(built.path)
         return beam_figures(bundle, questions(bundle, "test"))
 
     def _stage(self, config: BuildConfig, stage: str) -> Built:
-        workshop = Workshop(self.work, Console(quiet=True))
-        pipeline = Pipeline(self.source, config, self.source.name, workshop, self.work)
-        return as_built(stage, pipeline.run(stage))
+        return stages_of(self.source, config, self.work).stage(stage)
 
     def _measure(self, name: str, figures: Callable[[Built], list[Any]], of: Built) -> list[Any]:
         """Figures about a stage, which are taken once."""
@@ -145,8 +142,7 @@ class Reproduction:
         def make(out: Path) -> None:
             write_json(out / "figures.json", {"figures": figures(of)})
 
-        workshop = Workshop(self.out, Console(quiet=True))
-        facts: Mapping[str, Any] = {"measured": name}
-        stage = workshop.stage("figures", make, version=_VERSION, config=facts, after=(of,))
+        cache = StageCache(self.out, Console(quiet=True))
+        stage = cache.stage("figures", make, settings=name, after=(of,), code=task_rows.__module__)
         found: list[Any] = read_json(stage.path / "figures.json")["figures"]
         return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,10 @@ from offline.blend.lists import (
 from offline.blend.retrieval import Retrieval, Tuning, choose_retrieval
 from offline.blend.sources import gather
 from offline.blend.strategies import DefaultStrategy, choose_default
-from offline.blend.validation import Decision, Difference, Gains, folds
-from offline.evaluate.protocol import Question, questions
+from offline.blend.validation import MOST_USERS, Decision, Difference, Gains, folds
+from offline.evaluate.protocol import Question, questions, sample
 from services.candidate.retrieval.engine import CandidateEngine
 from services.generator.decoding.engine import GeneratorEngine
-
-MOST_USERS: Final = 2000
-"""Users that are asked; more would not change the weights and take long."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +95,7 @@ def _asked(bundle: Bundle) -> Sequence[Question]:
     asked = questions(bundle, "validation")
     if not asked:
         raise ValueError("no user has three interactions: there is nothing to choose weights by")
-    if len(asked) <= MOST_USERS:
-        return asked
-    picked = np.random.default_rng(0).choice(len(asked), MOST_USERS, replace=False)
-    return [asked[i] for i in np.sort(picked)]
+    return [asked[place] for place in sample(asked, MOST_USERS)]
 
 
 def _choose(

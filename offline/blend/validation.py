@@ -10,6 +10,8 @@ from offline.bootstrap import bootstrap_ci
 from offline.metrics import discounted_gains
 
 FOLDS: Final = 5
+MOST_USERS: Final = 2000
+"""Users that are asked; more would not change the weights and take long."""
 CUTOFF: Final = 10
 """Places of a list that count: NDCG@10."""
 

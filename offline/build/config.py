@@ -12,11 +12,17 @@ from offline.generator.config import ItemTrainConfig, TokenTrainConfig
 from offline.query_encoder.config import QueryEncoderConfig
 
 
-class _Section(BaseModel):
+class Settings(BaseModel):
+    """Something that a build is told."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        return self.model_dump(mode="json")
 
-class EmbedderSection(_Section):
+
+class EmbedderSection(Settings):
     """The item text embedder."""
 
     model: str = "all-MiniLM-L6-v2"
@@ -25,7 +31,7 @@ class EmbedderSection(_Section):
     """Put before every text; by default the model's own."""
 
 
-class CodesSection(_Section):
+class CodesSection(Settings):
     """The item codes."""
 
     kind: CodeKind = "collaborative"
@@ -44,25 +50,19 @@ class CodesSection(_Section):
         return self
 
 
-class IndexConfig(_Section):
+class IndexConfig(Settings):
     """The indexes of the item vectors."""
 
     kind: Literal["auto"] | IndexKind = "auto"
     """`auto` goes by the size of the catalog."""
 
 
-class GeneratorConfig(_Section):
-    """The P5 model."""
+class GeneratorModelConfig(Settings):
+    """The P5 model, as far as its training depends on it."""
 
     preset: Literal["tiny", "mini", "small"] = "tiny"
     checkpoint: str | None = None
     """A T5 to start from, by hub name or local path, instead of a preset."""
-    inputs: Literal["auto", "items", "tokens"] = "auto"
-    """How a history is read: one position an item, or as the tokens of the items' codes. `auto` is
-    tokens for a checkpoint and for codes written as text, which it has read before, and items
-    otherwise."""
-    prompts: Path | None = None
-    """A prompt file; by default Tandem's own."""
     max_history: int = Field(default=100, gt=0)
     """Newest items that are read."""
     max_input_tokens: int = Field(default=128, gt=0)
@@ -74,13 +74,24 @@ class GeneratorConfig(_Section):
     """Share of the training prompts that name a user instead of showing a history."""
     user_tokens: int = Field(default=20_000, ge=0)
     """Tokens that stand for users, at most; where there are more users, some share one."""
-    beams: int = Field(default=20, gt=0, le=100)
-    precisions: tuple[Precision, ...] = ("fp32", "int8")
-    """Those that the bundle is to hold."""
     items: ItemTrainConfig = ItemTrainConfig()
     """How a model that reads whole items is trained."""
     tokens: TokenTrainConfig = TokenTrainConfig()
     """How a model that reads tokens is trained."""
+
+
+class GeneratorConfig(GeneratorModelConfig):
+    """The P5 model, how it is asked, and how it is served."""
+
+    inputs: Literal["auto", "items", "tokens"] = "auto"
+    """How a history is read: one position an item, or as the tokens of the items' codes. `auto` is
+    tokens for a checkpoint and for codes written as text, which it has read before, and items
+    otherwise."""
+    prompts: Path | None = None
+    """A prompt file; by default Tandem's own."""
+    beams: int = Field(default=20, gt=0, le=100)
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+    """Those that the bundle is to hold."""
 
     @field_validator("precisions")
     @classmethod
@@ -89,7 +100,7 @@ class GeneratorConfig(_Section):
         return ("fp32", *(p for p in ("int8", "fp16") if p in precisions))
 
 
-class BuildConfig(_Section):
+class BuildConfig(Settings):
     """Everything that a bundle depends on beside its data."""
 
     seed: int = 0
@@ -134,7 +145,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
         "generator": {
             "preset": "mini",
             "items": {"loop": {"epochs": 40, "learning_rate": 1e-3}},
-            "tokens": {"epochs": 40},
+            "tokens": {"loop": {"epochs": 40}},
         },
     },
     # T5-small's shape, for a GPU.
@@ -145,7 +156,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
             "preset": "small",
             "precisions": ("fp32", "int8", "fp16"),
             "items": {"loop": {"epochs": 60, "learning_rate": 5e-4}},
-            "tokens": {"epochs": 60, "learning_rate": 1e-3},
+            "tokens": {"loop": {"epochs": 60, "learning_rate": 1e-3}},
         },
     },
 }

@@ -9,8 +9,8 @@ import numpy as np
 from rich.progress import Progress
 
 from core.manifest import IndexKind, IndexSection
-from offline.build.publish import read_json, write_json
-from offline.dataset import Dataset
+from offline.build.files import FACTS, read_json, write_json
+from offline.dataset.schema import Dataset
 from services.candidate.index.approximate import ApproximateIndex
 from services.candidate.index.flat import Vector, VectorIndex
 from services.candidate.index.space import SpaceName, build_index, kind_for
@@ -54,7 +54,7 @@ def build_indexes(
                 kind=chosen, recall_at_100=recall(index, queries), queries=len(queries)
             )
         facts[name.value] = section.model_dump()
-    write_json(out / "facts.json", facts)
+    write_json(out / FACTS, facts)
 
 
 def recall(index: VectorIndex, queries: Vector, count: int = NEIGHBORS) -> float:
@@ -88,7 +88,7 @@ def _build(kind: IndexKind, name: SpaceName, vectors: Vector) -> VectorIndex:
 
 def _encoded(data: Dataset, retrieval: Path, vectors: Vector, rng: np.random.Generator) -> Vector:
     """The query after each of some training histories, float32 [queries, dimension]."""
-    longest = read_json(retrieval / "facts.json")["max_history"]
+    longest = read_json(retrieval / FACTS)["max_history"]
     sequences = [sequence for sequence in data.train() if len(sequence)]
     histories = [
         vectors[sequences[user][-longest:]] for user in rng.permutation(len(sequences))[:QUERIES]

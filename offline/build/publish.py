@@ -1,53 +1,72 @@
-"""The parts of a build that are needed even when every stage is built already.
+"""Publishing: the bundle gets its version, and says how it was made."""
 
-Apart from `offline.build.steps`, which takes many seconds to import.
-"""
-
+import datetime as dt
+import hashlib
 import json
+import platform
+import subprocess
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from core.bundle import MANIFEST, point
-from core.manifest import StoreSection
-from offline.build.drafts import draft, reissue
+from core.manifest import Manifest, Provenance
+from offline.build.code import library_versions
+from offline.build.drafts import open_draft, reissue
+from offline.build.files import read_json
+from offline.build.stage import Request
 
-PROMPTS: Final = Path(__file__).parents[1] / "generator" / "prompts.txt"
-"""Tandem's own prompts."""
-
-
-def prompt_text(path: Path | None) -> str:
-    """The prompt file that a build uses."""
-    return (path or PROMPTS).read_text(encoding="utf-8")
+_ABOUT: Final = frozenset({"version", "provenance", "metrics"})
+"""What a manifest says about a bundle, and no service reads."""
 
 
-def publish(
-    evaluated: Path, version: str, bundles: Path, store: StoreSection | None = None
-) -> Path:
-    """The finished bundle, made `current`.
+def publish(evaluated: Path, request: Request, bundles: Path) -> Path:
+    """Writes the finished bundle, unless it is there, and makes it `current`.
 
     Args:
         evaluated: what the last stage made.
-        version: of the bundle; nothing is written where there is one already.
+        request: what was built.
         bundles: where bundles are kept.
-        store: what the build took in of the live catalog.
     """
-    bundle = draft(evaluated)
-    published = bundles / bundle.manifest.name / version
+    draft = open_draft(evaluated)
+    finished = draft.manifest.model_copy(update={"store": request.source.store})
+    version = content_version(finished)
+    published = bundles / finished.name / version
     if not (published / MANIFEST).exists():
-        metrics = read_json(evaluated / "metrics.json")
-        facts = {"version": version, "metrics": metrics, "store": store}
-        manifest = bundle.manifest.model_copy(update=facts)
-        reissue(bundle, manifest, bundles)
+        facts = {
+            "version": version,
+            "metrics": read_json(evaluated / "metrics.json"),
+            "provenance": _provenance(draft.manifest.provenance.dataset, request),
+        }
+        reissue(draft, finished.model_copy(update=facts), bundles)
     point(published.parent / "current", version)
     return published
 
 
-def write_json(path: Path, value: object) -> None:
-    """Writes JSON for people and for the next stage."""
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+def content_version(manifest: Manifest) -> str:
+    """A version that names what is served: the files, and what the services are told about them.
+
+    Equal contents have equal versions, whenever and wherever they were built.
+    """
+    content = manifest.model_dump(mode="json", exclude=set(_ABOUT))
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads what `write_json` wrote."""
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
+def _provenance(dataset: str, request: Request) -> Provenance:
+    return Provenance(
+        dataset=dataset,
+        seed=request.config.seed,
+        config=request.config.model_dump(mode="json"),
+        git_revision=git_revision(),
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        libraries={"python": platform.python_version(), **library_versions()},
+    )
+
+
+def git_revision() -> str:
+    """The revision of the code, or `unknown` outside of a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603 - fixed arguments
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from core.bundle import sha256
 from core.manifest import StoreSection
@@ -19,7 +19,9 @@ from offline.dataset import (
     load_logs,
     load_movielens,
 )
-from services.candidate.catalog.store import Snapshot
+
+if TYPE_CHECKING:
+    from services.candidate.catalog.store import Snapshot
 
 
 class Source(Protocol):
@@ -100,7 +102,7 @@ class WithStore:
     """
 
     source: Source
-    snapshot: Snapshot
+    snapshot: "Snapshot"
 
     @property
     def name(self) -> str:

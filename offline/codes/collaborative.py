@@ -37,11 +37,10 @@ def collaborative_codes(dataset: Dataset, config: CodesConfig) -> Codes:
     """Split the items recursively by the company they keep in training."""
     items = len(dataset.items)
     base = branching(items, config)
-    train = dataset.train()
-    forward = windowed_counts(train, items, config.window, config.decay)
+    forward = windowed_counts(dataset.train(), items, config.window, config.decay)
     splitter = _Splitter(
         graph=scipy.sparse.csr_array(forward + forward.T),
-        popularity=np.bincount(np.concatenate(train), minlength=items),
+        popularity=dataset.popularity(),
         base=base,
         seed=config.seed,
     )

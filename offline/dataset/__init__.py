@@ -4,7 +4,8 @@ from offline.dataset.errors import DataError, DataWarning
 from offline.dataset.fetch import fetch
 from offline.dataset.logs import LogsConfig, LogsReport, load_logs, read_logs
 from offline.dataset.movielens import MovieLens, load_movielens
-from offline.dataset.schema import Dataset, Holdout, Item, Split
+from offline.dataset.schema import Dataset, Holdout, Item
+from offline.dataset.split import Split
 
 __all__ = [
     "DataError",

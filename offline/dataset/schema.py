@@ -4,19 +4,19 @@ A `Dataset` is a catalog and, per user, a sequence of item indices, oldest first
 are numbered by the order of their ids, numbers before words and by value (`"9" < "10" < "a"`), so
 that the numbering depends on nothing but the ids.
 
-Split, leave-one-out: a user's last interaction is the test target, the last but one the
-validation target, and what comes before is training. A user with fewer than three interactions
-is never evaluated and is training as a whole. `Dataset.held_back` is for data with long histories:
-there several of the last interactions are tested, each given everything before it.
+It is split by leave-one-out (`offline.dataset.split`); `Dataset.held_back` is for data with long
+histories, where several of the last interactions are tested.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from offline.dataset.split import held_out, training_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Dataset", "Holdout", "Item", "Split", "id_order"]
+    from offline.dataset.split import Split
 
-Split = Literal["validation", "test"]
+__all__ = ["Dataset", "Holdout", "Item", "id_order"]
 
 
 def id_order(identifier: str) -> tuple[int, int, str]:
@@ -34,23 +34,6 @@ def id_order(identifier: str) -> tuple[int, int, str]:
     if identifier.isascii() and identifier.isdigit():
         return 0, int(identifier), identifier
     return 1, 0, identifier
-
-
-def targets_from_end(interactions: int, tested: int) -> range:
-    """The places of a user's targets, counted from the end, oldest first.
-
-    >>> list(targets_from_end(12, tested=3))
-    [4, 3, 2, 1]
-
-    The first is for validation, the others are for test. There is none where nothing would be
-    left to learn from.
-    """
-    return range(tested + 1, 0, -1) if interactions > tested + 1 else range(0)
-
-
-def of_split(targets: range, split: Split) -> range:
-    """Those of a user's targets that belong to a split."""
-    return targets[:1] if split == "validation" else targets[1:]
 
 
 @dataclass(frozen=True)
@@ -134,7 +117,11 @@ class Dataset:
     def train(self) -> list[NDArray[np.int32]]:
         """Per user the part to learn from: all but the targets."""
         histories = [self.history(user) for user in range(len(self.user_ids))]
-        return [h[: len(h) - len(targets_from_end(len(h), self.tested))] for h in histories]
+        return [history[: training_length(len(history), self.tested)] for history in histories]
+
+    def popularity(self) -> NDArray[np.int64]:
+        """`[items]` training interactions of every item."""
+        return np.bincount(np.concatenate(self.train()), minlength=len(self.items))
 
     def train_times(self) -> list[NDArray[np.int64]]:
         """When each of `train`'s interactions was."""
@@ -145,15 +132,13 @@ class Dataset:
     def holdout(self, split: Split) -> Holdout:
         """The users to evaluate, with the histories and the targets that `split` gives each."""
         asked = [
-            (user, len(history) - back, history)
-            for user in range(len(self.user_ids))
-            for history in [self.history(user)]
-            for back in of_split(targets_from_end(len(history), self.tested), split)
+            (user, self.history(user), place)
+            for user, place in held_out(np.diff(self.indptr).tolist(), split, self.tested)
         ]
         return Holdout(
             np.array([user for user, _, _ in asked], dtype=np.int32),
-            [history[:place] for _, place, history in asked],
-            np.array([history[place] for _, place, history in asked], dtype=np.int32),
+            [history[:place] for _, history, place in asked],
+            np.array([history[place] for _, history, place in asked], dtype=np.int32),
         )
 
     def save(self, directory: Path) -> None:

@@ -7,17 +7,16 @@ given everything before it. All items are ranked.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.bundle import Bundle
 from core.catalog import Catalog, ItemArray
-from offline.dataset.schema import of_split, targets_from_end
+from offline.dataset.split import Split as Split
+from offline.dataset.split import held_out
 from offline.metrics import Ranking, Row, measure, ranks_from_lists
-
-Split = Literal["validation", "test"]
 
 RANKINGS: Final[tuple[Ranking, ...]] = ("unfiltered", "filtered")
 METRICS: Final = ("hr@5", "ndcg@5", "hr@10", "ndcg@10", "mrr")
@@ -67,13 +66,13 @@ def questions(bundle: Bundle, split: Split, tested: int = 1) -> list[Question]:
             bundle must have been trained without them. With several of a user, compare by
             `offline.bootstrap.paired_bootstrap`: questions of one user are not independent.
     """
-    asked: list[Question] = []
-    for user_id, user in bundle.histories.user_index.items():
-        items = np.asarray(bundle.histories.of(user_id), dtype=np.int32)
-        asked += [
-            Question(user, user_id, items[:-back], int(items[-back]))
-            for back in of_split(targets_from_end(len(items), tested), split)
-        ]
+    histories = bundle.histories
+    users = list(histories.user_index)
+    items = np.asarray(histories.items, dtype=np.int32)
+    asked = []
+    for user, place in held_out(np.diff(histories.indptr).tolist(), split, tested):
+        start, end = histories.indptr[user], histories.indptr[user] + place
+        asked.append(Question(user, users[user], items[start:end], int(items[end])))
     return asked
 
 

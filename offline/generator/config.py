@@ -1,7 +1,5 @@
 """How the generator is trained, apart from the training, which takes seconds to import."""
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict, Field
 
 from offline.training.config import TrainingConfig
@@ -32,18 +30,8 @@ class TokenTrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(default=10, gt=0)
     batch_size: int = Field(default=32, gt=0)
-    learning_rate: float = Field(default=2e-3, gt=0)
-    """At its peak, after warm-up; it then falls as a cosine."""
-    warmup_steps: int = Field(default=100, ge=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    clip: float = Field(default=1.0, gt=0)
-    """The largest norm of a gradient."""
+    """Prompts in a batch."""
     targets: int = Field(default=8, gt=0)
     """Next items that are learned from each prompt."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on CUDA, fp32 elsewhere."""
-    checkpoint_every: int = Field(default=200, gt=0)
-    """Steps between checkpoints."""
-    seed: int = 0
+    loop: TrainingConfig = TrainingConfig(epochs=10, learning_rate=2e-3)

@@ -116,7 +116,7 @@ def train_query_encoder(
         encoder=model.encoder,
         behavior_vectors=vectors,
         content_vectors=content_vectors,
-        interactions=np.bincount(np.concatenate(dataset.train()), minlength=len(vectors)),
+        interactions=dataset.popularity(),
         config=config,
         best_epoch=done.best_epoch,
         curve=done.curve,

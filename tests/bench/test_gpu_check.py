@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 from typer.testing import CliRunner
 
 from bench.gpu_check import app
-from offline.build.pipeline import Pipeline
-from offline.build.stages import Workshop
+from bench.stages import stages_of
 from tests.bench.shop import shop_config, shop_source
 from tests.pipeline.conftest import USERS, write_shop
 
@@ -22,10 +20,11 @@ def test_a_rehearsal_writes_a_table_and_no_weights(
     root = write_shop(tmp_path).root
     data = tmp_path / "data"
     data.mkdir()
-    workshop = Workshop(tmp_path / "work", Console(quiet=True))
+    stages = stages_of(shop_source(root), shop_config(root), tmp_path / "work")
     for stage in ("dataset", "embeddings", "codes"):
-        pipeline = Pipeline(shop_source(root), shop_config(root), "shop", workshop, tmp_path)
-        pipeline.run(stage).rename(data / stage)
+        stages.stage(stage)
+    for stage in ("dataset", "embeddings", "codes"):
+        stages.stage(stage).path.rename(data / stage)
     out = tmp_path / "out"
     done = CliRunner().invoke(app, [str(data), "--rehearse", "--minutes", "0.1", "--out", str(out)])
     assert done.exit_code == 0, done.output

@@ -9,10 +9,11 @@ import pytest
 
 from bench.data import HeldBack, split
 from bench.pieces import Pieces
-from bench.prove import proof
+from bench.prove import scoring
 from bench.prove.arms import ARMS, COUNTED, SOURCES, Fitted, candidates, fit
-from bench.prove.proof import ROWS, Outcome, Proof
+from bench.prove.proof import Outcome, Proof
 from bench.prove.report import Result, write_result
+from bench.prove.scoring import ROWS
 from bench.prove.verdicts import verdicts
 from offline.blend.sources import RECENCIES
 from offline.training import deadline, trainer
@@ -25,7 +26,7 @@ from tests.pipeline.conftest import ITEMS, USERS, write_shop
 def small_blocks() -> Iterator[None]:
     """Several blocks of a few questions."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proof, "BLOCK", 16)
+        patch.setattr(scoring, "BLOCK", 16)
         yield
 
 
@@ -71,7 +72,7 @@ def test_what_is_done_is_not_done_again(
         raise AssertionError("this was done before")
 
     monkeypatch.setattr(trainer, "_Loop", forbidden)
-    monkeypatch.setattr(proof, "read_scorers", forbidden)
+    monkeypatch.setattr(scoring, "read_scorers", forbidden)
     again = make_proof(root)
     (found,) = again.outcomes(again.pieces())
     assert np.array_equal(found.ranks, outcome.ranks)
@@ -139,7 +140,7 @@ def test_rolling_questions_have_true_histories(root: Path) -> None:
         assert len(data.train()[user]) == len(whole.history(user)) - 11
 
 
-def test_a_split_is_another_data_set_to_the_workshop(root: Path) -> None:
+def test_a_split_is_another_data_set(root: Path) -> None:
     source = make_proof(root).source
     assert split(source, "leave-one-out") is source
     held = split(source, "rolling")

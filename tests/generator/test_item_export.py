@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from core.catalog import Delete
 from offline.generator.export.item_parity import beam_search, compare_items
+from offline.generator.items.scores import exact_scores
 from services.generator.decoding.engine import Context, GeneratorEngine, Query
 from services.generator.decoding.explanation import by_token, read_tokens
 from services.generator.decoding.providers import Compute
@@ -33,7 +34,7 @@ def contexts(items: MadeUpItems, count: int) -> list[Context]:
 
 def of_the_model(items: MadeUpItems, asked: list[Context]) -> NDArray[np.float32]:
     histories = [context.history for context in asked]
-    return items.model.scores(items.engine.words(), histories, MAX_HISTORY)
+    return exact_scores(items.model, items.engine.words(), histories, MAX_HISTORY)
 
 
 def test_reranking_gives_what_the_model_gives_every_item(items: MadeUpItems) -> None:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from offline.generator.items import model as item_model
 from offline.generator.items.batches import IGNORE, ItemBatch
-from offline.generator.items.model import ItemT5
-from offline.generator.items.scores import SEEN_SCALE
+from offline.generator.items.model import SEEN_SCALE, ItemT5
+from offline.generator.items.scores import exact_scores
 from offline.training import blocks
 from tests.generator.item_oracle import Oracle
 from tests.generator.made_up import random_levels
@@ -37,7 +37,7 @@ def model(request: pytest.FixtureRequest) -> ItemT5:
 
 
 def scores(model: ItemT5, *histories: Sequence[int], longest: int = LONGEST) -> NDArray[np.float32]:
-    return model.scores(WORDS, [np.array(h, np.int32) for h in histories], longest)
+    return exact_scores(model, WORDS, [np.array(h, np.int32) for h in histories], longest)
 
 
 def codes(model: ItemT5) -> NDArray[np.int32]:
@@ -72,9 +72,9 @@ BATCH = batch_of((5, 6), (7, 7, 2, 7, 30), (1, 2, 3, 4, 5, 1), (0, 0, 0))
 def expected_loss(model: ItemT5, *, decoder: bool) -> float:
     """Of each target after each prefix of its history, by itself."""
     losses = [
-        -model.scores(WORDS, [history[:place].numpy().astype(np.int32)], 99, decoder=decoder)[
-            0, target
-        ]
+        -exact_scores(
+            model, WORDS, [history[:place].numpy().astype(np.int32)], 99, decoder=decoder
+        )[0, target]
         for history, targets in zip(BATCH.history, BATCH.targets, strict=True)
         for place, target in enumerate(targets.tolist())
         if target != IGNORE
@@ -137,7 +137,7 @@ def test_a_decoder_that_says_nothing_leaves_a_softmax_over_items(model: ItemT5) 
         expected = likelihood - np.logaddexp.reduce(likelihood)
         np.testing.assert_allclose(row, expected, atol=1e-4)
         past = [np.array(history, np.int32)]
-        (without,) = model.scores(WORDS, past, LONGEST, decoder=False)
+        (without,) = exact_scores(model, WORDS, past, LONGEST, decoder=False)
         np.testing.assert_allclose(without, expected, atol=1e-4)
 
 

@@ -6,9 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from core.bundle import Bundle, write_bundle
 from offline import baselines
+from offline.build.drafts import write_catalog
 from offline.dataset import Dataset, Item
 from offline.dataset.windows import windowed_counts
+from offline.evaluate.parts import baseline_rows
+from offline.evaluate.protocol import questions
+from tests.tiny_bundle import manifest
 
 
 def dataset(sequences: list[list[int]], items: int) -> Dataset:
@@ -55,7 +60,7 @@ def test_windowed_counts_by_hand() -> None:
 
 def test_popularity_counts_training_interactions() -> None:
     data = dataset([[0, 1, 1, 2, 3], [1, 0, 0], [3, 3]], items=5)
-    assert baselines.popularity(data).tolist() == [1, 3, 0, 2, 0]
+    assert data.popularity().tolist() == [1, 3, 0, 2, 0]
 
 
 @given(sequences_strategy)
@@ -80,16 +85,24 @@ def test_the_table_and_its_scores_agree_with_brute_force(sequences: list[list[in
 
 def test_validation_and_test_items_do_not_count() -> None:
     one, other = dataset([[0, 1, 2, 3, 4]], 6), dataset([[0, 1, 2, 5, 0]], 6)
-    assert (baselines.popularity(one) == baselines.popularity(other)).all()
+    assert (one.popularity() == other.popularity()).all()
     left, right = baselines.transition_table(one), baselines.transition_table(other)
     assert (left.items == right.items).all()
     assert (left.weights == right.weights).all()
 
 
-def test_rows_by_hand() -> None:
+def test_rows_by_hand(tmp_path: Path) -> None:
     # Training: item 0 three times, item 1 twice, 2 once; every test target is item 1 or 3.
     data = dataset([[0, 1, 2, 3], [0, 1, 2, 1], [0, 2, 4, 3]], items=5)
-    rows = {(r.name, r.ranking): r for r in baselines.baseline_rows(data, "test")}
+    table = baselines.transition_table(data)
+    described = manifest().model_copy(update={"items": 5, "users": 3})
+    with write_bundle(tmp_path, described) as directory:
+        write_catalog(data, directory)
+        for name in ("indptr", "items", "weights"):
+            np.save(directory / f"transitions_{name}.npy", getattr(table, name))
+    bundle = Bundle.open(tmp_path / "tiny" / "current")
+    found = baseline_rows(bundle, questions(bundle, "test"), lambda _: None)
+    rows = {(r.name, r.ranking): r for r in found}
     assert set(rows) == {
         (name, ranking)
         for name in ("popularity", "transitions")
@@ -101,17 +114,3 @@ def test_rows_by_hand() -> None:
     assert unfiltered.metrics["mrr"] == pytest.approx((1 / 4 + 1 / 2 + 1 / 4) / 3)
     # Filtered: user 0 has 0, 1, 2 seen, user 1 too (and the target takes part), user 2 0, 2, 4.
     assert rows["popularity", "filtered"].metrics["mrr"] == pytest.approx((1 + 1 + 1 / 2) / 3)
-
-
-def test_the_command_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "ml-100k"
-    folder.mkdir()
-    pairs = [(user, item) for user in range(1, 7) for item in range(1, 7)]
-    ratings = [f"{user}\t{item}\t3\t{user * item % 7}" for user, item in pairs]
-    (folder / "u.data").write_text("\n".join(ratings) + "\n")
-    flags = "|".join("0" * 19)
-    movies = [f"{item}|Movie {item} (1999)||||{flags}" for item in range(1, 7)]
-    (folder / "u.item").write_text("\n".join(movies) + "\n")
-    baselines.main(str(tmp_path))
-    printed = capsys.readouterr().out.split()
-    assert printed.count("popularity") == printed.count("transitions") == 2

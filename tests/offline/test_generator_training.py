@@ -10,20 +10,22 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from rich.progress import Progress
 from tokenizers import Tokenizer
 
 from core.codes import code_tokens
 from offline.generator.config import TokenTrainConfig
 from offline.generator.tokenizer import UNK, extend, from_scratch
-from offline.generator.tokens.examples import IGNORE, ExampleSource
+from offline.generator.tokens.examples import IGNORE, Batch, ExampleSource
 from offline.generator.tokens.model import (
     MultiTargetLoss,
     fit_vocabulary,
     from_checkpoint,
     from_preset,
 )
-from offline.generator.tokens.train import CHECKPOINT, train
+from offline.generator.tokens.train import train_tokens
+from offline.training.checkpoint import CheckpointError
+from offline.training.config import TrainingConfig
 from services.generator.prompts import Template
 from tests.generator.made_up import level_texts, random_levels
 from tests.offline.tiny_models import save_t5
@@ -45,7 +47,7 @@ def sequences(users: int = 20) -> list[NDArray[np.int32]]:
     ]
 
 
-def make_source(seed: int = 0, targets: int = 3, direct_share: float = 0.2) -> ExampleSource:
+def make_source(targets: int = 3, direct_share: float = 0.2) -> ExampleSource:
     tokenizer = from_scratch(TEMPLATES, "made-up", TEXTS)
     return ExampleSource(
         sequences=sequences(),
@@ -60,8 +62,13 @@ def make_source(seed: int = 0, targets: int = 3, direct_share: float = 0.2) -> E
         direct_share=direct_share,
         history_dropout=0.1,
         pad=0,
-        seed=seed,
     )
+
+
+def batches(source: ExampleSource, epoch: int, batch_size: int) -> list[Batch]:
+    """Those of an epoch, written out."""
+    windows = source.epoch(np.random.default_rng(epoch), batch_size)
+    return [source.collate(own, np.random.default_rng((epoch, i))) for i, own in enumerate(windows)]
 
 
 def test_a_vocabulary_from_scratch_knows_every_prompt_and_code() -> None:
@@ -88,7 +95,12 @@ def test_an_epoch_learns_each_item_once(targets: int) -> None:
     source = make_source(targets=targets)
     for epoch in range(3):
         for user, sequence in enumerate(source.sequences):
-            ends = [w.end for b in source.epoch(epoch, 8) for w in b if w.user == user]
+            ends = [
+                w.end
+                for b in source.epoch(np.random.default_rng(epoch), 8)
+                for w in b
+                if w.user == user
+            ]
             learned = sorted(
                 i for end in ends for i in range(end, min(end + targets, len(sequence)))
             )
@@ -99,23 +111,13 @@ def test_an_epoch_learns_each_item_once(targets: int) -> None:
 
 def test_labels_are_the_codes_of_what_comes_next() -> None:
     source = make_source(direct_share=0.0)
-    windows = source.epoch(1, 4)
-    for batch, rows in zip(source.batches(1, 4), windows, strict=True):
+    windows = source.epoch(np.random.default_rng(1), 4)
+    for batch, rows in zip(batches(source, 1, 4), windows, strict=True):
         for labels, window in zip(batch.labels, rows, strict=True):
             upcoming = source.sequences[window.user][window.end : window.end + source.targets]
             expected = np.full((source.targets, 2), IGNORE)
             expected[: len(upcoming)] = source.codes[upcoming]
             assert labels.tolist() == expected.tolist()
-
-
-def test_batches_do_not_depend_on_where_one_starts() -> None:
-    source = make_source()
-    whole = list(source.batches(2, 4))
-    rest = list(source.batches(2, 4, skip=3))
-    assert len(rest) == len(whole) - 3
-    for left, right in zip(whole[3:], rest, strict=True):
-        assert torch.equal(left.input_ids, right.input_ids)
-        assert torch.equal(left.labels, right.labels)
 
 
 @torch.no_grad()
@@ -124,7 +126,7 @@ def test_several_targets_cost_what_transformers_says_they_cost() -> None:
     torch.manual_seed(0)
     model = from_preset("tiny", source.tokenizer, dropout=0.0)
     model.train(False)
-    batch = next(source.batches(0, 6))
+    batch = batches(source, 0, 6)[0]
     ours = MultiTargetLoss(model)(batch.input_ids, batch.attention_mask, batch.labels)
     losses, counted = 0.0, 0
     for target in range(source.targets):
@@ -142,103 +144,88 @@ def test_several_targets_cost_what_transformers_says_they_cost() -> None:
     assert float(ours) == pytest.approx(losses / counted, rel=1e-5)
 
 
-CONFIG = TokenTrainConfig(epochs=3, batch_size=8, warmup_steps=2, checkpoint_every=2)
+CONFIG = TokenTrainConfig(
+    batch_size=8, loop=TrainingConfig(epochs=3, learning_rate=2e-3, warmup_steps=2)
+)
+CHECKPOINT = "checkpoint.safetensors"
 
 
-def train_here(directory: Path) -> dict[str, torch.Tensor]:
-    source = make_source()
+def with_epochs(epochs: int) -> TokenTrainConfig:
+    return CONFIG.model_copy(update={"loop": CONFIG.loop.model_copy(update={"epochs": epochs})})
+
+
+def train_here(
+    directory: Path | None = None,
+    *,
+    config: TokenTrainConfig = CONFIG,
+    source: ExampleSource | None = None,
+    bar: Progress | None = None,
+) -> tuple[dict[str, torch.Tensor], dict[int, float]]:
+    """Trains a model; returns its parameters, and no curve."""
+    source = source or make_source()
     torch.manual_seed(0)
     model = from_preset("tiny", source.tokenizer, dropout=0.1)
-    train(model, source, CONFIG, directory)
-    return model.state_dict()
+    train_tokens(model, source, config, path=directory / CHECKPOINT if directory else None, bar=bar)
+    return {name: weights.detach() for name, weights in model.named_parameters()}, {}
 
 
-def test_training_learns_to_walk_round_the_catalog(tmp_path: Path) -> None:
+def test_training_learns_to_walk_round_the_catalog() -> None:
     source = make_source(targets=1, direct_share=0.0)
     torch.manual_seed(0)
     model = from_preset("tiny", source.tokenizer, dropout=0.0)
     loss = MultiTargetLoss(model)
 
     def current() -> float:
-        losses = [
-            float(loss(b.input_ids, b.attention_mask, b.labels)) for b in source.batches(99, 64)
-        ]
+        losses = [float(loss(*batch.tensors)) for batch in batches(source, 99, 64)]
         return sum(losses) / len(losses)
 
     with torch.no_grad():
         before = current()
-    train(model, source, CONFIG.model_copy(update={"epochs": 15}), tmp_path)
+    train_tokens(model, source, with_epochs(15))
     with torch.no_grad():
         after = current()
     assert after < before / 4
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from rich.progress import Progress
+from tests.offline.test_generator_training import train_here
+
+class Killer(Progress):
+    advanced = 0.0
+    def advance(self, task, share=1.0):
+        self.advanced += share
+        if self.advanced > 1.5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+train_here(Path(sys.argv[1]), bar=Killer(disable=True))
+"""
+
+
 def test_killed_in_the_middle_it_resumes_to_the_same_result(tmp_path: Path) -> None:
-    straight = train_here(tmp_path / "straight")
-    killed = tmp_path / "killed"
-    script = (
-        "import os, signal, sys\n"
-        "from pathlib import Path\n"
-        "from offline.generator.tokens import train as module\n"
-        "from tests.offline.test_generator_training import train_here\n"
-        "save = module._Checkpoint.save\n"
-        "def save_and_die(self, step):\n"
-        "    save(self, step)\n"
-        "    if step >= 6: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "module._Checkpoint.save = save_and_die\n"
-        "train_here(Path(sys.argv[1]))\n"
-    )
+    straight, _ = train_here()
     done = subprocess.run(
-        [sys.executable, "-c", script, str(killed)],
-        env={**os.environ, "PYTHONPATH": ".", "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        cwd=Path(__file__).parents[2],
         check=False,
     )
     assert done.returncode == -signal.SIGKILL
-    assert (killed / CHECKPOINT).exists()
-    resumed = train_here(killed)
+    assert (tmp_path / CHECKPOINT).exists()
+    resumed, _ = train_here(tmp_path)
     assert straight.keys() == resumed.keys()
     for name, weights in straight.items():
         assert torch.equal(weights, resumed[name]), name
 
 
 def test_the_checkpoint_of_another_run_is_not_continued(tmp_path: Path) -> None:
-    train_here(tmp_path)
-    source = make_source(seed=1)
-    torch.manual_seed(0)
-    fresh = from_preset("tiny", source.tokenizer, dropout=0.1)
-    torch.manual_seed(0)
-    again = from_preset("tiny", source.tokenizer, dropout=0.1)
-    config = CONFIG.model_copy(update={"epochs": 1})
-    train(fresh, source, config, tmp_path)
-    train(again, source, config, tmp_path / "elsewhere")
-    for name, weights in fresh.state_dict().items():
-        assert torch.equal(weights, again.state_dict()[name]), name
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_model(tmp_path: Path) -> None:
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from safetensors.torch import save_file\n"
-        "from tests.offline.test_generator_training import train_here\n"
-        "state = train_here(Path(sys.argv[1]))\n"
-        "kept = {n: w.clone() for n, w in state.items() if n.startswith('decoder.block')}\n"
-        "save_file(kept, Path(sys.argv[1]) / f'rank{os.environ[\"RANK\"]}.safetensors')\n"
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, str(script), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": ".", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
-    for name, weights in first.items():
-        assert torch.equal(weights, second[name]), name
+    train_here(tmp_path, config=with_epochs(1))
+    with pytest.raises(CheckpointError, match="other data or settings"):
+        train_here(tmp_path, config=with_epochs(2))
+    with pytest.raises(CheckpointError, match="other data or settings"):
+        train_here(tmp_path, config=with_epochs(1), source=make_source(direct_share=0.0))
 
 
 @pytest.mark.parametrize("style", ["tokens", "text"])

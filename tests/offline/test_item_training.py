@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from rich.progress import Progress
-from safetensors.torch import load_file
 from torch import Tensor
 
 from core.codes import code_tokens
@@ -39,6 +38,7 @@ CONFIG = ItemTrainConfig(
     ),
 )
 USERS = 4
+CHECKPOINT = "checkpoint.safetensors"
 
 
 def make_model(dropout: float = 0.1) -> tuple[ItemT5, ItemPrompts]:
@@ -72,7 +72,7 @@ def train_here(
         max_history=6,
         direct_share=direct_share,
         history_dropout=0.1,
-        directory=directory,
+        path=directory / CHECKPOINT if directory else None,
         bar=bar,
     )
     return {name: weights.detach() for name, weights in model.named_parameters()}, curve
@@ -132,7 +132,7 @@ def test_killed_in_an_epoch_it_resumes_to_the_same_result(tmp_path: Path, traine
         env=os.environ | threads,
     )
     assert done.returncode == -signal.SIGKILL
-    assert (tmp_path / "checkpoint.safetensors").exists()
+    assert (tmp_path / CHECKPOINT).exists()
     bar = Progress(disable=True)
     assert_same(train_here(tmp_path, bar=bar), trained)
     assert bar.tasks[0].completed == pytest.approx(4)
@@ -162,36 +162,3 @@ def test_prompts_that_cannot_be_learned_are_refused(asked: str) -> None:
         train_items(
             model, cycles(), wrong, CONFIG, max_history=6, direct_share=0.0, history_dropout=0.0
         )
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_model(tmp_path: Path) -> None:
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from safetensors.torch import save_file\n"
-        "from tests.offline.test_item_training import train_here\n"
-        "state, curve = train_here(Path(sys.argv[1]))\n"
-        "path = Path(sys.argv[1]) / f'rank{os.environ[\"RANK\"]}.safetensors'\n"
-        "save_file({n: w.clone() for n, w in state.items()}, path, {'curve': str(curve)})\n"
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, str(script), str(tmp_path)],
-        env={
-            **os.environ,
-            "PYTHONPATH": f".:{os.environ.get('PYTHONPATH', '')}",
-            "OMP_NUM_THREADS": "1",
-        },
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
-    untrained = dict(make_model()[0].named_parameters())
-    for name, weights in first.items():
-        assert torch.equal(weights, second[name]), name
-    assert not torch.equal(first["item_vectors"], untrained["item_vectors"])

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offline.build import generator
-from offline.build.config import BuildConfig
+from offline.build import export
 from offline.build.precision import PrecisionLoss, measure_loss, questions
+from offline.build.stages.export import ExportSettings
 from offline.generator.export.files import HEAD
 from offline.metrics import ndcg
 from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
@@ -70,7 +70,7 @@ def test_an_export_gives_up_what_loses_too_much(
     drafts: list[dict[str, object]] = []
 
     def draft(*arguments: object) -> object:
-        changes = dict(arguments[4])  # type: ignore[call-overload]
+        changes = dict(arguments[3])  # type: ignore[call-overload]
         drafts.append(changes)
         section = made_up.bundle.manifest.generator
         held = section.model_copy(update={"precisions": changes["precisions"]})
@@ -78,13 +78,17 @@ def test_an_export_gives_up_what_loses_too_much(
         return type(made_up.bundle)(made_up.bundle.path, manifest)
 
     remaining = iter(losses)
-    monkeypatch.setattr(generator, "_draft", draft)
-    monkeypatch.setattr(generator, "_require_parity", lambda *_: {"users": 1})
+    monkeypatch.setattr(export, "_draft", draft)
+    monkeypatch.setattr(export, "_require_parity", lambda *_: {"users": 1})
     monkeypatch.setattr(
-        generator, "_measure_int8", lambda _: PrecisionLoss(1, 1.0, 1.0, next(remaining), 0.0)
+        export, "_measure_int8", lambda _: PrecisionLoss(1, 1.0, 1.0, next(remaining), 0.0)
     )
-    monkeypatch.setattr(generator, "_load", lambda *_: made_up.model)
-    generator.export({"generator": tmp_path}, BuildConfig(), "shop", tmp_path)
+    monkeypatch.setattr(export, "_load", lambda *_, **__: made_up.model)
+    settings = ExportSettings(
+        name="shop", reads_items=True, max_history=1, max_input_tokens=1, beams=1,
+        precisions=("fp32", "int8"), shortlist=1, parity_users=1, seed=0,
+    )  # fmt: skip
+    export.export(settings, {"generator": tmp_path}, tmp_path)
     full = {"precisions": ("fp32", "int8")}
     assert drafts == [{**full, **changes} for changes in tried]
     assert json.loads((tmp_path / "agreement.json").read_text())["parity"] == {"users": 1}

@@ -1,6 +1,5 @@
 """The export of a T5 to the two ONNX graphs that are served, and the proof that they agree with it.
 
-tape.py     building an ONNX graph, one operator after the other
 weights.py  one file of weights for both graphs
 layers.py   T5's layers
 search.py   the whole constrained beam search as one graph

@@ -7,11 +7,11 @@ import numpy as np
 
 from offline.generator.export.layers import KeysValues, T5Layers, T5Weights
 from offline.generator.export.linear import Linears
-from offline.generator.items.scores import SEEN_SCALE
-from offline.tape import DOUBLE, FLOAT, INT32, INT64, Tape
+from offline.generator.items.model import SEEN_SCALE
+from offline.onnx_graph import DOUBLE, FLOAT, INT32, INT64, OnnxGraphBuilder
 
 
-def encode_graph(model: T5Weights, linears: Linears, *, max_tokens: int) -> Tape:
+def encode_graph(model: T5Weights, linears: Linears, *, max_tokens: int) -> OnnxGraphBuilder:
     """Writes the graph of `encode.onnx`.
 
     Inputs: `input_ids` and `attention_mask` int64 [batch, tokens].
@@ -24,13 +24,13 @@ def encode_graph(model: T5Weights, linears: Linears, *, max_tokens: int) -> Tape
         linears: the precision.
         max_tokens: the most prompt tokens.
     """
-    tape = Tape()
-    layers = T5Layers(tape, model, linears)
+    graph = OnnxGraphBuilder()
+    layers = T5Layers(graph, model, linears)
     _output(layers, layers.encode(max_tokens))
-    return tape
+    return graph
 
 
-def encode_items_graph(model: T5Weights, linears: Linears, *, max_tokens: int) -> Tape:
+def encode_items_graph(model: T5Weights, linears: Linears, *, max_tokens: int) -> OnnxGraphBuilder:
     """Writes the graph of `encode.onnx` for a model that reads whole items.
 
     Inputs: `input_ids` and `attention_mask` int64 [batch, tokens], where ids from the size of the
@@ -48,73 +48,73 @@ def encode_items_graph(model: T5Weights, linears: Linears, *, max_tokens: int) -
         linears: the precision.
         max_tokens: the most positions of a prompt.
     """
-    t = Tape()
-    layers = T5Layers(t, model, linears)
-    ids = t.input("input_ids", INT64, ["batch", "tokens"])
-    mask = t.input("attention_mask", INT64, ["batch", "tokens"])
-    vectors = t.input("item_vectors", FLOAT, ["positions", int(model.config.d_model)])
-    rows = _embed(t, layers, ids, vectors)
-    encoded = layers.encode_rows(rows, layers.causal_bias(t.size(ids, 1), max_tokens))
-    last = t.op("Sub", t.op("ReduceSum", mask, t.ints(1), keepdims=1), t.integer(1))
-    state = t.op("GatherND", encoded, last, batch_dims=1)
+    g = OnnxGraphBuilder()
+    layers = T5Layers(g, model, linears)
+    ids = g.input("input_ids", INT64, ["batch", "tokens"])
+    mask = g.input("attention_mask", INT64, ["batch", "tokens"])
+    vectors = g.input("item_vectors", FLOAT, ["positions", int(model.config.d_model)])
+    rows = _embed(g, layers, ids, vectors)
+    encoded = layers.encode_rows(rows, layers.causal_bias(g.size(ids, 1), max_tokens))
+    last = g.op("Sub", g.op("ReduceSum", mask, g.ints(1), keepdims=1), g.integer(1))
+    state = g.op("GatherND", encoded, last, batch_dims=1)
     _output(layers, layers.cross(encoded))
-    t.output(state, "state", FLOAT, ["batch", int(model.config.d_model)])
-    t.output(_masses(t, _scores(t, model, state, vectors)), "mass", FLOAT, ["batch", "nodes"])
-    return t
+    g.output(state, "state", FLOAT, ["batch", int(model.config.d_model)])
+    g.output(_masses(g, _scores(g, model, state, vectors)), "mass", FLOAT, ["batch", "nodes"])
+    return g
 
 
 def _output(layers: T5Layers, cross: Sequence[KeysValues]) -> None:
     for layer, attended in enumerate(cross):
-        layers.tape.output(attended.keys, f"keys_{layer}", FLOAT, layers.cross_shape)
-        layers.tape.output(attended.values, f"values_{layer}", FLOAT, layers.cross_shape)
+        layers.graph.output(attended.keys, f"keys_{layer}", FLOAT, layers.cross_shape)
+        layers.graph.output(attended.values, f"values_{layer}", FLOAT, layers.cross_shape)
 
 
-def _embed(t: Tape, layers: T5Layers, ids: str, vectors: str) -> str:
+def _embed(g: OnnxGraphBuilder, layers: T5Layers, ids: str, vectors: str) -> str:
     """Words by their embeddings and items by their vectors, [batch, tokens, d_model]."""
     size = int(layers.config.vocab_size)
-    words = layers.embed(t.op("Min", ids, t.integer(size - 1)))
-    item = t.op("Sub", ids, t.integer(size))
-    rows = t.op("Gather", vectors, t.op("Max", item, t.integer(0)), axis=0)
-    rows = t.mul(rows, t.real(math.sqrt(layers.config.d_model)))
-    is_item = t.unsqueeze(t.op("GreaterOrEqual", item, t.integer(0)), 2)
-    return t.op("Where", is_item, rows, words)
+    words = layers.embed(g.op("Min", ids, g.integer(size - 1)))
+    item = g.op("Sub", ids, g.integer(size))
+    rows = g.op("Gather", vectors, g.op("Max", item, g.integer(0)), axis=0)
+    rows = g.mul(rows, g.real(math.sqrt(layers.config.d_model)))
+    is_item = g.unsqueeze(g.op("GreaterOrEqual", item, g.integer(0)), 2)
+    return g.op("Where", is_item, rows, words)
 
 
-def _scores(t: Tape, model: T5Weights, state: str, vectors: str) -> str:
+def _scores(g: OnnxGraphBuilder, model: T5Weights, state: str, vectors: str) -> str:
     """How likely each item is, [batch, positions], before the decoder says anything."""
-    seen = t.input("seen", INT64, ["batch", "seen"])
-    weight = t.weight("query.weight", model.arrays["query.weight"].T.copy())
-    query = t.add(t.matmul(state, weight), t.weight("query.bias", model.arrays["query.bias"]))
-    scores = t.op("Gemm", query, vectors, transB=1)
-    count = t.size(scores, 1)
-    place = t.op("Where", t.op("Less", seen, t.integer(0)), count, seen)
-    shape = t.op("Concat", t.op("Shape", scores, start=0, end=1), t.ints(1), axis=0)
-    wider = t.op("Concat", scores, t.op("Expand", t.real(0.0), shape), axis=1)  # for the absent
-    again = t.real(SEEN_SCALE * float(model.arrays["seen"]))
-    raised = t.add(t.op("GatherElements", wider, place, axis=1), again)
-    wider = t.op("ScatterElements", wider, place, raised, axis=1)
-    return t.op("Slice", wider, t.ints(0), t.unsqueeze(count, 0), t.ints(1))
+    seen = g.input("seen", INT64, ["batch", "seen"])
+    weight = g.weight("query.weight", model.arrays["query.weight"].T.copy())
+    query = g.add(g.matmul(state, weight), g.weight("query.bias", model.arrays["query.bias"]))
+    scores = g.op("Gemm", query, vectors, transB=1)
+    count = g.size(scores, 1)
+    place = g.op("Where", g.op("Less", seen, g.integer(0)), count, seen)
+    shape = g.op("Concat", g.op("Shape", scores, start=0, end=1), g.ints(1), axis=0)
+    wider = g.op("Concat", scores, g.op("Expand", g.real(0.0), shape), axis=1)  # for the absent
+    again = g.real(SEEN_SCALE * float(model.arrays["seen"]))
+    raised = g.add(g.op("GatherElements", wider, place, axis=1), again)
+    wider = g.op("ScatterElements", wider, place, raised, axis=1)
+    return g.op("Slice", wider, g.ints(0), g.unsqueeze(count, 0), g.ints(1))
 
 
-def _masses(t: Tape, scores: str) -> str:
+def _masses(g: OnnxGraphBuilder, scores: str) -> str:
     """The logarithm of the summed likelihood below each node, [batch, nodes].
 
     Leaves in the order of the trie are consecutive below each node, so a sum is a difference of
     two running sums. These are in float64: what a small node holds must not drown in what stands
     before it.
     """
-    leaf_item = t.input("leaf_item", INT32, ["leaves"])
-    first = t.input("first_leaf", INT32, ["inner_nodes"])
-    last = t.input("last_leaf", INT32, ["inner_nodes"])
-    leaves = t.op("Gather", scores, leaf_item, axis=1)
-    largest = t.op("ReduceMax", leaves, t.ints(1), keepdims=1)
-    powers = t.op("Exp", t.cast(t.op("Sub", leaves, largest), DOUBLE))
-    running = t.op("CumSum", powers, t.integer(1))
-    upto = t.op("Gather", running, last, axis=1)
-    before = t.op(
-        "Sub", t.op("Gather", running, first, axis=1), t.op("Gather", powers, first, axis=1)
+    leaf_item = g.input("leaf_item", INT32, ["leaves"])
+    first = g.input("first_leaf", INT32, ["inner_nodes"])
+    last = g.input("last_leaf", INT32, ["inner_nodes"])
+    leaves = g.op("Gather", scores, leaf_item, axis=1)
+    largest = g.op("ReduceMax", leaves, g.ints(1), keepdims=1)
+    powers = g.op("Exp", g.cast(g.op("Sub", leaves, largest), DOUBLE))
+    running = g.op("CumSum", powers, g.integer(1))
+    upto = g.op("Gather", running, last, axis=1)
+    before = g.op(
+        "Sub", g.op("Gather", running, first, axis=1), g.op("Gather", powers, first, axis=1)
     )
-    least = t.constant(np.array(np.finfo(np.float64).tiny))
-    total = t.op("Log", t.op("Max", t.op("Sub", upto, before), least))
-    inner = t.add(t.cast(total, FLOAT), largest)
-    return t.op("Concat", inner, leaves, axis=1)
+    least = g.constant(np.array(np.finfo(np.float64).tiny))
+    total = g.op("Log", g.op("Max", g.op("Sub", upto, before), least))
+    inner = g.add(g.cast(total, FLOAT), largest)
+    return g.op("Concat", inner, leaves, axis=1)

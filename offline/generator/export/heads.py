@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from offline.generator.export.layers import T5Layers
-from offline.tape import FLOAT, INT32, INT64, Tape
+from offline.onnx_graph import FLOAT, INT32, INT64, OnnxGraphBuilder
 
 DEAD: Final = -1e30
 """The score of what is not allowed: below every sum of log-probabilities."""
@@ -32,17 +32,17 @@ class Children:
 class TrieInputs:
     """The arrays of the trie as inputs of a graph; see `services.generator.decoding.trie.Trie`."""
 
-    tape: Tape
+    graph: OnnxGraphBuilder
     token: str
     child_start: str
     widths: str
 
     @classmethod
-    def declare(cls, t: Tape, levels: int) -> "TrieInputs":
+    def declare(cls, g: OnnxGraphBuilder, levels: int) -> "TrieInputs":
         """Declares the inputs."""
-        token = t.input("trie_token", INT32, ["nodes"])
-        child_start = t.input("trie_child_start", INT32, ["nodes_and_one"])
-        return cls(t, token, child_start, t.input("trie_widths", INT64, [levels]))
+        token = g.input("trie_token", INT32, ["nodes"])
+        child_start = g.input("trie_child_start", INT32, ["nodes_and_one"])
+        return cls(g, token, child_start, g.input("trie_widths", INT64, [levels]))
 
     def children(self, node: str, width: str) -> Children:
         """The children of nodes.
@@ -51,18 +51,18 @@ class TrieInputs:
             node: int64 [batch, nodes].
             width: int64 scalar, at least as many as any of them has.
         """
-        t = self.tape
-        start = t.cast(t.op("Gather", self.child_start, node, axis=0), INT64)
-        after = t.add(node, t.integer(1))
-        end = t.cast(t.op("Gather", self.child_start, after, axis=0), INT64)
-        slot = t.add(t.unsqueeze(start, 2), t.range(width))
-        exists = t.op("Less", slot, t.unsqueeze(end, 2))
-        child = t.op("Where", exists, slot, t.integer(0))
+        g = self.graph
+        start = g.cast(g.op("Gather", self.child_start, node, axis=0), INT64)
+        after = g.add(node, g.integer(1))
+        end = g.cast(g.op("Gather", self.child_start, after, axis=0), INT64)
+        slot = g.add(g.unsqueeze(start, 2), g.range(width))
+        exists = g.op("Less", slot, g.unsqueeze(end, 2))
+        child = g.op("Where", exists, slot, g.integer(0))
         return Children(child, self.token_of(child), exists)
 
     def token_of(self, node: str) -> str:
         """The tokens that lead to nodes, int64."""
-        return self.tape.cast(self.tape.op("Gather", self.token, node, axis=0), INT64)
+        return self.graph.cast(self.graph.op("Gather", self.token, node, axis=0), INT64)
 
 
 class Head(ABC):
@@ -70,7 +70,7 @@ class Head(ABC):
 
     def __init__(self, layers: T5Layers, trie: TrieInputs) -> None:
         self.layers = layers
-        self.tape = layers.tape
+        self.graph = layers.graph
         self.trie = trie
 
     @abstractmethod
@@ -111,15 +111,15 @@ class TokenHead(Head):
 
     def said(self, states: str) -> str:
         """See `Head`."""
-        return self.tape.op("LogSoftmax", self.layers.logits(states), axis=-1)
+        return self.graph.op("LogSoftmax", self.layers.logits(states), axis=-1)
 
     def gains(self, said: str, children: Children) -> str:
         """See `Head`."""
-        return self.tape.op("GatherElements", said, children.token, axis=2)
+        return self.graph.op("GatherElements", said, children.token, axis=2)
 
     def path_gains(self, said: str, node: str, path: str, child: str) -> str:  # noqa: ARG002
         """See `Head`."""
-        return _at(self.tape, said, path, self.trie.token_of(child))
+        return _at(self.graph, said, path, self.trie.token_of(child))
 
 
 class ItemHead(Head):
@@ -127,19 +127,19 @@ class ItemHead(Head):
 
     def __init__(self, layers: T5Layers, trie: TrieInputs) -> None:
         super().__init__(layers, trie)
-        t = self.tape
-        self._state = t.input("state", FLOAT, ["batch", int(layers.config.d_model)])
-        self._mass = t.input("mass", FLOAT, ["batch", "nodes"])
+        g = self.graph
+        self._state = g.input("state", FLOAT, ["batch", int(layers.config.d_model)])
+        self._mass = g.input("mass", FLOAT, ["batch", "nodes"])
 
     def rows(self, token: str, *, root: bool) -> str:
         """See `Head`."""
-        t, rows = self.tape, self.layers.embed(token)
+        g, rows = self.graph, self.layers.embed(token)
         if not root:
             return rows
         # The first row is the start token and the encoder's last state.
-        first = t.op("Equal", t.range(t.size(token, 1)), t.integer(0))
-        state = t.op("Where", t.unsqueeze(first, 1), t.unsqueeze(self._state, 1), t.real(0.0))
-        return t.add(rows, state)
+        first = g.op("Equal", g.range(g.size(token, 1)), g.integer(0))
+        state = g.op("Where", g.unsqueeze(first, 1), g.unsqueeze(self._state, 1), g.real(0.0))
+        return g.add(rows, state)
 
     def said(self, states: str) -> str:
         """See `Head`."""
@@ -148,49 +148,49 @@ class ItemHead(Head):
     def gains(self, said: str, children: Children) -> str:
         """See `Head`."""
         logits = self._logits(said, children)
-        return self.tape.op("LogSoftmax", logits, axis=-1)
+        return self.graph.op("LogSoftmax", logits, axis=-1)
 
     def path_gains(self, said: str, node: str, path: str, child: str) -> str:
         """See `Head`."""
-        t = self.tape
-        width = t.op("ReduceMax", self.trie.widths, keepdims=0)
+        g = self.graph
+        width = g.op("ReduceMax", self.trie.widths, keepdims=0)
         total = self._log_sum(self._logits(said, self.trie.children(node, width)))
-        own = t.add(
-            _at(t, said, path, self._column(self.trie.token_of(child))), self._masses(child)
+        own = g.add(
+            _at(g, said, path, self._column(self.trie.token_of(child))), self._masses(child)
         )
-        flat = t.op("GatherElements", total, t.reshape(path, 0, -1), axis=1)
-        return t.op("Sub", own, t.op("Reshape", flat, t.op("Shape", path)))
+        flat = g.op("GatherElements", total, g.reshape(path, 0, -1), axis=1)
+        return g.op("Sub", own, g.op("Reshape", flat, g.op("Shape", path)))
 
     def _logits(self, said: str, children: Children) -> str:
         """The logits of children, [batch, rows, width]; DEAD where there is none."""
-        t = self.tape
-        decoder = t.op("GatherElements", said, self._column(children.token), axis=2)
-        logits = t.add(decoder, self._masses(children.node))
-        return t.op("Where", children.exists, logits, t.real(DEAD))
+        g = self.graph
+        decoder = g.op("GatherElements", said, self._column(children.token), axis=2)
+        logits = g.add(decoder, self._masses(children.node))
+        return g.op("Where", children.exists, logits, g.real(DEAD))
 
     def _column(self, token: str) -> str:
         """Where a token of a code stands in what `said` returns; any place for other tokens."""
-        t = self.tape
-        first = t.integer(self.layers.model.first_code_token)
-        return t.op("Max", t.op("Sub", token, first), t.integer(0))
+        g = self.graph
+        first = g.integer(self.layers.model.first_code_token)
+        return g.op("Max", g.op("Sub", token, first), g.integer(0))
 
     def _masses(self, node: str) -> str:
         """The masses of nodes [batch, …], in the same shape."""
-        t = self.tape
-        flat = t.op("GatherElements", self._mass, t.reshape(node, 0, -1), axis=1)
-        return t.op("Reshape", flat, t.op("Shape", node))
+        g = self.graph
+        flat = g.op("GatherElements", self._mass, g.reshape(node, 0, -1), axis=1)
+        return g.op("Reshape", flat, g.op("Shape", node))
 
     def _log_sum(self, logits: str) -> str:
         """The logarithm of the sum of the exponentials of each row, [batch, rows]."""
-        t = self.tape
-        largest = t.op("ReduceMax", logits, t.ints(2), keepdims=1)
-        powers = t.op("Exp", t.op("Sub", logits, largest))
-        total = t.op("Log", t.op("ReduceSum", powers, t.ints(2), keepdims=0))
-        return t.add(total, t.op("Squeeze", largest, t.ints(2)))
+        g = self.graph
+        largest = g.op("ReduceMax", logits, g.ints(2), keepdims=1)
+        powers = g.op("Exp", g.op("Sub", logits, largest))
+        total = g.op("Log", g.op("ReduceSum", powers, g.ints(2), keepdims=0))
+        return g.add(total, g.op("Squeeze", largest, g.ints(2)))
 
 
-def _at(t: Tape, table: str, row: str, column: str) -> str:
+def _at(g: OnnxGraphBuilder, table: str, row: str, column: str) -> str:
     """Entries of [batch, rows, columns] at rows and columns of [batch, …]."""
-    place = t.add(t.mul(row, t.size(table, 2)), column)
-    flat = t.op("GatherElements", t.reshape(table, 0, -1), t.reshape(place, 0, -1), axis=1)
-    return t.op("Reshape", flat, t.op("Shape", place))
+    place = g.add(g.mul(row, g.size(table, 2)), column)
+    flat = g.op("GatherElements", g.reshape(table, 0, -1), g.reshape(place, 0, -1), axis=1)
+    return g.op("Reshape", flat, g.op("Shape", place))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from offline.generator.export.parity import Parity, largest_gap, same_ranking
 from offline.generator.items.model import ItemT5
+from offline.generator.items.scores import exact_scores
 from services.generator.decoding.engine import GeneratorEngine, Query
 
 
@@ -36,7 +37,7 @@ def compare_items(
     for start in range(0, len(queries), batch_size):
         chunk = queries[start : start + batch_size]
         histories = [query.context.history for query in chunk]
-        exact = model.scores(words, histories, engine.parts.section.max_history)
+        exact = exact_scores(model, words, histories, engine.parts.section.max_history)
         found = engine.generate(chunk)
         beams = chunk[0].generation.count if chunk[0].generation else 0
         for query, scores, ranked in zip(chunk, exact, found, strict=True):

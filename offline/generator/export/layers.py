@@ -19,7 +19,7 @@ from transformers import T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from offline.generator.export.linear import Linear, Linears
-from offline.tape import FLOAT, INT64, Dim, Tape
+from offline.onnx_graph import FLOAT, INT64, Dim, OnnxGraphBuilder
 
 MASKED: Final = -1e9
 """Added to what must not be attended to; finite, so that a row that sees nothing is not NaN."""
@@ -69,10 +69,10 @@ class _Stream:
 
 
 class T5Layers:
-    """Writes the layers of one model onto a tape."""
+    """Writes the layers of one model into a graph."""
 
-    def __init__(self, tape: Tape, model: T5Weights, linears: Linears) -> None:
-        self.tape = tape
+    def __init__(self, graph: OnnxGraphBuilder, model: T5Weights, linears: Linears) -> None:
+        self.graph = graph
         self.model = model
         self.config = model.config
         self.heads = int(self.config.num_heads)
@@ -88,11 +88,11 @@ class T5Layers:
 
         Declares the inputs `input_ids` and `attention_mask`, int64 [batch, tokens].
         """
-        t = self.tape
-        ids = t.input("input_ids", INT64, ["batch", "tokens"])
+        g = self.graph
+        ids = g.input("input_ids", INT64, ["batch", "tokens"])
         padding = self.declare_padding()
-        bias = self._position_bias(t.size(ids, 1), self._bidirectional(max_tokens))
-        return self.cross(self.encode_rows(self.embed(ids), t.add(bias, padding)))
+        bias = self._position_bias(g.size(ids, 1), self._bidirectional(max_tokens))
+        return self.cross(self.encode_rows(self.embed(ids), g.add(bias, padding)))
 
     def encode_rows(self, rows: str, bias: str) -> str:
         """The encoder's states, [batch, positions, d_model].
@@ -122,22 +122,22 @@ class T5Layers:
 
     def declare_padding(self) -> str:
         """Declares the input `attention_mask`; [batch, 1, 1, tokens] MASKED behind a prompt."""
-        t = self.tape
-        mask = t.input("attention_mask", INT64, ["batch", "tokens"])
-        absent = t.op("Sub", t.real(1.0), t.cast(mask, FLOAT))
-        return t.mul(t.unsqueeze(absent, 1, 2), t.real(MASKED))
+        g = self.graph
+        mask = g.input("attention_mask", INT64, ["batch", "tokens"])
+        absent = g.op("Sub", g.real(1.0), g.cast(mask, FLOAT))
+        return g.mul(g.unsqueeze(absent, 1, 2), g.real(MASKED))
 
     def embed(self, tokens: str) -> str:
         """Token ids [...] to vectors [..., d_model]."""
-        table = self.tape.weight("shared.weight", self.model.arrays["shared.weight"])
-        return self.tape.op("Gather", table, tokens, axis=0)
+        table = self.graph.weight("shared.weight", self.model.arrays["shared.weight"])
+        return self.graph.op("Gather", table, tokens, axis=0)
 
     def _heads_of(self, encoded: str, layer: int, part: str) -> str:
         """Keys or values of attention to the prompt, [batch, heads, tokens, width]."""
-        t = self.tape
+        g = self.graph
         product = self._product(encoded, f"decoder.block.{layer}.layer.1.EncDecAttention.{part}")
-        split = t.reshape(product, 0, 0, self.heads, self.width)
-        return t.op("Transpose", split, perm=[0, 2, 1, 3])
+        split = g.reshape(product, 0, 0, self.heads, self.width)
+        return g.op("Transpose", split, perm=[0, 2, 1, 3])
 
     def causal_bias(self, length: str, max_tokens: int) -> str:
         """[1, heads, positions, positions]: by distance; MASKED for what lies ahead."""
@@ -165,13 +165,13 @@ class T5Layers:
 
     def _position_bias(self, length: str, table: Matrix) -> str:
         """[1, heads, positions, positions]: by distance, from a table of [2·max - 1, heads]."""
-        t = self.tape
-        positions = t.range(length)
-        difference = t.op("Sub", t.unsqueeze(positions, 0), t.unsqueeze(positions, 1))
-        index = t.add(difference, t.integer(len(table) // 2))
-        name = t.weight("encoder.position_bias", table)
-        bias = t.op("Transpose", t.op("Gather", name, index, axis=0), perm=[2, 0, 1])
-        return t.unsqueeze(bias, 0)
+        g = self.graph
+        positions = g.range(length)
+        difference = g.op("Sub", g.unsqueeze(positions, 0), g.unsqueeze(positions, 1))
+        index = g.add(difference, g.integer(len(table) // 2))
+        name = g.weight("encoder.position_bias", table)
+        bias = g.op("Transpose", g.op("Gather", name, index, axis=0), perm=[2, 0, 1])
+        return g.unsqueeze(bias, 0)
 
     # The decoder
 
@@ -188,8 +188,8 @@ class T5Layers:
         """Declares what `encode` returned as inputs: `keys_<layer>` and `values_<layer>`."""
         return [
             KeysValues(
-                self.tape.input(f"keys_{layer}", FLOAT, self.cross_shape),
-                self.tape.input(f"values_{layer}", FLOAT, self.cross_shape),
+                self.graph.input(f"keys_{layer}", FLOAT, self.cross_shape),
+                self.graph.input(f"values_{layer}", FLOAT, self.cross_shape),
             )
             for layer in range(self.decoder_layers)
         ]
@@ -214,18 +214,18 @@ class T5Layers:
         Returns:
             Normalized states [batch, rows, d_model], and `past` with these rows appended.
         """
-        t = self.tape
+        g = self.graph
         stream = _Stream(rows)
-        one_row = t.op("Concat", t.op("Shape", rows, start=0, end=2), t.ints(1), axis=0)
-        padding = t.add(padding, t.unsqueeze(t.op("Expand", t.real(0.0), one_row), 1))
+        one_row = g.op("Concat", g.op("Shape", rows, start=0, end=2), g.ints(1), axis=0)
+        padding = g.add(padding, g.unsqueeze(g.op("Expand", g.real(0.0), one_row), 1))
         extended: list[KeysValues] = []
         for layer in range(self.decoder_layers):
             name = f"decoder.block.{layer}.layer"
             normed, stream = self._norm(stream, f"{name}.0.layer_norm")
             query, keys, values = self._project(normed, f"{name}.0.SelfAttention")
             if past is not None:
-                keys = t.op("Concat", past[layer].keys, keys, axis=1)
-                values = t.op("Concat", past[layer].values, values, axis=1)
+                keys = g.op("Concat", past[layer].keys, keys, axis=1)
+                values = g.op("Concat", past[layer].values, values, axis=1)
             extended.append(KeysValues(keys, values))
             stream.update = self._attend(query, extended[-1], bias, f"{name}.0.SelfAttention")
             normed, stream = self._norm(stream, f"{name}.1.layer_norm")
@@ -245,15 +245,15 @@ class T5Layers:
 
     def _norm(self, stream: "_Stream", name: str, scale: float = 1.0) -> tuple[str, "_Stream"]:
         """Adds the pending update, and normalizes by the root mean square: one fused operator."""
-        t = self.tape
-        weight = t.weight(name, self.model.arrays[f"{name}.weight"] * np.float32(scale))
+        g = self.graph
+        weight = g.weight(name, self.model.arrays[f"{name}.weight"] * np.float32(scale))
         epsilon = float(self.config.layer_norm_epsilon)
         if stream.update is None:
-            normed = t.op(
+            normed = g.op(
                 "SimplifiedLayerNormalization", stream.value, weight, axis=-1, epsilon=epsilon
             )
             return normed, stream
-        normed, total = t.ops(
+        normed, total = g.ops(
             "SkipSimplifiedLayerNormalization",
             stream.value,
             stream.update,
@@ -271,7 +271,7 @@ class T5Layers:
 
     def _attend(self, query: str, attended: KeysValues, bias: str, name: str) -> str:
         """Attention without scaling, as T5 has it; query is [batch, rows, inner]."""
-        context = self.tape.op(
+        context = self.graph.op(
             "MultiHeadAttention",
             query,
             attended.keys,
@@ -288,24 +288,24 @@ class T5Layers:
     def _feed_forward(self, normed: str, name: str) -> str:
         if self.config.is_gated_act:  # T5 1.1: gelu_new
             gate = self._gelu_new(self._product(normed, f"{name}.wi_0"))
-            inner = self.tape.mul(gate, self._product(normed, f"{name}.wi_1"))
+            inner = self.graph.mul(gate, self._product(normed, f"{name}.wi_1"))
             return self._product(inner, f"{name}.wo")
         first, second = (self.model.linear(f"{name}.{part}") for part in ("wi", "wo"))
-        return self._linears.rectified(self.tape, normed, first, second)
+        return self._linears.rectified(self.graph, normed, first, second)
 
     def _gelu_new(self, value: str) -> str:
         """The tanh approximation of GELU (https://arxiv.org/abs/1606.08415)."""
-        t = self.tape
-        cube = t.mul(t.mul(value, value), value)
-        inner = t.mul(
-            t.add(value, t.mul(cube, t.real(0.044715))), t.real(float(np.sqrt(2.0 / np.pi)))
+        g = self.graph
+        cube = g.mul(g.mul(value, value), value)
+        inner = g.mul(
+            g.add(value, g.mul(cube, g.real(0.044715))), g.real(float(np.sqrt(2.0 / np.pi)))
         )
-        half = t.mul(value, t.real(0.5))
-        return t.mul(half, t.add(t.op("Tanh", inner), t.real(1.0)))
+        half = g.mul(value, g.real(0.5))
+        return g.mul(half, g.add(g.op("Tanh", inner), g.real(1.0)))
 
     def _product(self, rows: str, name: str) -> str:
         """The product with one linear layer."""
-        return self._linears.product(self.tape, rows, self.model.linear(name))
+        return self._linears.product(self.graph, rows, self.model.linear(name))
 
 
 _BIAS: Final = "{}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"

@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline.int8 import LARGEST, ZERO_POINT, quantize_columns
-from offline.tape import FLOAT, FLOAT16, Tape
+from offline.onnx_graph import FLOAT, FLOAT16, OnnxGraphBuilder
 
 Matrix = NDArray[np.float32]
 
 
 class Linears(Protocol):
-    """Writes the products of linear layers onto a tape."""
+    """Writes the products of linear layers into a graph."""
 
-    def product(self, t: Tape, rows: str, layer: "Linear") -> str:
+    def product(self, g: OnnxGraphBuilder, rows: str, layer: "Linear") -> str:
         """Writes float32 [..., in] times weights [in, out], which is float32 [..., out]."""
 
-    def rectified(self, t: Tape, rows: str, first: "Linear", second: "Linear") -> str:
+    def rectified(self, g: OnnxGraphBuilder, rows: str, first: "Linear", second: "Linear") -> str:
         """Writes the feed-forward network `relu(rows · first) · second`."""
 
 
@@ -41,13 +41,13 @@ class Linear:
 class Float32:
     """Products in float32."""
 
-    def product(self, t: Tape, rows: str, layer: Linear) -> str:
+    def product(self, g: OnnxGraphBuilder, rows: str, layer: Linear) -> str:
         """See `Linears`."""
-        return t.matmul(rows, t.weight(layer.name, layer.weights))
+        return g.matmul(rows, g.weight(layer.name, layer.weights))
 
-    def rectified(self, t: Tape, rows: str, first: Linear, second: Linear) -> str:
+    def rectified(self, g: OnnxGraphBuilder, rows: str, first: Linear, second: Linear) -> str:
         """See `Linears`."""
-        return self.product(t, t.op("Relu", self.product(t, rows, first)), second)
+        return self.product(g, g.op("Relu", self.product(g, rows, first)), second)
 
 
 class Float16(Float32):
@@ -58,12 +58,12 @@ class Float16(Float32):
     as it does in `transformers`.
     """
 
-    def product(self, t: Tape, rows: str, layer: Linear) -> str:
+    def product(self, g: OnnxGraphBuilder, rows: str, layer: Linear) -> str:
         """See `Linears`."""
         if layer.name.endswith(".wo"):
-            return super().product(t, rows, layer)
-        half = t.weight(f"{layer.name}.float16", layer.weights.astype(np.float16))
-        return t.cast(t.matmul(t.cast(rows, FLOAT16), half), FLOAT)
+            return super().product(g, rows, layer)
+        half = g.weight(f"{layer.name}.float16", layer.weights.astype(np.float16))
+        return g.cast(g.matmul(g.cast(rows, FLOAT16), half), FLOAT)
 
 
 @dataclass(frozen=True)
@@ -81,59 +81,61 @@ class Int8:
     """The layers whose products would lose too much."""
     _quantized: dict[tuple[int, str, float], str] = field(default_factory=dict)
 
-    def product(self, t: Tape, rows: str, layer: Linear) -> str:
+    def product(self, g: OnnxGraphBuilder, rows: str, layer: Linear) -> str:
         """See `Linears`."""
         if layer.name in self.in_float32:
-            return Float32().product(t, rows, layer)
+            return Float32().product(g, rows, layer)
         scale = self.ranges[layer.name] / LARGEST
-        return self._dequantized(t, self._quantize(t, rows, scale), scale, int(ZERO_POINT), layer)
+        return self._dequantized(g, self._quantize(g, rows, scale), scale, int(ZERO_POINT), layer)
 
-    def rectified(self, t: Tape, rows: str, first: Linear, second: Linear) -> str:
+    def rectified(self, g: OnnxGraphBuilder, rows: str, first: Linear, second: Linear) -> str:
         """See `Linears`.
 
         What is between the layers stays an integer: its zero is the least that can be written, so
         that what is negative saturates to it.
         """
         if {first.name, second.name} & self.in_float32:
-            between = t.op("Relu", self.product(t, rows, first))
-            return self.product(t, between, second)
+            between = g.op("Relu", self.product(g, rows, first))
+            return self.product(g, between, second)
         scale = self.ranges[first.name] / LARGEST
-        weights, columns = self._weights(t, first)
+        weights, columns = self._weights(g, first)
         scale_between = self.ranges[second.name] / (2 * LARGEST + 1)
-        between = t.op(
+        between = g.op(
             "QLinearMatMul",
-            self._quantize(t, rows, scale),
-            t.real(scale),
-            t.constant(np.array(ZERO_POINT)),
+            self._quantize(g, rows, scale),
+            g.real(scale),
+            g.constant(np.array(ZERO_POINT)),
             weights,
             columns,
-            t.constant(np.zeros(first.weights.shape[1], dtype=np.int8)),
-            t.real(scale_between),
-            t.constant(np.array(0, dtype=np.uint8)),
+            g.constant(np.zeros(first.weights.shape[1], dtype=np.int8)),
+            g.real(scale_between),
+            g.constant(np.array(0, dtype=np.uint8)),
         )
-        return self._dequantized(t, between, scale_between, 0, second)
+        return self._dequantized(g, between, scale_between, 0, second)
 
-    def _dequantized(self, t: Tape, rows: str, scale: float, zero: int, layer: Linear) -> str:
-        weights, columns = self._weights(t, layer)
-        return t.op(
+    def _dequantized(
+        self, g: OnnxGraphBuilder, rows: str, scale: float, zero: int, layer: Linear
+    ) -> str:
+        weights, columns = self._weights(g, layer)
+        return g.op(
             "MatMulIntegerToFloat",
             rows,
             weights,
-            t.real(scale),
+            g.real(scale),
             columns,
-            t.constant(np.array(zero, dtype=np.uint8)),
+            g.constant(np.array(zero, dtype=np.uint8)),
             domain="com.microsoft",
         )
 
-    def _weights(self, t: Tape, layer: Linear) -> tuple[str, str]:
+    def _weights(self, g: OnnxGraphBuilder, layer: Linear) -> tuple[str, str]:
         """The weights as integers, and the scales of their columns."""
         integers, columns = quantize_columns(layer.weights)
-        return t.weight(f"{layer.name}.int8", integers), t.weight(f"{layer.name}.scale", columns)
+        return g.weight(f"{layer.name}.int8", integers), g.weight(f"{layer.name}.scale", columns)
 
-    def _quantize(self, t: Tape, rows: str, scale: float) -> str:
+    def _quantize(self, g: OnnxGraphBuilder, rows: str, scale: float) -> str:
         """Rows as integers; written once for all products that read them."""
-        key = (id(t), rows, scale)
+        key = (id(g), rows, scale)
         if key not in self._quantized:
-            zero = t.constant(np.array(ZERO_POINT))
-            self._quantized[key] = t.op("QuantizeLinear", rows, t.real(scale), zero)
+            zero = g.constant(np.array(ZERO_POINT))
+            self._quantized[key] = g.op("QuantizeLinear", rows, g.real(scale), zero)
         return self._quantized[key]

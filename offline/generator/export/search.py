@@ -17,7 +17,7 @@ import numpy as np
 from offline.generator.export.heads import DEAD, Head, TokenHead, TrieInputs
 from offline.generator.export.layers import MASKED, T5Layers, T5Weights
 from offline.generator.export.linear import Linears
-from offline.tape import BOOL, FLOAT, INT64, Tape
+from offline.onnx_graph import BOOL, FLOAT, INT64, OnnxGraphBuilder
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Alive:
 
 def search_graph(
     model: T5Weights, linears: Linears, *, levels: int, ends: bool, kind: type[Head] = TokenHead
-) -> Tape:
+) -> OnnxGraphBuilder:
     """Writes the graph of `generate.onnx`.
 
     Inputs: `attention_mask` int64 [batch, tokens]; what `encode.onnx` returns; `trie_token` int32
@@ -63,40 +63,40 @@ def search_graph(
         ends: whether codes end with the end-of-sequence token, and may have different lengths.
         kind: what a token's score is made of; one of items takes `state` and `mass` too.
     """
-    tape = Tape()
-    layers = T5Layers(tape, model, linears)
+    graph = OnnxGraphBuilder()
+    layers = T5Layers(graph, model, linears)
     if levels > len(layers.decoder_position_bias):
         raise ValueError(f"codes have {levels} tokens, the model tells {levels - 1} apart")
     padding, cross = layers.declare_padding(), layers.declare_cross()
-    trie, alive = TrieInputs.declare(tape, levels), _declare_alive(tape)
+    trie, alive = TrieInputs.declare(graph, levels), _declare_alive(graph)
     head = kind(layers, trie)
-    limit = tape.input("beams", INT64, [1])
-    search = _Search(tape, head, trie, alive, limit, levels=levels, ends=ends)
+    limit = graph.input("beams", INT64, [1])
+    search = _Search(graph, head, trie, alive, limit, levels=levels, ends=ends)
     beams = search.start()
     past = None
     row_counts: list[str] = []
     for level in range(levels):
-        row_counts.append(tape.size(beams.token, 1))
+        row_counts.append(graph.size(beams.token, 1))
         bias = search.bias(beams, row_counts)
         rows = head.rows(beams.token, root=level == 0)
         states, past = layers.decode(rows, bias, cross, padding, past)
         beams = search.expand(beams, head.said(states), level)
     node, score = search.finish(beams)
-    tape.output(node, "node", INT64, ["batch", "found"])
-    tape.output(score, "score", FLOAT, ["batch", "found"])
-    return tape
+    graph.output(node, "node", INT64, ["batch", "found"])
+    graph.output(score, "score", FLOAT, ["batch", "found"])
+    return graph
 
 
-def _declare_alive(t: Tape) -> _Alive:
-    alive = t.input("alive", BOOL, ["masks", "nodes"])
-    row = t.input("alive_row", INT64, ["batch"])
-    return _Alive(t.reshape(alive, -1), t.unsqueeze(t.mul(row, t.size(alive, 1)), 1, 2))
+def _declare_alive(g: OnnxGraphBuilder) -> _Alive:
+    alive = g.input("alive", BOOL, ["masks", "nodes"])
+    row = g.input("alive_row", INT64, ["batch"])
+    return _Alive(g.reshape(alive, -1), g.unsqueeze(g.mul(row, g.size(alive, 1)), 1, 2))
 
 
 class _Search:
     def __init__(
         self,
-        tape: Tape,
+        graph: OnnxGraphBuilder,
         head: Head,
         trie: TrieInputs,
         alive: _Alive,
@@ -105,7 +105,7 @@ class _Search:
         levels: int,
         ends: bool,
     ) -> None:
-        self.tape = tape
+        self.graph = graph
         self.head = head
         self.layers = head.layers
         self.trie = trie
@@ -119,57 +119,57 @@ class _Search:
 
     def start(self) -> _Beams:
         """One beam a request, at the root, about to read the decoder's start token."""
-        t = self.tape
-        batch = t.op("Shape", "attention_mask", start=0, end=1)
-        shape = t.op("Concat", batch, t.ints(1), axis=0)
+        g = self.graph
+        batch = g.op("Shape", "attention_mask", start=0, end=1)
+        shape = g.op("Concat", batch, g.ints(1), axis=0)
         start_token = int(self.layers.config.decoder_start_token_id)
         return _Beams(
-            node=t.op("Expand", t.integer(0), shape),
-            score=t.op("Expand", t.real(0.0), shape),
-            ancestors=t.op("Expand", t.real(0.0), t.op("Concat", batch, t.ints(1, 1), axis=0)),
-            token=t.op("Expand", t.integer(start_token), shape),
+            node=g.op("Expand", g.integer(0), shape),
+            score=g.op("Expand", g.real(0.0), shape),
+            ancestors=g.op("Expand", g.real(0.0), g.op("Concat", batch, g.ints(1, 1), axis=0)),
+            token=g.op("Expand", g.integer(start_token), shape),
         )
 
     def bias(self, beams: _Beams, row_counts: list[str]) -> str:
         """[batch, heads, beams, rows]: by how far back a row lies; masked if no ancestor."""
-        t = self.tape
+        g = self.graph
         table = self.layers.decoder_position_bias
         parts = []
         for level, count in enumerate(row_counts):
             back = len(row_counts) - 1 - level
-            column = t.constant(table[back].reshape(1, -1, 1, 1).astype(np.float32))
-            shape = t.op("Concat", t.ints(1, len(table[back]), 1), t.unsqueeze(count, 0), axis=0)
-            parts.append(t.op("Expand", column, shape))
-        position = t.op("Concat", *parts, axis=3)
-        return t.add(position, t.unsqueeze(beams.ancestors, 1))
+            column = g.constant(table[back].reshape(1, -1, 1, 1).astype(np.float32))
+            shape = g.op("Concat", g.ints(1, len(table[back]), 1), g.unsqueeze(count, 0), axis=0)
+            parts.append(g.op("Expand", column, shape))
+        position = g.op("Concat", *parts, axis=3)
+        return g.add(position, g.unsqueeze(beams.ancestors, 1))
 
     def expand(self, beams: _Beams, said: str, level: int) -> _Beams:
         """Replaces beams by the best of their allowed children."""
-        t = self.tape
-        width = t.op("Gather", self.trie.widths, t.integer(level), axis=0)
+        g = self.graph
+        width = g.op("Gather", self.trie.widths, g.integer(level), axis=0)
         children = self.trie.children(beams.node, width)
         child, token = children.node, children.token
         gain = self.head.gains(said, children)
-        place = t.add(child, self.alive.offset)
-        allowed = t.op("And", children.exists, t.op("Gather", self.alive.mask, place, axis=0))
-        total = t.add(t.unsqueeze(beams.score, 2), gain)
-        total = t.op("Where", allowed, total, t.real(DEAD))
+        place = g.add(child, self.alive.offset)
+        allowed = g.op("And", children.exists, g.op("Gather", self.alive.mask, place, axis=0))
+        total = g.add(g.unsqueeze(beams.score, 2), gain)
+        total = g.op("Where", allowed, total, g.real(DEAD))
         if self.ends:
             total = self._set_aside(child, token, total, level)
-        score, chosen = self._best(t.reshape(total, 0, -1))
-        node = t.op("GatherElements", t.reshape(child, 0, -1), chosen, axis=1)
-        token = t.op("GatherElements", t.reshape(token, 0, -1), chosen, axis=1)
-        parent = t.op("Div", chosen, t.size(total, 2))
+        score, chosen = self._best(g.reshape(total, 0, -1))
+        node = g.op("GatherElements", g.reshape(child, 0, -1), chosen, axis=1)
+        token = g.op("GatherElements", g.reshape(token, 0, -1), chosen, axis=1)
+        parent = g.op("Div", chosen, g.size(total, 2))
         return _Beams(node, score, self._inherit(beams.ancestors, parent), token)
 
     def finish(self, beams: _Beams) -> tuple[str, str]:
         """The leaves that were found, best first, and their scores: both [batch, found]."""
         if not self.ends:
             return beams.node, beams.score
-        t = self.tape
-        score, chosen = self._best(t.op("Concat", *self._ended_scores, axis=1))
-        leaves = t.op("Concat", *self._ended_leaves, axis=1)
-        return t.op("GatherElements", leaves, chosen, axis=1), score
+        g = self.graph
+        score, chosen = self._best(g.op("Concat", *self._ended_scores, axis=1))
+        leaves = g.op("Concat", *self._ended_leaves, axis=1)
+        return g.op("GatherElements", leaves, chosen, axis=1), score
 
     def _set_aside(self, child: str, token: str, total: str, level: int) -> str:
         """Keeps the children that end a code, and takes them out of the running.
@@ -177,33 +177,33 @@ class _Search:
         So they do not narrow the search for longer codes: in `transformers`, too, a finished
         hypothesis leaves its beam free.
         """
-        t = self.tape
-        end = t.op("Equal", token, t.integer(self.eos))
-        self._ended_scores.append(t.reshape(t.op("Where", end, total, t.real(DEAD)), 0, -1))
+        g = self.graph
+        end = g.op("Equal", token, g.integer(self.eos))
+        self._ended_scores.append(g.reshape(g.op("Where", end, total, g.real(DEAD)), 0, -1))
         leaf = child
         for _ in range(self.levels - 1 - level):  # padding: an only child, down to the leaf
-            leaf = t.cast(t.op("Gather", self.trie.child_start, leaf, axis=0), INT64)
-        self._ended_leaves.append(t.reshape(leaf, 0, -1))
-        return t.op("Where", end, t.real(DEAD), total)
+            leaf = g.cast(g.op("Gather", self.trie.child_start, leaf, axis=0), INT64)
+        self._ended_leaves.append(g.reshape(leaf, 0, -1))
+        return g.op("Where", end, g.real(DEAD), total)
 
     def _best(self, scores: str) -> tuple[str, str]:
         """The best scores of each row, as many as there are beams, and where they stand."""
-        t = self.tape
-        keep = t.op("Min", self.limit, t.unsqueeze(t.size(scores, 1), 0))
-        score, chosen = t.ops("TopK", scores, keep, outputs=2, axis=1)
+        g = self.graph
+        keep = g.op("Min", self.limit, g.unsqueeze(g.size(scores, 1), 0))
+        score, chosen = g.ops("TopK", scores, keep, outputs=2, axis=1)
         return score, chosen
 
     def _inherit(self, ancestors: str, parent: str) -> str:
         """Each new beam's ancestors are its parent's, and itself."""
-        t = self.tape
-        index = t.op(
+        g = self.graph
+        index = g.op(
             "Expand",
-            t.unsqueeze(parent, 2),
-            t.op("Concat", t.op("Shape", parent), t.unsqueeze(t.size(ancestors, 2), 0), axis=0),
+            g.unsqueeze(parent, 2),
+            g.op("Concat", g.op("Shape", parent), g.unsqueeze(g.size(ancestors, 2), 0), axis=0),
         )
-        inherited = t.op("GatherElements", ancestors, index, axis=1)
-        beams = t.range(t.size(parent, 1))
-        same = t.op("Equal", t.unsqueeze(beams, 0), t.unsqueeze(beams, 1))
-        own = t.op("Where", same, t.real(0.0), t.real(MASKED))
-        shape = t.op("Concat", t.op("Shape", parent), t.op("Shape", beams), axis=0)
-        return t.op("Concat", inherited, t.op("Expand", own, shape), axis=2)
+        inherited = g.op("GatherElements", ancestors, index, axis=1)
+        beams = g.range(g.size(parent, 1))
+        same = g.op("Equal", g.unsqueeze(beams, 0), g.unsqueeze(beams, 1))
+        own = g.op("Where", same, g.real(0.0), g.real(MASKED))
+        shape = g.op("Concat", g.op("Shape", parent), g.op("Shape", beams), axis=0)
+        return g.op("Concat", inherited, g.op("Expand", own, shape), axis=2)

@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from core.bundle import sha256
-from offline.tape import Tape
+from offline.onnx_graph import OnnxGraphBuilder
 
 _ALIGNMENT: Final = 4096  # a page: mapped weights start where the hardware likes it
 
 
 def save_graphs(
-    directory: Path, weights_file: str, graphs: Mapping[str, Tape], metadata: Mapping[str, str]
+    directory: Path,
+    weights_file: str,
+    graphs: Mapping[str, OnnxGraphBuilder],
+    metadata: Mapping[str, str],
 ) -> None:
     """Writes the graphs, by file name, and one file with all their weights into a directory.
 
@@ -34,20 +37,20 @@ def save_graphs(
     """
     offsets: dict[str, tuple[int, int]] = {}
     with (directory / weights_file).open("wb") as out:
-        for tape in graphs.values():
-            for name, array in tape.weights.items():
+        for graph in graphs.values():
+            for name, array in graph.weights.items():
                 if name not in offsets:
                     out.seek(-out.tell() % _ALIGNMENT, 1)
                     data = np.ascontiguousarray(array).tobytes()
                     offsets[name] = (out.tell(), len(data))
                     out.write(data)
     facts = {**metadata, "weights_sha256": sha256(directory / weights_file)}
-    for file, tape in graphs.items():
+    for file, graph in graphs.items():
         initializers = [
             _external(name, array, weights_file, *offsets[name])
-            for name, array in tape.weights.items()
+            for name, array in graph.weights.items()
         ]
-        model = tape.model(Path(file).stem, initializers)
+        model = graph.model(Path(file).stem, initializers)
         helper.set_model_props(model, facts)
         onnx.save(model, str(directory / file))
 

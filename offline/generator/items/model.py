@@ -20,7 +20,6 @@ What differs from a T5 that reads codes token by token, and why:
 """
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -35,12 +34,13 @@ from transformers import T5ForConditionalGeneration
 from offline.generator.items.batches import IGNORE, ItemBatch
 from offline.generator.items.code_tree import CodeTree
 from offline.generator.items.group_sums import group_sums
-from offline.generator.items.scores import SEEN_SCALE, exact_scores
 from offline.generator.items.t5_layers import MASKED, decode_rows, encode_causally
 from offline.training.blocks import block_rows, recomputed
 
 INITIAL_DEVIATION: Final = 0.05
 """Of all weights; T5's own embeddings start at 1, which drowns everything else at first."""
+SEEN_SCALE: Final = 20.0
+"""What the learned number for seen items is multiplied by, so that it learns as fast as it must."""
 ITEM_WEIGHTS: Final = "items.safetensors"
 
 
@@ -209,17 +209,6 @@ class ItemT5(nn.Module):
             total = inside + said
             loss = loss - _log_sum(total, child) + _log_sum(total, prefix)
         return loss
-
-    def scores(
-        self,
-        words: Sequence[int],
-        histories: Sequence[NDArray[np.int32]],
-        max_history: int,
-        *,
-        decoder: bool = True,
-    ) -> NDArray[np.float32]:
-        """See `exact_scores`."""
-        return exact_scores(self, words, histories, max_history, decoder=decoder)
 
 
 def initialize(model: ItemT5) -> None:

@@ -4,7 +4,7 @@ Training validates by it, an export must agree with it, and proofs are made of i
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -12,18 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from offline.generator.items.code_tree import CodeTree
+from offline.generator.items.model import SEEN_SCALE, ItemT5
 
-if TYPE_CHECKING:
-    from offline.generator.items.model import ItemT5
-
-SEEN_SCALE: Final = 20.0
-"""What the learned number for seen items is multiplied by, so that it learns as fast as it must."""
 _HISTORIES_AT_ONCE: Final = 16
 
 
 @torch.inference_mode()
 def exact_scores(
-    model: "ItemT5",
+    model: ItemT5,
     words: Sequence[int],
     histories: Sequence[NDArray[np.int32]],
     max_history: int,
@@ -64,7 +60,7 @@ def exact_scores(
     return scores
 
 
-def _likelihoods(model: "ItemT5", state: Tensor, seen: Sequence[Tensor], table: Tensor) -> Tensor:
+def _likelihoods(model: ItemT5, state: Tensor, seen: Sequence[Tensor], table: Tensor) -> Tensor:
     """How likely each item is before the decoder speaks, float64 [batch, items].
 
     Args:
@@ -80,7 +76,7 @@ def _likelihoods(model: "ItemT5", state: Tensor, seen: Sequence[Tensor], table: 
 
 
 def _corrected(
-    model: "ItemT5",
+    model: ItemT5,
     scores: Tensor,
     state: Tensor,
     memory: Tensor,

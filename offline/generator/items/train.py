@@ -15,6 +15,7 @@ from offline.dataset import Dataset
 from offline.generator.config import ItemTrainConfig
 from offline.generator.items.batches import ItemBatch, ItemBatches
 from offline.generator.items.model import ItemT5
+from offline.generator.items.scores import exact_scores
 from offline.training.config import batch_items_for
 from offline.training.together import device
 from offline.training.trainer import train
@@ -72,7 +73,7 @@ class ItemLearner:
 
     def scores(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         """The log-probability of every item after each history."""
-        return self.model.scores(self.words, histories, self.source.max_history)
+        return exact_scores(self.model, self.words, histories, self.source.max_history)
 
 
 def train_items(
@@ -84,7 +85,7 @@ def train_items(
     max_history: int,
     direct_share: float,
     history_dropout: float,
-    directory: Path | None = None,
+    path: Path | None = None,
     bar: Progress | None = None,
 ) -> dict[int, float]:
     """Trains a model in place, and leaves it on the CPU as it was best on validation.
@@ -97,7 +98,7 @@ def train_items(
         max_history: newest items of a history that are read.
         direct_share: batches without history, as a share of those with one.
         history_dropout: probability of leaving an item of a history out.
-        directory: where the checkpoint is kept between epochs; nowhere when None.
+        path: where the state is kept between epochs; nowhere when None.
         bar: to show epochs and validation on.
 
     Returns:
@@ -121,7 +122,7 @@ def train_items(
         learner,
         data.holdout("validation"),
         config.loop,
-        path=directory / "checkpoint.safetensors" if directory else None,
+        path=path,
         fingerprint=_fingerprint(model, source),
         bar=bar,
     )

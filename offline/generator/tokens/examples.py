@@ -1,10 +1,9 @@
 """Training examples: prompts with the next items of their histories.
 
-Nothing here has state. Which examples a step sees follows from the seed and the step's number
-alone, so a run that was killed continues with exactly the batch that comes next.
+Nothing here has state: which examples an epoch has follows from its random numbers alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +42,11 @@ class Batch:
     attention_mask: torch.Tensor
     labels: torch.Tensor
 
+    @property
+    def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """In the order in which `forward` takes them."""
+        return self.input_ids, self.attention_mask, self.labels
+
 
 @dataclass(frozen=True)
 class ExampleSource:
@@ -65,16 +69,14 @@ class ExampleSource:
     history_dropout: float
     """Probability of leaving an item out of a history: regularizes, and shortens prompts."""
     pad: int
-    seed: int
     user_tokens: int = 0
     """See `user_text`."""
 
-    def epoch(self, number: int, batch_size: int) -> list[list[Window]]:
+    def epoch(self, rng: np.random.Generator, batch_size: int) -> list[list[Window]]:
         """The batches of an epoch: every training item is a target once, after a random offset.
 
         Prompts of similar length share a batch; the order of the batches is random.
         """
-        rng = np.random.default_rng((self.seed, number))
         windows = [
             Window(user, end, bool(rng.random() < self.direct_share))
             for user, sequence in enumerate(self.sequences)
@@ -85,13 +87,8 @@ class ExampleSource:
         batches = [shuffled[i : i + batch_size] for i in range(0, len(shuffled), batch_size)]
         return [batches[i] for i in rng.permutation(len(batches))]
 
-    def batches(self, number: int, batch_size: int, skip: int = 0) -> Iterator[Batch]:
-        """The tensors of an epoch's batches, after the first `skip`."""
-        for index, windows in enumerate(self.epoch(number, batch_size)):
-            if index >= skip:
-                yield self._collate(windows, np.random.default_rng((self.seed, number, index)))
-
-    def _collate(self, windows: Sequence[Window], rng: np.random.Generator) -> Batch:
+    def collate(self, windows: Sequence[Window], rng: np.random.Generator) -> Batch:
+        """Writes a batch out: a prompt for each window, and the codes of what comes next."""
         templates = {
             True: select(self.templates, DIRECT, "seen") if self.direct_share else (),
             False: select(self.templates, SEQUENTIAL, "seen"),

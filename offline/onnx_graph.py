@@ -23,7 +23,7 @@ Dim = int | str
 
 
 @dataclass
-class Tape:
+class OnnxGraphBuilder:
     """Records operators; values are passed around by name.
 
     Weights are named and kept apart: they are written to one file that several graphs share.

@@ -1,0 +1,104 @@
+"""The options that say what data a command is about: MovieLens, or logs of one's own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from offline.build.source import LogsSource, MovieLensSource, Source
+from offline.dataset import LogsConfig
+
+
+@dataclass(frozen=True)
+class ColumnOptions:
+    """How one's own logs are read."""
+
+    user_column: Annotated[str, typer.Option(help="Whose interaction it is.")] = "user_id"
+    item_column: Annotated[str, typer.Option(help="With which item.")] = "item_id"
+    timestamp_column: Annotated[
+        str, typer.Option(help="When: numbers of any unit, or ISO 8601 dates.")
+    ] = "timestamp"
+    rating_column: Annotated[
+        str | None, typer.Option(help="How good it was; read for --min-rating only.")
+    ] = None
+    min_rating: Annotated[
+        float | None, typer.Option(help="Leave out interactions rated lower.")
+    ] = None
+    item_id_column: Annotated[str, typer.Option(help="The id in the item table.")] = "item_id"
+    text_column: Annotated[
+        list[str] | None,
+        typer.Option(help="What describes an item; repeat for more. The first is its title."),
+    ] = None
+    attribute_column: Annotated[
+        list[str] | None, typer.Option(help="What requests may filter by; repeat for more.")
+    ] = None
+    separator: Annotated[
+        str | None,
+        typer.Option(help=r"Between CSV cells, \t for a tab; told by the file by default."),
+    ] = None
+    encoding: Annotated[
+        str, typer.Option(help="Of CSV files: utf-8, cp1252, shift_jis, utf-16 and others.")
+    ] = "utf-8"
+    value_separator: Annotated[
+        str, typer.Option(help="Between the values of an attribute's cell.")
+    ] = "|"
+    min_core: Annotated[
+        int, typer.Option(help="The fewest interactions of a user and of an item.", min=0)
+    ] = 5
+
+    def logs(self, interactions: Path, items: Path, name: str = "logs") -> LogsConfig:
+        """The logs in two files that have these columns."""
+        return LogsConfig(
+            interactions,
+            items,
+            name,
+            self.user_column,
+            self.item_column,
+            self.timestamp_column,
+            self.rating_column,
+            self.min_rating,
+            self.item_id_column,
+            tuple(self.text_column or ["text"]),
+            tuple(self.attribute_column or ()),
+            self.separator,
+            self.encoding,
+            self.value_separator,
+            self.min_core,
+        )
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which data."""
+
+    movielens: Annotated[
+        Literal["ml-100k", "ml-1m"] | None,
+        typer.Argument(help="MovieLens; or name your own logs with --interactions and --items."),
+    ] = None
+    interactions: Annotated[
+        Path | None, typer.Option(help="Your interactions: CSV (also gzipped) or Parquet.")
+    ] = None
+    items: Annotated[
+        Path | None, typer.Option(help="Your items: CSV (also gzipped) or Parquet.")
+    ] = None
+    name: Annotated[
+        str | None, typer.Option(help="Of what is made. [default: that of the data]")
+    ] = None
+    data: Annotated[Path, typer.Option(help="Where MovieLens is kept.")] = Path("build/data")
+
+    def source(self, columns: ColumnOptions) -> Source:
+        """The data.
+
+        Args:
+            columns: how logs of one's own are read.
+
+        Raises:
+            typer.BadParameter: neither or both are named.
+        """
+        own = self.interactions, self.items
+        if self.movielens is not None and own == (None, None):
+            return MovieLensSource(self.movielens, self.data)
+        if self.movielens is None and self.interactions is not None and self.items is not None:
+            return LogsSource(columns.logs(self.interactions, self.items, self.name or "logs"))
+        raise typer.BadParameter("name ml-100k or ml-1m, or both --interactions and --items")

@@ -1,0 +1,65 @@
+"""The options that say how models are trained."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import typer
+
+from offline.build.config import BuildConfig, configure
+from offline.codes.code import CodeKind as CodeKind
+
+Overrides = dict[str, Any]
+"""Nested like `BuildConfig`; what is None is left as the preset has it."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What differs from a preset."""
+
+    preset: Annotated[
+        Literal["demo", "base", "small"],
+        typer.Option(help="How large and how long: minutes on a CPU, an hour, T5-small on a GPU."),
+    ] = "demo"
+    levels: Annotated[int | None, typer.Option(help="Tokens of a code.", min=1, max=8)] = None
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            help="Embeds item texts: any sentence-transformers or Hugging Face model, by hub name "
+            "or path. [default: all-MiniLM-L6-v2]"
+        ),
+    ] = None
+    epochs: Annotated[int | None, typer.Option(help="Of the generator.", min=1)] = None
+    query_epochs: Annotated[int | None, typer.Option(help="Of the query encoder.", min=1)] = None
+
+    def config(
+        self,
+        *,
+        seed: int = 0,
+        codes: CodeKind | None = None,
+        code_style: str | None = None,
+        embedder_prompt: str | None = None,
+        index: str | None = None,
+        **generator: Any,
+    ) -> BuildConfig:
+        """The configuration.
+
+        Args:
+            seed: decides everything that is random.
+            codes: how items get their codes.
+            code_style: new tokens, or text.
+            embedder_prompt: what the embedder expects before a text.
+            index: how item vectors are searched.
+            **generator: other settings of the generator, as `GeneratorConfig` names them.
+        """
+        loop = {"loop": {"epochs": self.epochs}}
+        return configure(
+            self.preset,
+            {
+                "seed": seed,
+                "embedder": {"model": self.embedder, "prompt": embedder_prompt},
+                "codes": {"kind": codes, "levels": self.levels, "style": code_style},
+                "query_encoder": {"train": {"epochs": self.query_epochs}},
+                "index": {"kind": index},
+                "generator": {"items": loop, "tokens": loop, **generator},
+            },
+        )

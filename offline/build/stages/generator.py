@@ -1,0 +1,46 @@
+"""The stage `generator`: the P5 model, its tokenizer, and the codes in its tokens."""
+
+from pathlib import Path
+from typing import Final
+
+from offline.build.config import BuildConfig, GeneratorModelConfig, Settings
+from offline.build.stage import Earlier, Stage
+
+PROMPTS: Final = Path(__file__).parents[2] / "generator" / "prompts.txt"
+"""Tandem's own prompts."""
+
+
+class GeneratorSettings(Settings):
+    """How the model is trained."""
+
+    model: GeneratorModelConfig
+    reads_items: bool
+    """Whether a history is read as one position an item, or as the tokens of the items' codes."""
+    prompts: str
+    """The text of the prompt file."""
+    seed: int
+
+    @classmethod
+    def of(cls, config: BuildConfig) -> "GeneratorSettings":
+        """Those of a build."""
+        return cls(
+            model=config.generator,
+            reads_items=config.reads_items,
+            prompts=(config.generator.prompts or PROMPTS).read_text(encoding="utf-8"),
+            seed=config.seed,
+        )
+
+
+def _make(settings: GeneratorSettings, earlier: Earlier, out: Path) -> None:
+    from offline.build.generator import train_generator
+
+    train_generator(settings, earlier, out)
+
+
+GENERATOR: Final = Stage(
+    "generator",
+    settings=lambda request: GeneratorSettings.of(request.config),
+    make=_make,
+    needs=("dataset", "embeddings", "query-encoder", "codes"),
+    together=True,
+)

@@ -1,0 +1,52 @@
+"""The stage `query-encoder`: a transformer that turns a history into a query, and the space of
+item vectors that it searches."""
+
+from pathlib import Path
+from typing import Final
+
+from offline.build.config import Settings
+from offline.build.files import FACTS, write_json
+from offline.build.stage import Earlier, Request, Stage
+from offline.query_encoder.config import QueryEncoderConfig
+
+
+class QueryEncoderSettings(Settings):
+    """How it is trained."""
+
+    config: QueryEncoderConfig
+
+
+def _settings(request: Request) -> QueryEncoderSettings:
+    section = request.config.query_encoder
+    train = section.train.model_copy(update={"seed": request.config.seed})
+    return QueryEncoderSettings(config=section.model_copy(update={"train": train}))
+
+
+def _make(settings: QueryEncoderSettings, earlier: Earlier, out: Path) -> None:
+    import numpy as np
+    from rich.progress import Progress
+
+    from offline.dataset.schema import Dataset
+    from offline.query_encoder.export import export_query_encoder
+    from offline.query_encoder.train import train_query_encoder
+
+    with Progress() as progress:
+        trained = train_query_encoder(
+            Dataset.load(earlier["dataset"]),
+            np.load(earlier["embeddings"] / "content_vectors.npy", allow_pickle=False),
+            settings.config,
+            checkpoint_path=out / "checkpoint.safetensors",
+            progress=progress,
+        )
+    export = export_query_encoder(trained, out)
+    write_json(out / FACTS, {"max_history": export.max_history})
+    (out / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+QUERY_ENCODER: Final = Stage(
+    "query-encoder",
+    settings=_settings,
+    make=_make,
+    needs=("dataset", "embeddings"),
+    together=True,
+)
