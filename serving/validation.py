@@ -25,19 +25,19 @@ VALUES_PER_FILTER_NODE = 8
 
 def result_count(requested: int, *, default: int, limit: int) -> int:
     """Applies the rules of `max_results`: 0 means the default, above the limit is coerced down."""
-    return _count("max_results", requested, default, limit)
+    return _count("max_results", requested, default, limit, reason="NEGATIVE_MAX_RESULTS")
 
 
 def page_size(requested: int, *, default: int, limit: int) -> int:
     """Applies the rules of `page_size`, which are those of `max_results`."""
-    return _count("page_size", requested, default, limit)
+    return _count("page_size", requested, default, limit, reason="NEGATIVE_PAGE_SIZE")
 
 
-def _count(field: str, requested: int, default: int, limit: int) -> int:
+def _count(field: str, requested: int, default: int, limit: int, *, reason: str) -> int:
     if requested < 0:
         raise InvalidArgument(
             f"{field} is {requested}; give a positive number, or 0 for {default}",
-            reason=f"NEGATIVE_{field.upper()}",
+            reason=reason,
         )
     return min(requested or default, limit)
 
