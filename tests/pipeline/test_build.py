@@ -11,6 +11,7 @@ from rich.console import Console
 from core.bundle import Bundle
 from offline.build.cache import Inputs, StageCache
 from offline.build.pipeline import check_torchrun
+from offline.build.publish import content_version
 from offline.evaluate.protocol import questions
 from offline.evaluate.served import serving
 from tandem import Client, filters
@@ -65,6 +66,29 @@ def test_what_is_built_is_not_built_again(shop: Shop) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("already built from the same inputs") == 10
     assert shop.bundle.version == before
+
+
+@pytest.mark.slow
+def test_a_forced_build_comes_to_the_same_version(shop: Shop) -> None:
+    before = shop.bundle
+    done = shop.build("--force")
+    assert done.returncode == 0, done.stderr
+    assert "already built" not in done.stdout
+    assert shop.bundle.version == before.version
+    assert shop.bundle.manifest == before.manifest  # what is there is not written again
+
+
+def test_a_version_names_what_is_served_and_not_who_built_it(shop: Shop) -> None:
+    manifest = shop.bundle.manifest
+    assert content_version(manifest) == manifest.version
+    elsewhere = manifest.provenance.model_copy(update={"created": "later", "libraries": {}})
+    told = {"provenance": elsewhere, "metrics": {}, "version": "other"}
+    assert content_version(manifest.model_copy(update=told)) == manifest.version
+    blend = manifest.blend.model_copy(update={"shortlist": 7})
+    name, entry = next(iter(manifest.files.items()))
+    files = manifest.files | {name: entry.model_copy(update={"sha256": "0" * 64})}
+    for change in ({"blend": blend}, {"files": files}, {"store": None}):
+        assert content_version(manifest.model_copy(update=change)) != manifest.version
 
 
 def test_another_seed_is_another_bundle_that_shares_what_it_can(shop: Shop) -> None:
