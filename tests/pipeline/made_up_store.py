@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from core.catalog import AttributeValues, CatalogItem
-from services.candidate.catalog.store import Base, ItemStore
+from services.candidate.catalog.base import Base
+from services.candidate.catalog.store import ItemStore
 from services.candidate.changes import Code, PlacedChange, PlacedItem
 
 NOTHING = np.zeros(2, np.float32)

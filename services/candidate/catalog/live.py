@@ -15,7 +15,7 @@ from typing import Final
 
 from core.errors import FailedPrecondition, InvalidArgument, TandemError
 from services.candidate.catalog.embedding import TextBatches
-from services.candidate.catalog.store import Stored
+from services.candidate.catalog.rows import Stored
 from services.candidate.catalog.writing import Call, NewItem, Writer, Written
 from services.candidate.retrieval.engine import CandidateEngine
 from serving.batch_queue import BatchQueue, Place, oldest

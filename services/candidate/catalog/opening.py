@@ -8,9 +8,11 @@ import structlog
 from core.bundle import Bundle
 from core.catalog import CatalogItem, Delete
 from core.errors import SettingsError
+from services.candidate.catalog.base import Base
 from services.candidate.catalog.live import LiveCatalog
 from services.candidate.catalog.placement import Placement
-from services.candidate.catalog.store import Base, ItemStore, Stored
+from services.candidate.catalog.rows import Stored
+from services.candidate.catalog.store import ItemStore
 from services.candidate.catalog.writing import Draft, NewItem, Wish, Writer
 from services.candidate.changes import PlacedItem
 from services.candidate.index.flat import Vector

@@ -10,9 +10,10 @@ import pytest
 from core.bundle import Bundle
 from core.catalog import CatalogItem, Delete
 from core.manifest import StoreSection
+from services.candidate.catalog.base import Base
 from services.candidate.catalog.opening import open_catalog
 from services.candidate.catalog.placement import Placement
-from services.candidate.catalog.store import Base, ItemStore
+from services.candidate.catalog.store import ItemStore
 from services.candidate.changes import Code, PlacedChange, PlacedItem
 from services.candidate.retrieval.engine import CandidateEngine
 from tests.candidate.made_up import BEHAVIOR, CONTENT, make_catalog, make_world

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from core.catalog import CatalogItem, Delete
 from core.errors import ResourceExhausted, SettingsError, Unavailable
 from services.candidate.catalog import store as store_module
-from services.candidate.catalog.store import Base, ItemStore, read_items
+from services.candidate.catalog.base import Base
+from services.candidate.catalog.store import ItemStore, read_items
 from services.candidate.changes import Code, PlacedChange, PlacedItem
 
 BASE = Base("films", "1", "digest", "encoder")
