@@ -23,14 +23,14 @@ from services.candidate.retrieval.encoders import (
     QueryEncoder,
     TextEncoder,
 )
-from services.candidate.retrieval.fusion import Nearness, Prior, Source, Succession, fuse
+from services.candidate.retrieval.fusion import Source, fuse
+from services.candidate.retrieval.scoring import HistoryScorer
 from services.candidate.retrieval.shortlist import Basis, Shortlist, Weights
 from services.candidate.retrieval.similarity import (
     NEAREST,
     Taste,
     check_vector,
     nearest,
-    unit,
     without,
 )
 from services.candidate.retrieval.transitions import Transitions
@@ -75,12 +75,16 @@ class CandidateEngine:
         self.sequence = sequence
         self.codes = codes
         self._spaces = {SpaceName.CONTENT: content, SpaceName.BEHAVIOR: behavior}
-        self._query_encoder = query_encoder
         self._text_encoder = text_encoder
-        self._transitions = transitions
-        self._weights = weights
-        self._max_history = max_history
-        self._popularity = popularity or ItemPopularity.of(catalog.popularity)
+        self._scorer = HistoryScorer(
+            content,
+            behavior,
+            query_encoder,
+            transitions,
+            popularity or ItemPopularity.of(catalog.popularity),
+            weights,
+            max_history,
+        )
 
     @classmethod
     def load(
@@ -145,23 +149,23 @@ class CandidateEngine:
             codes=self.codes.extended(item.code for item in placed),
             content=content,
             behavior=behavior,
-            query_encoder=self._query_encoder,
+            query_encoder=self._scorer.query_encoder,
             text_encoder=self._text_encoder,
-            transitions=self._transitions.extended(
+            transitions=self._scorer.transitions.extended(
                 len(self.catalog), self._positions([item.item_id for item in placed])
             ),
-            weights=self._weights,
-            popularity=self._popularity.extended(
+            weights=self._scorer.weights,
+            popularity=self._scorer.popularity.extended(
                 np.array([item.item.popularity for item in placed], np.int64)
             ),
-            max_history=self._max_history,
+            max_history=self._scorer.max_history,
         )
 
     def retuned(self, weights: Weights, window: int, decay: float) -> "CandidateEngine":
         """The same version with other weights, and transitions of another window and decay."""
         other = copy.copy(self)
-        other._weights = weights
-        other._transitions = replace(self._transitions, window=window, decay=decay)
+        transitions = replace(self._scorer.transitions, window=window, decay=decay)
+        other._scorer = replace(self._scorer, weights=weights, transitions=transitions)
         return other
 
     def _positions(self, item_ids: Sequence[str]) -> ItemArray:
@@ -216,9 +220,9 @@ class CandidateEngine:
         basis = self.basis(history)
         match basis:
             case Basis.POPULARITY:
-                best = Neighbors(*self._popularity.best(count, left))
+                best = Neighbors(*self._scorer.popularity.best(count, left))
             case Basis.CONTENT:
-                content = self._content_of(history)
+                content = self._scorer.content_of(history)
                 best = content.space.index.search(content.query, count, left)
             case Basis.HISTORY:
                 named = self.sources(history)
@@ -232,40 +236,15 @@ class CandidateEngine:
     @property
     def memory(self) -> int:
         """How many items of a history can matter to a score: the newest."""
-        return max(self._max_history, self._transitions.window)
+        return self._scorer.memory
 
     def basis(self, history: ItemArray) -> Basis:
         """What a shortlist for a history is made from."""
-        if not len(history):
-            return Basis.POPULARITY
-        if not self._popularity.counts[history].any():
-            return Basis.CONTENT
-        return Basis.HISTORY
+        return self._scorer.basis(history)
 
     def sources(self, history: ItemArray) -> list[tuple[str, float, Source]]:
         """What adds up to the score of an item after a history: names, weights and sources."""
-        match self.basis(history):
-            case Basis.POPULARITY:
-                return [("popularity", 1.0, Prior(self._popularity))]
-            case Basis.CONTENT:
-                return [("content", 1.0, self._content_of(history))]
-        weights, behavior = self._weights, self._spaces[SpaceName.BEHAVIOR]
-        query = self._query_encoder.encode(behavior.take(history[-self._max_history :]))
-        sources: list[tuple[str, float, Source]] = [
-            ("query_encoder", weights.behavior, Nearness(behavior, query)),
-            ("transitions", weights.transitions, Succession(self._transitions, history)),
-        ]
-        if weights.content:
-            sources.append(("content", weights.content, self._content_of(history)))
-        if weights.popularity:
-            sources.append(("popularity", weights.popularity, Prior(self._popularity)))
-        return sources
-
-    def _content_of(self, history: ItemArray) -> Nearness:
-        """Closeness to the texts of the newest items: as many as transitions look at."""
-        content = self._spaces[SpaceName.CONTENT]
-        newest = content.take(history[-self._transitions.window :])
-        return Nearness(content, unit(newest.mean(axis=0, dtype=np.float64)))
+        return self._scorer.sources(history)
 
     def similar_to_items(
         self,
