@@ -7,7 +7,8 @@ from typing import Any, Final
 import numpy as np
 
 from core.catalog import CatalogItem, Delete
-from services.candidate.changes import Code, PlacedChange, PlacedItem
+from core.codes import ItemCode
+from services.candidate.changes import PlacedChange, PlacedItem
 from services.candidate.index.flat import Vector
 
 TABLE: Final = """
@@ -24,7 +25,7 @@ CREATE TABLE IF NOT EXISTS changes (
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredChange:
     """A change as it is in the store."""
 
     sequence: int
@@ -52,13 +53,13 @@ def write_row(sequence: int, change: PlacedChange) -> tuple[Any, ...]:
     )
 
 
-def read_row(row: tuple[Any, ...]) -> Stored:
+def read_row(row: tuple[Any, ...]) -> StoredChange:
     """Reads a change."""
     sequence, item_id, text, content, behavior, code_text, tokens = row
     if text is None:
-        return Stored(sequence, Delete(item_id))
-    item, code = read_item(item_id, text), Code(code_text, tuple(json.loads(tokens)))
-    return Stored(sequence, PlacedItem(item, _vector(content), _vector(behavior), code))
+        return StoredChange(sequence, Delete(item_id))
+    item, code = read_item(item_id, text), ItemCode(code_text, tuple(json.loads(tokens)))
+    return StoredChange(sequence, PlacedItem(item, _vector(content), _vector(behavior), code))
 
 
 def read_item(item_id: str, text: str) -> CatalogItem:

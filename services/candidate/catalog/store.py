@@ -20,8 +20,8 @@ from typing import Final
 
 from core.catalog import CatalogItem
 from core.errors import SettingsError, Unavailable
-from services.candidate.catalog.base import Base
-from services.candidate.catalog.rows import TABLE, Stored, read_item, read_row, write_row
+from services.candidate.catalog.fingerprint import BundleFingerprint
+from services.candidate.catalog.rows import TABLE, StoredChange, read_item, read_row, write_row
 from services.candidate.changes import PlacedChange
 from serving.sqlite import (
     DurableFile,
@@ -108,12 +108,14 @@ class ItemStore:
         )
 
     @property
-    def base(self) -> Base | None:
+    def base(self) -> BundleFingerprint | None:
         """What the changes belong to; None while the store is new."""
         facts = read_facts(self._writer)
         if "digest" not in facts:
             return None
-        return Base(**{field.name: facts[field.name] for field in dataclasses.fields(Base)})
+        return BundleFingerprint(
+            **{field.name: facts[field.name] for field in dataclasses.fields(BundleFingerprint)}
+        )
 
     def append(self, changes: Sequence[PlacedChange]) -> int:
         """Writes changes, all or none, and returns the sequence of the last.
@@ -127,7 +129,7 @@ class ItemStore:
         self.sequence += len(changes)
         return self.sequence
 
-    def rebase(self, base: Base, changes: Sequence[PlacedChange]) -> None:
+    def rebase(self, base: BundleFingerprint, changes: Sequence[PlacedChange]) -> None:
         """Puts changes of another base in place of all that are there, under new sequences.
 
         Raises:
@@ -140,7 +142,7 @@ class ItemStore:
             write_facts(connection, {"sequence": str(last), **dataclasses.asdict(base)})
         self.sequence = last
 
-    def after(self, sequence: int, limit: int, up_to: int | None = None) -> list[Stored]:
+    def after(self, sequence: int, limit: int, up_to: int | None = None) -> list[StoredChange]:
         """Reads the changes after a sequence, in order.
 
         Args:
@@ -157,7 +159,7 @@ class ItemStore:
             ).fetchall()
         return [read_row(row) for row in rows]
 
-    def replay(self) -> Iterator[list[Stored]]:
+    def replay(self) -> Iterator[list[StoredChange]]:
         """Reads all changes in order, page by page."""
         page = self.after(0, PAGE)
         while page:

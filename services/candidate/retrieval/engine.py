@@ -12,9 +12,10 @@ import numpy as np
 
 from core.bundle import Bundle
 from core.catalog import Catalog, Change, Delete, ItemArray, Mask, Upsert
+from core.codes import ItemCode
 from core.persistent import PersistentSequence
 from core.popularity import ItemPopularity
-from services.candidate.changes import ChangeSet, Code, PlacedItem
+from services.candidate.changes import ChangeSet, PlacedItem
 from services.candidate.index.flat import Neighbors, Vector
 from services.candidate.index.space import Space, SpaceName
 from services.candidate.retrieval.encoders import (
@@ -28,7 +29,7 @@ from services.candidate.retrieval.scoring import HistoryScorer
 from services.candidate.retrieval.shortlist import Basis, Shortlist, Weights
 from services.candidate.retrieval.similarity import (
     NEAREST,
-    Taste,
+    SimilarityOptions,
     check_vector,
     nearest,
     without,
@@ -36,7 +37,7 @@ from services.candidate.retrieval.similarity import (
 from services.candidate.retrieval.transitions import Transitions
 
 NOTHING: ItemArray = np.empty(0, np.int32)
-NO_CODES: Final[PersistentSequence[Code]] = PersistentSequence()
+NO_CODES: Final[PersistentSequence[ItemCode]] = PersistentSequence()
 
 
 class CandidateEngine:
@@ -61,7 +62,7 @@ class CandidateEngine:
         *,
         catalog: Catalog,
         sequence: int = 0,
-        codes: PersistentSequence[Code] = NO_CODES,
+        codes: PersistentSequence[ItemCode] = NO_CODES,
         content: Space,
         behavior: Space,
         query_encoder: QueryEncoder,
@@ -234,9 +235,9 @@ class CandidateEngine:
         return Shortlist(best.items, best.scores, basis)
 
     @property
-    def memory(self) -> int:
+    def history_window(self) -> int:
         """How many items of a history can matter to a score: the newest."""
-        return self._scorer.memory
+        return self._scorer.history_window
 
     def basis(self, history: ItemArray) -> Basis:
         """What a shortlist for a history is made from."""
@@ -255,7 +256,7 @@ class CandidateEngine:
         allowed: Mask | None = None,
         excluded: ItemArray = NOTHING,
         include_seen: bool = False,
-        taste: Taste = NEAREST,
+        options: SimilarityOptions = NEAREST,
     ) -> Neighbors:
         """The items nearest to the mean of some items' vectors, by cosine.
 
@@ -266,13 +267,13 @@ class CandidateEngine:
             allowed: bool [items], or None for all.
             excluded: items to leave out.
             include_seen: whether the items themselves may be among them.
-            taste: which of the nearest are wanted.
+            options: which of the nearest are wanted.
         """
         where = self._spaces[space]
         vectors = where.take(items).astype(np.float64)
         mean = vectors[0] if len(vectors) == 1 else vectors.mean(axis=0)
         left_out = excluded if include_seen else np.concatenate([excluded, items])
-        return nearest(where, mean, count, self._live(allowed), left_out, taste)
+        return nearest(where, mean, count, self._live(allowed), left_out, options)
 
     def similar_to_text(
         self,
@@ -281,12 +282,12 @@ class CandidateEngine:
         *,
         allowed: Mask | None = None,
         excluded: ItemArray = NOTHING,
-        taste: Taste = NEAREST,
+        options: SimilarityOptions = NEAREST,
     ) -> Neighbors:
         """The items whose texts are nearest to a text, by cosine."""
         vector = self._text_encoder.encode(text).astype(np.float64)
         where = self._spaces[SpaceName.CONTENT]
-        return nearest(where, vector, count, self._live(allowed), excluded, taste)
+        return nearest(where, vector, count, self._live(allowed), excluded, options)
 
     def similar_to_vector(
         self,
@@ -296,7 +297,7 @@ class CandidateEngine:
         *,
         allowed: Mask | None = None,
         excluded: ItemArray = NOTHING,
-        taste: Taste = NEAREST,
+        options: SimilarityOptions = NEAREST,
     ) -> Neighbors:
         """The items nearest to a vector, by cosine; its length does not matter.
 
@@ -306,7 +307,7 @@ class CandidateEngine:
         where = self._spaces[space]
         check_vector(vector, where.index.dimension, space)
         query = vector.astype(np.float64)
-        return nearest(where, query, count, self._live(allowed), excluded, taste)
+        return nearest(where, query, count, self._live(allowed), excluded, options)
 
     def _live(self, allowed: Mask | None) -> Mask | None:
         """What is allowed and in this version; None for all."""

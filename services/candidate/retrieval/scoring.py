@@ -8,7 +8,12 @@ from core.catalog import ItemArray
 from core.popularity import ItemPopularity
 from services.candidate.index.space import Space
 from services.candidate.retrieval.encoders import QueryEncoder
-from services.candidate.retrieval.fusion import Nearness, Prior, Source, Succession
+from services.candidate.retrieval.fusion import (
+    PopularitySource,
+    Source,
+    TransitionSource,
+    VectorSource,
+)
 from services.candidate.retrieval.shortlist import Basis, Weights
 from services.candidate.retrieval.similarity import unit
 from services.candidate.retrieval.transitions import Transitions
@@ -37,7 +42,7 @@ class HistoryScorer:
     max_history: int
 
     @property
-    def memory(self) -> int:
+    def history_window(self) -> int:
         """How many items of a history can matter to a score: the newest."""
         return max(self.max_history, self.transitions.window)
 
@@ -53,22 +58,22 @@ class HistoryScorer:
         """What adds up to the score of an item after a history: names, weights and sources."""
         match self.basis(history):
             case Basis.POPULARITY:
-                return [("popularity", 1.0, Prior(self.popularity))]
+                return [("popularity", 1.0, PopularitySource(self.popularity))]
             case Basis.CONTENT:
                 return [("content", 1.0, self.content_of(history))]
         weights, behavior = self.weights, self.behavior
         query = self.query_encoder.encode(behavior.take(history[-self.max_history :]))
         sources: list[tuple[str, float, Source]] = [
-            ("query_encoder", weights.behavior, Nearness(behavior, query)),
-            ("transitions", weights.transitions, Succession(self.transitions, history)),
+            ("query_encoder", weights.behavior, VectorSource(behavior, query)),
+            ("transitions", weights.transitions, TransitionSource(self.transitions, history)),
         ]
         if weights.content:
             sources.append(("content", weights.content, self.content_of(history)))
         if weights.popularity:
-            sources.append(("popularity", weights.popularity, Prior(self.popularity)))
+            sources.append(("popularity", weights.popularity, PopularitySource(self.popularity)))
         return sources
 
-    def content_of(self, history: ItemArray) -> Nearness:
+    def content_of(self, history: ItemArray) -> VectorSource:
         """Closeness to the texts of the newest items: as many as transitions look at."""
         newest = self.content.take(history[-self.transitions.window :])
-        return Nearness(self.content, unit(newest.mean(axis=0, dtype=np.float64)))
+        return VectorSource(self.content, unit(newest.mean(axis=0, dtype=np.float64)))

@@ -18,7 +18,7 @@ _CATALOG_FILES: Final = (
 
 
 @dataclass(frozen=True)
-class Base:
+class BundleFingerprint:
     """What changes are changes of: the catalog of a bundle, with its vectors and codes."""
 
     name: str
@@ -29,7 +29,7 @@ class Base:
     """The digest of the text encoder alone."""
 
     @classmethod
-    def of(cls, bundle: Bundle) -> "Base":
+    def of(cls, bundle: Bundle) -> "BundleFingerprint":
         """The base that a bundle is.
 
         Raises:
