@@ -1,4 +1,8 @@
-"""Item codes: the text that a prompt shows, and the tokens that the decoder emits."""
+"""Item codes: the text that a prompt shows, and the tokens that the decoder emits.
+
+This is the one place that knows how codes are written: as text, one a line of `codes.txt`; as
+tokens, one a row of `code_tokens.npy`, with an end and padding where codes differ in length.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from core.errors import InvalidArgument
+from core.bundle import Bundle
+from core.errors import BundleError, InvalidArgument
+
+
+@dataclass(frozen=True, slots=True)
+class ItemCode:
+    """What stands for an item in the generator."""
+
+    text: str
+    """As a prompt shows it."""
+    tokens: tuple[int, ...]
+    """As the decoder emits it, without end and padding."""
 
 
 def read_code_texts(path: Path) -> list[str]:
@@ -45,7 +60,7 @@ def code_tokens(
 
 
 @dataclass(frozen=True)
-class Spelling:
+class CodeFormat:
     """How the codes of a catalog are written as tokens; see `code_tokens`."""
 
     levels: int
@@ -58,10 +73,15 @@ class Spelling:
     """Whether codes have different lengths, so that each ends with `eos`."""
 
     @classmethod
-    def of(cls, codes: NDArray[np.int32], *, vocabulary: int, eos: int, pad: int) -> "Spelling":
-        """The spelling that codes follow. Shape [items, levels]."""
+    def of(cls, codes: NDArray[np.int32], *, vocabulary: int, eos: int, pad: int) -> "CodeFormat":
+        """The format that codes follow. Shape [items, levels]."""
         ends = bool((codes == eos).any())
         return cls(codes.shape[1], vocabulary, eos, pad, ends)
+
+    def lengths(self, rows: NDArray[np.int32]) -> NDArray[np.int64]:
+        """How many tokens each code has, without end and padding. Shape [items]."""
+        lengths: NDArray[np.int64] = (~np.isin(rows, (self.eos, self.pad))).sum(axis=1)
+        return lengths
 
     def row(self, text: str, tokens: Sequence[int]) -> NDArray[np.int32]:
         """Writes a new code as the others are stored. Shape [levels].
@@ -95,3 +115,38 @@ class Spelling:
     @staticmethod
     def _invalid(text: str, problem: str) -> InvalidArgument:
         return InvalidArgument(f"the code {text!r} {problem}", reason="INVALID_CODE", code=text)
+
+
+@dataclass(frozen=True)
+class ItemCodes:
+    """The codes of a bundle's items, by position."""
+
+    texts: Sequence[str]
+    rows: NDArray[np.int32]
+    """The same as tokens, [items, levels]."""
+    format: CodeFormat
+
+    @classmethod
+    def read(cls, bundle: Bundle) -> "ItemCodes":
+        """Reads the codes of a bundle.
+
+        Raises:
+            BundleError: it has none, or its texts and tokens are not of as many items.
+        """
+        section = bundle.manifest.generator
+        texts = read_code_texts(bundle.file("codes.txt"))
+        rows = np.asarray(bundle.array("code_tokens", np.int32))
+        if len(texts) != len(rows):
+            raise BundleError(f"codes.txt has {len(texts)} lines for {len(rows)} items")
+        code_format = CodeFormat.of(
+            rows, vocabulary=section.vocabulary, eos=section.eos_token, pad=section.pad_token
+        )
+        return cls(texts, rows, code_format)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def of(self, position: int) -> ItemCode:
+        """The code of an item."""
+        row = self.rows[position : position + 1]
+        return ItemCode(self.texts[position], tuple(row[0, : self.format.lengths(row)[0]].tolist()))

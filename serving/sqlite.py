@@ -1,35 +1,121 @@
-"""Files of SQLite that one process has to itself, and that keep what they have acknowledged."""
+"""Files of SQLite that one process has to itself, and that keep what they have acknowledged.
+
+A transaction is on disk before it returns (WAL, synchronous=FULL), so that a process which is
+killed loses nothing that it acknowledged and leaves nothing half done. Readers have connections of
+their own, and neither wait for the writer nor hold it up.
+
+Beside its own tables a file has `facts`, by name; one of them is the schema that it was written
+with.
+"""
 
 import fcntl
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
-from core.errors import SettingsError
+from core.errors import ResourceExhausted, SettingsError, TandemError
+
+FULL_RETRY_SECONDS: Final = 5.0
+"""When to come back where the disk is full."""
+
+_FACTS: Final = (
+    "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
+)
 
 
-def hold(path: Path, taken: str) -> BinaryIO:
-    """Holds a file for this process, until what is returned is closed or the process dies.
+@dataclass(frozen=True)
+class Schema:
+    """What a kind of file is like."""
 
-    Args:
-        path: of the file, whose directory is made if it is not there.
-        taken: what to say when another process holds it.
+    name: str
+    """Of the kind, in messages: "the history store"."""
+    version: str
+    """Files of another one are refused."""
+    tables: str
+    """SQL that makes them where they are missing."""
 
-    Raises:
-        OSError: the lock beside it cannot be written.
-        SettingsError: another process holds it.
+    def check(self, path: Path, facts: Mapping[str, str]) -> None:
+        """Checks that a file was written with this schema.
+
+        Raises:
+            SettingsError: it was written with another one.
+        """
+        found = facts.get("schema", self.version)
+        if found != self.version:
+            raise SettingsError(
+                f"{self.name} {path} has schema {found}, and this Tandem writes {self.version}"
+            )
+
+
+class DurableFile:
+    """A file that is open for writing; `-wal`, `-shm` and `.lock` are beside it meanwhile.
+
+    `connection` writes, in autocommit mode; it is for one thread at a time.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A file of its own: closing any descriptor of a database drops SQLite's own locks on it.
-    lock = path.with_name(f"{path.name}.lock").open("wb")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise SettingsError(taken) from error
-    return lock
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: BinaryIO) -> None:
+        self.path = path
+        self.connection = connection
+        self._lock = lock
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        schema: Schema,
+        *,
+        taken: str,
+        busy_seconds: float = 5.0,
+        prepare: Callable[[sqlite3.Connection], None] = lambda _: None,
+    ) -> "DurableFile":
+        """Opens a file, or makes an empty one.
+
+        Args:
+            path: of the file, whose directory is made if it is not there.
+            schema: what it must be like.
+            taken: what to say when another process has it open.
+            busy_seconds: how long to wait for another process that has it locked, such as a backup.
+            prepare: readies a connection and a file whose schema is right.
+
+        Raises:
+            SettingsError: another process has it open, or it is none of SQLite's or of another
+                schema, or cannot be written to.
+        """
+        with ExitStack() as undo:
+            try:
+                lock = undo.enter_context(_hold(path, taken))
+                connection = undo.enter_context(closing(connect(path, busy_seconds)))
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute(_FACTS)
+                schema.check(path, read_facts(connection))
+                connection.executescript(schema.tables)
+                prepare(connection)
+                connection.execute(
+                    "INSERT OR IGNORE INTO facts VALUES ('schema', ?)", (schema.version,)
+                )
+            except (sqlite3.Error, OSError) as error:
+                raise SettingsError(f"cannot open {schema.name} {path}: {error}") from error
+            undo.pop_all()
+        return cls(path, connection, lock)
+
+    def close(self) -> None:
+        """Closes the file, for another process to open."""
+        self.connection.close()
+        self._lock.close()
+
+
+def read_facts(connection: sqlite3.Connection) -> dict[str, str]:
+    """All facts of a file."""
+    return dict(connection.execute("SELECT name, value FROM facts"))
+
+
+def write_facts(connection: sqlite3.Connection, facts: Mapping[str, str]) -> None:
+    """Writes facts, in place of those of the same names."""
+    connection.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
 
 
 def connect(path: Path, busy_seconds: float = 5.0) -> sqlite3.Connection:
@@ -62,16 +148,6 @@ def snapshot(path: Path, busy_seconds: float = 5.0) -> Iterator[sqlite3.Connecti
         yield connection
 
 
-def make_durable(connection: sqlite3.Connection) -> None:
-    """Has every commit on disk when it returns; readers and the writer do not wait for each other.
-
-    Raises:
-        sqlite3.Error: the file is not a database, or cannot be written to.
-    """
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-
-
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Does all of the block's work, or none of it when it raises."""
@@ -82,3 +158,38 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def storage_error(error: sqlite3.Error, *, reason_full: str, otherwise: TandemError) -> TandemError:
+    """What an error of SQLite is to callers.
+
+    Args:
+        error: raised while reading or writing; the transaction is rolled back.
+        reason_full: of the error where the disk is full.
+        otherwise: the error where it is something else.
+    """
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return ResourceExhausted(
+            "the disk is full; nothing was written",
+            reason=reason_full,
+            retry_after=FULL_RETRY_SECONDS,
+        )
+    return otherwise
+
+
+def _hold(path: Path, taken: str) -> BinaryIO:
+    """Holds a file for this process, until what is returned is closed or the process dies.
+
+    Raises:
+        OSError: the lock beside it cannot be written.
+        SettingsError: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A file of its own: closing any descriptor of a database drops SQLite's own locks on it.
+    lock = path.with_name(f"{path.name}.lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise SettingsError(taken) from error
+    return lock

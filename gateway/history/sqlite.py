@@ -1,7 +1,6 @@
 """Histories in one file of SQLite, for one gateway.
 
-An acknowledged event is on disk (WAL, synchronous=FULL): it survives SIGKILL and loss of power.
-One thread writes; readers have connections of their own, and neither wait for it nor hold it up.
+An acknowledged event survives SIGKILL and loss of power (`serving/sqlite.py`). One thread writes.
 
 A user that is deleted is gone from the files, too. SQLite's `secure_delete` overwrites rows where
 they are, but not the copies that stay in a page when its rows move to another (of 150 users that
@@ -14,31 +13,27 @@ import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import structlog
 
-from core.errors import ResourceExhausted, SettingsError, TandemError
+from core.errors import TandemError
 from gateway.history.recent import History, RecentHistories
 from gateway.history.store import Event, Recorded, Retention, unavailable
 from gateway.history.writer import Writer
-from serving.sqlite import connect, hold, make_durable
+from serving.sqlite import DurableFile, Schema, connect, storage_error, write_facts
 from serving.workers import Workers
 
 log = structlog.get_logger()
 
-SCHEMA_VERSION: Final = "1"
 READERS: Final = 4
 BUSY_SECONDS: Final = 2.0
 """How long to wait for another process that has the file locked, such as a backup."""
-FULL_RETRY_SECONDS: Final = 5.0
 SWEEP_EVENTS: Final = 1_000
 """Outdated events that are deleted at a time."""
 
 _TABLES: Final = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
     sequence INTEGER PRIMARY KEY,  -- the order of arrival
     user_id TEXT NOT NULL,
@@ -50,6 +45,7 @@ CREATE TABLE IF NOT EXISTS events (
 -- Holds all that a history needs, in its order.
 CREATE INDEX IF NOT EXISTS histories ON events (user_id, time, sequence, item_id);
 """
+_SCHEMA: Final = Schema("the history store", version="1", tables=_TABLES)
 _BY_AGE: Final = "CREATE INDEX IF NOT EXISTS by_age ON events (time)"
 """Only for sweeping: it makes every event dearer."""
 
@@ -72,19 +68,13 @@ class SqliteHistoryStore:
     """A file of histories. One process at a time has it open."""
 
     def __init__(
-        self,
-        path: Path,
-        writer: Writer,
-        readers: "_Readers",
-        recent: RecentHistories,
-        lock: BinaryIO,
-        retention: Retention,
+        self, file: DurableFile, writer: Writer, recent: RecentHistories, retention: Retention
     ) -> None:
-        self.path = path
+        self.path = file.path
+        self._file = file
         self._writer = writer
-        self._readers = readers
+        self._readers = _Readers(file.path)
         self._recent = recent
-        self._lock = lock
         self._retention = retention
 
     @classmethod
@@ -100,7 +90,7 @@ class SqliteHistoryStore:
         """Opens a file, or makes an empty one; ends deletions that were interrupted.
 
         Args:
-            path: of the file; `-wal`, `-shm` and `.lock` are beside it while it is open.
+            path: of the file.
             retention: what is kept; less than before takes effect as users have new events.
             max_waiting: events that may wait to be written.
             max_recent: see `RecentHistories`.
@@ -110,23 +100,16 @@ class SqliteHistoryStore:
             SettingsError: another process has it open, or it is not a store, or cannot be
                 written to.
         """
-        with ExitStack() as undo:
-            try:
-                lock = undo.enter_context(
-                    hold(
-                        path,
-                        f"the history store {path} is open in another process; several gateways "
-                        "share a Redis: --history redis://HOST",
-                    )
-                )
-                connection = undo.enter_context(closing(connect(path, BUSY_SECONDS)))
-                _prepare(connection, max_pages, sweeps=retention.lifetime is not None)
-            except (sqlite3.Error, OSError) as error:
-                raise SettingsError(f"cannot open the history store {path}: {error}") from error
-            _check_schema(path, connection)
-            undo.pop_all()
-        writer = Writer(connection, max_waiting, _translate)
-        return cls(path, writer, _Readers(path), RecentHistories(max_recent), lock, retention)
+        file = DurableFile.open(
+            path,
+            _SCHEMA,
+            taken=f"the history store {path} is open in another process; several gateways share a "
+            "Redis: --history redis://HOST",
+            busy_seconds=BUSY_SECONDS,
+            prepare=lambda c: _prepare(c, max_pages, sweeps=retention.lifetime is not None),
+        )
+        writer = Writer(file.connection, max_waiting, _translate)
+        return cls(file, writer, RecentHistories(max_recent), retention)
 
     async def record(self, events: Sequence[Event]) -> Recorded:
         """As the protocol says; all of the batch or nothing."""
@@ -168,7 +151,7 @@ class SqliteHistoryStore:
 
     async def set_seed(self, bundle_version: str) -> None:
         """As the protocol says."""
-        await self._writer.run(lambda c: _set_fact(c, "seed", bundle_version))
+        await self._writer.run(lambda c: write_facts(c, {"seed": bundle_version}))
 
     async def tend(self) -> None:
         """Deletes events that are too old, some at a time so that others can write in between."""
@@ -182,7 +165,7 @@ class SqliteHistoryStore:
         """Writes what waits, and frees the file for another process."""
         await self._writer.close()
         self._readers.close()
-        self._lock.close()
+        self._file.close()
 
     async def _newest(self, query: str, user_id: str, count: int) -> list[tuple[Any, ...]]:
         rows = await self._readers.fetch(query, (user_id, self._retention.oldest(), count))
@@ -225,27 +208,12 @@ class _Readers:
 
 
 def _prepare(connection: sqlite3.Connection, max_pages: int | None, *, sweeps: bool) -> None:
-    make_durable(connection)
     connection.execute("PRAGMA secure_delete=ON")
     connection.execute("PRAGMA temp_store=MEMORY")  # VACUUM leaves no copy elsewhere
     if max_pages is not None:
         connection.execute(f"PRAGMA max_page_count={int(max_pages)}")
-    connection.executescript(_TABLES)
     connection.execute(_BY_AGE if sweeps else "DROP INDEX IF EXISTS by_age")
     _scrub(connection)
-
-
-def _check_schema(path: Path, connection: sqlite3.Connection) -> None:
-    connection.execute("INSERT OR IGNORE INTO facts VALUES ('schema', ?)", (SCHEMA_VERSION,))
-    (found,) = connection.execute("SELECT value FROM facts WHERE name = 'schema'").fetchone()
-    if found != SCHEMA_VERSION:
-        raise SettingsError(
-            f"the history store {path} has schema {found}, and this Tandem writes {SCHEMA_VERSION}"
-        )
-
-
-def _set_fact(connection: sqlite3.Connection, name: str, value: str) -> None:
-    connection.execute("REPLACE INTO facts VALUES (?, ?)", (name, value))
 
 
 def _record(
@@ -282,7 +250,7 @@ def _record_of(
 
 
 def _delete(connection: sqlite3.Connection, user_id: str) -> int:
-    _set_fact(connection, "scrub", "due")
+    write_facts(connection, {"scrub": "due"})
     return connection.execute("DELETE FROM events WHERE user_id = ?", (user_id,)).rowcount
 
 
@@ -303,10 +271,4 @@ def _sweep(connection: sqlite3.Connection, oldest: int) -> int:
 
 def _translate(error: sqlite3.Error) -> TandemError:
     log.warning("history store failed", error=str(error))
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        return ResourceExhausted(
-            "the disk of the history store is full; nothing was recorded",
-            reason="HISTORY_FULL",
-            retry_after=FULL_RETRY_SECONDS,
-        )
-    return unavailable("sqlite")
+    return storage_error(error, reason_full="HISTORY_FULL", otherwise=unavailable("sqlite"))

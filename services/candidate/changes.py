@@ -4,17 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.catalog import CatalogItem, Delete
+from core.codes import ItemCode
 from services.candidate.index.flat import Vector
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """What stands for an item in the generator."""
-
-    text: str
-    """As a prompt shows it."""
-    tokens: tuple[int, ...]
-    """As the decoder emits it, without end and padding."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -26,7 +17,7 @@ class PlacedItem:
     """float32 [content dimension], of unit norm."""
     behavior: Vector
     """float32 [behavior dimension], of unit norm."""
-    code: Code
+    code: ItemCode
 
     @property
     def item_id(self) -> str:

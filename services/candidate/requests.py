@@ -10,7 +10,7 @@ from core.constraints import UNCONSTRAINED, Constraints
 from core.errors import InvalidArgument
 from services.candidate.index.flat import Vector
 from services.candidate.index.space import SpaceName
-from services.candidate.retrieval.similarity import NEAREST, Taste
+from services.candidate.retrieval.similarity import NEAREST, SimilarityOptions
 from serving import validation as edge
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import common_pb2
@@ -56,7 +56,7 @@ class SimilarQuery:
     count: int
     space: SpaceName = SpaceName.CONTENT
     constraints: Constraints = UNCONSTRAINED
-    taste: Taste = NEAREST
+    options: SimilarityOptions = NEAREST
 
     @property
     def is_plain(self) -> bool:
@@ -66,7 +66,7 @@ class SimilarQuery:
             and (isinstance(self.target, np.ndarray) or len(self.target) <= MAX_PLAIN)
             and self.count <= MAX_PLAIN
             and self.constraints == UNCONSTRAINED
-            and not self.taste.diversity
+            and not self.options.diversity
         )
 
 
@@ -114,11 +114,11 @@ def read_similar(request: pb.SimilarRequest) -> SimilarQuery:
         count=edge.result_count(query.max_results, default=DEFAULT_SIMILAR, limit=MAX_RESULTS),
         space=space,
         constraints=edge.constraints(query.constraints),
-        taste=_read_taste(query),
+        options=_read_options(query),
     )
 
 
-def _read_taste(query: common_pb2.SimilarityQuery) -> Taste:
+def _read_options(query: common_pb2.SimilarityQuery) -> SimilarityOptions:
     if math.isnan(query.min_score):
         raise InvalidArgument("min_score is NaN", reason="NOT_A_NUMBER")
     if not 0.0 <= query.diversity <= 1.0:
@@ -126,7 +126,7 @@ def _read_taste(query: common_pb2.SimilarityQuery) -> Taste:
             f"diversity is {query.diversity}; give a number from 0 to 1",
             reason="DIVERSITY_OUT_OF_RANGE",
         )
-    return Taste(
+    return SimilarityOptions(
         min_score=query.min_score if query.HasField("min_score") else -math.inf,
         diversity=query.diversity,
     )

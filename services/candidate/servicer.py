@@ -37,7 +37,7 @@ from services.candidate.requests import (
 from services.candidate.retrieval.engine import CandidateEngine
 from services.candidate.retrieval.explanation import Explained, explain
 from services.candidate.retrieval.shortlist import Basis, Shortlist
-from services.candidate.retrieval.similarity import Taste
+from services.candidate.retrieval.similarity import SimilarityOptions
 from serving.workers import Workers
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
@@ -56,7 +56,7 @@ class _Limits(TypedDict):
 
     allowed: Mask | None
     excluded: ItemArray
-    taste: Taste
+    options: SimilarityOptions
 
 
 class CandidateServicer(pb_grpc.CandidateServiceServicer):
@@ -235,7 +235,7 @@ def _similar(engine: CandidateEngine, query: SimilarQuery) -> tuple[Neighbors, l
     limits = _Limits(
         allowed=constraints.mask(catalog),
         excluded=catalog.lookup(constraints.excluded)[0],
-        taste=query.taste,
+        options=query.options,
     )
     match query.target:
         case str(text):

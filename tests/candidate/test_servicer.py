@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 from services.candidate.catalog.live import LiveCatalog
 from services.candidate.index.flat import FlatIndex, Neighbors
 from services.candidate.index.space import SpaceName
-from services.candidate.retrieval.similarity import Taste
+from services.candidate.retrieval.similarity import SimilarityOptions
 from services.candidate.servicer import CandidateServicer
 from serving.testing import serving
 from serving.workers import Workers
@@ -185,7 +185,7 @@ async def test_similar_with_a_threshold_and_diversity(stub: Stub) -> None:
     assert min(scores) >= 0.2
     request.query.diversity = 0.7
     response = await stub.Similar(request)
-    expected = WORLD.engine.similar_to_items(positions(4), 20, taste=Taste(0.2, 0.7))
+    expected = WORLD.engine.similar_to_items(positions(4), 20, options=SimilarityOptions(0.2, 0.7))
     assert ids(response) == names(expected.items)
     assert [item.score for item in response.items] == expected.scores.tolist()
 

@@ -73,6 +73,7 @@ async def test_a_deletion_that_was_interrupted_is_ended_at_the_next_start(tmp_pa
         await store.record(events("ann", 100))
     # As a process leaves it that dies between the deletion and what follows it.
     with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA secure_delete=OFF")
         connection.execute("DELETE FROM events")
         connection.execute("REPLACE INTO facts VALUES ('scrub', 'due')")
     assert b"item 99" in bytes_of(path)

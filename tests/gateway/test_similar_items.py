@@ -14,7 +14,7 @@ from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
 from services.candidate.catalog.live import LiveCatalog
-from services.candidate.retrieval.similarity import Taste
+from services.candidate.retrieval.similarity import SimilarityOptions
 from services.candidate.servicer import CandidateServicer
 from serving.testing import listening
 from serving.workers import Workers
@@ -85,7 +85,7 @@ async def test_a_threshold_and_diversity_are_passed_on(
 ) -> None:
     request = asking(items=items("i1"), min_score=0.1, diversity=0.6)
     response = await stub.SimilarItems(request)
-    expected = WORLD.engine.similar_to_items(positions(1), 10, taste=Taste(0.1, 0.6))
+    expected = WORLD.engine.similar_to_items(positions(1), 10, options=SimilarityOptions(0.1, 0.6))
     assert [item.item_id for item in response.items] == [f"i{i}" for i in expected.items]
 
 

@@ -15,14 +15,14 @@ from typing import Final
 
 from core.errors import FailedPrecondition, InvalidArgument, TandemError
 from services.candidate.catalog.embedding import TextBatches
-from services.candidate.catalog.store import Stored
-from services.candidate.catalog.writing import Call, NewItem, Writer, Written
+from services.candidate.catalog.rows import StoredChange
+from services.candidate.catalog.transaction import CatalogWriter, EditBatch, EditResult, NewItem
 from services.candidate.retrieval.engine import CandidateEngine
 from serving.batch_queue import BatchQueue, Place, oldest
 from serving.workers import Workers
 
 MAX_BATCH: Final = 1_000
-"""Changes above which a transaction takes in no further call."""
+"""Changes of a transaction, at most, unless one batch of edits has more."""
 MAX_WAITING: Final = 10_000
 """Changes that may wait."""
 PAGE: Final = 128
@@ -34,7 +34,7 @@ HEARTBEAT_SECONDS: Final = 5.0
 class Step:
     """Some changes, for whoever has all before them."""
 
-    changes: Sequence[Stored]
+    changes: Sequence[StoredChange]
     sequence: int
     """Whoever has these changes has all up to here."""
 
@@ -51,7 +51,7 @@ class LiveCatalog:
     def __init__(
         self,
         engine: CandidateEngine,
-        writer: Writer | None = None,
+        writer: CatalogWriter | None = None,
         *,
         max_waiting: int = MAX_WAITING,
     ) -> None:
@@ -60,7 +60,7 @@ class LiveCatalog:
         self._writer = writer
         self._readers = Workers(1)
         self._texts = TextBatches(lambda texts: self.engine.embed(texts), max_waiting)
-        self._calls: BatchQueue[Call, Written] = BatchQueue(
+        self._edits: BatchQueue[EditBatch, EditResult] = BatchQueue(
             self._write_all,
             oldest(MAX_BATCH),
             max_waiting=max_waiting,
@@ -69,7 +69,7 @@ class LiveCatalog:
         )
         self._published = asyncio.Event()
 
-    async def write(self, call: Call) -> Written:
+    async def write(self, edits: EditBatch) -> EditResult:
         """Makes changes, all or none; on return they are on disk, and in `engine`.
 
         Raises:
@@ -83,8 +83,8 @@ class LiveCatalog:
                 "the catalog is read-only: this server was started without --store",
                 reason="READ_ONLY",
             )
-        with self._calls.place(len(call)) as place:
-            place.put(await self._embedded(call))
+        with self._edits.place(len(edits)) as place:
+            place.put(await self._embedded(edits))
             return await place.answer()
 
     async def follow(self, after: int) -> AsyncGenerator[Step, None]:
@@ -113,33 +113,33 @@ class LiveCatalog:
     async def close(self) -> None:
         """Writes what waits, and closes the store."""
         await self._texts.close()
-        await self._calls.close()
+        await self._edits.close()
         self._readers.close()
         if self._writer is not None:
             self._writer.store.close()
 
-    async def _embedded(self, call: Call) -> Call:
-        """The call, with a vector for every text that has none yet and needs one."""
-        bare = [wish for wish in call if isinstance(wish, NewItem) and wish.content is None]
+    async def _embedded(self, edits: EditBatch) -> EditBatch:
+        """The edits, with a vector for every text that has none yet and needs one."""
+        bare = [edit for edit in edits if isinstance(edit, NewItem) and edit.content is None]
         catalog = self.engine.catalog
         new = [
-            wish
-            for wish in bare
+            edit
+            for edit in bare
             if not any(
-                catalog.items[at].text == wish.text for at in catalog.lookup([wish.item_id])[0]
+                catalog.items[at].text == edit.text for at in catalog.lookup([edit.item_id])[0]
             )
         ]
         if not new:
-            return call
-        vectors = await self._texts.embed([wish.text for wish in new])
+            return edits
+        vectors = await self._texts.embed([edit.text for edit in new])
         made = {
-            wish.item_id: replace(wish, content=vector)
-            for wish, vector in zip(new, vectors, strict=True)
+            edit.item_id: replace(edit, content=vector)
+            for edit, vector in zip(new, vectors, strict=True)
         }
-        return [made.get(wish.item_id, wish) for wish in call]
+        return [made.get(edit.item_id, edit) for edit in edits]
 
-    def _write_all(self, batch: Sequence[Place[Call, Written]]) -> None:
-        """Makes one version of several calls' changes; on the queue's thread."""
+    def _write_all(self, batch: Sequence[Place[EditBatch, EditResult]]) -> None:
+        """Makes one version of several callers' edits; on the queue's thread."""
         assert self._writer is not None  # noqa: S101 - `write` lets nobody in without one
         try:
             engine, results = self._writer.write(self.engine, [place.job for place in batch])

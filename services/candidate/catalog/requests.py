@@ -9,7 +9,7 @@ import numpy as np
 
 from core.catalog import AttributeValues, Delete
 from core.errors import FailedPrecondition, InvalidArgument
-from services.candidate.catalog.writing import NewItem
+from services.candidate.catalog.transaction import NewItem
 from services.candidate.index.flat import Vector
 from services.candidate.requests import MAX_TEXT_BYTES
 from serving import validation as edge

@@ -4,93 +4,40 @@ Of each item only the newest change is kept, under a sequence that is larger tha
 Whoever has all changes up to some sequence therefore reads on from there, however long it was
 away: what it missed is newer, and what was replaced meanwhile need not be told.
 
-A transaction is on disk before `append` returns (WAL, synchronous=FULL), so that a process which
-is killed loses nothing that it acknowledged and leaves nothing half done. Readers have a connection
-of their own, and neither wait for the writer nor hold it up; `read_items` is for other processes.
+A transaction is on disk before `append` returns, and readers do not wait for it
+(`serving/sqlite.py`); `read_items` is for other processes.
 """
 
 import dataclasses
-import hashlib
-import json
 import sqlite3
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
+from core.catalog import CatalogItem
+from core.errors import SettingsError, Unavailable
+from services.candidate.catalog.fingerprint import BundleFingerprint
+from services.candidate.catalog.rows import TABLE, StoredChange, read_item, read_row, write_row
+from services.candidate.changes import PlacedChange
+from serving.sqlite import (
+    DurableFile,
+    Schema,
+    connect,
+    read_facts,
+    snapshot,
+    storage_error,
+    transaction,
+    write_facts,
+)
 
-from core.bundle import Bundle
-from core.catalog import CatalogItem, Delete
-from core.errors import ResourceExhausted, SettingsError, TandemError, Unavailable
-from services.candidate.changes import Code, PlacedChange, PlacedItem
-from services.candidate.index.flat import Vector
-from serving.sqlite import connect, hold, make_durable, snapshot, transaction
-
-SCHEMA_VERSION: Final = "1"
 PAGE: Final = 1_000
 """Changes that `replay` reads at a time."""
-FULL_RETRY_SECONDS: Final = 5.0
 
-_ENCODER_FILES: Final = ("text_encoder.onnx", "text_tokenizer.json")
-_CATALOG_FILES: Final = (
-    "catalog.jsonl",
-    "content_vectors.npy",
-    "behavior_vectors.npy",
-    "behavior_projection.npy",
-    "codes.txt",
-    "code_tokens.npy",
-)
-_TABLES: Final = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS changes (
-    sequence INTEGER PRIMARY KEY,
-    item_id TEXT NOT NULL UNIQUE,
-    item TEXT,      -- as JSON; NULL, as all that follows, where the item is deleted
-    content BLOB,   -- float32, little-endian
-    behavior BLOB,
-    code_text TEXT,
-    tokens TEXT     -- a JSON list
-);
-"""
-
-
-@dataclass(frozen=True)
-class Base:
-    """What changes are changes of: the catalog of a bundle, with its vectors and codes."""
-
-    name: str
-    version: str
-    digest: str
-    """Of all that the changes' vectors and codes depend on; versions may have it in common."""
-    encoder: str
-    """The digest of the text encoder alone."""
-
-    @classmethod
-    def of(cls, bundle: Bundle) -> "Base":
-        """The base that a bundle is.
-
-        Raises:
-            BundleError: it lacks one of the files.
-        """
-        manifest = bundle.manifest
-        return cls(
-            manifest.name,
-            manifest.version,
-            _digest(bundle, *_CATALOG_FILES, *_ENCODER_FILES),
-            _digest(bundle, *_ENCODER_FILES),
-        )
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A change as it is in the store."""
-
-    sequence: int
-    change: PlacedChange
+_SCHEMA: Final = Schema("the store", version="1", tables=TABLE)
 
 
 @dataclass(frozen=True)
@@ -115,10 +62,10 @@ def read_items(path: Path) -> Snapshot:
         raise SettingsError(f"there is no store {path}")
     try:
         with snapshot(path) as connection:
-            facts, last = _facts(connection), _last(connection)
-            _check_schema(path, facts)
+            facts, last = read_facts(connection), _last(connection)
+            _SCHEMA.check(path, facts)
             rows = connection.execute("SELECT item_id, item FROM changes WHERE item IS NOT NULL")
-            items = {item_id: _item(item_id, text) for item_id, text in rows}
+            items = {item_id: read_item(item_id, text) for item_id, text in rows}
     except sqlite3.Error as error:
         raise SettingsError(f"cannot read the store {path}: {error}") from error
     if "id" not in facts:
@@ -132,13 +79,13 @@ def read_items(path: Path) -> Snapshot:
 class ItemStore:
     """The changes of one catalog. One process at a time has it open, and one thread appends."""
 
-    def __init__(self, path: Path, writer: sqlite3.Connection, lock: Any) -> None:
-        self.path = path
-        self._lock = lock
-        self._writer = writer
-        self._reader = connect(path)
+    def __init__(self, file: DurableFile) -> None:
+        self.path = file.path
+        self._file = file
+        self._writer = writer = file.connection
+        self._reader = connect(file.path)
         self._reading = threading.Lock()
-        self.id = _facts(writer)["id"]
+        self.id = read_facts(writer)["id"]
         """Made with the file, and the same in every copy of it."""
         self.sequence = _last(writer)
         """Of the newest change; 0 before the first."""
@@ -151,31 +98,24 @@ class ItemStore:
             SettingsError: another process has it open, or the file is not a store, or cannot be
                 written to.
         """
-        with ExitStack() as opened:
-            try:
-                lock = opened.enter_context(
-                    hold(
-                        path,
-                        f"the store {path} is open in another process; a catalog has one writer",
-                    )
-                )
-                writer = opened.enter_context(closing(connect(path)))
-                make_durable(writer)
-                writer.executescript(_TABLES)
-                _check_schema(path, _facts(writer))
-                writer.execute("INSERT OR IGNORE INTO facts VALUES ('id', ?)", (uuid.uuid4().hex,))
-            except (OSError, sqlite3.Error) as error:
-                raise SettingsError(f"cannot open the store {path}: {error}") from error
-            opened.pop_all()
-        return cls(path, writer, lock)
+        return cls(
+            DurableFile.open(
+                path,
+                _SCHEMA,
+                taken=f"the store {path} is open in another process; a catalog has one writer",
+                prepare=_identify,
+            )
+        )
 
     @property
-    def base(self) -> Base | None:
+    def base(self) -> BundleFingerprint | None:
         """What the changes belong to; None while the store is new."""
-        facts = _facts(self._writer)
+        facts = read_facts(self._writer)
         if "digest" not in facts:
             return None
-        return Base(**{field.name: facts[field.name] for field in dataclasses.fields(Base)})
+        return BundleFingerprint(
+            **{field.name: facts[field.name] for field in dataclasses.fields(BundleFingerprint)}
+        )
 
     def append(self, changes: Sequence[PlacedChange]) -> int:
         """Writes changes, all or none, and returns the sequence of the last.
@@ -189,7 +129,7 @@ class ItemStore:
         self.sequence += len(changes)
         return self.sequence
 
-    def rebase(self, base: Base, changes: Sequence[PlacedChange]) -> None:
+    def rebase(self, base: BundleFingerprint, changes: Sequence[PlacedChange]) -> None:
         """Puts changes of another base in place of all that are there, under new sequences.
 
         Raises:
@@ -199,11 +139,10 @@ class ItemStore:
             connection.execute("DELETE FROM changes")
             _insert(connection, changes, self.sequence)
             last = self.sequence + len(changes)
-            facts = {"schema": SCHEMA_VERSION, "sequence": str(last), **dataclasses.asdict(base)}
-            connection.executemany("REPLACE INTO facts VALUES (?, ?)", facts.items())
+            write_facts(connection, {"sequence": str(last), **dataclasses.asdict(base)})
         self.sequence = last
 
-    def after(self, sequence: int, limit: int, up_to: int | None = None) -> list[Stored]:
+    def after(self, sequence: int, limit: int, up_to: int | None = None) -> list[StoredChange]:
         """Reads the changes after a sequence, in order.
 
         Args:
@@ -218,9 +157,9 @@ class ItemStore:
                 "ORDER BY sequence LIMIT ?",
                 (sequence, last, limit),
             ).fetchall()
-        return [_stored(row) for row in rows]
+        return [read_row(row) for row in rows]
 
-    def replay(self) -> Iterator[list[Stored]]:
+    def replay(self) -> Iterator[list[StoredChange]]:
         """Reads all changes in order, page by page."""
         page = self.after(0, PAGE)
         while page:
@@ -236,8 +175,7 @@ class ItemStore:
         """Closes the file, for another process to open."""
         with self._reading:
             self._reader.close()
-        self._writer.close()
-        self._lock.close()
+        self._file.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -245,86 +183,26 @@ class ItemStore:
             with transaction(self._writer):
                 yield self._writer
         except sqlite3.Error as error:
-            raise _failure(error) from error
+            failed = Unavailable(
+                f"the store cannot be written to: {error}; nothing was changed",
+                reason="STORE_FAILED",
+            )
+            raise storage_error(error, reason_full="STORE_FULL", otherwise=failed) from error
 
 
-def _digest(bundle: Bundle, *names: str) -> str:
-    files = bundle.manifest.files
-    sums = (f"{name} {files[bundle.file(name).name].sha256}\n" for name in names)
-    return hashlib.sha256("".join(sums).encode()).hexdigest()
-
-
-def _check_schema(path: Path, facts: Mapping[str, str]) -> None:
-    schema = facts.get("schema", SCHEMA_VERSION)
-    if schema != SCHEMA_VERSION:
-        raise SettingsError(
-            f"the store {path} has schema {schema}, and this Tandem writes {SCHEMA_VERSION}"
-        )
-
-
-def _facts(connection: sqlite3.Connection) -> dict[str, str]:
-    return dict(connection.execute("SELECT name, value FROM facts"))
+def _identify(connection: sqlite3.Connection) -> None:
+    """Gives a file that has none an identity, which every copy of it shares."""
+    connection.execute("INSERT OR IGNORE INTO facts VALUES ('id', ?)", (uuid.uuid4().hex,))
 
 
 def _last(connection: sqlite3.Connection) -> int:
     """A rebase may leave no change behind, and still none of its sequences comes again."""
     (newest,) = connection.execute("SELECT max(sequence) FROM changes").fetchone()
-    return max(newest or 0, int(_facts(connection).get("sequence", 0)))
+    return max(newest or 0, int(read_facts(connection).get("sequence", 0)))
 
 
 def _insert(connection: sqlite3.Connection, changes: Iterable[PlacedChange], after: int) -> None:
     connection.executemany(
         "REPLACE INTO changes VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (_row(sequence, change) for sequence, change in enumerate(changes, after + 1)),
-    )
-
-
-def _row(sequence: int, change: PlacedChange) -> tuple[Any, ...]:
-    if isinstance(change, Delete):
-        return (sequence, change.item_id, None, None, None, None, None)
-    item = {
-        "title": change.item.title,
-        "text": change.item.text,
-        "attributes": change.item.attributes,
-        "popularity": change.item.popularity,
-    }
-    return (
-        sequence,
-        change.item_id,
-        json.dumps(item, ensure_ascii=False),
-        change.content.astype("<f4").tobytes(),
-        change.behavior.astype("<f4").tobytes(),
-        change.code.text,
-        json.dumps(change.code.tokens),
-    )
-
-
-def _stored(row: tuple[Any, ...]) -> Stored:
-    sequence, item_id, text, content, behavior, code_text, tokens = row
-    if text is None:
-        return Stored(sequence, Delete(item_id))
-    item, code = _item(item_id, text), Code(code_text, tuple(json.loads(tokens)))
-    return Stored(sequence, PlacedItem(item, _vector(content), _vector(behavior), code))
-
-
-def _item(item_id: str, text: str) -> CatalogItem:
-    fields = json.loads(text)
-    attributes = {name: tuple(values) for name, values in fields["attributes"].items()}
-    return CatalogItem(item_id, fields["title"], fields["text"], attributes, fields["popularity"])
-
-
-def _vector(blob: bytes) -> Vector:
-    return np.frombuffer(blob, "<f4").astype(np.float32)
-
-
-def _failure(error: sqlite3.Error) -> TandemError:
-    code = getattr(error, "sqlite_errorcode", None)
-    if code == sqlite3.SQLITE_FULL:
-        return ResourceExhausted(
-            "the disk of the store is full; nothing was changed",
-            reason="STORE_FULL",
-            retry_after=FULL_RETRY_SECONDS,
-        )
-    return Unavailable(
-        f"the store cannot be written to: {error}; nothing was changed", reason="STORE_FAILED"
+        (write_row(sequence, change) for sequence, change in enumerate(changes, after + 1)),
     )

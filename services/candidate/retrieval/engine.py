@@ -12,9 +12,10 @@ import numpy as np
 
 from core.bundle import Bundle
 from core.catalog import Catalog, Change, Delete, ItemArray, Mask, Upsert
+from core.codes import ItemCode
 from core.persistent import PersistentSequence
 from core.popularity import ItemPopularity
-from services.candidate.changes import ChangeSet, Code, PlacedItem
+from services.candidate.changes import ChangeSet, PlacedItem
 from services.candidate.index.flat import Neighbors, Vector
 from services.candidate.index.space import Space, SpaceName
 from services.candidate.retrieval.encoders import (
@@ -23,20 +24,20 @@ from services.candidate.retrieval.encoders import (
     QueryEncoder,
     TextEncoder,
 )
-from services.candidate.retrieval.fusion import Nearness, Prior, Source, Succession, fuse
+from services.candidate.retrieval.fusion import Source, fuse
+from services.candidate.retrieval.scoring import HistoryScorer
 from services.candidate.retrieval.shortlist import Basis, Shortlist, Weights
 from services.candidate.retrieval.similarity import (
     NEAREST,
-    Taste,
+    SimilarityOptions,
     check_vector,
     nearest,
-    unit,
     without,
 )
 from services.candidate.retrieval.transitions import Transitions
 
 NOTHING: ItemArray = np.empty(0, np.int32)
-NO_CODES: Final[PersistentSequence[Code]] = PersistentSequence()
+NO_CODES: Final[PersistentSequence[ItemCode]] = PersistentSequence()
 
 
 class CandidateEngine:
@@ -61,7 +62,7 @@ class CandidateEngine:
         *,
         catalog: Catalog,
         sequence: int = 0,
-        codes: PersistentSequence[Code] = NO_CODES,
+        codes: PersistentSequence[ItemCode] = NO_CODES,
         content: Space,
         behavior: Space,
         query_encoder: QueryEncoder,
@@ -75,12 +76,16 @@ class CandidateEngine:
         self.sequence = sequence
         self.codes = codes
         self._spaces = {SpaceName.CONTENT: content, SpaceName.BEHAVIOR: behavior}
-        self._query_encoder = query_encoder
         self._text_encoder = text_encoder
-        self._transitions = transitions
-        self._weights = weights
-        self._max_history = max_history
-        self._popularity = popularity or ItemPopularity.of(catalog.popularity)
+        self._scorer = HistoryScorer(
+            content,
+            behavior,
+            query_encoder,
+            transitions,
+            popularity or ItemPopularity.of(catalog.popularity),
+            weights,
+            max_history,
+        )
 
     @classmethod
     def load(
@@ -145,23 +150,23 @@ class CandidateEngine:
             codes=self.codes.extended(item.code for item in placed),
             content=content,
             behavior=behavior,
-            query_encoder=self._query_encoder,
+            query_encoder=self._scorer.query_encoder,
             text_encoder=self._text_encoder,
-            transitions=self._transitions.extended(
+            transitions=self._scorer.transitions.extended(
                 len(self.catalog), self._positions([item.item_id for item in placed])
             ),
-            weights=self._weights,
-            popularity=self._popularity.extended(
+            weights=self._scorer.weights,
+            popularity=self._scorer.popularity.extended(
                 np.array([item.item.popularity for item in placed], np.int64)
             ),
-            max_history=self._max_history,
+            max_history=self._scorer.max_history,
         )
 
     def retuned(self, weights: Weights, window: int, decay: float) -> "CandidateEngine":
         """The same version with other weights, and transitions of another window and decay."""
         other = copy.copy(self)
-        other._weights = weights
-        other._transitions = replace(self._transitions, window=window, decay=decay)
+        transitions = replace(self._scorer.transitions, window=window, decay=decay)
+        other._scorer = replace(self._scorer, weights=weights, transitions=transitions)
         return other
 
     def _positions(self, item_ids: Sequence[str]) -> ItemArray:
@@ -216,9 +221,9 @@ class CandidateEngine:
         basis = self.basis(history)
         match basis:
             case Basis.POPULARITY:
-                best = Neighbors(*self._popularity.best(count, left))
+                best = Neighbors(*self._scorer.popularity.best(count, left))
             case Basis.CONTENT:
-                content = self._content_of(history)
+                content = self._scorer.content_of(history)
                 best = content.space.index.search(content.query, count, left)
             case Basis.HISTORY:
                 named = self.sources(history)
@@ -230,42 +235,17 @@ class CandidateEngine:
         return Shortlist(best.items, best.scores, basis)
 
     @property
-    def memory(self) -> int:
+    def history_window(self) -> int:
         """How many items of a history can matter to a score: the newest."""
-        return max(self._max_history, self._transitions.window)
+        return self._scorer.history_window
 
     def basis(self, history: ItemArray) -> Basis:
         """What a shortlist for a history is made from."""
-        if not len(history):
-            return Basis.POPULARITY
-        if not self._popularity.counts[history].any():
-            return Basis.CONTENT
-        return Basis.HISTORY
+        return self._scorer.basis(history)
 
     def sources(self, history: ItemArray) -> list[tuple[str, float, Source]]:
         """What adds up to the score of an item after a history: names, weights and sources."""
-        match self.basis(history):
-            case Basis.POPULARITY:
-                return [("popularity", 1.0, Prior(self._popularity))]
-            case Basis.CONTENT:
-                return [("content", 1.0, self._content_of(history))]
-        weights, behavior = self._weights, self._spaces[SpaceName.BEHAVIOR]
-        query = self._query_encoder.encode(behavior.take(history[-self._max_history :]))
-        sources: list[tuple[str, float, Source]] = [
-            ("query_encoder", weights.behavior, Nearness(behavior, query)),
-            ("transitions", weights.transitions, Succession(self._transitions, history)),
-        ]
-        if weights.content:
-            sources.append(("content", weights.content, self._content_of(history)))
-        if weights.popularity:
-            sources.append(("popularity", weights.popularity, Prior(self._popularity)))
-        return sources
-
-    def _content_of(self, history: ItemArray) -> Nearness:
-        """Closeness to the texts of the newest items: as many as transitions look at."""
-        content = self._spaces[SpaceName.CONTENT]
-        newest = content.take(history[-self._transitions.window :])
-        return Nearness(content, unit(newest.mean(axis=0, dtype=np.float64)))
+        return self._scorer.sources(history)
 
     def similar_to_items(
         self,
@@ -276,7 +256,7 @@ class CandidateEngine:
         allowed: Mask | None = None,
         excluded: ItemArray = NOTHING,
         include_seen: bool = False,
-        taste: Taste = NEAREST,
+        options: SimilarityOptions = NEAREST,
     ) -> Neighbors:
         """The items nearest to the mean of some items' vectors, by cosine.
 
@@ -287,13 +267,13 @@ class CandidateEngine:
             allowed: bool [items], or None for all.
             excluded: items to leave out.
             include_seen: whether the items themselves may be among them.
-            taste: which of the nearest are wanted.
+            options: which of the nearest are wanted.
         """
         where = self._spaces[space]
         vectors = where.take(items).astype(np.float64)
         mean = vectors[0] if len(vectors) == 1 else vectors.mean(axis=0)
         left_out = excluded if include_seen else np.concatenate([excluded, items])
-        return nearest(where, mean, count, self._live(allowed), left_out, taste)
+        return nearest(where, mean, count, self._live(allowed), left_out, options)
 
     def similar_to_text(
         self,
@@ -302,12 +282,12 @@ class CandidateEngine:
         *,
         allowed: Mask | None = None,
         excluded: ItemArray = NOTHING,
-        taste: Taste = NEAREST,
+        options: SimilarityOptions = NEAREST,
     ) -> Neighbors:
         """The items whose texts are nearest to a text, by cosine."""
         vector = self._text_encoder.encode(text).astype(np.float64)
         where = self._spaces[SpaceName.CONTENT]
-        return nearest(where, vector, count, self._live(allowed), excluded, taste)
+        return nearest(where, vector, count, self._live(allowed), excluded, options)
 
     def similar_to_vector(
         self,
@@ -317,7 +297,7 @@ class CandidateEngine:
         *,
         allowed: Mask | None = None,
         excluded: ItemArray = NOTHING,
-        taste: Taste = NEAREST,
+        options: SimilarityOptions = NEAREST,
     ) -> Neighbors:
         """The items nearest to a vector, by cosine; its length does not matter.
 
@@ -327,7 +307,7 @@ class CandidateEngine:
         where = self._spaces[space]
         check_vector(vector, where.index.dimension, space)
         query = vector.astype(np.float64)
-        return nearest(where, query, count, self._live(allowed), excluded, taste)
+        return nearest(where, query, count, self._live(allowed), excluded, options)
 
     def _live(self, allowed: Mask | None) -> Mask | None:
         """What is allowed and in this version; None for all."""

@@ -75,7 +75,7 @@ def _influences(
     live = np.flatnonzero(engine.catalog.live).astype(np.int32)
     sample = live[np.unique(np.linspace(0, len(live) - 1, _SAMPLE).astype(int))]
     asked = np.concatenate([items, sample])
-    newest = history[-engine.memory :]
+    newest = history[-engine.history_window :]
     whole = _scores(engine, newest, asked)
     others = np.unique(newest)
     lost = np.empty((len(others), len(items)))

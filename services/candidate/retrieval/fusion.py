@@ -44,7 +44,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Nearness:
+class VectorSource:
     """The inner product with a query, in one of the spaces."""
 
     space: Space
@@ -60,7 +60,7 @@ class Nearness:
 
 
 @dataclass(frozen=True)
-class Prior:
+class PopularitySource:
     """How popular an item is, as a log-probability."""
 
     popularity: ItemPopularity
@@ -74,7 +74,7 @@ class Prior:
         return self.popularity.log_probability(items)
 
 
-class Succession:
+class TransitionSource:
     """How probable it is to go on to an item after a history, as a smoothed log-probability."""
 
     def __init__(self, transitions: Transitions, history: ItemArray) -> None:

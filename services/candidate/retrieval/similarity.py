@@ -21,7 +21,7 @@ FEW: Final = 64
 
 
 @dataclass(frozen=True)
-class Taste:
+class SimilarityOptions:
     """Which of the items that are near are wanted."""
 
     min_score: float = -np.inf
@@ -30,7 +30,7 @@ class Taste:
     """From 0, the nearest items, to 1, items as unlike each other as possible."""
 
 
-NEAREST: Final = Taste()
+NEAREST: Final = SimilarityOptions()
 
 
 def nearest(
@@ -39,7 +39,7 @@ def nearest(
     count: int,
     allowed: Mask | None,
     left_out: ItemArray,
-    taste: Taste,
+    options: SimilarityOptions,
 ) -> Neighbors:
     """The items of a space that are nearest to a query, of any length, by cosine.
 
@@ -49,18 +49,18 @@ def nearest(
         count: how many items; there are fewer only where fewer qualify.
         allowed: bool [items], or None for all.
         left_out: items to leave out beside those that are not allowed.
-        taste: which of the nearest are wanted.
+        options: which of the nearest are wanted.
     """
     pool = count
-    if taste.diversity:
+    if options.diversity:
         pool = max(count, min(DIVERSITY_POOL * count, MAX_DIVERSITY_POOL))
     near = _search(space, unit(query), pool, allowed, left_out)
-    if taste.min_score > -1.0:
-        near = near.picked(near.scores >= taste.min_score)
-    if taste.diversity:
+    if options.min_score > -1.0:
+        near = near.picked(near.scores >= options.min_score)
+    if options.diversity:
         vectors = space.take(near.items)
         chosen = most_marginal(
-            near.scores, count, taste.diversity, lambda place: vectors @ vectors[place]
+            near.scores, count, options.diversity, lambda place: vectors @ vectors[place]
         )
         near = near.picked(chosen)
     return near

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.catalog import Catalog, CatalogItem, Change, Delete, ItemArray, Upsert
-from core.codes import Spelling
+from core.codes import CodeFormat
 from core.errors import BundleError, InvalidArgument
 from core.persistent import PersistentSequence
 from services.generator.decoding.trie import Trie
@@ -68,7 +68,7 @@ class CodedCatalog:
     """[positions, levels] token ids."""
     trie: Trie
     """Of the live items only."""
-    spelling: Spelling
+    code_format: CodeFormat
     """What a new code must be like."""
     vectors: Float32 | None = None
     """[positions, d_model] of the items, of unit norm; None where the model reads tokens."""
@@ -111,9 +111,9 @@ class CodedCatalog:
         if vectors is not None and len(vectors) != len(codes):
             raise BundleError(f"{ITEM_VECTORS} has {len(vectors)} rows for {len(codes)} items")
         trie = Trie.build(codes, catalog.live)
-        spelling = Spelling.of(codes, vocabulary=vocabulary, eos=eos, pad=pad)
+        code_format = CodeFormat.of(codes, vocabulary=vocabulary, eos=eos, pad=pad)
         texts = PersistentSequence(code_texts)
-        return cls(0, catalog, texts, codes, trie, spelling, vectors, projection)
+        return cls(0, catalog, texts, codes, trie, code_format, vectors, projection)
 
     def apply(self, changes: Iterable[CodedChange]) -> "CodedCatalog":
         """Makes the next version. Blocking: some 50 ms for 1,000 changes of a million items.
@@ -124,13 +124,13 @@ class CodedCatalog:
 
         Raises:
             InvalidArgument: reason CODE_TAKEN, for a code that two items would have, INVALID_CODE
-                (see `Spelling.row`), or INVALID_VECTOR. The version stays as it was, and so does
+                (see `CodeFormat.row`), or INVALID_VECTOR. The version stays as it was, and so does
                 the catalog.
         """
         last = {change.item_id: change for change in changes}
         upserts = [change for change in last.values() if isinstance(change, CodedUpsert)]
-        written = [self.spelling.row(change.code_text, change.tokens) for change in upserts]
-        rows = np.array(written, np.int32).reshape(-1, self.spelling.levels)
+        written = [self.code_format.row(change.code_text, change.tokens) for change in upserts]
+        rows = np.array(written, np.int32).reshape(-1, self.code_format.levels)
         placed = self._placed(upserts)
         catalog = self.catalog.apply(self._plain(last.values(), rows, placed))
         old = len(self.catalog)
@@ -161,7 +161,7 @@ class CodedCatalog:
         Raises:
             InvalidArgument: reason INVALID_CODE or INVALID_VECTOR, as `apply` raises them.
         """
-        self.spelling.row(change.code_text, change.tokens)
+        self.code_format.row(change.code_text, change.tokens)
         self._placed([change])
 
     def _placed(self, upserts: Sequence[CodedUpsert]) -> Float32:

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from core.bundle import Bundle, sha256
-from core.codes import code_tokens, read_code_texts
+from core.codes import ItemCodes, code_tokens
 from core.errors import BundleError
 from core.manifest import GeneratorSection, Precision
 from services.generator.catalog.coded import ITEM_PROJECTION, ITEM_VECTORS, CodedCatalog
@@ -88,9 +87,8 @@ def load_catalog(bundle: Bundle, tokenizer: Tokenizer) -> CodedCatalog:
     Raises:
         BundleError: codes, tokenizer and catalog do not belong together; the message says which.
     """
-    code_texts = read_code_texts(bundle.file("codes.txt"))
-    codes = np.asarray(bundle.array("code_tokens", np.int32))
-    _check_codes(bundle, tokenizer, code_texts, codes)
+    codes = ItemCodes.read(bundle)
+    _check_codes(bundle, tokenizer, codes)
     section = bundle.manifest.generator
     vectors = projection = None
     if section.inputs == "items":
@@ -98,8 +96,8 @@ def load_catalog(bundle: Bundle, tokenizer: Tokenizer) -> CodedCatalog:
         projection = np.asarray(bundle.array(ITEM_PROJECTION.removesuffix(".npy"), np.float32))
     return CodedCatalog.of(
         bundle.catalog,
-        code_texts,
-        codes,
+        codes.texts,
+        codes.rows,
         vectors=vectors,
         projection=projection,
         vocabulary=section.vocabulary,
@@ -111,15 +109,12 @@ def load_catalog(bundle: Bundle, tokenizer: Tokenizer) -> CodedCatalog:
 def _check_codes(
     bundle: Bundle,
     tokenizer: Tokenizer,
-    texts: list[str],
-    codes: NDArray[np.int32],
+    item_codes: ItemCodes,
 ) -> None:
-    section = bundle.manifest.generator
+    section, texts, codes = bundle.manifest.generator, item_codes.texts, item_codes.rows
     shape = (bundle.manifest.items, section.code_length)
     if codes.shape != shape:
         raise BundleError(f"code_tokens.npy has the shape {codes.shape}, the manifest says {shape}")
-    if len(texts) != len(codes):
-        raise BundleError(f"codes.txt has {len(texts)} lines for {len(codes)} items")
     if codes.min() < 0 or codes.max() >= section.vocabulary:
         raise BundleError(f"code_tokens.npy has tokens outside of the {section.vocabulary} known")
     sample = np.unique(np.linspace(0, len(codes) - 1, _CHECKED_CODES).astype(int))

@@ -15,7 +15,7 @@ from core.errors import FailedPrecondition, InvalidArgument, ResourceExhausted, 
 from services.candidate.catalog import live as live_module
 from services.candidate.catalog.embedding import BATCH, TextBatches
 from services.candidate.catalog.live import LiveCatalog
-from services.candidate.catalog.writing import NewItem, Written
+from services.candidate.catalog.transaction import EditResult, NewItem
 from services.candidate.index.flat import Vector
 from services.candidate.index.space import SpaceName
 from services.candidate.retrieval.engine import CandidateEngine
@@ -51,7 +51,7 @@ async def test_what_is_written_is_found_in_both_spaces_and_by_its_attributes(
 ) -> None:
     vector = near(1)
     written = await live.write([new("n", vector=vector, genre=("Noir",)), new("m", "a text")])
-    assert written == Written(2, ())
+    assert written == EditResult(2, ())
     engine = live.engine
     assert engine.sequence == 2
     assert ids(engine, engine.similar_to_vector(vector, 1).items) == ["n"]
@@ -75,9 +75,9 @@ async def test_what_says_nothing_new_changes_nothing(live: LiveCatalog) -> None:
     vector = near(1)
     await live.write([new("n", vector=vector, year=(1999.0,))])
     version = live.engine
-    assert await live.write([new("n", year=(1999.0,))]) == Written(1, ("n",))
-    assert await live.write([new("n", vector=vector, year=(1999.0,))]) == Written(1, ("n",))
-    assert await live.write([Delete("nowhere")]) == Written(1, ("nowhere",))
+    assert await live.write([new("n", year=(1999.0,))]) == EditResult(1, ("n",))
+    assert await live.write([new("n", vector=vector, year=(1999.0,))]) == EditResult(1, ("n",))
+    assert await live.write([Delete("nowhere")]) == EditResult(1, ("nowhere",))
     assert live.engine is version
 
 
@@ -92,7 +92,7 @@ async def test_an_item_with_other_attributes_keeps_its_vectors_and_its_code(
         raise AssertionError("embeds a text that has not changed")
 
     monkeypatch.setattr(LetterTextEncoder, "encode_batch", never)
-    assert await live.write([new("n", year=(2000.0,)), new("i4", text)]) == Written(3, ())
+    assert await live.write([new("n", year=(2000.0,)), new("i4", text)]) == EditResult(3, ())
     engine = live.engine
     assert engine.codes[1] == code
     there = engine.catalog.lookup(["n", "i4"])[0]
@@ -192,8 +192,8 @@ async def test_a_call_that_cannot_be_made_fails_alone_and_whole(live: LiveCatalo
     )
     assert isinstance(bad, FailedPrecondition)
     assert bad.reason == "NO_FREE_CODE"
-    assert isinstance(good, Written)
-    assert isinstance(late, Written)
+    assert isinstance(good, EditResult)
+    assert isinstance(late, EditResult)
     known = live.engine.catalog.lookup(["one", "two", "three", "four"])[1]
     assert known == ["two", "three"]
     await live.write([Delete("one")])

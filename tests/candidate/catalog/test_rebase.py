@@ -9,11 +9,13 @@ import pytest
 
 from core.bundle import Bundle
 from core.catalog import CatalogItem, Delete
+from core.codes import ItemCode
 from core.manifest import StoreSection
+from services.candidate.catalog.cold_start import ColdStartPlacer
+from services.candidate.catalog.fingerprint import BundleFingerprint
 from services.candidate.catalog.opening import open_catalog
-from services.candidate.catalog.placement import Placement
-from services.candidate.catalog.store import Base, ItemStore
-from services.candidate.changes import Code, PlacedChange, PlacedItem
+from services.candidate.catalog.store import ItemStore
+from services.candidate.changes import PlacedChange, PlacedItem
 from services.candidate.retrieval.engine import CandidateEngine
 from tests.candidate.made_up import BEHAVIOR, CONTENT, make_catalog, make_world
 from tests.candidate.small_bundle import write_small_bundle
@@ -25,7 +27,7 @@ VECTOR = np.eye(CONTENT, dtype=np.float32)[0]
 def put(item_id: str, title: str = "live", text: str = "a live Film") -> PlacedItem:
     item = CatalogItem(item_id, title, text, {"genre": ("Live",)}, popularity=0)
     behavior = np.eye(BEHAVIOR, dtype=np.float32)[0]
-    return PlacedItem(item, VECTOR, behavior, Code("<a_2><b_20>", (2, 20)))
+    return PlacedItem(item, VECTOR, behavior, ItemCode("<a_2><b_20>", (2, 20)))
 
 
 class Shelf:
@@ -36,7 +38,7 @@ class Shelf:
         self.next = Bundle.open(write_small_bundle(root / "next", NEXT))
         self.path = root / "items.sqlite"
         store = ItemStore.open(self.path)
-        store.rebase(Base.of(before), [])
+        store.rebase(BundleFingerprint.of(before), [])
         store.append(changes)
         self.id = store.id
         store.close()
@@ -44,7 +46,7 @@ class Shelf:
     @contextmanager
     def rebased(
         self, built_with: StoreSection | None
-    ) -> Iterator[tuple[CandidateEngine, Placement, list[str]]]:
+    ) -> Iterator[tuple[CandidateEngine, ColdStartPlacer, list[str]]]:
         """The next version with the store on top of it, and what the store still changes."""
         manifest = self.next.manifest.model_copy(update={"store": built_with})
         bundle = Bundle(self.next.path, manifest)
@@ -54,7 +56,7 @@ class Shelf:
         store = live._writer.store
         changed = [stored.change.item_id for stored in store.after(0, 100)]
         try:
-            yield live.engine, Placement.read(bundle), sorted(changed)
+            yield live.engine, ColdStartPlacer.read(bundle), sorted(changed)
         finally:
             store.close()
 
@@ -92,10 +94,10 @@ def test_an_item_with_the_text_that_was_trained_keeps_what_it_was_trained_to(
 ) -> None:
     trained = make_catalog(NEXT).items[30]
     shelf = Shelf(tmp_path, [put("i30", "retitled", trained.text), put("i31", text="a query")])
-    with shelf.rebased(built_with(shelf, 0)) as (engine, placement, changed):
+    with shelf.rebased(built_with(shelf, 0)) as (engine, placer, changed):
         assert changed == ["i30", "i31"]
-        same, moved = (placement.placed(engine, item_id) for item_id in changed)
-        code = placement.coding.of(30)
+        same, moved = (placer.placed(engine, item_id) for item_id in changed)
+        code = placer.codes.of(30)
     assert same is not None
     assert moved is not None
     assert (same.item.title, same.item.attributes) == ("retitled", {"genre": ("Live",)})

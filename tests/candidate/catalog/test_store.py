@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.catalog import CatalogItem, Delete
+from core.codes import ItemCode
 from core.errors import ResourceExhausted, SettingsError, Unavailable
 from services.candidate.catalog import store as store_module
-from services.candidate.catalog.store import Base, ItemStore, read_items
-from services.candidate.changes import Code, PlacedChange, PlacedItem
+from services.candidate.catalog.fingerprint import BundleFingerprint
+from services.candidate.catalog.store import ItemStore, read_items
+from services.candidate.changes import PlacedChange, PlacedItem
 
-BASE = Base("films", "1", "digest", "encoder")
+BASE = BundleFingerprint("films", "1", "digest", "encoder")
 
 
 def item(item_id: str, title: str = "A Film", seed: int = 0) -> PlacedItem:
@@ -26,7 +28,7 @@ def item(item_id: str, title: str = "A Film", seed: int = 0) -> PlacedItem:
         ),
         rng.normal(size=6).astype(np.float32),
         rng.normal(size=4).astype(np.float32),
-        Code("<a_1><b_2>", (1, 2)),
+        ItemCode("<a_1><b_2>", (1, 2)),
     )
 
 
@@ -174,7 +176,7 @@ def test_a_rebase_replaces_everything_under_new_sequences(store: ItemStore, tmp_
     store.rebase(BASE, [])
     store.append([item("a"), item("b")])
     store.copy(tmp_path / "copy.sqlite")
-    store.rebase(Base("films", "2", "other", "encoder"), [item("b"), Delete("c")])
+    store.rebase(BundleFingerprint("films", "2", "other", "encoder"), [item("b"), Delete("c")])
     assert [(s.sequence, s.change.item_id) for s in store.after(0, 10)] == [(3, "b"), (4, "c")]
     copy = sqlite3.connect(tmp_path / "copy.sqlite")
     assert copy.execute("SELECT item_id FROM changes").fetchall() == [("a",), ("b",)]

@@ -15,7 +15,7 @@ from services.candidate.index.flat import Neighbors
 from services.candidate.index.space import SpaceName
 from services.candidate.retrieval import fusion
 from services.candidate.retrieval.shortlist import Basis, Shortlist, Weights
-from services.candidate.retrieval.similarity import NEAREST, Taste
+from services.candidate.retrieval.similarity import NEAREST, SimilarityOptions
 from services.candidate.retrieval.transitions import SMOOTHING
 from tests.candidate.made_up import (
     BEHAVIOR,
@@ -172,12 +172,12 @@ def test_a_taste_takes_among_the_nearest(
     min_score: float,
     diversity: float,
 ) -> None:
-    def similar(wanted: int, taste: Taste = NEAREST) -> Neighbors:
+    def similar(wanted: int, options: SimilarityOptions = NEAREST) -> Neighbors:
         return WORLD.engine.similar_to_items(
-            positions(*items), wanted, space, allowed=allowed, taste=taste
+            positions(*items), wanted, space, allowed=allowed, options=options
         )
 
-    found = similar(count, Taste(min_score, diversity))
+    found = similar(count, SimilarityOptions(min_score, diversity))
     pool = similar(4 * count if diversity else count)
     pool = pool.picked(pool.scores >= min_score)
     vectors = WORLD.engine.vectors(space)[pool.items]

@@ -60,7 +60,7 @@ def test_an_influence_is_what_the_score_loses_beside_the_others(
         found = engine.search(items, ITEMS, include_seen=True)
         return dict(zip(found.items.tolist(), found.scores.tolist(), strict=True))
 
-    newest = history[-engine.memory :]
+    newest = history[-engine.history_window :]
     whole = scores(newest)
     explained = explain(engine, history, EVERYTHING)
     lost = {}

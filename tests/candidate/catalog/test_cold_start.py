@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from core.catalog import CatalogItem
+from core.codes import ItemCode
 from core.errors import BundleError, FailedPrecondition
-from services.candidate.catalog.coding import Coding
-from services.candidate.changes import ChangeSet, Code
-from tests.candidate.coded import make_coding, make_placement
+from services.candidate.catalog.code_allocator import CodeAllocator
+from services.candidate.changes import ChangeSet
+from tests.candidate.coded import OLD_CODES, item_codes, make_allocator, make_placer
 from tests.candidate.made_up import BEHAVIOR, CONTENT, make_world, unit
 from tests.candidate.small_bundle import CODES, PROJECTION, VALUES, code_text, code_tokenizer
 
@@ -20,58 +21,58 @@ WORLD = make_world()
 A, B = (sorted(set(CODES[:, level].tolist())) for level in (0, 1))
 
 
-def code(*tokens: int) -> Code:
-    return Code(code_text(list(tokens)), tokens)
+def code(*tokens: int) -> ItemCode:
+    return ItemCode(code_text(list(tokens)), tokens)
 
 
 def test_the_beginning_is_that_of_the_nearest_item() -> None:
-    coding = make_coding()
-    assert coding.of(0) == code(A[0], B[0])
+    allocator = make_allocator()
+    assert OLD_CODES.of(0) == code(A[0], B[0])
     # Of codes that begin with A[0] those with B[0], B[1] and B[2] are taken: items 0, 14 and 28.
-    assert coding.give([coding.of(0), coding.of(1)]) == code(A[0], B[3])
-    assert coding.give([coding.of(0)]) == code(A[0], B[4])
+    assert allocator.allocate([OLD_CODES.of(0), OLD_CODES.of(1)]) == code(A[0], B[3])
+    assert allocator.allocate([OLD_CODES.of(0)]) == code(A[0], B[4])
 
 
 def test_where_the_nearest_has_no_room_the_next_gives_its_beginning() -> None:
-    coding = make_coding()
-    while (given := coding.give([coding.of(0)])).tokens[0] == A[0]:
+    allocator = make_allocator()
+    while (given := allocator.allocate([OLD_CODES.of(0)])).tokens[0] == A[0]:
         pass
     assert given.tokens[0] == A[1]  # the first beginning that has room, when no model has
-    assert coding.give([coding.of(0), coding.of(5)]).tokens[0] == A[5]
+    assert allocator.allocate([OLD_CODES.of(0), OLD_CODES.of(5)]).tokens[0] == A[5]
 
 
 def test_a_code_that_would_do_is_kept() -> None:
-    coding = make_coding()
-    own = coding.give([coding.of(3)])
-    assert coding.give([coding.of(3), coding.of(0)], own) == own
-    moved = coding.give([coding.of(0)], own)
+    allocator = make_allocator()
+    own = allocator.allocate([OLD_CODES.of(3)])
+    assert allocator.allocate([OLD_CODES.of(3), OLD_CODES.of(0)], own) == own
+    moved = allocator.allocate([OLD_CODES.of(0)], own)
     assert moved.tokens[0] == A[0]
-    assert coding.give([coding.of(3)]) == own  # which is free again
+    assert allocator.allocate([OLD_CODES.of(3)]) == own  # which is free again
 
 
 def test_undo_gives_back_what_was_taken() -> None:
-    coding = make_coding()
-    first = coding.give([coding.of(0)])
-    mark = coding.mark()
-    second = coding.give([coding.of(0)])
-    coding.release(coding.of(0))
-    coding.undo(mark)
-    assert coding.give([coding.of(0)]) == second
-    coding.release(first)
-    assert coding.give([coding.of(0)]) == first
+    allocator = make_allocator()
+    first = allocator.allocate([OLD_CODES.of(0)])
+    mark = allocator.savepoint()
+    second = allocator.allocate([OLD_CODES.of(0)])
+    allocator.release(OLD_CODES.of(0))
+    allocator.rollback(mark)
+    assert allocator.allocate([OLD_CODES.of(0)]) == second
+    allocator.release(first)
+    assert allocator.allocate([OLD_CODES.of(0)]) == first
 
 
 def test_when_every_code_is_in_use_there_is_an_error() -> None:
-    coding = make_coding()
-    given = [coding.give([coding.of(i % 30)]).tokens for i in range(VALUES**2 - 30)]
+    allocator = make_allocator()
+    given = [allocator.allocate([OLD_CODES.of(i % 30)]).tokens for i in range(VALUES**2 - 30)]
     assert sorted([*given, *map(tuple, CODES[:30].tolist())]) == sorted(product(A, B))
-    mark = coding.mark()
+    mark = allocator.savepoint()
     with pytest.raises(FailedPrecondition) as error:
-        coding.give([coding.of(0)])
+        allocator.allocate([OLD_CODES.of(0)])
     assert error.value.reason == "NO_FREE_CODE"
-    coding.undo(mark)
-    coding.release(code(*given[7]))
-    assert coding.give([]).tokens == given[7]
+    allocator.rollback(mark)
+    allocator.release(code(*given[7]))
+    assert allocator.allocate([]).tokens == given[7]
 
 
 @settings(max_examples=40, deadline=None)
@@ -87,19 +88,20 @@ def test_codes_are_never_given_twice(
     words = {f"<{level}{token}>": token for level in range(3) for token in range(2, 6)}
     tokenizer = Tokenizer(models.WordLevel(words, "<02>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(">", "merged_with_previous")
-    coding = Coding(texts, rows, tokenizer, (1, 0))
+    own = item_codes(rows, texts)
+    allocator = CodeAllocator(own, tokenizer)
     levels = [sorted(set(column)) for column in rows.T.tolist()]
     free = set(product(*levels)) - codes
-    given: list[Code] = []
+    given: list[ItemCode] = []
     for give, number in steps:
         if not give:
             if given:
                 released = given.pop(number % len(given))
-                coding.release(released)
+                allocator.release(released)
                 free.add(released.tokens)
         elif free:
-            model = coding.of(number % len(rows))
-            new = coding.give([model])
+            model = own.of(number % len(rows))
+            new = allocator.allocate([model])
             assert new.tokens in free
             assert new.text == "".join(f"<{i}{token}>" for i, token in enumerate(new.tokens))
             # No free code has more of its beginning in common with the model.
@@ -114,31 +116,34 @@ def common(first: tuple[int, ...], second: tuple[int, ...]) -> int:
 
 def test_codes_of_different_lengths_end_where_they_end() -> None:
     rows = np.array([[2, 16, 1], [2, 1, 0], [3, 17, 1]], np.int32)
-    coding = Coding(["<a_2><b_16>", "<a_2>", "<a_3><b_17>"], rows, code_tokenizer(), (1, 0))
-    assert coding.of(1) == Code("<a_2>", (2,))
-    assert coding.give([coding.of(1)]) == Code("<a_2><b_17>", (2, 17))  # as long as the longest
-    assert coding.give([coding.of(0)]) == Code("<a_3><b_16>", (3, 16))
+    codes = item_codes(rows, ["<a_2><b_16>", "<a_2>", "<a_3><b_17>"])
+    allocator = CodeAllocator(codes, code_tokenizer())
+    assert codes.of(1) == ItemCode("<a_2>", (2,))
+    assert allocator.allocate([codes.of(1)]) == ItemCode(
+        "<a_2><b_17>", (2, 17)
+    )  # as long as the longest
+    assert allocator.allocate([codes.of(0)]) == ItemCode("<a_3><b_16>", (3, 16))
 
 
-def test_without_codes_there_is_no_coding() -> None:
+def test_without_codes_there_is_no_allocator() -> None:
     with pytest.raises(BundleError):
-        Coding([], np.empty((0, 2), np.int32), code_tokenizer(), (1, 0))
+        CodeAllocator(item_codes(np.empty((0, 2), np.int32)), code_tokenizer())
 
 
 def test_a_new_item_is_placed_by_its_vector() -> None:
-    placement = make_placement()
+    placer = make_placer()
     item = CatalogItem("new", "New", "new", {}, 0)
     content = unit(WORLD.content[7:8] + 0.01)[0]
-    placed = placement.place(WORLD.engine, item, content, None)
-    assert placed.code.tokens[0] == placement.coding.of(7).tokens[0]
+    placed = placer.place(WORLD.engine, item, content, None)
+    assert placed.code.tokens[0] == placer.codes.of(7).tokens[0]
     mapped = content @ PROJECTION[:-1] + PROJECTION[-1]
     np.testing.assert_allclose(placed.behavior, mapped / np.linalg.norm(mapped), rtol=1e-5)
     assert (len(placed.content), len(placed.behavior)) == (CONTENT, BEHAVIOR)
     # It is an item like others: its code can be read, and be the model of the next one's.
     after = WORLD.engine.applied(ChangeSet([placed], 1))
-    again = placement.placed(after, "new")
+    again = placer.placed(after, "new")
     assert again is not None
     assert (again.item, again.code) == (item, placed.code)
     np.testing.assert_array_equal(again.content, content)
-    assert placement.placed(after, "nowhere") is None
-    assert placement.placed(WORLD.engine, "new") is None
+    assert placer.placed(after, "nowhere") is None
+    assert placer.placed(WORLD.engine, "new") is None

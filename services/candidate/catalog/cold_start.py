@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from core.bundle import Bundle
 from core.catalog import CatalogItem
+from core.codes import ItemCode, ItemCodes
 from core.errors import BundleError
-from services.candidate.catalog.coding import Coding
-from services.candidate.changes import Code, PlacedItem
+from services.candidate.catalog.code_allocator import CodeAllocator
+from services.candidate.changes import PlacedItem
 from services.candidate.index.flat import Vector
 from services.candidate.index.space import SpaceName
 from services.candidate.retrieval.engine import CandidateEngine
@@ -19,36 +21,39 @@ MODELS: Final = 16
 
 
 @dataclass(frozen=True)
-class Placement:
+class ColdStartPlacer:
     """Places items. For one thread, as the codes in use are.
 
     Attributes:
-        coding: the codes in use.
+        codes: of the bundle's items.
+        allocator: of the codes of other items.
         projection: float32 [content dimension + 1, behavior dimension], from content vectors to
             behavior vectors; the last row is the intercept. See `offline.query_encoder.projection`.
     """
 
-    coding: Coding
+    codes: ItemCodes
+    allocator: CodeAllocator
     projection: Vector
 
     @classmethod
-    def read(cls, bundle: Bundle) -> "Placement":
+    def read(cls, bundle: Bundle) -> "ColdStartPlacer":
         """Reads what places items.
 
         Raises:
             BundleError: the bundle lacks it, or its parts do not belong together.
         """
-        coding = Coding.read(bundle)
+        codes = ItemCodes.read(bundle)
+        tokenizer = Tokenizer.from_file(str(bundle.file("generator_tokenizer.json")))
         projection = np.asarray(bundle.array("behavior_projection", np.float32))
-        if len(coding) != bundle.manifest.items or projection.ndim != 2:
+        if len(codes) != bundle.manifest.items or projection.ndim != 2:
             raise BundleError(
-                f"there are {len(coding)} codes for {bundle.manifest.items} items, and "
+                f"there are {len(codes)} codes for {bundle.manifest.items} items, and "
                 f"behavior_projection.npy has the shape {projection.shape}"
             )
-        return cls(coding, projection)
+        return cls(codes, CodeAllocator(codes, tokenizer), projection)
 
     def place(
-        self, engine: CandidateEngine, item: CatalogItem, content: Vector, before: Code | None
+        self, engine: CandidateEngine, item: CatalogItem, content: Vector, before: ItemCode | None
     ) -> PlacedItem:
         """Places an item, and takes a code into use for it.
 
@@ -62,7 +67,7 @@ class Placement:
             FailedPrecondition: reason NO_FREE_CODE.
         """
         near = engine.similar_to_vector(content, MODELS).items
-        code = self.coding.give([self.code(engine, at) for at in near.tolist()], before)
+        code = self.allocator.allocate([self.code(engine, at) for at in near.tolist()], before)
         return PlacedItem(item, content, self.behavior(content), code)
 
     def placed(self, engine: CandidateEngine, item_id: str) -> PlacedItem | None:
@@ -74,10 +79,10 @@ class Placement:
         content, behavior = (engine.space(name).take(positions)[0] for name in SpaceName)
         return PlacedItem(engine.catalog.items[at], content, behavior, self.code(engine, at))
 
-    def code(self, engine: CandidateEngine, position: int) -> Code:
+    def code(self, engine: CandidateEngine, position: int) -> ItemCode:
         """The code of an item of a version."""
-        added = position - len(self.coding)
-        return self.coding.of(position) if added < 0 else engine.codes[added]
+        added = position - len(self.codes)
+        return self.codes.of(position) if added < 0 else engine.codes[added]
 
     def behavior(self, content: Vector) -> Vector:
         """Maps a content vector to a behavior vector, float32 [dimension], of unit norm."""

@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from core.bundle import Bundle
+from core.codes import ItemCode, ItemCodes
 from core.errors import BundleError, FailedPrecondition
-from services.candidate.changes import Code
 
 
 @dataclass(frozen=True)
@@ -75,80 +74,46 @@ class Alphabet:
             number = number * len(level) + rank
         return number
 
-    def code(self, number: int) -> Code:
+    def code(self, number: int) -> ItemCode:
         """The code that a number is."""
         ranks = []
         for level in reversed(self.tokens):
             number, rank = divmod(number, len(level))
             ranks.append(rank)
         ranks.reverse()
-        return Code(
+        return ItemCode(
             "".join(level[rank] for level, rank in zip(self.texts, ranks, strict=True)),
             tuple(level[rank] for level, rank in zip(self.tokens, ranks, strict=True)),
         )
 
 
-class Coding:
+class CodeAllocator:
     """Which codes are in use. For one thread.
 
     Args:
-        texts: the codes of the bundle's items, by position.
-        rows: int32 [items, levels], the same as tokens.
+        codes: of the bundle's items.
         tokenizer: tells which part of a text is which token.
-        ends: the tokens that end a code and fill it up.
 
     Raises:
         BundleError: there are no codes.
     """
 
-    def __init__(
-        self,
-        texts: Sequence[str],
-        rows: NDArray[np.int32],
-        tokenizer: Tokenizer,
-        ends: tuple[int, int],
-    ) -> None:
-        if not len(texts) == len(rows) > 0:
-            raise BundleError(f"codes.txt has {len(texts)} codes, code_tokens.npy {len(rows)}")
-        self._texts = texts
-        self._rows = rows
-        self._lengths = lengths = (~np.isin(rows, ends)).sum(axis=1)
+    def __init__(self, codes: ItemCodes, tokenizer: Tokenizer) -> None:
+        if not len(codes):
+            raise BundleError("there are no codes to make others like")
+        lengths = codes.format.lengths(codes.rows)
         # New codes are as long as the longest are, and so never the same as a shorter one.
         longest = np.flatnonzero(lengths == lengths.max()).tolist()
-        rows = rows[longest, : lengths.max()]
-        self._alphabet = Alphabet.of([texts[i] for i in longest], rows, tokenizer)
+        rows = codes.rows[longest, : lengths.max()]
+        self._alphabet = Alphabet.of([codes.texts[i] for i in longest], rows, tokenizer)
         self._used: list[Counter[int]] = []
         """By length, how many codes in use have a beginning."""
         for length in range(len(self._alphabet) + 1):
             values, counts = np.unique(self._alphabet.numbers(rows, length), return_counts=True)
             self._used.append(Counter(dict(zip(values.tolist(), counts.tolist(), strict=True))))
-        self._journal: list[tuple[Code, int]] = []
+        self._journal: list[tuple[ItemCode, int]] = []
 
-    @classmethod
-    def read(cls, bundle: Bundle) -> "Coding":
-        """The codes of a bundle.
-
-        Raises:
-            BundleError: it has none.
-        """
-        section = bundle.manifest.generator
-        return cls(
-            bundle.file("codes.txt").read_text(encoding="utf-8").splitlines(),
-            np.asarray(bundle.array("code_tokens", np.int32)),
-            Tokenizer.from_file(str(bundle.file("generator_tokenizer.json"))),
-            (section.eos_token, section.pad_token),
-        )
-
-    def __len__(self) -> int:
-        """Items of the bundle, whose codes were there from the beginning."""
-        return len(self._rows)
-
-    def of(self, position: int) -> Code:
-        """The code of one of the bundle's items."""
-        tokens = self._rows[position, : self._lengths[position]]
-        return Code(self._texts[position], tuple(tokens.tolist()))
-
-    def give(self, near: Iterable[Code], own: Code | None = None) -> Code:
+    def allocate(self, near: Iterable[ItemCode], own: ItemCode | None = None) -> ItemCode:
         """Takes a free code into use.
 
         Args:
@@ -162,7 +127,7 @@ class Coding:
         if own is not None:
             self.release(own)
         for length in reversed(range(len(self._alphabet))):
-            for model in models if length else [Code("", ())]:
+            for model in models if length else [ItemCode("", ())]:
                 beginning = self._alphabet.number(model.tokens[:length])
                 if beginning is None or len(model.tokens) < length:
                     continue
@@ -171,7 +136,7 @@ class Coding:
                         code = own
                     else:
                         code = self._alphabet.code(self._first_free(beginning, length))
-                    self.take(code)
+                    self.reserve(code)
                     return code
         raise FailedPrecondition(
             f"all {self._alphabet.room(0):,} codes that the generator can spell are in use; "
@@ -179,27 +144,27 @@ class Coding:
             reason="NO_FREE_CODE",
         )
 
-    def take(self, code: Code) -> None:
+    def reserve(self, code: ItemCode) -> None:
         """Takes a code into use."""
         self._count(code, 1)
 
-    def release(self, code: Code) -> None:
+    def release(self, code: ItemCode) -> None:
         """Lets another item have a code."""
         self._count(code, -1)
 
-    def mark(self) -> int:
-        """Names the codes as they are, for `undo`."""
+    def savepoint(self) -> int:
+        """Names the codes as they are, for `rollback`."""
         return len(self._journal)
 
-    def undo(self, mark: int) -> None:
-        """Puts the codes back to what they were at a mark."""
-        undone = self._journal[mark:]
+    def rollback(self, savepoint: int) -> None:
+        """Puts the codes back to what they were at a savepoint."""
+        undone = self._journal[savepoint:]
         for code, change in reversed(undone):
             self._count(code, -change)
-        del self._journal[mark:]
+        del self._journal[savepoint:]
 
-    def settle(self) -> None:
-        """Forgets all marks."""
+    def commit(self) -> None:
+        """Keeps all changes, and forgets the savepoints."""
         self._journal.clear()
 
     def _first_free(self, beginning: int, length: int) -> int:
@@ -210,7 +175,7 @@ class Coding:
             beginning = next(n for n in itertools.count(first) if self._used[level + 1][n] < room)
         return beginning
 
-    def _count(self, code: Code, change: int) -> None:
+    def _count(self, code: ItemCode, change: int) -> None:
         self._journal.append((code, change))
         if len(code.tokens) < len(self._alphabet):
             return

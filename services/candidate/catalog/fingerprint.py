@@ -1,0 +1,50 @@
+"""What the changes of a store are changes of: a bundle's catalog, known by its files' digests."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from core.bundle import Bundle
+
+_ENCODER_FILES: Final = ("text_encoder.onnx", "text_tokenizer.json")
+_CATALOG_FILES: Final = (
+    "catalog.jsonl",
+    "content_vectors.npy",
+    "behavior_vectors.npy",
+    "behavior_projection.npy",
+    "codes.txt",
+    "code_tokens.npy",
+)
+
+
+@dataclass(frozen=True)
+class BundleFingerprint:
+    """What changes are changes of: the catalog of a bundle, with its vectors and codes."""
+
+    name: str
+    version: str
+    digest: str
+    """Of all that the changes' vectors and codes depend on; versions may have it in common."""
+    encoder: str
+    """The digest of the text encoder alone."""
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "BundleFingerprint":
+        """The base that a bundle is.
+
+        Raises:
+            BundleError: it lacks one of the files.
+        """
+        manifest = bundle.manifest
+        return cls(
+            manifest.name,
+            manifest.version,
+            _digest(bundle, *_CATALOG_FILES, *_ENCODER_FILES),
+            _digest(bundle, *_ENCODER_FILES),
+        )
+
+
+def _digest(bundle: Bundle, *names: str) -> str:
+    files = bundle.manifest.files
+    sums = (f"{name} {files[bundle.file(name).name].sha256}\n" for name in names)
+    return hashlib.sha256("".join(sums).encode()).hexdigest()
