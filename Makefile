@@ -90,7 +90,7 @@ bench-faults: $(READY) ## the gateway while services are killed, stopped, late a
 	$(BIN)/python -m bench.gateway_faults --bundle $(BUNDLE)
 
 soak: $(READY) ## ten minutes of mixed calls while the catalog changes, every answer checked
-	$(BIN)/python -m bench.soak
+	$(BIN)/python -m tests.robustness.soak
 
 prove: $(READY) ## what the generator is worth on DATA, arm by arm: ARGS="--minutes 30" and again
 	$(BIN)/python -m bench.prove $(DATA) $(ARGS)

@@ -9,8 +9,6 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from bench.random_bundle import manifest
-from bench.soak_catalog import LEVELS, Version
-from bench.soak_requests import USERS
 from core.bundle import write_bundle
 from core.catalog import Catalog, CatalogItem
 from core.codes import code_tokens
@@ -18,6 +16,8 @@ from core.manifest import Precision
 from offline.generator.export.files import GeneratorExport, export_generator
 from offline.generator.tokenizer import from_scratch
 from services.generator.prompts import read_templates
+from tests.robustness.soak.catalog import LEVELS, Version
+from tests.robustness.soak.requests import USERS
 
 BEAMS: Final = 20
 T5: Final[Mapping[str, Any]] = {
