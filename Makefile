@@ -76,18 +76,20 @@ lint: $(READY) check-protos ## ruff, mypy --strict, import-linter, buf
 load: $(READY) ## load on the running services, by ghz: every strategy, and SimilarItems
 	$(BIN)/python -m bench.load --bundle $(BUNDLE)
 
-bench-generator: $(READY) ## the decoding engine against transformers and CTranslate2
+bench-generator: $(READY) ## the decoding engine beside transformers and CTranslate2, batching
 	$(UV) pip install --quiet --python $(BIN)/python -e '.[bench]'
 	$(BIN)/python -m bench.generator
+	$(BIN)/python -m bench.batching
 
 bench-candidate: $(READY) ## vector search against FAISS, calls against an echo, a live catalog
+	$(BIN)/python -m bench.index
 	$(BIN)/python -m bench.candidate --bundle $(BUNDLE)
 
 bench-gateway: $(READY) ## the gateway: beside an echo, by stage, in overload, in bulk
 	$(BIN)/python -m bench.gateway --bundle $(BUNDLE)
 
-bench-faults: $(READY) ## the gateway while services are killed, stopped, late and failing
-	$(BIN)/python -m bench.gateway_faults --bundle $(BUNDLE)
+bench-faults: $(READY) ## the gateway while services are killed, stopped and late
+	$(BIN)/python -m bench.faults --bundle $(BUNDLE)
 
 soak: $(READY) ## ten minutes of mixed calls while the catalog changes, every answer checked
 	$(BIN)/python -m tests.robustness.soak

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bench.report import environment, write_report
+from bench.lib.report import environment, write_report
 from core.manifest import Precision
 from services.generator.decoding.providers import Device
 from tests.robustness.soak.callers import Tally
