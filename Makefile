@@ -36,7 +36,7 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
 .PHONY: help demo test test-all lint lock sbom release protos check-protos load bench-generator bench-candidate bench-gateway \
-	bench-faults soak prove reproduce gpu-check clean
+	bench-hedging soak prove reproduce gpu-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -88,8 +88,8 @@ bench-candidate: $(READY) ## vector search against FAISS, calls against an echo,
 bench-gateway: $(READY) ## the gateway: beside an echo, by stage, in overload, in bulk
 	$(BIN)/python -m bench.gateway --bundle $(BUNDLE)
 
-bench-faults: $(READY) ## the gateway while services are killed, stopped and late
-	$(BIN)/python -m bench.faults --bundle $(BUNDLE)
+bench-hedging: $(READY) ## the gateway while some searches are late
+	$(BIN)/python -m bench.hedging --bundle $(BUNDLE)
 
 soak: $(READY) ## ten minutes of mixed calls while the catalog changes, every answer checked
 	$(BIN)/python -m tests.robustness.soak

@@ -1,7 +1,6 @@
 """The services as processes of this machine: one alone, or all three."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ _ANNOUNCEMENT: Final = "gateway serves at "
 
 @dataclass
 class Process:
-    """One service; it keeps its port when it is started again."""
+    """One service."""
 
     name: str
     bundle: Path
@@ -48,7 +47,6 @@ class Process:
             TimeoutError: it did neither in `START_SECONDS`.
         """
         port_file = self.directory / f"{self.name}.port"
-        port_file.unlink(missing_ok=True)
         flags = ("--bundle", self.bundle, "--port", self.port, "--port-file", port_file)
         command = [sys.executable, "-m", "cli.main", "serve", self.name, *map(str, flags)]
         with (self.directory / f"{self.name}.log").open("ab") as log:
@@ -74,10 +72,6 @@ class Process:
             except grpc.RpcError:
                 return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-    def send(self, number: signal.Signals) -> None:
-        """Sends a signal."""
-        self.process.send_signal(number)
 
     def end(self) -> None:
         """Leaves nothing behind, whatever state it is in."""
