@@ -36,7 +36,7 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
 .PHONY: help demo test test-all lint lock sbom release protos check-protos load bench-generator bench-candidate bench-gateway \
-	bench-faults soak prove reproduce gpu-check clean
+	bench-hedging soak prove reproduce gpu-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -76,21 +76,23 @@ lint: $(READY) check-protos ## ruff, mypy --strict, import-linter, buf
 load: $(READY) ## load on the running services, by ghz: every strategy, and SimilarItems
 	$(BIN)/python -m bench.load --bundle $(BUNDLE)
 
-bench-generator: $(READY) ## the decoding engine against transformers and CTranslate2
+bench-generator: $(READY) ## the decoding engine beside transformers and CTranslate2, batching
 	$(UV) pip install --quiet --python $(BIN)/python -e '.[bench]'
 	$(BIN)/python -m bench.generator
+	$(BIN)/python -m bench.batching
 
 bench-candidate: $(READY) ## vector search against FAISS, calls against an echo, a live catalog
+	$(BIN)/python -m bench.index
 	$(BIN)/python -m bench.candidate --bundle $(BUNDLE)
 
 bench-gateway: $(READY) ## the gateway: beside an echo, by stage, in overload, in bulk
 	$(BIN)/python -m bench.gateway --bundle $(BUNDLE)
 
-bench-faults: $(READY) ## the gateway while services are killed, stopped, late and failing
-	$(BIN)/python -m bench.gateway_faults --bundle $(BUNDLE)
+bench-hedging: $(READY) ## the gateway while some searches are late
+	$(BIN)/python -m bench.hedging --bundle $(BUNDLE)
 
 soak: $(READY) ## ten minutes of mixed calls while the catalog changes, every answer checked
-	$(BIN)/python -m bench.soak
+	$(BIN)/python -m tests.robustness.soak
 
 prove: $(READY) ## what the generator is worth on DATA, arm by arm: ARGS="--minutes 30" and again
 	$(BIN)/python -m bench.prove $(DATA) $(ARGS)

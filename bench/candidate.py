@@ -1,44 +1,172 @@
-"""The candidate service: its index, its calls, and its catalog as it changes.
+"""The candidate service: its calls beside an echo's, and its catalog while it changes.
 
     python -m bench.candidate --help
 
-Prints a table of each and writes `build/bench/candidate.json`.
+The servers and ghz are processes of this machine, and share its cores. What is compared takes
+turns; a ratio is the median over rounds.
+
+- `similar_vs_echo`: calls a second of `Similar` by item, over those of a bare grpc.aio server that
+  is asked the same and gives one of the answers.
+- `p99_ratio_while_upserting`: of two searchers, while items that bring their vector are sent at a
+  fixed rate, of which `upserts_per_second` are taken, over the same searchers alone.
+- `text_upserts_vs_encoder`: items of text alone, as fast as they are taken, over the texts a second
+  of the same encoder by itself.
+
+Both kinds write the same `IDS` items again and again, each time with another vector or text: a
+bundle of short codes has no room for more than a few hundred items beside its own.
 """
 
+import statistics
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final
 
+import grpc
+import numpy as np
 import typer
-from rich.console import Console
+from google.protobuf import json_format
 
-from bench.candidate_echo import measure_echo
-from bench.candidate_index import ITEMS, measure_index
-from bench.candidate_live import measure_live
-from bench.report import environment, write_report
+from bench.lib import echo
+from bench.lib.ghz import Load, Run, find_ghz
+from bench.lib.report import publish, run
+from bench.lib.requests import Requests, newest_items, write
+from bench.lib.stack import Process, serving
+from bench.lib.timing import in_turns, median_ratio, milliseconds
 from core.bundle import Bundle
+from services.candidate.retrieval.encoders import OnnxTextEncoder
+from tandem.v1 import candidate_service_pb2 as pb
+
+ROUNDS: Final = 5
+CALLERS: Final = 16
+RATE: Final = 1_000
+"""Items with a vector that are written each second."""
+ITEMS_A_CALL: Final = 100
+IDS: Final = 300
+SEARCHERS: Final = 2
+WRITERS: Final = 4
+"""Calls that wait for their acknowledgment at a time."""
+HISTORY: Final = 20
+SERVICE: Final = "tandem.v1.CandidateService"
+
+Figures = dict[str, float]
+
+
+def measure_echo(candidate: Process, bundle: Bundle, seconds: float) -> Figures:
+    """Compares `Similar` by item with a bare server, in turns of so many seconds."""
+    items = sorted(set(newest_items(bundle).values()))
+    requests: Requests = [{"items": {"item_ids": [item_id]}} for item_id in items]
+    load = Load(f"{SERVICE}.Similar", write("similar", requests), seconds, callers=CALLERS)
+    request = json_format.ParseDict(requests[0], pb.SimilarRequest())
+    with grpc.insecure_channel(candidate.address) as channel:
+        similar: Any = channel.unary_unary(f"/{SERVICE}/Similar")
+        answer = similar(request.SerializeToString())
+    with echo.serving(answer) as bare:
+        sides = {"similar": candidate.address, "echo": bare}
+        runs = in_turns({name: partial(load.run, at) for name, at in sides.items()}, ROUNDS)
+    rates = {name: [turn.answers_per_second for turn in side] for name, side in runs.items()}
+    return {
+        "similar_vs_echo": median_ratio(rates["similar"], rates["echo"]),
+        **{f"{name}_calls_per_second": statistics.median(side) for name, side in rates.items()},
+    }
+
+
+def measure_live(candidate: Process, bundle: Bundle, seconds: float) -> Figures:
+    """Measures searches while items come in, and how fast those come; each turn takes `seconds`."""
+    search = Load(f"{SERVICE}.Search", _searches(bundle), seconds, callers=SEARCHERS)
+    upsert = f"{SERVICE}.UpsertItems"
+    steady = Load(upsert, _upserts(bundle, vectors=True), seconds, rate=RATE // ITEMS_A_CALL)
+    texts = Load(upsert, _upserts(bundle, vectors=False), seconds, callers=WRITERS)
+
+    def both() -> tuple[Run, Run]:
+        with ThreadPoolExecutor(2) as threads:
+            runs = threads.map(lambda load: load.run(candidate.address), (search, steady))
+            found, written = runs
+        return found, written
+
+    sides: dict[str, Any] = {
+        "alone": partial(search.run, candidate.address),
+        "beside": both,
+        "texts": partial(texts.run, candidate.address),
+        "encoder": partial(_texts_per_second, _encoder(bundle), bundle),
+    }
+    turns = in_turns(sides, ROUNDS)
+    alone = [turn.percentile(99) for turn in turns["alone"]]
+    beside = [found.percentile(99) for found, _ in turns["beside"]]
+    written = [ITEMS_A_CALL * turn.answers_per_second for turn in turns["texts"]]
+    return {
+        "search_p99_ms_alone": statistics.median(alone),
+        "search_p99_ms_while_upserting": statistics.median(beside),
+        "p99_ratio_while_upserting": median_ratio(beside, alone),
+        "upserts_per_second": statistics.median(
+            ITEMS_A_CALL * upserts.answers_per_second for _, upserts in turns["beside"]
+        ),
+        "text_upserts_per_second": statistics.median(written),
+        "encoder_texts_per_second": statistics.median(turns["encoder"]),
+        "text_upserts_vs_encoder": median_ratio(written, turns["encoder"]),
+    }
+
+
+def _searches(bundle: Bundle) -> Path:
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, len(bundle.catalog), (256, HISTORY))
+    return write(
+        "search", [{"history_item_ids": list(bundle.catalog.ids(row))} for row in drawn.tolist()]
+    )
+
+
+def _upserts(bundle: Bundle, *, vectors: bool) -> Path:
+    """Calls that each write items under a title, and with a text or vector, of their own."""
+    rng = np.random.default_rng(0)
+    texts = [item.text for item in bundle.catalog.items[: 3 * IDS]]
+    dimension = bundle.array("content_vectors", np.float32).shape[1]
+
+    def item(number: int) -> dict[str, Any]:
+        new = {
+            "item_id": f"new-{number % IDS}",
+            "title": f"{'vector' if vectors else 'text'} {number}",
+            "text": texts[number % len(texts)],
+        }
+        vector = {"vector": {"values": np.round(rng.standard_normal(dimension), 4).tolist()}}
+        return new | vector if vectors else new
+
+    items = [item(number) for number in range(3 * IDS)]
+    calls = [items[i : i + ITEMS_A_CALL] for i in range(0, len(items), ITEMS_A_CALL)]
+    return write(f"upserts-{vectors}", [{"items": call} for call in calls])
+
+
+def _encoder(bundle: Bundle) -> OnnxTextEncoder:
+    """The encoder by itself, as the server runs it."""
+    return OnnxTextEncoder(
+        bundle.file("text_encoder.onnx"),
+        bundle.file("text_tokenizer.json"),
+        prefix=bundle.manifest.candidate.text_prefix,
+        threads=1,
+    )
+
+
+def _texts_per_second(encoder: OnnxTextEncoder, bundle: Bundle) -> float:
+    texts = [item.text for item in bundle.catalog.items[:ITEMS_A_CALL]]
+    return 1e3 * len(texts) / milliseconds(lambda: encoder.encode_batch(texts), rounds=5)
 
 
 def main(
     bundle: Annotated[Path, typer.Option(help="Whose candidates are served.")] = Path(
         "bundles/ml-100k/current"
     ),
-    vectors: Annotated[int, typer.Option(help="In the index.", min=1_000)] = ITEMS,
-    kind: Annotated[Literal["hnsw", "ivfpq"], typer.Option(help="Of the index.")] = "hnsw",
-    seconds: Annotated[float, typer.Option(help="Of calls, for each of the servers.")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Of each turn.")] = 3.0,
 ) -> None:
     """Measure the candidate service."""
-    console = Console()
-    facts = environment() | {
-        "vectors": vectors,
-        "index": kind,
-        "bundle": Bundle.open(bundle, verify=False).version,
-    }
-    figures = measure_echo(bundle, seconds)
-    figures |= measure_live(bundle, seconds)
-    figures |= measure_index(vectors, kind, say=console.print)
-    figures = {name: round(value, 4) for name, value in figures.items()}
-    console.print(f"written to {write_report('candidate', figures, facts)}")
+    find_ghz()
+    opened = Bundle.open(bundle, verify=False)
+    with tempfile.TemporaryDirectory() as directory:
+        store = f"{directory}/items.db"
+        with serving("candidate", bundle, "--log-level", "warning", "--store", store) as candidate:
+            figures = measure_echo(candidate, opened, seconds)
+            figures |= measure_live(candidate, opened, seconds)
+    publish("candidate", figures, bundle=opened.version, load_generator="ghz, on this machine")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -1,4 +1,4 @@
-"""The live catalog in memory: tries, filters and changes of a million items, without any model.
+"""The generator's catalog in memory: tries and changes of a million items, without any model.
 
     python -m bench.catalog --help
 
@@ -8,21 +8,18 @@ semantic codes are, where hardly any last token has a sibling. Figures are media
 
 import gc
 import itertools
-import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Final
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
-from bench.report import environment, write_report
-from core.catalog import AttributeValues, Catalog, CatalogItem, Change, Delete, Upsert
-from core.filters import AllOf, OneOf, Range, evaluate
+from bench.lib.report import publish, run
+from bench.lib.timing import milliseconds
+from core.catalog import AttributeValues, Catalog, CatalogItem, Delete
 from services.generator.catalog.coded import CodedCatalog, CodedChange, CodedUpsert
 from services.generator.decoding.trie import Trie
 
@@ -56,16 +53,6 @@ def item(number: int) -> CatalogItem:
     return CatalogItem(f"item_{number}", f"Item {number}", "text", attributes, number % 100)
 
 
-def milliseconds(work: Callable[[], object], rounds: int = 9) -> float:
-    """The median time of a call."""
-    times = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times) * 1e3
-
-
 def trie_figures(codes: Codes) -> dict[str, float]:
     """Building a trie, changing it, and marking what a request allows."""
     items = len(codes)
@@ -83,25 +70,6 @@ def trie_figures(codes: Codes) -> dict[str, float]:
         "alive_filter_50pct_ms": milliseconds(lambda: trie.alive(half, NOTHING)),
         "alive_filter_1pct_ms": milliseconds(lambda: trie.alive(hundredth, NOTHING)),
         "alive_deny_10k_ms": milliseconds(lambda: trie.alive(None, denied)),
-        "alive_everything_ms": milliseconds(lambda: trie.alive(None, NOTHING)),
-        "prefixes_1000_ms": milliseconds(lambda: trie.prefixes(denied[:1000] % len(added))),
-    }
-
-
-def catalog_figures(catalog: Catalog) -> dict[str, float]:
-    """Identifiers, filters, and changes of the catalog alone."""
-    rng = np.random.default_rng(2)
-    ids = [f"item_{number}" for number in rng.integers(0, len(catalog), 10_000)]
-    genre, price = OneOf("genre", ("g1",)), Range("price", 10.0, 20.0)
-    batch: list[Change] = [Upsert(item(len(catalog) + n)) for n in range(CHANGES // 2)]
-    batch += [Delete(item_id) for item_id in ids[: CHANGES // 2]]
-    return {
-        "lookup_10k_ms": milliseconds(lambda: catalog.lookup(ids)),
-        "filter_text_ms": milliseconds(lambda: evaluate(genre, catalog)),
-        "filter_number_ms": milliseconds(lambda: evaluate(OneOf("year", (1999.0,)), catalog)),
-        "filter_range_ms": milliseconds(lambda: evaluate(price, catalog)),
-        "filter_both_ms": milliseconds(lambda: evaluate(AllOf((genre, price)), catalog)),
-        "apply_1000_ms": milliseconds(lambda: catalog.apply(batch)),
     }
 
 
@@ -133,23 +101,20 @@ def change_figures(codes: Codes, catalog: Catalog, rounds: int) -> dict[str, flo
             pauses.append(now - last)
             last = now
 
-    times = []
-    stream = batches(codes, items)
-    for _ in range(rounds):
-        batch = next(stream)
-        started = time.perf_counter()
-        current = current.apply(batch)
-        times.append(time.perf_counter() - started)
+    made = iter(list(itertools.islice(batches(codes, items), 2 * rounds)))
+
+    def change() -> None:
+        nonlocal current
+        current = current.apply(next(made))
+
+    apply_ms = milliseconds(change, rounds)
     watcher = threading.Thread(target=watch)
     watcher.start()
     for _ in range(rounds):
-        current = current.apply(next(stream))
+        change()
     done.set()
     watcher.join()
-    return {
-        "apply_1000_ms": statistics.median(times) * 1e3,
-        "longest_pause_of_another_thread_ms": max(pauses) * 1e3,
-    }
+    return {"apply_1000_ms": apply_ms, "longest_pause_of_another_thread_ms": max(pauses) * 1e3}
 
 
 def main(
@@ -159,20 +124,11 @@ def main(
     """Measure the catalog and its trie."""
     figures = {f"trie_full_{k}": v for k, v in trie_figures(full_codes(items)).items()}
     figures |= {f"trie_lone_{k}": v for k, v in trie_figures(lone_codes(items)).items()}
-    listed = [item(number) for number in range(items)]
-    started = time.perf_counter()
-    catalog = Catalog(listed)
-    figures["catalog_build_ms"] = (time.perf_counter() - started) * 1e3
-    figures |= {f"catalog_{k}": v for k, v in catalog_figures(catalog).items()}
+    catalog = Catalog([item(number) for number in range(items)])
     codes = full_codes(items + CHANGES * rounds)
     figures |= {f"coded_{k}": v for k, v in change_figures(codes, catalog, rounds).items()}
-    figures = {name: round(value, 2) for name, value in figures.items()}
-    table = Table(f"{items:,} items", "")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:,.2f}" if name.endswith("ms") else f"{value:,.0f}")
-    Console().print(table)
-    Console().print(f"written to {write_report('catalog', figures, environment())}")
+    publish("catalog", figures, items=items)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

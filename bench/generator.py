@@ -1,85 +1,111 @@
-"""`make bench-generator`: the decoding engine against `transformers`, CTranslate2 and itself.
+"""The decoding engine beside `transformers` and CTranslate2, and what its catalog costs.
 
     python -m bench.generator --help
 
-All sides compute with the same weights, inputs and number of threads, and take turns, so that a
-drifting machine slows them all. A ratio is the median over rounds of the ratio of one round's
-times. CTranslate2 searches without any constraint, which is less work.
+T5-small's shape, codes of 4 tokens, prompts of 96, 20 beams, random weights. All sides compute with
+the same weights, inputs and number of threads, and take turns. A ratio is the median over rounds of
+the ratio of one round's times. CTranslate2 searches without any constraint, which is less work.
 """
 
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from statistics import median
+from typing import Annotated, Any, Final
 
 import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
+from transformers import PreTrainedTokenizerFast
 
-from bench.gemm import gemm_rate, multiplications
-from bench.generator_load import measure_load
-from bench.report import environment, write_report
-from bench.subjects import (
-    BEAMS,
-    ITEMS,
-    LEVELS,
-    PROMPT_TOKENS,
-    SHAPE,
-    VOCABULARY,
-    CTranslate2,
-    Subject,
-    larger_catalog,
-    make_subject,
-    queries,
-)
-from core.bundle import Bundle
+from bench.lib.random_t5 import RandomT5, Subject, code_texts, level_token, random_levels
+from bench.lib.report import publish, run
+from bench.lib.timing import median_ratio, times_in_turns
+from core.catalog import Catalog, CatalogItem
 from core.manifest import Precision
-from offline.build.precision import measure_loss
-from offline.build.precision import questions as precision_questions
 from offline.generator.export.parity import reference
-from services.generator.decoding.engine import GeneratorEngine
+from offline.generator.tokens.model import PRESETS
+from services.generator.catalog.coded import CodedCatalog
+from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
 from services.generator.decoding.providers import Compute
 
-BIG: Final = 1_000_000
+ITEMS, BIG = 1_700, 1_000_000
 EXCLUDED: Final = 10_000
 PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "int8")
+MODEL: Final = RandomT5(
+    name="bench",
+    shape=PRESETS["small"],
+    widths=(32, 32, 32, 32),
+    prompts="sequential; seen; {history}; {target}\ndirect; seen; {user}; {target}\n",
+    prompt_tokens=96,
+    beams=20,
+    precisions=PRECISIONS,
+    vocabulary=32_128,  # T5's
+)
+NOTHING: Final = np.empty(0, dtype=np.int32)
 
-Work = Callable[[], object]
 Figures = dict[str, float]
 
 
-def seconds(work: Work) -> float:
-    """How long a call takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def make_subject(directory: Path) -> Subject:
+    """Makes a random T5 whose codes are among T5's 32,128 tokens, and exports it."""
+    return MODEL.export(directory, _catalog(ITEMS), code_texts(random_levels(MODEL.widths, ITEMS)))
 
 
-class Turns:
-    """Times of several sides that took turns."""
+def queries(
+    count: int,
+    items: int = ITEMS,
+    allowed: NDArray[np.bool_] | None = None,
+    denied: NDArray[np.int32] = NOTHING,
+) -> list[Query]:
+    """Random histories that fill the prompt."""
+    rng = np.random.default_rng(1)
+    length = MODEL.prompt_tokens // len(MODEL.widths)
+    return [
+        Query(
+            Context(None, rng.integers(0, items, length).astype(np.int32)),
+            Generation(MODEL.beams, allowed, denied),
+        )
+        for _ in range(count)
+    ]
 
-    def __init__(self, sides: Mapping[str, Work], rounds: int, label: str) -> None:
-        for work in sides.values():
-            work()  # warm
-            work()
-        self._times = [
-            {name: seconds(work) for name, work in sides.items()}
-            for _ in track(range(rounds), label, transient=True)
-        ]
 
-    def ms(self, side: str) -> float:
-        """The median time of a side."""
-        return statistics.median(times[side] for times in self._times) * 1e3
+class CTranslate2:
+    """The same model in CTranslate2, which cannot constrain its beam search."""
 
-    def ratio(self, slow: str, fast: str) -> float:
-        """The median over rounds of how many times longer one side takes than another."""
-        return statistics.median(times[slow] / times[fast] for times in self._times)
+    def __init__(self, subject: Subject, directory: Path, precision: Precision, threads: int):
+        import ctranslate2
+        from ctranslate2.converters import TransformersConverter
+
+        source = directory / "transformers"
+        subject.model.save_pretrained(source)
+        special = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+        fast: Any = PreTrainedTokenizerFast  # untyped
+        fast(tokenizer_object=subject.tokenizer, **special).save_pretrained(source)
+        kind = {"fp32": "float32", "int8": "int8"}[precision]
+        target = str(directory / f"ctranslate2-{kind}")
+        TransformersConverter(str(source)).convert(target, quantization=kind)
+        self._translator: Any = ctranslate2.Translator(
+            target, device="cpu", compute_type=kind, intra_threads=threads, inter_threads=1
+        )
+        self._tokenizer = subject.tokenizer
+
+    def generate(self, prompts: list[list[int]]) -> None:
+        """Beam search to the same depth, with as many beams, over the whole vocabulary."""
+        self._translator.translate_batch(
+            [[self._tokenizer.id_to_token(token) for token in prompt] for prompt in prompts],
+            beam_size=MODEL.beams,
+            num_hypotheses=MODEL.beams,
+            min_decoding_length=len(MODEL.widths),
+            max_decoding_length=len(MODEL.widths),
+            length_penalty=0,
+            return_scores=True,
+        )
 
 
 def against_others(
@@ -90,135 +116,95 @@ def against_others(
     columns = [f"{name}\n{p}" for name in ("CTranslate2", "Tandem") for p in PRECISIONS]
     table = Table("T5-small's\nshape, ms", "transformers\nfp32", *columns)
     with tempfile.TemporaryDirectory() as directory:
-        others = {
-            precision: CTranslate2(subject, Path(directory) / precision, precision, threads)
-            for precision in PRECISIONS
-        }
+        others = {p: CTranslate2(subject, Path(directory) / p, p, threads) for p in PRECISIONS}
         for batch in (1, 8):
-            asked = queries(batch)
-            snapshot = engines["fp32"].snapshot
-            prompts = [engines["fp32"].render(query.context, snapshot) for query in asked]
-            sides: dict[str, Work] = {
-                "transformers": lambda a=asked: reference(engines["fp32"], subject.model, a),  # type: ignore[misc]
-                **{f"ct2_{p}": lambda o=others[p], x=prompts: o.generate(x) for p in PRECISIONS},  # type: ignore[misc]
-                **{p: lambda e=engines[p], a=asked: e.generate(a) for p in PRECISIONS},  # type: ignore[misc]
-            }
-            turns = Turns(sides, rounds, f"batch {batch}")
-            table.add_row(f"batch {batch}", *(f"{turns.ms(side):.1f}" for side in sides))
-            figures |= {f"ms_{side}_b{batch}": turns.ms(side) for side in sides}
-            figures[f"speedup_vs_transformers_b{batch}"] = turns.ratio("transformers", "int8")
-            figures[f"speedup_fp32_vs_transformers_b{batch}"] = turns.ratio("transformers", "fp32")
-            for precision in PRECISIONS:
-                figures[f"speedup_vs_ctranslate2_{precision}_b{batch}"] = turns.ratio(
-                    f"ct2_{precision}", precision
-                )
+            sides = _sides(subject, engines, others, queries(batch))
+            times = times_in_turns(sides, rounds, f"batch {batch}")
+            table.add_row(f"batch {batch}", *(f"{median(side):.1f}" for side in times.values()))
+            figures |= {f"ms_{name}_b{batch}": median(side) for name, side in times.items()}
+            for fast, slow in (
+                ("int8", "transformers"),
+                ("fp32", "transformers"),
+                ("int8", "ctranslate2_int8"),
+                ("fp32", "ctranslate2_fp32"),
+            ):
+                name = f"speedup_{fast}_vs_{slow}_b{batch}"
+                figures[name] = median_ratio(times[slow], times[fast])
     Console().print(table)
     return figures
 
 
-def against_the_machine(
-    engines: Mapping[Precision, GeneratorEngine], compute: Compute, rounds: int
-) -> Figures:
-    """What share of a plain matrix product's speed the whole search reaches, at batch 8."""
-    figures: Figures = {}
-    asked = queries(8)
-    work = multiplications(SHAPE, VOCABULARY, PROMPT_TOKENS, LEVELS, BEAMS, batch=8)
-    for precision in PRECISIONS:
-        engine = engines[precision]
-        engine.generate(asked)
-        best = gemm_rate(precision, compute)
-        times = [seconds(lambda e=engine: e.generate(asked)) for _ in range(rounds)]  # type: ignore[misc]
-        rate = 2 * work / statistics.median(times) / 1e9
-        figures[f"gflops_{precision}_b8"] = rate
-        figures[f"gflops_gemm_{precision}"] = best
-        figures[f"gemm_fraction_{precision}"] = rate / best
-    figures["gemm_fraction"] = figures["gemm_fraction_int8"]
-    return figures
+def _sides(
+    subject: Subject,
+    engines: Mapping[Precision, GeneratorEngine],
+    others: Mapping[Precision, CTranslate2],
+    asked: list[Query],
+) -> dict[str, Callable[[], object]]:
+    engine = engines["fp32"]
+    prompts = [engine.render(query.context, engine.snapshot) for query in asked]
+    return {
+        "transformers": partial(reference, engine, subject.model, asked),
+        **{f"ctranslate2_{p}": partial(others[p].generate, prompts) for p in PRECISIONS},
+        **{p: partial(engines[p].generate, asked) for p in PRECISIONS},
+    }
 
 
 def against_itself(subject: Subject, engine: GeneratorEngine, rounds: int) -> Figures:
     """What a catalog of a million items costs, and what a request's limits do."""
-    big = GeneratorEngine(engine.parts, larger_catalog(subject, BIG))
+    big = GeneratorEngine(engine.parts, _larger_catalog(subject, BIG))
     rng = np.random.default_rng(0)
     denied = rng.integers(0, BIG, EXCLUDED).astype(np.int32)
     hundredth = rng.random(BIG) < 0.01
-    free, excluding, filtering = (
-        queries(1, BIG),
-        queries(1, BIG, denied=denied),
-        queries(1, BIG, allowed=hundredth),
-    )
-    plain = queries(1)
-    turns = Turns(
+    times = times_in_turns(
         {
-            "small": lambda: engine.generate(plain),
-            "big": lambda: big.generate(free),
-            "excluding": lambda: big.generate(excluding),
-            "filtering": lambda: big.generate(filtering),
+            "small": partial(engine.generate, queries(1)),
+            "big": partial(big.generate, queries(1, BIG)),
+            "excluding": partial(big.generate, queries(1, BIG, denied=denied)),
+            "filtering": partial(big.generate, queries(1, BIG, allowed=hundredth)),
         },
         3 * rounds,
         "catalog",
     )
-    table = Table("one call, ms", f"{ITEMS:,} items", f"{BIG:,}", "10,000 excluded", "1% allowed")
-    table.add_row(
-        "int8", *(f"{turns.ms(s):.1f}" for s in ("small", "big", "excluding", "filtering"))
-    )
-    Console().print(table)
     return {
-        "latency_ratio_1m_items": turns.ratio("big", "small"),
-        "trie_1m_bytes": big.snapshot.trie.nbytes,
-        "latency_ratio_exclude_10k": turns.ratio("excluding", "big"),
-        "latency_ratio_filter_1pct": turns.ratio("filtering", "big"),
+        "latency_ratio_1m_items": median_ratio(times["big"], times["small"]),
+        "latency_ratio_exclude_10k": median_ratio(times["excluding"], times["big"]),
+        "latency_ratio_filter_1pct": median_ratio(times["filtering"], times["big"]),
     }
 
 
-def quality(path: Path) -> Figures:
-    """What 8-bit products cost on real data."""
-    if not path.exists():
-        Console().print(f"[yellow]{path} is not there: run `make demo`; int8's loss not measured")
-        return {}
-    bundle = Bundle.open(path, verify=False)
-    loss = measure_loss(bundle, "int8", precision_questions(bundle))
-    Console().print(
-        f"int8 on {bundle.manifest.provenance.dataset}: NDCG@10 {loss.ndcg:.4f}, fp32 "
-        f"{loss.ndcg_fp32:.4f}: {loss.relative_loss:+.2%} ± {loss.half_width:.2%} lost over "
-        f"{loss.questions} rankings"
+def _larger_catalog(subject: Subject, items: int) -> CodedCatalog:
+    """Another catalog for the same model."""
+    levels = random_levels(MODEL.widths, items)
+    tokens = np.array(
+        [
+            [subject.tokenizer.token_to_id(level_token(level, v)) for v in range(width)]
+            for level, width in enumerate(MODEL.widths)
+        ]
     )
-    return {
-        "int8_ndcg_relative_loss": loss.relative_loss,
-        "int8_ndcg_relative_loss_half_width": loss.half_width,
-    }
+    codes = tokens[np.arange(len(MODEL.widths)), levels].astype(np.int32)
+    return CodedCatalog.of(_catalog(items), code_texts(levels), codes)
+
+
+def _catalog(items: int) -> Catalog:
+    return Catalog([CatalogItem(f"i{i}", "", "", {"parity": ("even",)}, 1) for i in range(items)])
 
 
 def main(
     threads: Annotated[int, typer.Option(help="Of all sides; 0 means one per core.")] = 0,
     rounds: Annotated[int, typer.Option(help="Turns of each side.")] = 7,
     spin: Annotated[bool, typer.Option(help="As `tandem serve generator --spin`.")] = True,
-    bundle: Annotated[
-        Path, typer.Option(help="Of real data, on which int8 is compared with fp32.")
-    ] = Path("bundles/ml-100k/current"),
-    load_seconds: Annotated[float, typer.Option(help="Of each load on a real server.")] = 10.0,
 ) -> None:
-    """Measure the generator engine."""
+    """Measure the generator's engine."""
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     compute = Compute(threads=threads, spin=spin)
     with tempfile.TemporaryDirectory() as directory:
         subject = make_subject(Path(directory))
-        engines = {precision: subject.engine(precision, compute) for precision in PRECISIONS}
+        engines = {p: GeneratorEngine.load(subject.bundle, compute, p) for p in PRECISIONS}
         figures = against_others(subject, engines, threads, rounds)
-        figures |= against_the_machine(engines, compute, rounds)
         figures |= against_itself(subject, engines["int8"], rounds)
-        del engines
-        figures |= measure_load(subject.bundle.path, load_seconds)
-    figures |= quality(bundle)
-    rounded = {name: round(value, 4) for name, value in figures.items()}
-    table = Table("figure", "value")
-    for name, value in rounded.items():
-        table.add_row(name, f"{value:g}")
-    Console().print(table)
-    facts = {**environment(), "threads": threads, "spin": int(spin)}
-    Console().print(f"written to {write_report('generator', rounded, facts)}")
+    publish("generator", figures, threads=threads, spin=int(spin))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

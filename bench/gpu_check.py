@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from bench.files import write_json, write_text
-from bench.pages import markdown_table, share
+from bench.lib.random_t5 import manifest
+from bench.lib.report import environment
 from bench.prove.scorers import GeneratorScorer
-from bench.random_bundle import manifest
-from bench.report import environment
+from bench.results.files import write_json, write_text
+from bench.results.pages import markdown_table, share
 from core.bundle import Bundle, write_bundle
 from core.codes import read_code_texts
 from core.errors import SettingsError

@@ -2,17 +2,16 @@
 
     python -m bench.load                                  starts the three services itself
     python -m bench.load --address gateway.example:50050  uses a gateway that runs
+    python -m bench.load --requests-only                  writes what deploy/ghz sends, and ends
 
-ghz is closed-loop: each caller sends its next call when it has an answer, so latency and calls per
+Callers are closed-loop: each sends its next call when it has an answer, so latency and calls per
 second say the same thing twice. Each configuration of `deploy/ghz` is run for a moment first, to
 warm connections; errors count from then on. Exit code 1 if any call failed.
 """
 
 import argparse
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -20,32 +19,32 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench.ghz import GhzError, Run, find_ghz, run_ghz
-from bench.load_data import DATA, load_requests, write_requests
-from bench.report import environment, write_report
+from bench.lib.ghz import GhzError, Run, find_ghz, run_ghz
+from bench.lib.report import environment, write_report
+from bench.lib.requests import load_requests, write_requests
+from bench.lib.stack import serve_all
 from core.bundle import Bundle
 from core.errors import BundleError
 
 CONFIGS: Final = Path("deploy/ghz")
 WARM_UP_SECONDS: Final = 1.0
-STOP_SECONDS: Final = 60.0
-_ANNOUNCEMENT: Final = "gateway serves at "
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs all configurations, prints the table and writes `build/bench/load.json`."""
     options = _parse(arguments)
-    console = Console()
     try:
-        ghz = find_ghz()
         bundle = Bundle.open(options.bundle, verify=False)
         write_requests(load_requests(bundle))
-        configs = sorted(CONFIGS.glob("*.json"))
+        if options.requests_only:
+            return 0
+        ghz = find_ghz()
         with nullcontext(options.address) if options.address else serve_all(bundle.path) as address:
-            runs = measure(ghz, configs, address, options.seconds, console)
+            runs = measure(ghz, sorted(CONFIGS.glob("*.json")), address, options.seconds)
     except (GhzError, BundleError, ChildProcessError) as error:
-        Console(stderr=True).print(f"[red]bench.load: {error}", highlight=False)
+        Console(stderr=True).print(f"[red]bench.load: {error}", highlight=False, soft_wrap=True)
         return 1
+    console = Console()
     console.print(table(runs))
     figures = {name: value for run in runs for name, value in run.figures().items()}
     facts = environment() | {"bundle": bundle.version, "load_generator": "ghz, on this machine"}
@@ -53,42 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(run.failed for run in runs))
 
 
-def measure(
-    ghz: Path, configs: Sequence[Path], address: str, seconds: float, console: Console
-) -> list[Run]:
+def measure(ghz: Path, configs: Sequence[Path], address: str, seconds: float) -> list[Run]:
     """Runs each configuration after a warm-up, whose failed calls count too."""
     runs = []
-    for config in track(configs, "Measuring", console=console, transient=True):
+    for config in track(configs, "Measuring", transient=True):
         warm_up = run_ghz(ghz, config, address, WARM_UP_SECONDS)
         run = run_ghz(ghz, config, address, seconds)
         runs.append(run.with_failures_of(warm_up))
     return runs
-
-
-@contextmanager
-def serve_all(bundle: Path) -> Iterator[str]:
-    """Starts the three services on free ports, and yields the gateway's address.
-
-    They write their logs to `build/load/services.log`.
-
-    Raises:
-        ChildProcessError: they did not start.
-    """
-    ports = ["--port", "0", "--candidate-port", "0", "--generator-port", "0"]
-    command = [sys.executable, "-m", "cli.main", "serve", "all", "--bundle", str(bundle), *ports]
-    log = DATA / "services.log"
-    with (
-        log.open("w", encoding="utf-8") as stderr,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
-    ):
-        try:
-            yield _announced(process, log)
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
 
 
 def table(runs: Sequence[Run]) -> Table:
@@ -106,19 +77,16 @@ def table(runs: Sequence[Run]) -> Table:
     return made
 
 
-def _announced(process: subprocess.Popen[str], log: Path) -> str:
-    """The address that `tandem serve all` prints once the gateway serves."""
-    for line in process.stdout or ():
-        if line.startswith(_ANNOUNCEMENT):
-            return line.removeprefix(_ANNOUNCEMENT).strip()
-    raise ChildProcessError(f"the services did not start; {log} says why")
-
-
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.load", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.load",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--bundle", type=Path, default=Path("bundles/ml-100k/current"))
     parser.add_argument("--address", help="a running gateway; its bundle must be the same")
     parser.add_argument("--seconds", type=float, default=10.0, help="for each configuration")
+    parser.add_argument("--requests-only", action="store_true", help="write build/load and end")
     return parser.parse_args(arguments)
 
 

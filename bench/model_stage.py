@@ -5,69 +5,40 @@ To compare two commits, run it in both checkouts in turns, each with a bundle of
     python -m bench.model_stage --bundle bundles/ml-100k/current --rounds 5
 """
 
-import argparse
-import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import Annotated, Final
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from bench.report import environment, write_report
+from bench.lib.report import publish, run
+from bench.lib.timing import timed
 from core.bundle import Bundle
+from core.manifest import Precision
 from offline.evaluate.protocol import Question, questions
 from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Job, Query
 from services.generator.decoding.providers import Compute
 
-BATCHES = (1, 8)
-SHORTLIST = 100
-COUNT = 10
-CALLS = 60
+BATCHES: Final = (1, 8)
+SHORTLIST: Final = 100
+COUNT: Final = 10
+CALLS: Final = 60
 
 
-def main() -> None:
-    """Prints the table."""
-    arguments = _arguments()
-    bundle = Bundle.open(arguments.bundle)
-    compute = Compute(threads=arguments.threads)
-    engine = GeneratorEngine.load(bundle, compute, arguments.precision)
-    figures: dict[str, float] = {}
-    table = Table("", "batch", "p50 ms", box=None)
-    for kind in ("generate", "rerank"):
-        for batch in BATCHES:
-            times = [_round(engine, bundle, kind, batch) for _ in range(arguments.rounds)]
-            p50 = float(np.median(np.concatenate(times)))
-            figures[f"{kind}_b{batch}_p50_ms"] = p50
-            table.add_row(kind, str(batch), f"{p50:.2f}")
-    Console().print(table)
-    write_report("model_stage", figures, environment())
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--bundle", type=Path, default=Path("bundles/ml-100k/current"))
-    parser.add_argument("--precision", choices=("int8", "fp32"), default="int8")
-    parser.add_argument("--threads", type=int, default=2, help="of ONNX Runtime")
-    parser.add_argument("--rounds", type=int, default=3, help=f"of {CALLS} calls each")
-    return parser.parse_args()
-
-
-def _round(engine: GeneratorEngine, bundle: Bundle, kind: str, batch: int) -> list[float]:
+def times_of_runs(
+    engine: GeneratorEngine, asked: Sequence[Question], kind: str, batch: int
+) -> list[float]:
     """Milliseconds of some runs of the model, each for other users of the bundle."""
-    asked = questions(bundle, "test")
     rng = np.random.default_rng(0)
     taken = []
     for _ in range(CALLS):
         users = [asked[i] for i in rng.choice(len(asked), batch, replace=False)]
-        jobs = [engine.prepare(_query(engine, kind, user, rng), engine.snapshot) for user in users]
-        group: dict[Hashable, list[Job]] = {}
-        for job in jobs:
-            group.setdefault(job.group, []).append(job)
-        started = time.perf_counter()
-        for together in group.values():
-            engine.run(together)
-        taken.append((time.perf_counter() - started) * 1e3)
+        groups: dict[Hashable, list[Job]] = {}
+        for user in users:
+            job = engine.prepare(_query(engine, kind, user, rng), engine.snapshot)
+            groups.setdefault(job.group, []).append(job)
+        taken.append(timed(lambda g=groups: [engine.run(jobs) for jobs in g.values()])[1])  # type: ignore[misc]
     return taken
 
 
@@ -79,5 +50,27 @@ def _query(engine: GeneratorEngine, kind: str, user: Question, rng: np.random.Ge
     return Query(context, shortlist=items)
 
 
+def main(
+    bundle: Annotated[Path, typer.Option(help="Whose generator.")] = Path(
+        "bundles/ml-100k/current"
+    ),
+    precision: Annotated[Precision, typer.Option(help="Of the model.")] = "int8",
+    threads: Annotated[int, typer.Option(help="Of ONNX Runtime.")] = 2,
+    rounds: Annotated[int, typer.Option(help=f"Of {CALLS} runs each.")] = 3,
+) -> None:
+    """Measure the generator's model."""
+    opened = Bundle.open(bundle)
+    engine = GeneratorEngine.load(opened, Compute(threads=threads), precision)
+    asked = questions(opened, "test")
+    figures = {
+        f"{kind}_b{batch}_p50_ms": float(
+            np.median([times_of_runs(engine, asked, kind, batch) for _ in range(rounds)])
+        )
+        for kind in ("generate", "rerank")
+        for batch in BATCHES
+    }
+    publish("model_stage", figures, bundle=opened.version, precision=precision, threads=threads)
+
+
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from bench.data import Protocol
-from bench.options import Minutes, Work
-from bench.pages import command_line
+from bench.results.data import Protocol
+from bench.results.options import Minutes, Work
+from bench.results.pages import command_line
 from cli.support.data_options import ColumnOptions, DataOptions
 from cli.support.option_groups import expanded
 from cli.support.training_options import CodeKind, TrainingOptions

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from bench.data import Protocol, split
-from bench.pieces import Pieces
 from bench.prove import scoring
 from bench.prove.arms import Fitted, fit
 from bench.prove.models import Models
 from bench.prove.scoring import ROWS, read_pool, read_ranks, write_ranks, write_validation
 from bench.prove.training import Trainer
+from bench.results.data import Protocol, split
+from bench.results.pieces import Pieces
 from offline.build.cache import Built, Make, StageCache
 from offline.build.config import BuildConfig
 from offline.build.source import Source

@@ -9,13 +9,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.files import write_json, write_text
-from bench.pages import how_it_was_made, interval, markdown_table, provenance, share
+from bench.lib.report import environment
 from bench.prove.arms import MEANING
 from bench.prove.proof import Outcome, Proof
 from bench.prove.scoring import ROWS
 from bench.prove.verdicts import METRICS, Verdict, values, verdicts
-from bench.report import environment
+from bench.results.files import write_json, write_text
+from bench.results.pages import how_it_was_made, interval, markdown_table, provenance, share
 from offline.evaluate.protocol import RANKINGS
 
 HEADER = ("", *(f"{metric.upper()} {ranking}" for ranking in RANKINGS for metric in METRICS))

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from bench.files import write_array
 from bench.prove.arms import ARMS, COUNTED, SOURCES, Fitted, candidates
 from bench.prove.models import Models
 from bench.prove.scorers import Scores, read_scorers
+from bench.results.files import write_array
 from offline.blend.sources import padded
 from offline.blend.validation import MOST_USERS
 from offline.dataset import Dataset, Holdout

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.pieces import Pieces
 from bench.prove.models import Models
-from bench.stages import stages_of
+from bench.results.pieces import Pieces
+from bench.results.stages import stages_of
 from offline.build.cache import Built
 from offline.build.config import BuildConfig
 from offline.build.source import Source

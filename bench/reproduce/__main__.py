@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.options import Minutes, Work
-from bench.pages import command_line, provenance
+from bench.results.options import Minutes, Work
+from bench.results.pages import command_line, provenance
 from cli.support.data_options import ColumnOptions, DataOptions
 from cli.support.option_groups import expanded
 from cli.support.training_options import TrainingOptions
@@ -54,7 +54,7 @@ def reproduce(
     Models are trained by the stages of `tandem build`, each once, and every row is measured once:
     stopped at any time, the same command goes on from there. The page says what is not done yet.
     """
-    from bench.report import environment  # these take seconds, and --help should not
+    from bench.lib.report import environment  # these take seconds, and --help should not
     from bench.reproduce.report import Page
     from bench.reproduce.reproduction import Findings, Reproduction
 

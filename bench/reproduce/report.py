@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.files import write_json, write_text
-from bench.pages import how_it_was_made, markdown_table, share
-from bench.plots import line_chart
 from bench.reproduce.published import METRICS, PUBLISHED
 from bench.reproduce.reproduction import Findings
+from bench.results.files import write_json, write_text
+from bench.results.pages import how_it_was_made, markdown_table, share
+from bench.results.plots import line_chart
 from offline.evaluate.protocol import RANKINGS
 from offline.metrics import Ranking
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from bench.files import write_json
-from bench.pieces import Pieces
 from bench.reproduce.tables import TASKS, beam_figures, seen_rows, task_rows
-from bench.stages import stages_of
+from bench.results.files import write_json
+from bench.results.pieces import Pieces
+from bench.results.stages import stages_of
 from offline.build.cache import Built, StageCache
 from offline.build.config import BuildConfig
 from offline.build.drafts import open_draft

@@ -8,7 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 from bench.gpu_check import app
-from bench.stages import stages_of
+from bench.results.stages import stages_of
 from tests.bench.shop import shop_config, shop_source
 from tests.pipeline.conftest import USERS, write_shop
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.data import HeldBack, split
-from bench.pieces import Pieces
 from bench.prove import scoring
 from bench.prove.arms import ARMS, COUNTED, SOURCES, Fitted, candidates, fit
 from bench.prove.proof import Outcome, Proof
 from bench.prove.report import Result, write_result
 from bench.prove.scoring import ROWS
 from bench.prove.verdicts import verdicts
+from bench.results.data import HeldBack, split
+from bench.results.pieces import Pieces
 from offline.blend.sources import RECENCIES
 from offline.training import deadline, trainer
 from offline.training.deadline import OutOfTime

@@ -6,10 +6,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench.plots import line_chart
 from bench.reproduce import reproduction
 from bench.reproduce.report import Page
 from bench.reproduce.reproduction import Findings, Reproduction
+from bench.results.plots import line_chart
 from offline.training import deadline
 from offline.training.deadline import OutOfTime
 from tests.bench.shop import shop_config, shop_source

@@ -11,8 +11,8 @@ import pytest
 from google.protobuf import json_format
 
 from bench import load
-from bench.ghz import INSTALL, GhzError, Run, find_ghz, run_ghz
-from bench.load_data import load_requests, write_requests
+from bench.lib.ghz import INSTALL, GhzError, Run, find_ghz, run_ghz
+from bench.lib.requests import load_requests, write_requests
 from core.bundle import Bundle
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.deploy.dockerfile import REPOSITORY
@@ -95,7 +95,7 @@ class TestRequestData:
     def test_large_data_is_thinned_out_evenly(
         self, bundle: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("bench.load_data.MAX_USERS", 1)
+        monkeypatch.setattr("bench.lib.requests.MAX_USERS", 1)
         assert [r["user_id"] for r in load_requests(Bundle.open(bundle))["recommend-fuse"]] == [
             "ann"
         ]
@@ -158,8 +158,8 @@ class TestRunner:
     def test_without_ghz_it_says_how_to_get_it(
         self, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr("bench.ghz.shutil.which", _only_go)
-        monkeypatch.setattr("bench.ghz._go_bin", lambda: "")
+        monkeypatch.setattr("bench.lib.ghz.shutil.which", _only_go)
+        monkeypatch.setattr("bench.lib.ghz._go_bin", lambda: "")
         assert load.main(["--bundle", str(bundle)]) == 1
         assert INSTALL in capsys.readouterr().err
 

@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tandem
-from bench.http2 import Connection, call, call_headers
-from bench.resets import METHOD, resetting
+from bench.lib.resets import METHOD, connected, open_call, resetting
 from tandem import Client
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
@@ -115,11 +114,13 @@ def test_a_connection_that_says_nothing_or_nonsense(target: Target) -> None:
 
 
 def test_a_call_that_never_sends_its_message(target: Target) -> None:
-    connection = Connection(target.address)
-    whole = call(1, call_headers(METHOD, 600), pb.RecommendRequest().SerializeToString())
-    connection.send(whole[:-3])
-    target.neighbor_is_served(calls=3)
-    connection.close()
+    message = pb.RecommendRequest(user_id="ann").SerializeToString()
+    with connected(target.address) as (wire, connection):
+        stream = open_call(connection, timeout_seconds=600)
+        prefix = b"\0" + len(message).to_bytes(4, "big")
+        connection.send_data(stream, prefix + message, end_stream=True)
+        wire.sendall(connection.data_to_send()[:-3])
+        target.neighbor_is_served(calls=3)
 
 
 def failure_of(target: Target, raw: bytes, **arguments: Any) -> grpc.StatusCode | None:

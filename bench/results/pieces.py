@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.files import write_json
+from bench.results.files import write_json
 from offline.training import deadline
 
 

@@ -1,6 +1,6 @@
 """SIGKILL at random moments of upserts and deletes: nothing acknowledged is lost or halved.
 
-    python -m bench.kill_candidate --times 100
+    python -m tests.robustness.kill_candidate --times 100
 
 Several callers write to a candidate process, each its own items, one call after another, until the
 process is killed. After each restart the catalog must be, for every caller, what was acknowledged,

@@ -1,5 +1,7 @@
 """The vector index: what it finds of exact search, and what it adds to FAISS' own time.
 
+    python -m bench.index --help
+
 Vectors are made up in clusters, since those of real items are, and random ones have no near
 neighbors to find. The index is searched as it is served, mapped from its file. Beside every search
 by ours goes the same search by the FAISS index inside, of the same query and with the same
@@ -13,13 +15,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import faiss
 import numpy as np
+import typer
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from bench.lib.report import publish, run
+from bench.lib.timing import timed
 from core.catalog import Mask
 from offline.build.indexes import recall
 from services.candidate.index.flat import Vector, VectorIndex, exact
@@ -81,7 +86,6 @@ def measure_index(
     kind: Literal["hnsw", "ivfpq"] = "hnsw",
     *,
     queries: int = _QUERIES,
-    say: Callable[[str], object] = lambda _: None,
 ) -> dict[str, float]:
     """Builds an index over made-up vectors and measures it.
 
@@ -89,7 +93,6 @@ def measure_index(
         items: how many vectors.
         kind: of index.
         queries: over which recall and latencies are measured.
-        say: told what was found, line by line.
 
     Returns:
         Figures by name; ratios are of quantiles, ours by FAISS', the worse of one caller and many.
@@ -97,12 +100,8 @@ def measure_index(
     cloud = Cloud.of(items, queries)
     with tempfile.TemporaryDirectory() as directory:
         index, figures = _served(kind, cloud.vectors, Path(directory))
-        say(f"{items:,} items, {figures['bytes_per_item']:.0f} bytes each")
         figures["recall_at_100_1m"] = recall(index, cloud.queries, COUNT)
-        say(f"recall@{COUNT} {figures['recall_at_100_1m']:.4f}")
-        figures |= _latencies(index, cloud.queries, say)
-        figures |= _filtered(index, cloud, say)
-    return figures
+        return figures | _latencies(index, cloud.queries) | _filtered(index, cloud)
 
 
 def _served(
@@ -126,9 +125,7 @@ def _served(
     return _KINDS[kind].read(directory / "vectors.faiss", mapped), figures
 
 
-def _latencies(
-    index: HnswIndex | IvfIndex, queries: Vector, say: Callable[[str], object]
-) -> dict[str, float]:
+def _latencies(index: HnswIndex | IvfIndex, queries: Vector) -> dict[str, float]:
     figures: dict[str, float] = {}
     for callers in (1, CALLERS):
         ours, theirs = _paired(index, queries, callers)
@@ -138,10 +135,6 @@ def _latencies(
             figures[f"faiss_p{percent}_ms_{callers}_callers"] = faiss_own
             ratio = f"latency_ratio_vs_faiss_p{percent}"
             figures[ratio] = max(figures.get(ratio, 0.0), mine / faiss_own)
-            say(
-                f"{callers} callers, p{percent}: {mine:.3f} ms, FAISS alone {faiss_own:.3f} ms "
-                f"({mine / faiss_own:.2f}x)"
-            )
     return figures
 
 
@@ -165,9 +158,7 @@ def _paired(
                     (other, partial(index.propose, query, COUNT, None, 1.0)),
                 ]
                 for times, search in pair if (at + turn) % 2 else reversed(pair):
-                    began = time.perf_counter()
-                    search()
-                    times.append(1e3 * (time.perf_counter() - began))
+                    times.append(timed(search)[1])
         ours.extend(own)
         theirs.extend(other)
 
@@ -179,20 +170,29 @@ def _paired(
     return np.array(ours), np.array(theirs)
 
 
-def _filtered(index: VectorIndex, cloud: Cloud, say: Callable[[str], object]) -> dict[str, float]:
+def _filtered(index: VectorIndex, cloud: Cloud) -> dict[str, float]:
     """Recall under filters against exact search under the same."""
     queries = cloud.queries[:_FILTERED_QUERIES]
     figures, lowest = {}, 1.0
     for name, allowed in cloud.filters().items():
-        shares, times = [], []
+        shares = []
         for query in queries:
             best = exact(cloud.vectors, query, COUNT, allowed, int(allowed.sum())).items
-            began = time.perf_counter()
             found = index.search(query, COUNT, allowed).items
-            times.append(1e3 * (time.perf_counter() - began))
             shares.append(np.isin(best, found).mean())
-        mean, median = float(np.mean(shares)), float(np.median(times))
+        mean = float(np.mean(shares))
         figures[f"recall_filtered_{name.replace(' ', '_').replace('%', '_percent')}"] = mean
         lowest = min(lowest, mean)
-        say(f"{name} pass: recall@{COUNT} {mean:.4f}, p50 {median:.3f} ms")
     return {**figures, "recall_filtered_min": lowest}
+
+
+def main(
+    vectors: Annotated[int, typer.Option(help="In the index.", min=1_000)] = ITEMS,
+    kind: Annotated[Literal["hnsw", "ivfpq"], typer.Option(help="Of the index.")] = "hnsw",
+) -> None:
+    """Measure the vector index."""
+    publish("index", measure_index(vectors, kind), vectors=vectors, index=kind)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -13,13 +13,13 @@ import grpc
 import numpy as np
 from google.protobuf.json_format import MessageToJson
 
-from bench.soak_catalog import Changes, Version
-from bench.soak_check import Request, Response, compare, fault, generated, legal, wanted
-from bench.soak_requests import MAX_RERANKED, Requests
 from core.manifest import Precision
 from tandem import errors
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as rpc
+from tests.robustness.soak.catalog import Changes, Version
+from tests.robustness.soak.check import Request, Response, compare, fault, generated, legal, wanted
+from tests.robustness.soak.requests import MAX_RERANKED, Requests
 
 if TYPE_CHECKING:
     from tandem.v1.generator_service_pb2_grpc import GeneratorServiceAsyncStub as Stub

@@ -1,11 +1,5 @@
-"""Request data for `deploy/ghz/*.json`, made from a bundle's real users.
+"""Request data for ghz, made from a bundle's real users. ghz takes a file's requests in turn."""
 
-    python -m bench.load_data --bundle bundles/ml-100k/current
-
-ghz takes the requests of a file in turn, so the users rotate.
-"""
-
-import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +27,7 @@ def load_requests(bundle: Bundle, *, max_results: int = 10) -> dict[str, Request
     Raises:
         ValueError: no user of the bundle has a history.
     """
-    users = _users(bundle)
+    users = newest_items(bundle)
     if not users:
         raise ValueError(f"{bundle.path} has no user with a history")
     requests = {
@@ -56,12 +50,19 @@ def load_requests(bundle: Bundle, *, max_results: int = 10) -> dict[str, Request
 
 def write_requests(requests: Mapping[str, Requests], directory: Path = DATA) -> None:
     """Writes one file for each configuration, where `data-file` expects it."""
-    directory.mkdir(parents=True, exist_ok=True)
     for name, data in requests.items():
-        (directory / f"{name}.json").write_text(json.dumps(data), encoding="utf-8")
+        write(name, data, directory)
 
 
-def _users(bundle: Bundle) -> dict[str, str]:
+def write(name: str, data: Requests, directory: Path = DATA) -> Path:
+    """Writes the requests of one load."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path
+
+
+def newest_items(bundle: Bundle) -> dict[str, str]:
     """Users with a history, and the newest item of each."""
     newest = {}
     for user in bundle.histories.user_index:
@@ -72,16 +73,3 @@ def _users(bundle: Bundle) -> dict[str, str]:
     if len(users) > MAX_USERS:
         users = [users[i] for i in np.linspace(0, len(users) - 1, MAX_USERS).astype(int)]
     return dict(zip(users, bundle.catalog.ids(newest[user] for user in users), strict=True))
-
-
-def main() -> None:
-    """Writes the request data of a bundle."""
-    parser = argparse.ArgumentParser(description="Make request data for ghz from a bundle.")
-    parser.add_argument("--bundle", type=Path, default=Path("bundles/ml-100k/current"))
-    parser.add_argument("--out", type=Path, default=DATA)
-    arguments = parser.parse_args()
-    write_requests(load_requests(Bundle.open(arguments.bundle, verify=False)), arguments.out)
-
-
-if __name__ == "__main__":
-    main()

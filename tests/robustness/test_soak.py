@@ -10,12 +10,6 @@ from typing import Any
 
 import pytest
 
-from bench.soak import Plan, soak
-from bench.soak_callers import PATIENCE, Callers, Timeline
-from bench.soak_catalog import Changer, Item, Version, version
-from bench.soak_check import compare, condition, fault, legal
-from bench.soak_process import started
-from bench.soak_requests import Requests
 from core.errors import ResourceExhausted
 from core.filters import AllOf, AnyOf, Filter, Not, OneOf, Range
 from serving.testing import serving
@@ -24,6 +18,12 @@ from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as rpc
 from tandem.v1.common_pb2 import ItemConstraints
+from tests.robustness.soak.callers import PATIENCE, Callers, Timeline
+from tests.robustness.soak.catalog import Changer, Item, Version, version
+from tests.robustness.soak.check import compare, condition, fault, legal
+from tests.robustness.soak.process import started
+from tests.robustness.soak.requests import Requests
+from tests.robustness.soak.run import Plan, soak
 
 ITEMS = 300
 

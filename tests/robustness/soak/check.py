@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from bench.soak_catalog import Attributes, Version
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
+from tests.robustness.soak.catalog import Attributes, Version
 
 Request = pb.GenerateRequest | pb.RerankRequest | pb.RankRequest
 Response = pb.GenerateResponse | pb.RerankResponse | pb.RankResponse

@@ -1,6 +1,6 @@
 """The process that is soaked, seen from inside and from outside.
 
-    python -m bench.soak_process
+    python -m tests.robustness.soak.process
 
 It serves a generator as `tandem serve generator` does, with the settings of its environment. Beside
 that it takes orders, one JSON document a line, on its standard input, and answers each in one line:
@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.soak_catalog import Changes, Item
 from core.bundle import Bundle
 from core.catalog import CatalogItem, Delete
 from services.generator.catalog.coded import CodedChange, CodedUpsert
@@ -33,9 +32,10 @@ from serving.server import Service, ServiceHost
 from serving.settings import ENVIRONMENT_PREFIX, load_settings
 from serving.telemetry import configure_logging
 from tandem.v1.generator_service_pb2_grpc import add_GeneratorServiceServicer_to_server
+from tests.processes import REPOSITORY
+from tests.robustness.soak.catalog import Changes, Item
 
 LINE_BYTES: Final = 2**24
-REPOSITORY: Final = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ async def started(bundle: Path, settings: Mapping[str, object]) -> AsyncIterator
     """
     told = {"bundle": bundle, "log_level": "warning", **settings}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.soak_process",
+        sys.executable, "-m", "tests.robustness.soak.process",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=LINE_BYTES,
@@ -96,12 +96,12 @@ async def started(bundle: Path, settings: Mapping[str, object]) -> AsyncIterator
 
 
 def _stdin(process: asyncio.subprocess.Process) -> asyncio.StreamWriter:
-    assert process.stdin is not None  # noqa: S101 - it was asked for
+    assert process.stdin is not None
     return process.stdin
 
 
 async def _answer(process: asyncio.subprocess.Process) -> dict[str, Any]:
-    assert process.stdout is not None  # noqa: S101 - it was asked for
+    assert process.stdout is not None
     line = await process.stdout.readline()
     if not line:
         raise ChildProcessError(f"the server ended with exit code {await process.wait()}")

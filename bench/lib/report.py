@@ -1,20 +1,53 @@
-"""What measurements have in common: where they ran, and where their figures go."""
+"""What commands have in common: how they end, where they ran, and where their figures go."""
 
 import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.lib.ghz import GhzError
+from core.errors import BundleError
 from offline.build.publish import git_revision
 
 REPORTS: Final = Path("build/bench")
 _LIBRARIES: Final = ("grpcio", "onnxruntime-gpu", "onnxruntime", "faiss-cpu", "numpy")
 
 Figures = Mapping[str, float | int]
+
+
+def run(main: Callable[..., None]) -> None:
+    """Runs a command; what its user can mend is told in one line, with exit code 1."""
+    try:
+        typer.run(main)
+    except (GhzError, BundleError, ChildProcessError) as error:
+        Console(stderr=True).print(f"[red]{error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def publish(name: str, figures: Figures, **facts: str | int) -> None:
+    """Prints the figures as a table, and writes `build/bench/<name>.json`.
+
+    Args:
+        name: of the measurement.
+        figures: by name.
+        facts: what they depend on, beside the environment.
+    """
+    rounded = {key: round(value, 4) for key, value in figures.items()}
+    table = Table("figure", box=None, header_style="bold")
+    table.add_column("", justify="right")
+    for key, value in rounded.items():
+        table.add_row(key, f"{value:,g}" if abs(value) < 1e6 else f"{value:,.0f}")
+    Console().print(table)
+    Console().print(f"written to {write_report(name, rounded, environment() | facts)}")
 
 
 def environment() -> dict[str, str | int]:

@@ -1,8 +1,8 @@
-"""SIGKILL while callers write: `python -m bench.kill_candidate --times 100` does it more often."""
+"""SIGKILL while callers write; `python -m tests.robustness.kill_candidate` does it more often."""
 
 from pathlib import Path
 
-from bench.kill_candidate import kill_repeatedly
+from tests.robustness.kill_candidate import kill_repeatedly
 
 KILLS = 15
 

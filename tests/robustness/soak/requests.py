@@ -5,10 +5,10 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from bench.soak_catalog import GENRES, MAKERS, Version, item_id
-from bench.soak_check import Request
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
+from tests.robustness.soak.catalog import GENRES, MAKERS, Version, item_id
+from tests.robustness.soak.check import Request
 
 USERS: Final = 100
 """That the bundle knows."""

@@ -1,0 +1,131 @@
+"""The services as processes of this machine: one alone, or all three."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from bench.lib.requests import DATA
+
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 60.0
+_ANNOUNCEMENT: Final = "gateway serves at "
+
+
+@dataclass
+class Process:
+    """One service."""
+
+    name: str
+    bundle: Path
+    directory: Path
+    """For its log and its port."""
+    flags: Sequence[str] = ()
+    """More of `tandem serve NAME`."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    port: int = 0
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> "Process":
+        """Starts it and waits until it serves.
+
+        Raises:
+            ChildProcessError: it ended instead.
+            TimeoutError: it did neither in `START_SECONDS`.
+        """
+        port_file = self.directory / f"{self.name}.port"
+        flags = ("--bundle", self.bundle, "--port", self.port, "--port-file", port_file)
+        command = [sys.executable, "-m", "cli.main", "serve", self.name, *map(str, flags)]
+        with (self.directory / f"{self.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, *self.flags], stderr=log, env={**os.environ, **self.environment}
+            )
+        end = time.monotonic() + START_SECONDS
+        while not (port_file.exists() and self._serves(port_file)):
+            if self.process.poll() is not None:
+                code = self.process.returncode
+                raise ChildProcessError(f"the {self.name} process ended with exit code {code}")
+            if time.monotonic() > end:
+                raise TimeoutError(f"the {self.name} process does not serve")
+            time.sleep(0.02)
+        return self
+
+    def _serves(self, port_file: Path) -> bool:
+        self.port = int(port_file.read_text(encoding="ascii"))
+        with grpc.insecure_channel(self.address) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
+            try:
+                answer = check(health_pb2.HealthCheckRequest(), timeout=1.0)
+            except grpc.RpcError:
+                return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def end(self) -> None:
+        """Leaves nothing behind, whatever state it is in."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def serving(
+    name: str, bundle: Path, *flags: str, environment: Mapping[str, str] | None = None
+) -> Iterator[Process]:
+    """Runs a service for as long as the block takes.
+
+    Raises:
+        ChildProcessError: it did not start.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        process = Process(name, bundle, Path(directory), flags, environment or {})
+        try:
+            yield process.start()
+        finally:
+            process.end()
+
+
+@contextmanager
+def serve_all(bundle: Path) -> Iterator[str]:
+    """Starts the three services on free ports, and yields the gateway's address.
+
+    They write their logs to `build/load/services.log`.
+
+    Raises:
+        ChildProcessError: they did not start.
+    """
+    ports = ["--port", "0", "--candidate-port", "0", "--generator-port", "0"]
+    command = [sys.executable, "-m", "cli.main", "serve", "all", "--bundle", str(bundle), *ports]
+    DATA.mkdir(parents=True, exist_ok=True)
+    log = DATA / "services.log"
+    with (
+        log.open("w", encoding="utf-8") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+        try:
+            yield _announced(process, log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _announced(process: subprocess.Popen[str], log: Path) -> str:
+    """The address that `tandem serve all` prints once the gateway serves."""
+    for line in process.stdout or ():
+        if line.startswith(_ANNOUNCEMENT):
+            return line.removeprefix(_ANNOUNCEMENT).strip()
+    raise ChildProcessError(f"the services did not start; {log} says why")

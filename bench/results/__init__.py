@@ -1,0 +1,1 @@
+"""What the commands that write docs/results have in common."""

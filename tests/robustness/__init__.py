@@ -1,0 +1,1 @@
+"""What breaks things: kills at random moments, and minutes of everything at once."""
