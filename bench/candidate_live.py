@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import grpc
 import numpy as np
@@ -31,12 +31,11 @@ from bench.service import serving
 from core.bundle import Bundle
 from services.candidate.index.flat import Vector
 from services.candidate.retrieval.encoders import OnnxTextEncoder
-from tandem.v1 import candidate_service_pb2 as pb
-from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
+from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
+from tandem.v1 import catalog_service_pb2 as pb
+from tandem.v1 import catalog_service_pb2_grpc as catalog_grpc
 from tandem.v1 import common_pb2
-
-if TYPE_CHECKING:
-    from tandem.v1.candidate_service_pb2_grpc import CandidateServiceAsyncStub as Stub
+from tandem.v1.candidate_service_pb2 import SearchRequest
 
 ROUNDS: Final = 5
 RATE: Final = 1_000
@@ -133,10 +132,11 @@ def search(work: Work) -> float:
     """Searches in a process of its own: the 99th percentile, in milliseconds."""
 
     async def run() -> float:
-        async with _connected(work) as stub:
+        async with _connected(work) as channel:
+            stub = candidate_grpc.CandidateServiceStub(channel)
             times: list[float] = []
             requests = itertools.cycle(
-                pb.SearchRequest(history_item_ids=history) for history in work.histories
+                SearchRequest(history_item_ids=history) for history in work.histories
             )
             end = time.perf_counter() + work.seconds
 
@@ -155,7 +155,8 @@ def upsert(work: Work, turn: int) -> float:
     """Writes items with vectors at `RATE`, or slower: items that were acknowledged a second."""
 
     async def run() -> float:
-        async with _connected(work) as stub:
+        async with _connected(work) as channel:
+            stub = catalog_grpc.CatalogServiceStub(channel)
             rng = np.random.default_rng(turn)
             requests = []
             for call in range(round(work.seconds * RATE / ITEMS_A_CALL)):
@@ -182,7 +183,8 @@ def upsert_texts(work: Work, turn: int) -> float:
     """Writes items of text alone as fast as they are taken: items a second."""
 
     async def run() -> float:
-        async with _connected(work) as stub:
+        async with _connected(work) as channel:
+            stub = catalog_grpc.CatalogServiceStub(channel)
             began, calls = time.perf_counter(), itertools.count()
             written = 0
 
@@ -232,7 +234,7 @@ def _items(
 
 
 @asynccontextmanager
-async def _connected(work: Work) -> AsyncIterator["Stub"]:
+async def _connected(work: Work) -> AsyncIterator[grpc.aio.Channel]:
     async with grpc.aio.insecure_channel(work.address) as channel:
         await channel.channel_ready()
-        yield pb_grpc.CandidateServiceStub(channel)
+        yield channel

@@ -23,6 +23,8 @@ from gateway.domain import (
 from serving.validation import attributes_of, constraints_message
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
+from tandem.v1 import catalog_service_pb2 as catalog_pb
+from tandem.v1 import catalog_service_pb2_grpc as catalog_grpc
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as generator_pb
 from tandem.v1 import generator_service_pb2_grpc as generator_grpc
@@ -103,14 +105,24 @@ class ServiceClient(Generic[S]):
             )
 
 
-class CandidateClient(ServiceClient["candidate_grpc.CandidateServiceAsyncStub"]):
-    """Calls the candidate service."""
+class CandidateStubs:
+    """The stubs of the candidate's process, on one channel."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.candidate: candidate_grpc.CandidateServiceAsyncStub
+        self.candidate = candidate_grpc.CandidateServiceStub(channel)
+        self.catalog: catalog_grpc.CatalogServiceAsyncStub
+        self.catalog = catalog_grpc.CatalogServiceStub(channel)
+
+
+class CandidateClient(ServiceClient[CandidateStubs]):
+    """Calls the candidate's process: the candidate service, and the catalog beside it."""
 
     def __init__(self, target: str, bundle_version: str, policy: CallPolicy = DEFAULT) -> None:
         super().__init__(
             "candidate",
             "tandem.v1.CandidateService",
-            candidate_grpc.CandidateServiceStub,
+            CandidateStubs,
             target,
             bundle_version,
             policy,
@@ -123,7 +135,7 @@ class CandidateClient(ServiceClient["candidate_grpc.CandidateServiceAsyncStub"])
             max_results=count,
             constraints=constraints_message(request.query.constraints),
         )
-        response = await self.call(lambda stub: stub.Search, message, deadline)
+        response = await self.call(lambda stub: stub.candidate.Search, message, deadline)
         return Ranked(tuple(map(_shortlisted, response.items)), tuple(response.missing_item_ids))
 
     async def similar(
@@ -131,14 +143,14 @@ class CandidateClient(ServiceClient["candidate_grpc.CandidateServiceAsyncStub"])
     ) -> candidate_pb.SimilarResponse:
         """Passes a similarity query on."""
         message = candidate_pb.SimilarRequest(query=query)
-        return await self.call(lambda stub: stub.Similar, message, deadline)
+        return await self.call(lambda stub: stub.candidate.Similar, message, deadline)
 
     async def attributes(
         self, items: Sequence[str], deadline: Deadline
     ) -> tuple[dict[str, Attributes], Sequence[str]]:
         """The attributes of given items, and those that the catalog does not have."""
-        message = candidate_pb.GetItemsRequest(item_ids=items)
-        response = await self.call(lambda stub: stub.GetItems, message, deadline)
+        message = catalog_pb.GetItemsRequest(item_ids=items)
+        response = await self.call(lambda stub: stub.catalog.GetItems, message, deadline)
         found = {item.item_id: attributes_of(item.attributes) for item in response.items}
         return found, response.missing_item_ids
 
@@ -149,7 +161,7 @@ class CandidateClient(ServiceClient["candidate_grpc.CandidateServiceAsyncStub"])
         message = candidate_pb.ExplainSearchRequest(
             history_item_ids=request.history, item_ids=items
         )
-        response = await self.call(lambda stub: stub.ExplainSearch, message, deadline)
+        response = await self.call(lambda stub: stub.candidate.ExplainSearch, message, deadline)
         return {
             item.item_id: Retrieval(
                 tuple(SourceScore(each.source, each.score, each.weight) for each in item.sources),

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 
 from core.bundle import Bundle
@@ -18,6 +19,8 @@ from serving import validation as edge
 from serving.telemetry import REQUEST_ID_HEADER
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
+from tandem.v1 import catalog_service_pb2 as catalog_pb
+from tandem.v1 import catalog_service_pb2_grpc as catalog_grpc
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as generator_pb
 from tandem.v1 import generator_service_pb2_grpc as generator_grpc
@@ -29,8 +32,9 @@ GENERATOR_WAITS = "generator waits"
 
 
 def transition_score(item: common_pb2.ScoredItem) -> float:
-    """Of an item by its place in the catalog: the later, the better."""
-    return float(item.item_id.removeprefix("i"))
+    """Of an item by its place in the catalog: the later, the better; 0 for one without a place."""
+    place = item.item_id.removeprefix("i")
+    return float(place) if place.isdecimal() else 0.0
 
 
 def retrieval_score(position: int) -> float:
@@ -112,12 +116,14 @@ class Fake:
         return self.bundle.catalog.lookup(item_ids)[1]
 
 
-class FakeCandidate(Fake, candidate_grpc.CandidateServiceServicer):
+class FakeCandidate(
+    Fake, candidate_grpc.CandidateServiceServicer, catalog_grpc.CatalogServiceServicer
+):
     # The gateway makes none of these calls.
     UpsertItems: Any = None
     DeleteItems: Any = None
     ListItems: Any = None
-    WatchCatalog: Any = None
+    WatchItems: Any = None
 
     def __init__(self, bundle: Bundle, signal_file: Path | None = None) -> None:
         super().__init__(bundle, signal_file)
@@ -160,10 +166,10 @@ class FakeCandidate(Fake, candidate_grpc.CandidateServiceServicer):
         )
 
     async def GetItems(  # noqa: N802
-        self, request: candidate_pb.GetItemsRequest, context: Any
-    ) -> candidate_pb.GetItemsResponse:
+        self, request: catalog_pb.GetItemsRequest, context: Any
+    ) -> catalog_pb.GetItemsResponse:
         await self.enter(request, request.item_ids, context)
-        response = candidate_pb.GetItemsResponse(bundle_version=self.version)
+        response = catalog_pb.GetItemsResponse(bundle_version=self.version)
         for item_id in request.item_ids:
             if (genres := self.live.get(item_id)) is None:
                 response.missing_item_ids.append(item_id)
@@ -185,6 +191,12 @@ class FakeCandidate(Fake, candidate_grpc.CandidateServiceServicer):
             item.sources.add(source="query_encoder", score=score, weight=1.0)
             item.influences.add(item_id=history[-1], contribution=0.5)
         return response
+
+
+def attach_candidate(fake: FakeCandidate, server: grpc.aio.Server) -> None:
+    """Adds both services of the candidate's process to a server."""
+    candidate_grpc.add_CandidateServiceServicer_to_server(fake, server)
+    catalog_grpc.add_CatalogServiceServicer_to_server(fake, server)
 
 
 class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
