@@ -65,7 +65,7 @@ class Query:
     rules: Rules = Rules()
     forbid_degraded: bool = False
     """Whether to fail rather than to answer with less."""
-    explain: bool = False
+    diagnostics: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class ItemCode:
 
 
 @dataclass(frozen=True)
-class ItemExplanation:
+class ItemDiagnostics:
     """Why an item is where it is."""
 
     item_id: str
@@ -222,10 +222,10 @@ class ItemExplanation:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Diagnostics:
     """Why a list is what it is."""
 
-    items: tuple[ItemExplanation, ...]
+    items: tuple[ItemDiagnostics, ...]
     """The recommended items in order, then those that a rule left out."""
     history: tuple[str, ...]
 
@@ -239,4 +239,4 @@ class Answer:
     strategy: Strategy
     timings: tuple[StageTime, ...] = field(default=())
     degradations: tuple[Degradation, ...] = ()
-    explanation: Explanation | None = None
+    diagnostics: Diagnostics | None = None

@@ -53,7 +53,7 @@ def read_query(
         constraints=edge.constraints(request.constraints),
         rules=_read_rules(request, count, attributes),
         forbid_degraded=request.forbid_degraded,
-        explain=request.explain,
+        diagnostics=request.diagnostics,
     )
 
 

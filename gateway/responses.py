@@ -6,9 +6,9 @@ from core.errors import TandemError
 from gateway.domain import (
     Answer,
     Degradation,
-    Explanation,
+    Diagnostics,
     ItemCode,
-    ItemExplanation,
+    ItemDiagnostics,
     Recommended,
     RuleEffect,
 )
@@ -31,7 +31,7 @@ def write_answer(answer: Answer, bundle_version: str) -> pb.RecommendResponse:
         timings=[stage_timing(t.stage, t.seconds, t.budget) for t in answer.timings],
         degraded=bool(answer.degradations),
         degradations=map(_degradation, answer.degradations),
-        explanation=_explanation(answer.explanation) if answer.explanation else None,
+        diagnostics=_diagnostics(answer.diagnostics) if answer.diagnostics else None,
     )
 
 
@@ -58,14 +58,14 @@ def _degradation(degradation: Degradation) -> pb.Degradation:
     )
 
 
-def _explanation(explanation: Explanation) -> pb.Explanation:
-    return pb.Explanation(
-        items=map(_explained, explanation.items), history_item_ids=explanation.history
+def _diagnostics(diagnostics: Diagnostics) -> pb.Diagnostics:
+    return pb.Diagnostics(
+        items=map(_item_diagnostics, diagnostics.items), history_item_ids=diagnostics.history
     )
 
 
-def _explained(item: ItemExplanation) -> pb.ItemExplanation:
-    return pb.ItemExplanation(
+def _item_diagnostics(item: ItemDiagnostics) -> pb.ItemDiagnostics:
+    return pb.ItemDiagnostics(
         item_id=item.item_id,
         stages=[
             pb.StageRank(stage=place.stage, rank=place.rank, score=place.score)

@@ -154,14 +154,14 @@ class CandidateClient(ServiceClient[CandidateStubs]):
         found = {item.item_id: attributes_of(item.attributes) for item in response.items}
         return found, response.missing_item_ids
 
-    async def explain(
+    async def diagnose(
         self, request: Request, items: Sequence[str], deadline: Deadline
     ) -> dict[str, Retrieval]:
         """What retrieval makes of given items; of those that are known."""
-        message = candidate_pb.ExplainSearchRequest(
+        message = candidate_pb.DiagnoseSearchRequest(
             history_item_ids=request.history, item_ids=items
         )
-        response = await self.call(lambda stub: stub.candidate.ExplainSearch, message, deadline)
+        response = await self.call(lambda stub: stub.candidate.DiagnoseSearch, message, deadline)
         return {
             item.item_id: Retrieval(
                 tuple(SourceScore(each.source, each.score, each.weight) for each in item.sources),
@@ -214,12 +214,12 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
         missing = response.missing_item_ids
         return _ranked(response.generated, missing), _ranked(response.reranked, missing)
 
-    async def explain(
+    async def diagnose(
         self, request: Request, items: Sequence[str], deadline: Deadline
     ) -> dict[str, ItemCode]:
         """The codes of given items, token by token; of those that are known."""
-        message = generator_pb.ExplainItemsRequest(context=_context(request), item_ids=items)
-        response = await self.call(lambda stub: stub.ExplainItems, message, deadline)
+        message = generator_pb.DiagnoseItemsRequest(context=_context(request), item_ids=items)
+        response = await self.call(lambda stub: stub.DiagnoseItems, message, deadline)
         return {
             code.item_id: ItemCode(
                 code.text,

@@ -58,7 +58,7 @@ class Candidate(Protocol):
     ) -> tuple[Mapping[str, Attributes], Sequence[str]]:
         """The attributes of given items, and those that the catalog does not have."""
 
-    async def explain(
+    async def diagnose(
         self, request: Request, items: Sequence[str], deadline: Deadline
     ) -> Mapping[str, Retrieval]:
         """What retrieval makes of given items; of those that it knows."""
@@ -78,7 +78,7 @@ class Generator(Protocol):
     ) -> tuple[Ranked, Ranked]:
         """Generates `count` items, and scores given ones, of which there is at least one."""
 
-    async def explain(
+    async def diagnose(
         self, request: Request, items: Sequence[str], deadline: Deadline
     ) -> Mapping[str, ItemCode]:
         """The codes of given items, token by token; of those that it knows."""

@@ -105,7 +105,7 @@ class _Candidate:
         """Not asked for: nothing is pinned."""
         raise NotImplementedError
 
-    async def explain(
+    async def diagnose(
         self, request: Request, items: Sequence[str], deadline: Deadline
     ) -> Mapping[str, Retrieval]:
         """Not asked for."""
@@ -139,7 +139,7 @@ class _Generator:
         """Does both."""
         return await self._answer(request, items, count)
 
-    async def explain(
+    async def diagnose(
         self, request: Request, items: Sequence[str], deadline: Deadline
     ) -> Mapping[str, ItemCode]:
         """Not asked for."""

@@ -15,15 +15,15 @@ from services.candidate.catalog.servicer import CatalogServicer
 from services.candidate.index.flat import Neighbors
 from services.candidate.requests import (
     DEFAULT_SHORTLIST,
-    ExplainQuery,
+    DiagnoseQuery,
     SearchQuery,
     SimilarQuery,
-    read_explain,
+    read_diagnose,
     read_search,
     read_similar,
 )
+from services.candidate.retrieval.diagnostics import Diagnosed, diagnose
 from services.candidate.retrieval.engine import CandidateEngine
-from services.candidate.retrieval.explanation import Explained, explain
 from services.candidate.retrieval.shortlist import Basis, Shortlist
 from services.candidate.retrieval.similarity import Taste
 from serving.workers import Workers
@@ -48,7 +48,7 @@ class _Limits(TypedDict):
 
 
 class CandidateServicer(pb_grpc.CandidateServiceServicer):
-    """Answers `Search`, `Similar` and `ExplainSearch`.
+    """Answers `Search`, `Similar` and `DiagnoseSearch`.
 
     Args:
         live: the catalog. A call takes the version that is current when it starts.
@@ -132,17 +132,17 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         _add_items(response, engine.catalog, neighbors)
         return response
 
-    async def ExplainSearch(
-        self, request: pb.ExplainSearchRequest, _context: RpcContext
-    ) -> pb.ExplainSearchResponse:
+    async def DiagnoseSearch(
+        self, request: pb.DiagnoseSearchRequest, _context: RpcContext
+    ) -> pb.DiagnoseSearchResponse:
         """Says what `Search` makes of given items."""
         engine = self._live.engine
-        explained, missing = await self._workers.run(_explain, engine, read_explain(request))
-        return pb.ExplainSearchResponse(
-            items=_explained(engine.catalog, explained),
+        diagnosed, missing = await self._workers.run(_diagnose, engine, read_diagnose(request))
+        return pb.DiagnoseSearchResponse(
+            items=_diagnosed(engine.catalog, diagnosed),
             missing_item_ids=missing,
             bundle_version=self._version,
-            source=_SOURCES[explained.basis],
+            source=_SOURCES[diagnosed.basis],
         )
 
 
@@ -181,16 +181,16 @@ def _similar(engine: CandidateEngine, query: SimilarQuery) -> tuple[Neighbors, l
             return found, missing
 
 
-def _explain(engine: CandidateEngine, query: ExplainQuery) -> tuple[Explained, list[str]]:
+def _diagnose(engine: CandidateEngine, query: DiagnoseQuery) -> tuple[Diagnosed, list[str]]:
     history, missing = engine.catalog.lookup(query.history)
     items, unknown = engine.catalog.lookup(query.items)
-    return explain(engine, history, items), list(dict.fromkeys([*missing, *unknown]))
+    return diagnose(engine, history, items), list(dict.fromkeys([*missing, *unknown]))
 
 
-def _explained(catalog: Catalog, explained: Explained) -> list[pb.ExplainedItem]:
+def _diagnosed(catalog: Catalog, diagnosed: Diagnosed) -> list[pb.DiagnosedItem]:
     ids = catalog.ids
     return [
-        pb.ExplainedItem(
+        pb.DiagnosedItem(
             item_id=item_id,
             score=item.score,
             sources=[
@@ -202,7 +202,7 @@ def _explained(catalog: Catalog, explained: Explained) -> list[pb.ExplainedItem]
                 for other, contribution in item.influences
             ],
         )
-        for item_id, item in zip(ids(explained.items), explained.of, strict=True)
+        for item_id, item in zip(ids(diagnosed.items), diagnosed.of, strict=True)
     ]
 
 

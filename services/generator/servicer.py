@@ -12,14 +12,14 @@ from core.catalog import Catalog, ItemArray
 from services.generator.batching import Batcher, Limits, Served
 from services.generator.catalog.client import CatalogFeed
 from services.generator.catalog.follower import Follower
-from services.generator.decoding import explanation as explain
+from services.generator.decoding import diagnostics
 from services.generator.decoding.engine import Answer, Context, GeneratorEngine, Job, Query, Ranked
 from services.generator.decoding.providers import Compute, execution_providers
 from services.generator.requests import (
     DEFAULT_RESULTS,
     Request,
     Wanted,
-    read_explain,
+    read_diagnose,
     read_generate,
     read_rank,
     read_rerank,
@@ -45,7 +45,7 @@ class _Reply:
 
 
 class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
-    """Answers `Rerank`, `Generate`, `Rank` and `ExplainItems`.
+    """Answers `Rerank`, `Generate`, `Rank` and `DiagnoseItems`.
 
     Args:
         engine: does the work.
@@ -142,25 +142,25 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             batch_size=reply.batch_size,
         )
 
-    async def ExplainItems(
-        self, request: pb.ExplainItemsRequest, _context: RpcContext
-    ) -> pb.ExplainItemsResponse:
+    async def DiagnoseItems(
+        self, request: pb.DiagnoseItemsRequest, _context: RpcContext
+    ) -> pb.DiagnoseItemsResponse:
         """Says what the scores of given items are made of, token by token."""
-        asked = read_explain(request)
+        asked = read_diagnose(request)
         snapshot = self.engine.snapshot
         history, items, missing = _lookup(snapshot.catalog, asked)
-        response = pb.ExplainItemsResponse(missing_item_ids=missing, bundle_version=self._version)
+        response = pb.DiagnoseItemsResponse(missing_item_ids=missing, bundle_version=self._version)
         if not len(items):
             return response
         context = Context(self._users.get(asked.user_id), history)
 
         def prepare() -> Job:
             job = self.engine.prepare(Query(context, shortlist=items), snapshot)
-            return explain.by_token(job)
+            return diagnostics.by_token(job)
 
         served = await self._batcher.submit(prepare)
-        scores = explain.read_tokens(served.answer, snapshot.codes.shape[1])
-        found = explain.codes(self.engine, snapshot, items, scores)
+        scores = diagnostics.read_tokens(served.answer, snapshot.codes.shape[1])
+        found = diagnostics.codes(self.engine, snapshot, items, scores)
         for item_id, code in zip(snapshot.catalog.ids(items), found, strict=True):
             response.items.append(_code(item_id, code))
         return response
@@ -197,7 +197,7 @@ def _lookup(catalog: Catalog, request: Request) -> tuple[ItemArray, ItemArray, l
     return history, shortlist, list(dict.fromkeys([*missing, *unknown]))
 
 
-def _code(item_id: str, code: explain.Code) -> pb.ItemCode:
+def _code(item_id: str, code: diagnostics.Code) -> pb.ItemCode:
     return pb.ItemCode(
         item_id=item_id,
         text=code.text,

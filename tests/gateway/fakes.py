@@ -179,12 +179,12 @@ class FakeCandidate(
                 item.attributes["genre"].values.add(text=genre)
         return response
 
-    async def ExplainSearch(  # noqa: N802
-        self, request: candidate_pb.ExplainSearchRequest, context: Any
-    ) -> candidate_pb.ExplainSearchResponse:
+    async def DiagnoseSearch(  # noqa: N802
+        self, request: candidate_pb.DiagnoseSearchRequest, context: Any
+    ) -> candidate_pb.DiagnoseSearchResponse:
         history = request.history_item_ids
         await self.enter(request, history, context)
-        response = candidate_pb.ExplainSearchResponse(bundle_version=self.version)
+        response = candidate_pb.DiagnoseSearchResponse(bundle_version=self.version)
         for position in self.bundle.catalog.lookup(request.item_ids)[0].tolist():
             score = retrieval_score(position)
             item = response.items.add(item_id=f"i{position}", score=score)
@@ -245,11 +245,11 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
             bundle_version=self.version,
         )
 
-    async def ExplainItems(  # noqa: N802
-        self, request: generator_pb.ExplainItemsRequest, context: Any
-    ) -> generator_pb.ExplainItemsResponse:
+    async def DiagnoseItems(  # noqa: N802
+        self, request: generator_pb.DiagnoseItemsRequest, context: Any
+    ) -> generator_pb.DiagnoseItemsResponse:
         await self.enter(request, request.context.history_item_ids, context)
-        response = generator_pb.ExplainItemsResponse(bundle_version=self.version)
+        response = generator_pb.DiagnoseItemsResponse(bundle_version=self.version)
         for position in self.bundle.catalog.lookup(request.item_ids)[0].tolist():
             code = response.items.add(item_id=f"i{position}", text=f"<a_{position}>")
             code.tokens.add(text=code.text, log_probability=generator_score(position))

@@ -172,8 +172,8 @@ class ShortlistedItem(_message.Message):
 Global___ShortlistedItem: _TypeAlias = ShortlistedItem  # noqa: Y015
 
 @_typing.final
-class ExplainSearchRequest(_message.Message):
-    """A history and items to explain."""
+class DiagnoseSearchRequest(_message.Message):
+    """A history, and items to diagnose."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -185,7 +185,7 @@ class ExplainSearchRequest(_message.Message):
 
     @_builtins.property
     def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The items to explain, from 1 to 1,000. Duplicates count once."""
+        """The items to diagnose, from 1 to 1,000. Duplicates count once."""
 
     def __init__(
         self,
@@ -199,10 +199,10 @@ class ExplainSearchRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExplainSearchRequest: _TypeAlias = ExplainSearchRequest  # noqa: Y015
+Global___DiagnoseSearchRequest: _TypeAlias = DiagnoseSearchRequest  # noqa: Y015
 
 @_typing.final
-class ExplainSearchResponse(_message.Message):
+class DiagnoseSearchResponse(_message.Message):
     """What retrieval makes of items."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -216,7 +216,7 @@ class ExplainSearchResponse(_message.Message):
     source: Global___RetrievalSource.ValueType
     """What the scores were made from."""
     @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedItem]:
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiagnosedItem]:
         """Every known item of the request, in its order."""
 
     @_builtins.property
@@ -228,7 +228,7 @@ class ExplainSearchResponse(_message.Message):
     def __init__(
         self,
         *,
-        items: _abc.Iterable[Global___ExplainedItem] | None = ...,
+        items: _abc.Iterable[Global___DiagnosedItem] | None = ...,
         missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         bundle_version: _builtins.str = ...,
         source: Global___RetrievalSource.ValueType = ...,
@@ -239,10 +239,10 @@ class ExplainSearchResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExplainSearchResponse: _TypeAlias = ExplainSearchResponse  # noqa: Y015
+Global___DiagnoseSearchResponse: _TypeAlias = DiagnoseSearchResponse  # noqa: Y015
 
 @_typing.final
-class ExplainedItem(_message.Message):
+class DiagnosedItem(_message.Message):
     """What retrieval makes of an item."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -277,7 +277,7 @@ class ExplainedItem(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExplainedItem: _TypeAlias = ExplainedItem  # noqa: Y015
+Global___DiagnosedItem: _TypeAlias = DiagnosedItem  # noqa: Y015
 
 @_typing.final
 class SourceScore(_message.Message):

@@ -46,10 +46,10 @@ class CandidateServiceStub(object):
                 request_serializer=tandem_dot_v1_dot_candidate__service__pb2.SimilarRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_candidate__service__pb2.SimilarResponse.FromString,
                 _registered_method=True)
-        self.ExplainSearch = channel.unary_unary(
-                '/tandem.v1.CandidateService/ExplainSearch',
-                request_serializer=tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchRequest.SerializeToString,
-                response_deserializer=tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchResponse.FromString,
+        self.DiagnoseSearch = channel.unary_unary(
+                '/tandem.v1.CandidateService/DiagnoseSearch',
+                request_serializer=tandem_dot_v1_dot_candidate__service__pb2.DiagnoseSearchRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_candidate__service__pb2.DiagnoseSearchResponse.FromString,
                 _registered_method=True)
 
 
@@ -72,7 +72,7 @@ class CandidateServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ExplainSearch(self, request, context):
+    def DiagnoseSearch(self, request, context):
         """Says what `Search` makes of given items, and why. For people who debug: it
         costs as much as a search for each item of the history.
         """
@@ -93,10 +93,10 @@ def add_CandidateServiceServicer_to_server(servicer, server):
                     request_deserializer=tandem_dot_v1_dot_candidate__service__pb2.SimilarRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_candidate__service__pb2.SimilarResponse.SerializeToString,
             ),
-            'ExplainSearch': grpc.unary_unary_rpc_method_handler(
-                    servicer.ExplainSearch,
-                    request_deserializer=tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchRequest.FromString,
-                    response_serializer=tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchResponse.SerializeToString,
+            'DiagnoseSearch': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiagnoseSearch,
+                    request_deserializer=tandem_dot_v1_dot_candidate__service__pb2.DiagnoseSearchRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_candidate__service__pb2.DiagnoseSearchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -166,7 +166,7 @@ class CandidateService(object):
             _registered_method=True)
 
     @staticmethod
-    def ExplainSearch(request,
+    def DiagnoseSearch(request,
             target,
             options=(),
             channel_credentials=None,
@@ -179,9 +179,9 @@ class CandidateService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/tandem.v1.CandidateService/ExplainSearch',
-            tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchRequest.SerializeToString,
-            tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchResponse.FromString,
+            '/tandem.v1.CandidateService/DiagnoseSearch',
+            tandem_dot_v1_dot_candidate__service__pb2.DiagnoseSearchRequest.SerializeToString,
+            tandem_dot_v1_dot_candidate__service__pb2.DiagnoseSearchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,7 +39,7 @@ class CandidateServiceStub:
     """Turns a history into a shortlist of items to recommend from."""
     Similar: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.SimilarRequest, _candidate_service_pb2.SimilarResponse]
     """Finds the items most similar to items, to a text, or to a vector."""
-    ExplainSearch: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.ExplainSearchRequest, _candidate_service_pb2.ExplainSearchResponse]
+    DiagnoseSearch: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.DiagnoseSearchRequest, _candidate_service_pb2.DiagnoseSearchResponse]
     """Says what `Search` makes of given items, and why. For people who debug: it
     costs as much as a search for each item of the history.
     """
@@ -55,7 +55,7 @@ class CandidateServiceAsyncStub(CandidateServiceStub):
     """Turns a history into a shortlist of items to recommend from."""
     Similar: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.SimilarRequest, _candidate_service_pb2.SimilarResponse]  # type: ignore[assignment]
     """Finds the items most similar to items, to a text, or to a vector."""
-    ExplainSearch: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.ExplainSearchRequest, _candidate_service_pb2.ExplainSearchResponse]  # type: ignore[assignment]
+    DiagnoseSearch: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.DiagnoseSearchRequest, _candidate_service_pb2.DiagnoseSearchResponse]  # type: ignore[assignment]
     """Says what `Search` makes of given items, and why. For people who debug: it
     costs as much as a search for each item of the history.
     """
@@ -82,11 +82,11 @@ class CandidateServiceServicer(metaclass=_abc_1.ABCMeta):
         """Finds the items most similar to items, to a text, or to a vector."""
 
     @_abc_1.abstractmethod
-    def ExplainSearch(
+    def DiagnoseSearch(
         self,
-        request: _candidate_service_pb2.ExplainSearchRequest,
+        request: _candidate_service_pb2.DiagnoseSearchRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_candidate_service_pb2.ExplainSearchResponse, _abc.Awaitable[_candidate_service_pb2.ExplainSearchResponse]]:
+    ) -> _typing.Union[_candidate_service_pb2.DiagnoseSearchResponse, _abc.Awaitable[_candidate_service_pb2.DiagnoseSearchResponse]]:
         """Says what `Search` makes of given items, and why. For people who debug: it
         costs as much as a search for each item of the history.
         """

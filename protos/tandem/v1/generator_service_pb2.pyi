@@ -323,8 +323,8 @@ class RankResponse(_message.Message):
 Global___RankResponse: _TypeAlias = RankResponse  # noqa: Y015
 
 @_typing.final
-class ExplainItemsRequest(_message.Message):
-    """Items to explain."""
+class DiagnoseItemsRequest(_message.Message):
+    """Items to diagnose."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -336,7 +336,7 @@ class ExplainItemsRequest(_message.Message):
 
     @_builtins.property
     def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The items to explain, from 1 to 1,000. Duplicates count once."""
+        """The items to diagnose, from 1 to 1,000. Duplicates count once."""
 
     def __init__(
         self,
@@ -350,10 +350,10 @@ class ExplainItemsRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExplainItemsRequest: _TypeAlias = ExplainItemsRequest  # noqa: Y015
+Global___DiagnoseItemsRequest: _TypeAlias = DiagnoseItemsRequest  # noqa: Y015
 
 @_typing.final
-class ExplainItemsResponse(_message.Message):
+class DiagnoseItemsResponse(_message.Message):
     """What the model makes of items."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -386,7 +386,7 @@ class ExplainItemsResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExplainItemsResponse: _TypeAlias = ExplainItemsResponse  # noqa: Y015
+Global___DiagnoseItemsResponse: _TypeAlias = DiagnoseItemsResponse  # noqa: Y015
 
 @_typing.final
 class ItemCode(_message.Message):
