@@ -6,7 +6,7 @@ over the catalog. A request makes hundreds of scored items: these are tuples, th
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from core.constraints import UNCONSTRAINED, Constraints
 
@@ -76,6 +76,26 @@ class Request:
     history: tuple[str, ...]
 
 
+class Origin(NamedTuple):
+    """What a service answered from."""
+
+    bundle_version: str
+    catalog_sequence: int
+    """The last change that is in its catalog."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answered(Generic[T]):
+    """What a service answered, and from what."""
+
+    value: T
+    origin: Origin | None = None
+    """None where no service was asked."""
+
+
 class Scored(NamedTuple):
     """An item and one service's score."""
 
@@ -133,6 +153,8 @@ class StageTime:
     seconds: float
     budget: float | None = None
     """How long it was allowed to take; None for a step without a limit of its own."""
+    origin: Origin | None = None
+    """What answered it; None where no service did."""
 
 
 class Rule(StrEnum):
@@ -236,7 +258,8 @@ class Answer:
 
     items: tuple[Recommended, ...]
     missing: tuple[str, ...]
-    strategy: Strategy
+    strategy: Strategy | None
+    """What made the list; None where nothing but popularity could."""
     timings: tuple[StageTime, ...] = field(default=())
     degradations: tuple[Degradation, ...] = ()
     diagnostics: Diagnostics | None = None

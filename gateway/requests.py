@@ -62,7 +62,7 @@ def _read_strategy(value: pb.Strategy.ValueType, default: Strategy) -> Strategy:
         return default
     if value not in STRATEGIES:
         raise InvalidArgument(
-            f"strategy {value} is not one that this server knows",
+            f"strategy {value} is none that can be asked for here",
             reason="UNKNOWN_STRATEGY",
             strategy=str(value),
         )

@@ -11,12 +11,14 @@ from gateway.domain import (
     ItemDiagnostics,
     Recommended,
     RuleEffect,
+    StageTime,
 )
 from gateway.requests import STRATEGIES
 from serving.status import to_status
 from serving.timings import stage_timing
 from tandem.v1 import candidate_service_pb2, generator_service_pb2
 from tandem.v1 import recommendation_service_pb2 as pb
+from tandem.v1.common_pb2 import StageTiming
 
 _STRATEGY_MESSAGES: Final = {strategy: message for message, strategy in STRATEGIES.items()}
 
@@ -26,9 +28,9 @@ def write_answer(answer: Answer, bundle_version: str) -> pb.RecommendResponse:
     return pb.RecommendResponse(
         recommendations=map(_recommendation, answer.items),
         missing_item_ids=answer.missing,
-        strategy=_STRATEGY_MESSAGES[answer.strategy],
+        strategy=_STRATEGY_MESSAGES[answer.strategy] if answer.strategy else pb.STRATEGY_POPULARITY,
         bundle_version=bundle_version,
-        timings=[stage_timing(t.stage, t.seconds, t.budget) for t in answer.timings],
+        timings=map(_timing, answer.timings),
         degraded=bool(answer.degradations),
         degradations=map(_degradation, answer.degradations),
         diagnostics=_diagnostics(answer.diagnostics) if answer.diagnostics else None,
@@ -48,6 +50,14 @@ def _recommendation(item: Recommended) -> pb.Recommendation:
         generator_score=item.generator,
         pinned=item.pinned,
     )
+
+
+def _timing(stage: StageTime) -> StageTiming:
+    timing = stage_timing(stage.stage, stage.seconds, stage.budget)
+    if stage.origin is not None:
+        timing.bundle_version = stage.origin.bundle_version
+        timing.catalog_sequence = stage.origin.catalog_sequence
+    return timing
 
 
 def _degradation(degradation: Degradation) -> pb.Degradation:

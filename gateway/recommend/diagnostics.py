@@ -12,6 +12,7 @@ from typing import Final, Protocol, TypeVar
 from core.errors import TandemError
 from gateway.deadline import Deadline
 from gateway.domain import (
+    Answered,
     Diagnostics,
     Fallback,
     ItemDiagnostics,
@@ -28,7 +29,6 @@ from gateway.rules import Arrangement, effects
 MAX_LEFT_OUT: Final = 100
 """Items that a rule left out and that diagnostics name all the same: the best of them."""
 
-T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
 
@@ -83,24 +83,24 @@ async def diagnose(made: Made, journal: Journal, sources: Sources) -> Diagnostic
     )
 
 
-class _Question(Protocol[T_co]):
+class _Question(Protocol[T]):
     def __call__(
         self, request: Request, items: Sequence[str], deadline: Deadline
-    ) -> Awaitable[Mapping[str, T_co]]: ...
+    ) -> Awaitable[Answered[Mapping[str, T]]]: ...
 
 
 async def _asked(
-    journal: Journal, stage: str, question: _Question[T], request: Request, item_ids: Sequence[str]
+    journal: Journal, name: str, question: _Question[T], request: Request, item_ids: Sequence[str]
 ) -> Mapping[str, T]:
     """What a service says; nothing where it cannot be asked and may be done without."""
     if not item_ids:
         return {}
     try:
         deadline = journal.share(LAST_SHARE)
-        with journal.watch.stage(stage, deadline):
-            return await question(request, item_ids, deadline)
+        with journal.watch.stage(name, deadline) as stage:
+            return journal.take(stage, await question(request, item_ids, deadline))
     except TandemError as error:
-        journal.do_without(stage, error, Fallback.NONE)
+        journal.do_without(name, error, Fallback.NONE)
         return {}
 
 

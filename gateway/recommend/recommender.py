@@ -52,6 +52,7 @@ class Recommender:
     curator: Curator
     shortlist: int
     """How many items the generator reorders, where no more are asked for."""
+    bundle_version: str
     memory: Memory | None = None
 
     @classmethod
@@ -78,6 +79,7 @@ class Recommender:
             histories=histories,
             curator=Curator(bundle.catalog, candidate),
             shortlist=blend.shortlist,
+            bundle_version=bundle.version,
             memory=memory,
         )
 
@@ -88,7 +90,9 @@ class Recommender:
             NotFound: reason UNKNOWN_USER, for a user without a history, given or stored.
             TandemError: the request is wrong; or a service failed that could not be done without.
         """
-        journal = Journal(deadline, may_degrade=not query.forbid_degraded)
+        journal = Journal(
+            deadline, may_degrade=not query.forbid_degraded, bundle_version=self.bundle_version
+        )
         history = await self._history(query, journal)
         request = Request(query, history or ())
         # Without a history there is nothing to order a shortlist by but what is popular.
@@ -119,7 +123,7 @@ class Recommender:
         return Answer(
             items=tuple(items),
             missing=tuple(dict.fromkeys((*missing, *absent))),
-            strategy=query.strategy,
+            strategy=outcome.strategy,
             timings=journal.watch.times,
             degradations=tuple(journal.degradations),
             diagnostics=diagnostics,

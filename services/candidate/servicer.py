@@ -114,6 +114,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
             missing_item_ids=missing,
             bundle_version=self._version,
             source=_SOURCES[shortlist.basis],
+            catalog_sequence=engine.sequence,
         )
         _add_items(response, engine.catalog, shortlist)
         if shortlist.transitions is not None:
@@ -128,7 +129,11 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
             neighbors, missing = _similar(engine, query)
         else:
             neighbors, missing = await self._workers.run(_similar, engine, query)
-        response = pb.SimilarResponse(missing_item_ids=missing, bundle_version=self._version)
+        response = pb.SimilarResponse(
+            missing_item_ids=missing,
+            bundle_version=self._version,
+            catalog_sequence=engine.sequence,
+        )
         _add_items(response, engine.catalog, neighbors)
         return response
 
@@ -143,6 +148,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
             missing_item_ids=missing,
             bundle_version=self._version,
             source=_SOURCES[diagnosed.basis],
+            catalog_sequence=engine.sequence,
         )
 
 

@@ -38,6 +38,7 @@ class _Reply:
     """What the three responses have in common, and both lists."""
 
     missing: list[str]
+    sequence: int
     generated: list[common_pb2.ScoredItem] = field(default_factory=list)
     reranked: list[common_pb2.ScoredItem] = field(default_factory=list)
     timings: list[common_pb2.StageTiming] = field(default_factory=list)
@@ -115,6 +116,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             bundle_version=self._version,
             timings=reply.timings,
             batch_size=reply.batch_size,
+            catalog_sequence=reply.sequence,
         )
 
     async def Generate(
@@ -128,6 +130,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             bundle_version=self._version,
             timings=reply.timings,
             batch_size=reply.batch_size,
+            catalog_sequence=reply.sequence,
         )
 
     async def Rank(self, request: pb.RankRequest, _context: RpcContext) -> pb.RankResponse:
@@ -140,6 +143,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             bundle_version=self._version,
             timings=reply.timings,
             batch_size=reply.batch_size,
+            catalog_sequence=reply.sequence,
         )
 
     async def DiagnoseItems(
@@ -149,7 +153,11 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         asked = read_diagnose(request)
         snapshot = self.engine.snapshot
         history, items, missing = _lookup(snapshot.catalog, asked)
-        response = pb.DiagnoseItemsResponse(missing_item_ids=missing, bundle_version=self._version)
+        response = pb.DiagnoseItemsResponse(
+            missing_item_ids=missing,
+            bundle_version=self._version,
+            catalog_sequence=snapshot.sequence,
+        )
         if not len(items):
             return response
         context = Context(self._users.get(asked.user_id), history)
@@ -171,7 +179,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         catalog = snapshot.catalog
         history, shortlist, missing = _lookup(catalog, request)
         if request.wanted is None and not len(shortlist):
-            return _Reply(missing)
+            return _Reply(missing, snapshot.sequence)
         context = Context(self._users.get(request.user_id), history)
 
         def prepare() -> Job:
@@ -183,6 +191,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         served = await self._batcher.submit(prepare)
         return _Reply(
             missing=missing,
+            sequence=snapshot.sequence,
             generated=_scored(served.answer.generated, catalog),
             reranked=_scored(served.answer.reranked, catalog),
             timings=_timings(served),

@@ -57,6 +57,8 @@ class Fake:
         remaining: how much time each of them had.
         waiting: set once a call waits.
         cancelled: set once a waiting call was cancelled.
+        version: of the bundle that it says it has.
+        sequence: of the last change that it says is in its catalog.
     """
 
     waits_for = frozenset({WAIT})
@@ -64,6 +66,7 @@ class Fake:
     def __init__(self, bundle: Bundle, signal_file: Path | None = None) -> None:
         self.bundle = bundle
         self.version = bundle.version
+        self.sequence = 0
         self.failure: TandemError | None = None
         self.requests: list[Any] = []
         self.request_ids: list[str] = []
@@ -148,6 +151,7 @@ class FakeCandidate(
             ],
             missing_item_ids=self.missing(history),
             bundle_version=self.version,
+            catalog_sequence=self.sequence,
             source=candidate_pb.RETRIEVAL_SOURCE_HISTORY,
         )
 
@@ -163,13 +167,16 @@ class FakeCandidate(
             items=[common_pb2.ScoredItem(item_id="i7", score=0.5)],
             missing_item_ids=self.missing(query.items.item_ids),
             bundle_version=self.version,
+            catalog_sequence=self.sequence,
         )
 
     async def GetItems(  # noqa: N802
         self, request: catalog_pb.GetItemsRequest, context: Any
     ) -> catalog_pb.GetItemsResponse:
         await self.enter(request, request.item_ids, context)
-        response = catalog_pb.GetItemsResponse(bundle_version=self.version)
+        response = catalog_pb.GetItemsResponse(
+            bundle_version=self.version, catalog_sequence=self.sequence
+        )
         for item_id in request.item_ids:
             if (genres := self.live.get(item_id)) is None:
                 response.missing_item_ids.append(item_id)
@@ -184,7 +191,9 @@ class FakeCandidate(
     ) -> candidate_pb.DiagnoseSearchResponse:
         history = request.history_item_ids
         await self.enter(request, history, context)
-        response = candidate_pb.DiagnoseSearchResponse(bundle_version=self.version)
+        response = candidate_pb.DiagnoseSearchResponse(
+            bundle_version=self.version, catalog_sequence=self.sequence
+        )
         for position in self.bundle.catalog.lookup(request.item_ids)[0].tolist():
             score = retrieval_score(position)
             item = response.items.add(item_id=f"i{position}", score=score)
@@ -217,6 +226,7 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
             items=self.scored({p: generator_score(p) for p in positions}, len(positions)),
             missing_item_ids=self.missing(request.context.history_item_ids),
             bundle_version=self.version,
+            catalog_sequence=self.sequence,
         )
 
     async def Generate(  # noqa: N802
@@ -229,6 +239,7 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
             items=self.scored(scores, request.max_results),
             missing_item_ids=self.missing(history),
             bundle_version=self.version,
+            catalog_sequence=self.sequence,
         )
 
     async def Rank(  # noqa: N802
@@ -243,13 +254,16 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
             reranked=self.scored({p: generator_score(p) for p in known}, len(known)),
             missing_item_ids=self.missing([*history, *request.item_ids]),
             bundle_version=self.version,
+            catalog_sequence=self.sequence,
         )
 
     async def DiagnoseItems(  # noqa: N802
         self, request: generator_pb.DiagnoseItemsRequest, context: Any
     ) -> generator_pb.DiagnoseItemsResponse:
         await self.enter(request, request.context.history_item_ids, context)
-        response = generator_pb.DiagnoseItemsResponse(bundle_version=self.version)
+        response = generator_pb.DiagnoseItemsResponse(
+            bundle_version=self.version, catalog_sequence=self.sequence
+        )
         for position in self.bundle.catalog.lookup(request.item_ids)[0].tolist():
             code = response.items.add(item_id=f"i{position}", text=f"<a_{position}>")
             code.tokens.add(text=code.text, log_probability=generator_score(position))

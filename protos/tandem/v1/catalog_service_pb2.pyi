@@ -238,8 +238,13 @@ class GetItemsResponse(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """The version of the bundle that the catalog started from."""
+    catalog_sequence: _builtins.int
+    """The last change that is in the catalog that answered, in the count of
+    `CatalogService.WatchItems`; 0 for the bundle's own items.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Item]:
         """Those that the catalog has."""
@@ -254,10 +259,11 @@ class GetItemsResponse(_message.Message):
         items: _abc.Iterable[_common_pb2.Item] | None = ...,
         missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         bundle_version: _builtins.str = ...,
+        catalog_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "items", b"items", "missing_item_ids", b"missing_item_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "items", b"items", "missing_item_ids", b"missing_item_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -304,12 +310,17 @@ class ListItemsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Leads to the next page; empty on the last."""
     total_size: _builtins.int
     """Items in the catalog."""
     bundle_version: _builtins.str
     """The version of the bundle that the catalog started from."""
+    catalog_sequence: _builtins.int
+    """The last change that is in the catalog that answered, in the count of
+    `CatalogService.WatchItems`; 0 for the bundle's own items.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Item]:
         """The items, in no order that means anything. An item that is there from the
@@ -324,10 +335,11 @@ class ListItemsResponse(_message.Message):
         next_page_token: _builtins.str = ...,
         total_size: _builtins.int = ...,
         bundle_version: _builtins.str = ...,
+        catalog_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "items", b"items", "next_page_token", b"next_page_token", "total_size", b"total_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "items", b"items", "next_page_token", b"next_page_token", "total_size", b"total_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -566,8 +566,19 @@ class StageTiming(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
     """The step, such as "history", "search", "rerank", "generate" or "blend"."""
+    bundle_version: _builtins.str
+    """The version of the bundle that answered; empty where no other service was
+    asked, or none answered.
+    """
+    catalog_sequence: _builtins.int
+    """The last change that is in the catalog that answered, in the count of
+    `CatalogService.WatchItems`; absent where `bundle_version` is empty. While
+    items come and go, services are a moment apart.
+    """
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Wall-clock time, measured by the service that answers."""
@@ -584,11 +595,15 @@ class StageTiming(_message.Message):
         stage: _builtins.str = ...,
         duration: _duration_pb2.Duration | None = ...,
         budget: _duration_pb2.Duration | None = ...,
+        bundle_version: _builtins.str = ...,
+        catalog_sequence: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "duration", b"duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_catalog_sequence", b"_catalog_sequence", "budget", b"budget", "catalog_sequence", b"catalog_sequence", "duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "duration", b"duration", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catalog_sequence", b"_catalog_sequence", "budget", b"budget", "bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "duration", b"duration", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__catalog_sequence: _TypeAlias = _typing.Literal["catalog_sequence"]  # noqa: Y015
+    _WhichOneofArgType__catalog_sequence: _TypeAlias = _typing.Literal["_catalog_sequence", b"_catalog_sequence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__catalog_sequence) -> _WhichOneofReturnType__catalog_sequence | None: ...
 
 Global___StageTiming: _TypeAlias = StageTiming  # noqa: Y015

@@ -48,6 +48,11 @@ class _StrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Strategy.Val
     """
     STRATEGY_EMBEDDING: _Strategy.ValueType  # 4
     """The candidate service alone."""
+    STRATEGY_POPULARITY: _Strategy.ValueType  # 5
+    """The bundle's most popular items. Only ever in an answer, where neither
+    service could be reached; in a request it is INVALID_ARGUMENT with reason
+    UNKNOWN_STRATEGY.
+    """
 
 class Strategy(_Strategy, metaclass=_StrategyEnumTypeWrapper):
     """How recommendations are made."""
@@ -70,6 +75,11 @@ Where these give the generator no weight, as for STRATEGY_RERANK.
 """
 STRATEGY_EMBEDDING: Strategy.ValueType  # 4
 """The candidate service alone."""
+STRATEGY_POPULARITY: Strategy.ValueType  # 5
+"""The bundle's most popular items. Only ever in an answer, where neither
+service could be reached; in a request it is INVALID_ARGUMENT with reason
+UNKNOWN_STRATEGY.
+"""
 Global___Strategy: _TypeAlias = Strategy  # noqa: Y015
 
 class _Fallback:
@@ -365,9 +375,12 @@ class RecommendResponse(_message.Message):
     DEGRADATIONS_FIELD_NUMBER: _builtins.int
     DIAGNOSTICS_FIELD_NUMBER: _builtins.int
     strategy: Global___Strategy.ValueType
-    """The strategy that served the request."""
+    """The strategy that the list was made by: another than was asked for where a
+    service was done without, where it had nothing to add, or where the bundle
+    gives it no weight.
+    """
     bundle_version: _builtins.str
-    """The version of the bundle that answered."""
+    """The version of the gateway's bundle. `timings` say what the services have."""
     degraded: _builtins.bool
     """Whether anything was done without: `degradations` is not empty."""
     @_builtins.property
@@ -384,8 +397,9 @@ class RecommendResponse(_message.Message):
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StageTiming]:
-        """How long each step took, in the order in which they ended, and how long it
-        was allowed to.
+        """How long each step took, in the order in which they ended, how long it was
+        allowed to, and what answered it. An answer that is given again has none of
+        the steps that made it.
         """
 
     @_builtins.property
@@ -418,7 +432,10 @@ Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
 
 @_typing.final
 class Degradation(_message.Message):
-    """A step that failed, and what the answer is made of instead."""
+    """A step that failed, and what the answer is made of instead; or, with reason
+    MIXED_VERSIONS, a step that another version of the bundle answered than the
+    gateway's, so that scores and weights may not belong together.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -627,8 +644,13 @@ class SimilarItemsResponse(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """The version of the bundle that answered."""
+    catalog_sequence: _builtins.int
+    """The last change that is in the catalog that answered, in the count of
+    `CatalogService.WatchItems`; 0 for the bundle's own items.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoredItem]:
         """The items, most similar first; the score is the cosine similarity. With
@@ -647,10 +669,11 @@ class SimilarItemsResponse(_message.Message):
         items: _abc.Iterable[_common_pb2.ScoredItem] | None = ...,
         missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         bundle_version: _builtins.str = ...,
+        catalog_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "items", b"items", "missing_item_ids", b"missing_item_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "items", b"items", "missing_item_ids", b"missing_item_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,18 +70,23 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self, request: pb.GetItemsRequest, _context: RpcContext
     ) -> pb.GetItemsResponse:
         """Looks items up."""
-        catalog = self._live.engine.catalog
+        engine = self._live.engine
+        catalog = engine.catalog
         positions, missing = catalog.lookup(read_get(request))
         items = await self._workers.run(item_messages, catalog, positions)
         return pb.GetItemsResponse(
-            items=items, missing_item_ids=missing, bundle_version=self._version
+            items=items,
+            missing_item_ids=missing,
+            bundle_version=self._version,
+            catalog_sequence=engine.sequence,
         )
 
     async def ListItems(
         self, request: pb.ListItemsRequest, _context: RpcContext
     ) -> pb.ListItemsResponse:
         """Lists a page of the catalog."""
-        catalog = self._live.engine.catalog
+        engine = self._live.engine
+        catalog = engine.catalog
         query = read_list(request, self._name)
         items, following = await self._workers.run(page_messages, catalog, query)
         return pb.ListItemsResponse(
@@ -89,6 +94,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
             next_page_token="" if following is None else page_token(self._name, following),
             total_size=catalog.live_count,
             bundle_version=self._version,
+            catalog_sequence=engine.sequence,
         )
 
     async def WatchItems(

@@ -135,6 +135,12 @@ async def test_a_deleted_item_is_nowhere(stub: Stub) -> None:
     search = await stub.Search(candidate_pb.SearchRequest(history_item_ids=["i1"], max_results=100))
     assert {"n", "i3"}.isdisjoint(item.item_id for item in search.items)
     assert len(search.items) == 28
+    similar = await stub.Similar(
+        candidate_pb.SimilarRequest(query=SimilarityQuery(text="new film"))
+    )
+    listed = await listing()(stub)
+    for answer in (found, search, similar, listed):
+        assert answer.catalog_sequence == 3
     popular = await stub.Search(candidate_pb.SearchRequest(max_results=100))
     assert len(popular.items) == 29
     assert "i3" not in {item.item_id for item in popular.items}
