@@ -36,7 +36,7 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
 .PHONY: help demo test test-all lint lock sbom release protos check-protos load bench-generator bench-candidate bench-gateway \
-	bench-hedging soak prove reproduce gpu-check clean
+	bench-hedging soak prove reproduce gpu-check release-image clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -70,6 +70,7 @@ lint: $(READY) check-protos ## ruff, mypy --strict, import-linter, buf
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint
+	cd protos && ../$(BIN)/buf build -o - | ../$(BIN)/buf breaking - --against released.binpb
 	$(BIN)/hadolint deploy/*.Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 
@@ -121,7 +122,7 @@ sbom: $(READY) ## CycloneDX bills of materials, of this environment and of each 
 
 release: $(READY) ## check everything, then write VERSION=1.2.3 where it stands, commit and tag it
 	$(BIN)/python -m deploy.release --check $(VERSION)
-	$(MAKE) lint test-all
+	$(MAKE) lint test-all release-image
 	$(BIN)/python -m deploy.release $(VERSION)
 
 protos: $(READY) ## regenerate the stubs
@@ -135,6 +136,9 @@ check-protos: $(READY) ## show that the committed stubs are those of the contrac
 	@for file in build/stubs/tandem/v1/*; do \
 		diff -q "$$file" "protos/tandem/v1/$$(basename "$$file")" \
 			|| { echo "the stubs are not current: run make protos"; exit 1; }; done
+
+release-image: $(READY) ## keep the contract as released, for make lint to compare with
+	cd protos && ../$(BIN)/buf build -o released.binpb --exclude-source-info
 
 clean: ## remove what was built, and the environment
 	rm -rf build bundles $(VENV)

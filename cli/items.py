@@ -24,7 +24,7 @@ from cli.support.item_files import (
 )
 from tandem import CatalogClient, Error, Item
 from tandem.catalog import DEFAULT_CATALOG_TARGET, DEFAULT_CATALOG_TIMEOUT
-from tandem.v1 import candidate_service_pb2 as pb
+from tandem.v1 import common_pb2
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -240,7 +240,7 @@ def _connected(address: str, timeout: float) -> Iterator[CatalogClient]:
         yield client
 
 
-def _print(items: Iterable[pb.Item], as_json: bool) -> None:
+def _print(items: Iterable[common_pb2.Item], as_json: bool) -> None:
     if as_json:
         for item in items:
             typer.echo(json.dumps(_document(item), ensure_ascii=False))
@@ -253,7 +253,7 @@ def _print(items: Iterable[pb.Item], as_json: bool) -> None:
     Console().print(table)
 
 
-def _document(item: pb.Item) -> dict[str, object]:
+def _document(item: common_pb2.Item) -> dict[str, object]:
     return {
         "item_id": item.item_id,
         "title": item.title,
@@ -263,7 +263,7 @@ def _document(item: pb.Item) -> dict[str, object]:
     }
 
 
-def _attributes(item: pb.Item) -> dict[str, list[str | float]]:
+def _attributes(item: common_pb2.Item) -> dict[str, list[str | float]]:
     return {
         name: [v.text if v.WhichOneof("kind") == "text" else v.number for v in several.values]
         for name, several in sorted(item.attributes.items())

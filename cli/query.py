@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.support.connection import reaching
-from cli.support.explanation import print_explanation
+from cli.support.diagnostics import print_diagnostics
 from cli.support.filter_expressions import read_conditions, read_numbers
 from cli.support.titles import Titles
 from tandem import Client
@@ -56,7 +56,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
     epilog="Examples:\n\n"
     "tandem recommend --user 196 --strategy fuse -k 5\n\n"
     "tandem recommend --history 50,172,181 --filter genre=Drama --filter year=1990..1999\n\n"
-    "tandem recommend --user 196 --pin 50=1 --cap genre=3 --diversity 0.3 --explain"
+    "tandem recommend --user 196 --pin 50=1 --cap genre=3 --diversity 0.3 --diagnostics"
 )
 def _recommend(
     user: Annotated[str, typer.Option(help="Whose stored history to use.")] = "",
@@ -90,8 +90,8 @@ def _recommend(
     forbid_degraded: Annotated[
         bool, typer.Option("--forbid-degraded", help="Fail rather than answer with less.")
     ] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Say where each item comes from.")
+    diagnostics: Annotated[
+        bool, typer.Option("--diagnostics", help="Say where each item comes from.")
     ] = False,
     address: Address = DEFAULT_TARGET,
     bundle: BundlePath = None,
@@ -117,7 +117,7 @@ def _recommend(
             caps=read_numbers(cap or (), option="--cap"),
             diversity=diversity,
             forbid_degraded=forbid_degraded,
-            explain=explain,
+            diagnostics=diagnostics,
         )
     if as_json:
         _print_json(response, "recommendations", titles)
@@ -130,8 +130,8 @@ def _recommend(
         generator = f"{item.generator_score:.3f}" if item.HasField("generator_score") else ""
         _add(table, titles, rank, item.item_id, f"{item.score:.3f}", retrieval, generator)
     console.print(table)
-    if explain:
-        print_explanation(console, response, titles)
+    if diagnostics:
+        print_diagnostics(console, response, titles)
     _print_missing(console, response.missing_item_ids)
     _print_degradations(console, response)
     console.print(f"[dim]{_summary(response)}")

@@ -6,7 +6,7 @@ over the catalog. A request makes hundreds of scored items: these are tuples, th
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from core.constraints import UNCONSTRAINED, Constraints
 
@@ -65,7 +65,7 @@ class Query:
     rules: Rules = Rules()
     forbid_degraded: bool = False
     """Whether to fail rather than to answer with less."""
-    explain: bool = False
+    diagnostics: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,26 @@ class Request:
 
     query: Query
     history: tuple[str, ...]
+
+
+class Origin(NamedTuple):
+    """What a service answered from."""
+
+    bundle_version: str
+    catalog_sequence: int
+    """The last change that is in its catalog."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answered(Generic[T]):
+    """What a service answered, and from what."""
+
+    value: T
+    origin: Origin | None = None
+    """None where no service was asked."""
 
 
 class Scored(NamedTuple):
@@ -133,6 +153,8 @@ class StageTime:
     seconds: float
     budget: float | None = None
     """How long it was allowed to take; None for a step without a limit of its own."""
+    origin: Origin | None = None
+    """What answered it; None where no service did."""
 
 
 class Rule(StrEnum):
@@ -211,7 +233,7 @@ class ItemCode:
 
 
 @dataclass(frozen=True)
-class ItemExplanation:
+class ItemDiagnostics:
     """Why an item is where it is."""
 
     item_id: str
@@ -222,10 +244,10 @@ class ItemExplanation:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Diagnostics:
     """Why a list is what it is."""
 
-    items: tuple[ItemExplanation, ...]
+    items: tuple[ItemDiagnostics, ...]
     """The recommended items in order, then those that a rule left out."""
     history: tuple[str, ...]
 
@@ -236,7 +258,8 @@ class Answer:
 
     items: tuple[Recommended, ...]
     missing: tuple[str, ...]
-    strategy: Strategy
+    strategy: Strategy | None
+    """What made the list; None where nothing but popularity could."""
     timings: tuple[StageTime, ...] = field(default=())
     degradations: tuple[Degradation, ...] = ()
-    explanation: Explanation | None = None
+    diagnostics: Diagnostics | None = None

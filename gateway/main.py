@@ -2,7 +2,7 @@
 
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
-from serving.server import Service, run
+from serving.server import Api, Service, run
 from tandem.v1 import recommendation_service_pb2_grpc
 
 
@@ -11,8 +11,12 @@ def main(settings: GatewaySettings) -> None:
     run(
         Service(
             process="gateway",
-            name="tandem.v1.RecommendationService",
-            attach=recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server,
+            apis=[
+                Api(
+                    "tandem.v1.RecommendationService",
+                    recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server,
+                )
+            ],
             load=lambda bundle: RecommendationServicer.load(bundle, settings),
         ),
         settings,

@@ -53,7 +53,7 @@ def read_query(
         constraints=edge.constraints(request.constraints),
         rules=_read_rules(request, count, attributes),
         forbid_degraded=request.forbid_degraded,
-        explain=request.explain,
+        diagnostics=request.diagnostics,
     )
 
 
@@ -62,7 +62,7 @@ def _read_strategy(value: pb.Strategy.ValueType, default: Strategy) -> Strategy:
         return default
     if value not in STRATEGIES:
         raise InvalidArgument(
-            f"strategy {value} is not one that this server knows",
+            f"strategy {value} is none that can be asked for here",
             reason="UNKNOWN_STRATEGY",
             strategy=str(value),
         )

@@ -6,17 +6,19 @@ from core.errors import TandemError
 from gateway.domain import (
     Answer,
     Degradation,
-    Explanation,
+    Diagnostics,
     ItemCode,
-    ItemExplanation,
+    ItemDiagnostics,
     Recommended,
     RuleEffect,
+    StageTime,
 )
 from gateway.requests import STRATEGIES
 from serving.status import to_status
 from serving.timings import stage_timing
 from tandem.v1 import candidate_service_pb2, generator_service_pb2
 from tandem.v1 import recommendation_service_pb2 as pb
+from tandem.v1.common_pb2 import StageTiming
 
 _STRATEGY_MESSAGES: Final = {strategy: message for message, strategy in STRATEGIES.items()}
 
@@ -26,12 +28,12 @@ def write_answer(answer: Answer, bundle_version: str) -> pb.RecommendResponse:
     return pb.RecommendResponse(
         recommendations=map(_recommendation, answer.items),
         missing_item_ids=answer.missing,
-        strategy=_STRATEGY_MESSAGES[answer.strategy],
+        strategy=_STRATEGY_MESSAGES[answer.strategy] if answer.strategy else pb.STRATEGY_POPULARITY,
         bundle_version=bundle_version,
-        timings=[stage_timing(t.stage, t.seconds, t.budget) for t in answer.timings],
+        timings=map(_timing, answer.timings),
         degraded=bool(answer.degradations),
         degradations=map(_degradation, answer.degradations),
-        explanation=_explanation(answer.explanation) if answer.explanation else None,
+        diagnostics=_diagnostics(answer.diagnostics) if answer.diagnostics else None,
     )
 
 
@@ -50,6 +52,14 @@ def _recommendation(item: Recommended) -> pb.Recommendation:
     )
 
 
+def _timing(stage: StageTime) -> StageTiming:
+    timing = stage_timing(stage.stage, stage.seconds, stage.budget)
+    if stage.origin is not None:
+        timing.bundle_version = stage.origin.bundle_version
+        timing.catalog_sequence = stage.origin.catalog_sequence
+    return timing
+
+
 def _degradation(degradation: Degradation) -> pb.Degradation:
     return pb.Degradation(
         stage=degradation.stage,
@@ -58,14 +68,14 @@ def _degradation(degradation: Degradation) -> pb.Degradation:
     )
 
 
-def _explanation(explanation: Explanation) -> pb.Explanation:
-    return pb.Explanation(
-        items=map(_explained, explanation.items), history_item_ids=explanation.history
+def _diagnostics(diagnostics: Diagnostics) -> pb.Diagnostics:
+    return pb.Diagnostics(
+        items=map(_item_diagnostics, diagnostics.items), history_item_ids=diagnostics.history
     )
 
 
-def _explained(item: ItemExplanation) -> pb.ItemExplanation:
-    return pb.ItemExplanation(
+def _item_diagnostics(item: ItemDiagnostics) -> pb.ItemDiagnostics:
+    return pb.ItemDiagnostics(
         item_id=item.item_id,
         stages=[
             pb.StageRank(stage=place.stage, rank=place.rank, score=place.score)

@@ -155,6 +155,7 @@ class RecommendationServicer(HistoryMethods):
             items=found.items,
             missing_item_ids=found.missing_item_ids,
             bundle_version=found.bundle_version,
+            catalog_sequence=found.catalog_sequence,
         )
 
     def _read(self, request: pb.RecommendRequest) -> Query:

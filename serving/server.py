@@ -10,7 +10,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -45,15 +45,25 @@ class Servicer(Protocol):
 
 
 @dataclass(frozen=True)
+class Api:
+    """A protobuf service of a process."""
+
+    name: str
+    """Its full name."""
+    attach: Callable[[Any, grpc.aio.Server], None]
+    """The generated `add_…Servicer_to_server`."""
+    part: Callable[[Any], object] = lambda servicer: servicer
+    """Takes what answers its methods from what `Service.load` made."""
+
+
+@dataclass(frozen=True)
 class Service:
     """What a process serves."""
 
     process: str
     """The name of the process in the logs."""
-    name: str
-    """The full name of the protobuf service."""
-    attach: Callable[[Any, grpc.aio.Server], None]
-    """The generated `add_…Servicer_to_server`."""
+    apis: Sequence[Api]
+    """Its protobuf services, whose health is one."""
     load: Callable[[Bundle], Servicer]
     """Makes the servicer, ready to answer; called once, on a thread, and may take long."""
 
@@ -66,7 +76,7 @@ class ServicerProxy:
     """
 
     def __init__(self) -> None:
-        self.servicer: Servicer | None = None
+        self.servicer: object | None = None
 
     def __getattr__(self, rpc: str) -> Method:
         def call(request: Any, context: Any) -> Any:
@@ -78,22 +88,28 @@ class ServicerProxy:
 
 
 class ServiceHost:
-    """A gRPC server with health, reflection and a graceful end, around one Tandem service."""
+    """A gRPC server with health, reflection and a graceful end, around what a process serves."""
 
     def __init__(self, settings: ServerSettings, service: Service) -> None:
         self._settings = settings
         self._service = service
-        self._proxy = ServicerProxy()
+        self._servicer: Servicer | None = None
+        self._proxies = [ServicerProxy() for _ in service.apis]
         self._boundary = Boundary(settings.max_concurrent_rpcs)
         self._health = health_aio.HealthServicer()
         self._server = make_server(
             self._boundary, settings.max_message_bytes, settings.max_connection_calls
         )
-        service.attach(self._proxy, self._server)
+        for api, proxy in zip(service.apis, self._proxies, strict=True):
+            api.attach(proxy, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        names = (service.name, health_name, reflection.SERVICE_NAME)
+        names = (*self._names, health_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
+
+    @property
+    def _names(self) -> list[str]:
+        return [api.name for api in self._service.apis]
 
     async def start(self) -> int:
         """Binds the port and answers health checks with NOT_SERVING. Returns the port.
@@ -117,13 +133,15 @@ class ServiceHost:
 
     async def ready(self, servicer: Servicer) -> None:
         """Lets calls through to a warm servicer, and announces it."""
-        self._proxy.servicer = servicer
+        self._servicer = servicer
+        for api, proxy in zip(self._service.apis, self._proxies, strict=True):
+            proxy.servicer = api.part(servicer)
         self._boundary.shedder.consult(servicer)
         # What was loaded stays: the collector must not walk it during a request (100 ms stalls).
         gc.collect()
         gc.freeze()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        log.info("serving", service=self._service.name)
+        log.info("serving", services=self._names)
 
     async def drain(self) -> None:
         """Turns new calls away, lets those in flight end, and closes the servicer.
@@ -136,12 +154,12 @@ class ServiceHost:
             await asyncio.wait_for(self._boundary.in_flight.drain(), self._settings.drain_seconds)
         await self._boundary.in_flight.hold_refusals()
         await self._server.stop(FLUSH_SECONDS)
-        if self._proxy.servicer is not None:
-            await self._proxy.servicer.close()
+        if self._servicer is not None:
+            await self._servicer.close()
         log.info("stopped")
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in ("", self._service.name):
+        for name in ("", *self._names):
             await self._health.set(name, status)
 
 

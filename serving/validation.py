@@ -11,7 +11,7 @@ from core.attributes import Attributes
 from core.constraints import Constraints
 from core.errors import InvalidArgument
 from core.filters import AllOf, AnyOf, Filter, Not, OneOf, Range
-from tandem.v1 import candidate_service_pb2, common_pb2
+from tandem.v1 import common_pb2
 
 MAX_HISTORY = 10_000
 MAX_EXCLUDED = 10_000
@@ -25,21 +25,22 @@ VALUES_PER_FILTER_NODE = 8
 
 def result_count(requested: int, *, default: int, limit: int) -> int:
     """Applies the rules of `max_results`: 0 means the default, above the limit is coerced down."""
-    return _count("max_results", requested, default, limit, reason="NEGATIVE_MAX_RESULTS")
+    if requested < 0:
+        raise _negative("max_results", requested, default, reason="NEGATIVE_MAX_RESULTS")
+    return min(requested or default, limit)
 
 
 def page_size(requested: int, *, default: int, limit: int) -> int:
     """Applies the rules of `page_size`, which are those of `max_results`."""
-    return _count("page_size", requested, default, limit, reason="NEGATIVE_PAGE_SIZE")
-
-
-def _count(field: str, requested: int, default: int, limit: int, *, reason: str) -> int:
     if requested < 0:
-        raise InvalidArgument(
-            f"{field} is {requested}; give a positive number, or 0 for {default}",
-            reason=reason,
-        )
+        raise _negative("page_size", requested, default, reason="NEGATIVE_PAGE_SIZE")
     return min(requested or default, limit)
+
+
+def _negative(field: str, requested: int, default: int, *, reason: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"{field} is {requested}; give a positive number, or 0 for {default}", reason=reason
+    )
 
 
 def page_token_error() -> InvalidArgument:
@@ -198,7 +199,7 @@ def value_message(value: str | float) -> common_pb2.AttributeValue:
 
 
 def attributes_of(
-    messages: Mapping[str, candidate_service_pb2.AttributeValues],
+    messages: Mapping[str, common_pb2.AttributeValues],
 ) -> Attributes:
     """Reads the attributes of an item that one of Tandem's services sent."""
     return {

@@ -1,6 +1,6 @@
 """Clients of the two services: domain values in and out, and errors of the gateway's own tree."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 import grpc
@@ -11,9 +11,11 @@ from gateway.calls.caller import Caller, CallPolicy, Method
 from gateway.calls.targets import Targets
 from gateway.deadline import Deadline
 from gateway.domain import (
+    Answered,
     CodeToken,
     Influence,
     ItemCode,
+    Origin,
     Ranked,
     Request,
     Retrieval,
@@ -23,6 +25,8 @@ from gateway.domain import (
 from serving.validation import attributes_of, constraints_message
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
+from tandem.v1 import catalog_service_pb2 as catalog_pb
+from tandem.v1 import catalog_service_pb2_grpc as catalog_grpc
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as generator_pb
 from tandem.v1 import generator_service_pb2_grpc as generator_grpc
@@ -33,13 +37,17 @@ DEFAULT: Final = CallPolicy()
 
 
 class _Versioned(Protocol):
-    """Every response names the bundle that answered."""
+    """Every response names the bundle and the catalog that answered."""
 
     @property
     def bundle_version(self) -> str: ...
 
+    @property
+    def catalog_sequence(self) -> int: ...
+
 
 S = TypeVar("S")
+T = TypeVar("T")
 Q = TypeVar("Q")
 R = TypeVar("R", bound=_Versioned)
 
@@ -103,60 +111,72 @@ class ServiceClient(Generic[S]):
             )
 
 
-class CandidateClient(ServiceClient["candidate_grpc.CandidateServiceAsyncStub"]):
-    """Calls the candidate service."""
+class CandidateStubs:
+    """The stubs of the candidate's process, on one channel."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.candidate: candidate_grpc.CandidateServiceAsyncStub
+        self.candidate = candidate_grpc.CandidateServiceStub(channel)
+        self.catalog: catalog_grpc.CatalogServiceAsyncStub
+        self.catalog = catalog_grpc.CatalogServiceStub(channel)
+
+
+class CandidateClient(ServiceClient[CandidateStubs]):
+    """Calls the candidate's process: the candidate service, and the catalog beside it."""
 
     def __init__(self, target: str, bundle_version: str, policy: CallPolicy = DEFAULT) -> None:
         super().__init__(
             "candidate",
             "tandem.v1.CandidateService",
-            candidate_grpc.CandidateServiceStub,
+            CandidateStubs,
             target,
             bundle_version,
             policy,
         )
 
-    async def search(self, request: Request, count: int, deadline: Deadline) -> Ranked:
+    async def search(self, request: Request, count: int, deadline: Deadline) -> Answered[Ranked]:
         """Shortlists `count` items."""
         message = candidate_pb.SearchRequest(
             history_item_ids=request.history,
             max_results=count,
             constraints=constraints_message(request.query.constraints),
         )
-        response = await self.call(lambda stub: stub.Search, message, deadline)
-        return Ranked(tuple(map(_shortlisted, response.items)), tuple(response.missing_item_ids))
+        response = await self.call(lambda stub: stub.candidate.Search, message, deadline)
+        found = tuple(map(_shortlisted, response.items))
+        return _answered(Ranked(found, tuple(response.missing_item_ids)), response)
 
     async def similar(
         self, query: common_pb2.SimilarityQuery, deadline: Deadline
     ) -> candidate_pb.SimilarResponse:
         """Passes a similarity query on."""
         message = candidate_pb.SimilarRequest(query=query)
-        return await self.call(lambda stub: stub.Similar, message, deadline)
+        return await self.call(lambda stub: stub.candidate.Similar, message, deadline)
 
     async def attributes(
         self, items: Sequence[str], deadline: Deadline
-    ) -> tuple[dict[str, Attributes], Sequence[str]]:
+    ) -> Answered[tuple[Mapping[str, Attributes], Sequence[str]]]:
         """The attributes of given items, and those that the catalog does not have."""
-        message = candidate_pb.GetItemsRequest(item_ids=items)
-        response = await self.call(lambda stub: stub.GetItems, message, deadline)
+        message = catalog_pb.GetItemsRequest(item_ids=items)
+        response = await self.call(lambda stub: stub.catalog.GetItems, message, deadline)
         found = {item.item_id: attributes_of(item.attributes) for item in response.items}
-        return found, response.missing_item_ids
+        return _answered((found, response.missing_item_ids), response)
 
-    async def explain(
+    async def diagnose(
         self, request: Request, items: Sequence[str], deadline: Deadline
-    ) -> dict[str, Retrieval]:
+    ) -> Answered[Mapping[str, Retrieval]]:
         """What retrieval makes of given items; of those that are known."""
-        message = candidate_pb.ExplainSearchRequest(
+        message = candidate_pb.DiagnoseSearchRequest(
             history_item_ids=request.history, item_ids=items
         )
-        response = await self.call(lambda stub: stub.ExplainSearch, message, deadline)
-        return {
+        response = await self.call(lambda stub: stub.candidate.DiagnoseSearch, message, deadline)
+        found = {
             item.item_id: Retrieval(
                 tuple(SourceScore(each.source, each.score, each.weight) for each in item.sources),
                 tuple(Influence(each.item_id, each.contribution) for each in item.influences),
             )
             for item in response.items
         }
+        return _answered(found, response)
 
 
 class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"]):
@@ -172,13 +192,15 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
             policy,
         )
 
-    async def rerank(self, request: Request, items: Sequence[str], deadline: Deadline) -> Ranked:
+    async def rerank(
+        self, request: Request, items: Sequence[str], deadline: Deadline
+    ) -> Answered[Ranked]:
         """Scores given items."""
         message = generator_pb.RerankRequest(context=_context(request), item_ids=items)
         response = await self.call(lambda stub: stub.Rerank, message, deadline)
-        return _ranked(response.items, response.missing_item_ids)
+        return _answered(_ranked(response.items, response.missing_item_ids), response)
 
-    async def generate(self, request: Request, count: int, deadline: Deadline) -> Ranked:
+    async def generate(self, request: Request, count: int, deadline: Deadline) -> Answered[Ranked]:
         """Generates `count` items."""
         message = generator_pb.GenerateRequest(
             context=_context(request),
@@ -186,11 +208,11 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
             constraints=constraints_message(request.query.constraints),
         )
         response = await self.call(lambda stub: stub.Generate, message, deadline)
-        return _ranked(response.items, response.missing_item_ids)
+        return _answered(_ranked(response.items, response.missing_item_ids), response)
 
     async def rank(
         self, request: Request, items: Sequence[str], count: int, deadline: Deadline
-    ) -> tuple[Ranked, Ranked]:
+    ) -> Answered[tuple[Ranked, Ranked]]:
         """Generates `count` items, and scores given ones."""
         message = generator_pb.RankRequest(
             context=_context(request),
@@ -200,21 +222,27 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
         )
         response = await self.call(lambda stub: stub.Rank, message, deadline)
         missing = response.missing_item_ids
-        return _ranked(response.generated, missing), _ranked(response.reranked, missing)
+        both = _ranked(response.generated, missing), _ranked(response.reranked, missing)
+        return _answered(both, response)
 
-    async def explain(
+    async def diagnose(
         self, request: Request, items: Sequence[str], deadline: Deadline
-    ) -> dict[str, ItemCode]:
+    ) -> Answered[Mapping[str, ItemCode]]:
         """The codes of given items, token by token; of those that are known."""
-        message = generator_pb.ExplainItemsRequest(context=_context(request), item_ids=items)
-        response = await self.call(lambda stub: stub.ExplainItems, message, deadline)
-        return {
+        message = generator_pb.DiagnoseItemsRequest(context=_context(request), item_ids=items)
+        response = await self.call(lambda stub: stub.DiagnoseItems, message, deadline)
+        found = {
             code.item_id: ItemCode(
                 code.text,
                 tuple(CodeToken(token.text, token.log_probability) for token in code.tokens),
             )
             for code in response.items
         }
+        return _answered(found, response)
+
+
+def _answered(value: T, response: _Versioned) -> Answered[T]:
+    return Answered(value, Origin(response.bundle_version, response.catalog_sequence))
 
 
 def _context(request: Request) -> generator_pb.UserContext:

@@ -70,8 +70,10 @@ class Curator:
             return {}, frozenset()
         deadline = journal.share(LAST_SHARE)
         try:
-            with journal.watch.stage("items", deadline):
-                found, missing = await self.candidate.attributes(item_ids[:MAX_LOOKED_UP], deadline)
+            with journal.watch.stage("items", deadline) as stage:
+                found, missing = journal.take(
+                    stage, await self.candidate.attributes(item_ids[:MAX_LOOKED_UP], deadline)
+                )
         except TandemError as error:
             journal.do_without("items", error, Fallback.NONE)
             return {}, frozenset()

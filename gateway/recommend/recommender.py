@@ -13,7 +13,7 @@ from gateway.history import HistoryStore
 from gateway.recommend.blend import Weights
 from gateway.recommend.cache import Cache, fingerprint
 from gateway.recommend.curate import Curator
-from gateway.recommend.explanation import Made, explain
+from gateway.recommend.diagnostics import Made, diagnose
 from gateway.recommend.fallback import Popularity
 from gateway.recommend.strategies import (
     STRATEGIES,
@@ -52,6 +52,7 @@ class Recommender:
     curator: Curator
     shortlist: int
     """How many items the generator reorders, where no more are asked for."""
+    bundle_version: str
     memory: Memory | None = None
 
     @classmethod
@@ -78,6 +79,7 @@ class Recommender:
             histories=histories,
             curator=Curator(bundle.catalog, candidate),
             shortlist=blend.shortlist,
+            bundle_version=bundle.version,
             memory=memory,
         )
 
@@ -88,12 +90,14 @@ class Recommender:
             NotFound: reason UNKNOWN_USER, for a user without a history, given or stored.
             TandemError: the request is wrong; or a service failed that could not be done without.
         """
-        journal = Journal(deadline, may_degrade=not query.forbid_degraded)
+        journal = Journal(
+            deadline, may_degrade=not query.forbid_degraded, bundle_version=self.bundle_version
+        )
         history = await self._history(query, journal)
         request = Request(query, history or ())
         # Without a history there is nothing to order a shortlist by but what is popular.
         strategy = Strategy.EMBEDDING if history is None else query.strategy
-        if self.memory is None or query.explain or journal.degradations:
+        if self.memory is None or query.diagnostics or journal.degradations:
             return await self._answer(request, strategy, journal)
         key = fingerprint(self.memory.versions(), request)
         answer = await self.memory.answers.get(
@@ -110,19 +114,19 @@ class Recommender:
         )
         arrangement, absent = await self.curator.arrangement(request, outcome.items, journal)
         items = arrange(outcome.items, arrangement)
-        explanation = None
-        if query.explain:
+        diagnostics = None
+        if query.diagnostics:
             made = Made(request, outcome.items, items, arrangement)
-            explanation = await explain(made, journal, self.sources)
+            diagnostics = await diagnose(made, journal, self.sources)
         unknown = set(outcome.missing)
         missing = [item for item in request.history if item in unknown]
         return Answer(
             items=tuple(items),
             missing=tuple(dict.fromkeys((*missing, *absent))),
-            strategy=query.strategy,
+            strategy=outcome.strategy,
             timings=journal.watch.times,
             degradations=tuple(journal.degradations),
-            explanation=explanation,
+            diagnostics=diagnostics,
         )
 
     async def _history(self, query: Query, journal: Journal) -> tuple[str, ...] | None:

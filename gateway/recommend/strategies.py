@@ -20,13 +20,14 @@ of leaves time for that; where the caller forbids it, a step may take all the ti
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from core.attributes import Attributes
-from core.errors import TandemError
+from core.errors import TandemError, Unavailable
 from gateway.calls.failures import is_trouble
 from gateway.deadline import Deadline
 from gateway.domain import (
+    Answered,
     Degradation,
     Fallback,
     ItemCode,
@@ -39,7 +40,7 @@ from gateway.domain import (
 )
 from gateway.recommend.blend import Weights, blend, generated_only, retrieved_only
 from gateway.recommend.fallback import Popularity
-from gateway.recommend.timing import Stopwatch
+from gateway.recommend.timing import Stage, Stopwatch
 
 FIRST_SHARE: Final = 0.6
 """Of the time that is left, for a step that another call follows or may take the place of."""
@@ -47,40 +48,45 @@ LAST_SHARE: Final = 0.9
 """For a last call: what takes its place is at hand."""
 
 
+T = TypeVar("T")
+
+
 class Candidate(Protocol):
     """The candidate service, as far as recommendations need it."""
 
-    async def search(self, request: Request, count: int, deadline: Deadline) -> Ranked:
+    async def search(self, request: Request, count: int, deadline: Deadline) -> Answered[Ranked]:
         """Shortlists `count` items; `missing` names unknown items of the history."""
 
     async def attributes(
         self, items: Sequence[str], deadline: Deadline
-    ) -> tuple[Mapping[str, Attributes], Sequence[str]]:
+    ) -> Answered[tuple[Mapping[str, Attributes], Sequence[str]]]:
         """The attributes of given items, and those that the catalog does not have."""
 
-    async def explain(
+    async def diagnose(
         self, request: Request, items: Sequence[str], deadline: Deadline
-    ) -> Mapping[str, Retrieval]:
+    ) -> Answered[Mapping[str, Retrieval]]:
         """What retrieval makes of given items; of those that it knows."""
 
 
 class Generator(Protocol):
     """The generator service."""
 
-    async def rerank(self, request: Request, items: Sequence[str], deadline: Deadline) -> Ranked:
+    async def rerank(
+        self, request: Request, items: Sequence[str], deadline: Deadline
+    ) -> Answered[Ranked]:
         """Scores given items."""
 
-    async def generate(self, request: Request, count: int, deadline: Deadline) -> Ranked:
+    async def generate(self, request: Request, count: int, deadline: Deadline) -> Answered[Ranked]:
         """Generates `count` items; `missing` names unknown items of the history."""
 
     async def rank(
         self, request: Request, items: Sequence[str], count: int, deadline: Deadline
-    ) -> tuple[Ranked, Ranked]:
+    ) -> Answered[tuple[Ranked, Ranked]]:
         """Generates `count` items, and scores given ones, of which there is at least one."""
 
-    async def explain(
+    async def diagnose(
         self, request: Request, items: Sequence[str], deadline: Deadline
-    ) -> Mapping[str, ItemCode]:
+    ) -> Answered[Mapping[str, ItemCode]]:
         """The codes of given items, token by token; of those that it knows."""
 
 
@@ -101,6 +107,8 @@ class Journal:
 
     deadline: Deadline
     may_degrade: bool
+    bundle_version: str = ""
+    """Of the gateway, which the services should have too."""
     watch: Stopwatch = field(default_factory=Stopwatch)
     degradations: list[Degradation] = field(default_factory=list)
     ranked: dict[str, Sequence[Scored | Recommended]] = field(default_factory=dict)
@@ -113,6 +121,24 @@ class Journal:
     def tolerates(self, error: TandemError) -> bool:
         """Whether an answer may lack what failed: the request is not to blame, and allows it."""
         return self.may_degrade and is_trouble(error)
+
+    def take(self, stage: Stage, answered: Answered[T]) -> T:
+        """What a service answered to a stage; notes from what, and whether that belongs here.
+
+        Raises:
+            Unavailable: reason MIXED_VERSIONS: another version of the bundle answered, and the
+                request forbids that.
+        """
+        stage.origin = answered.origin
+        if answered.origin is None or answered.origin.bundle_version == self.bundle_version:
+            return answered.value
+        mixed = Unavailable(
+            f"{stage.name} was answered from bundle {answered.origin.bundle_version}, and the "
+            f"gateway has {self.bundle_version}; try again when all have the same",
+            reason="MIXED_VERSIONS",
+        )
+        self.do_without(stage.name, mixed, Fallback.NONE)
+        return answered.value
 
     def do_without(self, stage: str, error: TandemError, fallback: Fallback) -> None:
         """Goes on without a stage that failed.
@@ -140,16 +166,18 @@ class Call:
     async def search(self, count: int, share: float) -> Ranked:
         """The shortlist."""
         deadline = self.journal.share(share)
-        with self.journal.watch.stage("search", deadline):
-            found = await self.sources.candidate.search(self.request, count, deadline)
+        with self.journal.watch.stage("search", deadline) as stage:
+            answered = await self.sources.candidate.search(self.request, count, deadline)
+            found = self.journal.take(stage, answered)
         self.journal.ranked["search"] = found.items
         return found
 
     async def generate(self, share: float) -> Ranked:
         """The generated list."""
         deadline = self.journal.share(share)
-        with self.journal.watch.stage("generate", deadline):
-            found = await self.sources.generator.generate(self.request, self.count, deadline)
+        with self.journal.watch.stage("generate", deadline) as stage:
+            answered = await self.sources.generator.generate(self.request, self.count, deadline)
+            found = self.journal.take(stage, answered)
         self.journal.ranked["generate"] = found.items
         return found
 
@@ -158,18 +186,18 @@ class Call:
         if not items:
             return ()
         deadline = self.journal.share(LAST_SHARE)
-        with self.journal.watch.stage("rerank", deadline):
-            found = await self.sources.generator.rerank(self.request, items, deadline)
+        with self.journal.watch.stage("rerank", deadline) as stage:
+            answered = await self.sources.generator.rerank(self.request, items, deadline)
+            found = self.journal.take(stage, answered)
         self.journal.ranked["rerank"] = found.items
         return found.items
 
     async def rank(self, items: Sequence[str]) -> tuple[Ranked, Ranked]:
         """The generated list, and the generator's scores of given items."""
         deadline = self.journal.share(LAST_SHARE)
-        with self.journal.watch.stage("rank", deadline):
-            generated, reranked = await self.sources.generator.rank(
-                self.request, items, self.count, deadline
-            )
+        with self.journal.watch.stage("rank", deadline) as stage:
+            answered = await self.sources.generator.rank(self.request, items, self.count, deadline)
+            generated, reranked = self.journal.take(stage, answered)
         self.journal.ranked |= {"generate": generated.items, "rerank": reranked.items}
         return generated, reranked
 
@@ -187,6 +215,8 @@ class Call:
 class Outcome:
     """All that a strategy found, best first, and the unknown items of the history."""
 
+    strategy: Strategy | None
+    """The one that found it, after whatever failed; None for what is popular."""
     items: Sequence[Recommended]
     missing: Sequence[str]
 
@@ -198,7 +228,7 @@ async def embedding(call: Call) -> Outcome:
     except TandemError as error:
         call.journal.do_without("search", error, Fallback.GENERATION)
         return await _generated(call)
-    return Outcome(retrieved_only(shortlist.items), shortlist.missing)
+    return _retrieval(shortlist)
 
 
 async def rerank(call: Call) -> Outcome:
@@ -215,8 +245,9 @@ async def rerank(call: Call) -> Outcome:
         scores = await call.rerank([item.item_id for item in shortlist.items])
     except TandemError as error:
         call.journal.do_without("rerank", error, Fallback.RETRIEVAL)
-        return Outcome(retrieved_only(shortlist.items), shortlist.missing)
-    return Outcome(call.blend(shortlist.items, scores, weights), shortlist.missing)
+        return _retrieval(shortlist)
+    items = call.blend(shortlist.items, scores, weights)
+    return Outcome(Strategy.RERANK, items, shortlist.missing)
 
 
 async def generate(call: Call) -> Outcome:
@@ -226,7 +257,7 @@ async def generate(call: Call) -> Outcome:
     except TandemError as error:
         call.journal.do_without("generate", error, Fallback.RETRIEVAL)
         return await _retrieved(call)
-    return Outcome(generated_only(generated.items), generated.missing)
+    return _generation(generated)
 
 
 async def fuse(call: Call) -> Outcome:
@@ -245,9 +276,9 @@ async def fuse(call: Call) -> Outcome:
         generated, reranked = await call.rank([item.item_id for item in shortlist.items])
     except TandemError as error:
         call.journal.do_without("rank", error, Fallback.RETRIEVAL)
-        return Outcome(retrieved_only(shortlist.items), shortlist.missing)
+        return _retrieval(shortlist)
     items = call.blend(shortlist.items, (*generated.items, *reranked.items), weights)
-    return Outcome(items, (*shortlist.missing, *generated.missing))
+    return Outcome(Strategy.FUSE, items, (*shortlist.missing, *generated.missing))
 
 
 STRATEGIES: Final[Mapping[Strategy, Callable[[Call], Awaitable[Outcome]]]] = {
@@ -258,6 +289,14 @@ STRATEGIES: Final[Mapping[Strategy, Callable[[Call], Awaitable[Outcome]]]] = {
 }
 
 
+def _retrieval(shortlist: Ranked) -> Outcome:
+    return Outcome(Strategy.EMBEDDING, retrieved_only(shortlist.items), shortlist.missing)
+
+
+def _generation(generated: Ranked) -> Outcome:
+    return Outcome(Strategy.GENERATE, generated_only(generated.items), generated.missing)
+
+
 async def _generated(call: Call) -> Outcome:
     """For retrieval that failed."""
     try:
@@ -265,7 +304,7 @@ async def _generated(call: Call) -> Outcome:
     except TandemError as error:
         call.journal.do_without("generate", error, Fallback.POPULARITY)
         return _popular(call)
-    return Outcome(generated_only(generated.items), generated.missing)
+    return _generation(generated)
 
 
 async def _retrieved(call: Call) -> Outcome:
@@ -275,7 +314,7 @@ async def _retrieved(call: Call) -> Outcome:
     except TandemError as error:
         call.journal.do_without("search", error, Fallback.POPULARITY)
         return _popular(call)
-    return Outcome(retrieved_only(shortlist.items), shortlist.missing)
+    return _retrieval(shortlist)
 
 
 def _popular(call: Call) -> Outcome:
@@ -283,4 +322,4 @@ def _popular(call: Call) -> Outcome:
     with call.journal.watch.stage("popularity"):
         items = call.sources.popularity.best(call.request, call.count)
     call.journal.ranked["popularity"] = items
-    return Outcome(items, call.sources.popularity.missing(call.request))
+    return Outcome(None, items, call.sources.popularity.missing(call.request))

@@ -3,9 +3,19 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from gateway.deadline import Deadline
-from gateway.domain import StageTime
+from gateway.domain import Origin, StageTime
+
+
+@dataclass
+class Stage:
+    """A step that runs."""
+
+    name: str
+    origin: Origin | None = None
+    """What answered it, once something did."""
 
 
 class Stopwatch:
@@ -15,7 +25,7 @@ class Stopwatch:
         self._times: list[StageTime] = []
 
     @contextmanager
-    def stage(self, name: str, deadline: Deadline | None = None) -> Iterator[None]:
+    def stage(self, name: str, deadline: Deadline | None = None) -> Iterator[Stage]:
         """Times a block.
 
         Args:
@@ -23,11 +33,12 @@ class Stopwatch:
             deadline: by when it must have ended; its budget is the time until then.
         """
         budget = None if deadline is None else deadline.left
-        started = time.perf_counter()
+        stage, started = Stage(name), time.perf_counter()
         try:
-            yield
+            yield stage
         finally:
-            self._times.append(StageTime(name, time.perf_counter() - started, budget))
+            seconds = time.perf_counter() - started
+            self._times.append(StageTime(name, seconds, budget, stage.origin))
 
     @property
     def times(self) -> tuple[StageTime, ...]:

@@ -16,7 +16,7 @@ from core.bundle import Bundle
 from core.catalog import Catalog
 from core.constraints import Constraints
 from gateway.deadline import Deadline
-from gateway.domain import ItemCode, Ranked, Request, Retrieval, Scored, Strategy
+from gateway.domain import Answered, ItemCode, Ranked, Request, Retrieval, Scored, Strategy
 from gateway.domain import Query as GatewayQuery
 from gateway.history.bundle import BundleHistoryStore
 from gateway.recommend.recommender import Recommender
@@ -89,7 +89,7 @@ class _Candidate:
 
     engine: CandidateEngine
 
-    async def search(self, request: Request, count: int, deadline: Deadline) -> Ranked:  # noqa: ARG002
+    async def search(self, request: Request, count: int, deadline: Deadline) -> Answered[Ranked]:  # noqa: ARG002
         """Shortlists."""
         catalog = self.engine.catalog
         history, missing = catalog.lookup(request.history)
@@ -97,17 +97,17 @@ class _Candidate:
         found = self.engine.search(history, count, include_seen=include_seen)
         alone = repeat(None) if found.transitions is None else found.transitions.tolist()
         scored = map(Scored, catalog.ids(found.items), found.scores.tolist(), alone)
-        return Ranked(tuple(scored), tuple(missing))
+        return Answered(Ranked(tuple(scored), tuple(missing)))
 
     async def attributes(
         self, items: Sequence[str], deadline: Deadline
-    ) -> tuple[Mapping[str, Attributes], Sequence[str]]:
+    ) -> Answered[tuple[Mapping[str, Attributes], Sequence[str]]]:
         """Not asked for: nothing is pinned."""
         raise NotImplementedError
 
-    async def explain(
+    async def diagnose(
         self, request: Request, items: Sequence[str], deadline: Deadline
-    ) -> Mapping[str, Retrieval]:
+    ) -> Answered[Mapping[str, Retrieval]]:
         """Not asked for."""
         raise NotImplementedError
 
@@ -119,15 +119,20 @@ class _Generator:
     users: Mapping[str, int]
     runs: "_Runs"
 
-    async def rerank(self, request: Request, items: Sequence[str], deadline: Deadline) -> Ranked:  # noqa: ARG002
+    async def rerank(
+        self,
+        request: Request,
+        items: Sequence[str],
+        deadline: Deadline,  # noqa: ARG002
+    ) -> Answered[Ranked]:
         """Scores given items."""
         _, reranked = await self._answer(request, items, None)
-        return reranked
+        return Answered(reranked)
 
-    async def generate(self, request: Request, count: int, deadline: Deadline) -> Ranked:  # noqa: ARG002
+    async def generate(self, request: Request, count: int, deadline: Deadline) -> Answered[Ranked]:  # noqa: ARG002
         """Generates."""
         generated, _ = await self._answer(request, None, count)
-        return generated
+        return Answered(generated)
 
     async def rank(
         self,
@@ -135,13 +140,13 @@ class _Generator:
         items: Sequence[str],
         count: int,
         deadline: Deadline,  # noqa: ARG002
-    ) -> tuple[Ranked, Ranked]:
+    ) -> Answered[tuple[Ranked, Ranked]]:
         """Does both."""
-        return await self._answer(request, items, count)
+        return Answered(await self._answer(request, items, count))
 
-    async def explain(
+    async def diagnose(
         self, request: Request, items: Sequence[str], deadline: Deadline
-    ) -> Mapping[str, ItemCode]:
+    ) -> Answered[Mapping[str, ItemCode]]:
         """Not asked for."""
         raise NotImplementedError
 

@@ -1,6 +1,6 @@
 """The client of the catalog: items that come and go while it is served.
 
-It calls the candidate service, which keeps the catalog, rather than the gateway: who may ask for
+It calls `CatalogService`, in the candidate's process, rather than the gateway: who may ask for
 recommendations need not be able to change what there is. A call whose connection breaks is made
 again, as those of the gateway's client are; that is harmless, since a change says what is so
 afterwards.
@@ -15,16 +15,17 @@ import grpc
 
 from tandem.channel import channel_options, open_async_channel, open_channel
 from tandem.errors import from_rpc
-from tandem.v1 import candidate_service_pb2 as pb
-from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
-from tandem.v1.common_pb2 import AttributeValue, Vector
+from tandem.v1 import catalog_service_pb2 as pb
+from tandem.v1 import catalog_service_pb2_grpc as pb_grpc
+from tandem.v1.common_pb2 import AttributeValue, AttributeValues, Vector
+from tandem.v1.common_pb2 import Item as ItemMessage
 
 DEFAULT_CATALOG_TARGET: Final = "127.0.0.1:50051"
 DEFAULT_CATALOG_TIMEOUT: Final = 30.0
 """Seconds; a thousand texts take several to embed."""
 
 _OPTIONS: Final = [
-    *channel_options(["tandem.v1.CandidateService"]),
+    *channel_options(["tandem.v1.CatalogService"]),
     # A page of a thousand of the largest items that there may be.
     ("grpc.max_receive_message_length", 64 * 2**20),
 ]
@@ -73,7 +74,7 @@ class CatalogClient:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self._channel = open_channel(target, _OPTIONS, credentials)
-        self._stub = pb_grpc.CandidateServiceStub(self._channel)
+        self._stub = pb_grpc.CatalogServiceStub(self._channel)
         self._timeout = timeout
 
     def upsert_items(
@@ -132,7 +133,9 @@ class CatalogClient:
         except grpc.RpcError as error:
             raise from_rpc(error) from None
 
-    def list_items(self, *, page_size: int = 0, timeout: float | None = None) -> Iterator[pb.Item]:
+    def list_items(
+        self, *, page_size: int = 0, timeout: float | None = None
+    ) -> Iterator[ItemMessage]:
         """Yields the whole catalog, in no order that means anything, page by page.
 
         An item that is replaced meanwhile may come twice.
@@ -185,7 +188,7 @@ class AsyncCatalogClient:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self._channel = open_async_channel(target, _OPTIONS, credentials)
-        self._stub: pb_grpc.CandidateServiceAsyncStub = pb_grpc.CandidateServiceStub(self._channel)
+        self._stub: pb_grpc.CatalogServiceAsyncStub = pb_grpc.CatalogServiceStub(self._channel)
         self._timeout = timeout
 
     async def upsert_items(
@@ -231,7 +234,7 @@ class AsyncCatalogClient:
         *,
         page_size: int = 0,
         timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the calls
-    ) -> AsyncIterator[pb.Item]:
+    ) -> AsyncIterator[ItemMessage]:
         """Yields the whole catalog, as `CatalogClient.list_items` does."""
         request = pb.ListItemsRequest(page_size=page_size)
         while True:
@@ -278,9 +281,9 @@ def _new_item(item: Item) -> pb.NewItem:
     )
 
 
-def _values(given: Value | Sequence[Value]) -> pb.AttributeValues:
+def _values(given: Value | Sequence[Value]) -> AttributeValues:
     values = [given] if isinstance(given, str | int | float) else given
-    return pb.AttributeValues(values=map(_value, values))
+    return AttributeValues(values=map(_value, values))
 
 
 def _value(value: Value) -> AttributeValue:

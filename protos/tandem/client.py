@@ -69,7 +69,7 @@ class Client(HistoryCalls):
         caps: Mapping[str, int] | None = None,
         diversity: float = 0.0,
         forbid_degraded: bool = False,
-        explain: bool = False,
+        diagnostics: bool = False,
         timeout: float | None = None,
         request_id: str | None = None,
     ) -> pb.RecommendResponse:
@@ -89,7 +89,7 @@ class Client(HistoryCalls):
             caps: for attributes, how many items may have the same value.
             diversity: from 0, the best items, to 1, items as unlike each other as possible.
             forbid_degraded: whether to fail rather than to answer with less.
-            explain: whether the answer says where its items come from.
+            diagnostics: whether the answer says where its items come from, for people who debug.
             timeout: seconds that the call may take, instead of the client's.
             request_id: identifies the call in all logs; the server makes one when it is None.
 
@@ -100,7 +100,7 @@ class Client(HistoryCalls):
         request = recommend_request(user_id, history, max_results, strategy, constraints, pin, caps)
         request.diversity = diversity
         request.forbid_degraded = forbid_degraded
-        request.explain = explain
+        request.diagnostics = diagnostics
         try:
             return self._stub.Recommend(
                 request,
@@ -239,7 +239,7 @@ class AsyncClient(AsyncHistoryCalls):
         caps: Mapping[str, int] | None = None,
         diversity: float = 0.0,
         forbid_degraded: bool = False,
-        explain: bool = False,
+        diagnostics: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
         request_id: str | None = None,
     ) -> pb.RecommendResponse:
@@ -248,7 +248,7 @@ class AsyncClient(AsyncHistoryCalls):
         request = recommend_request(user_id, history, max_results, strategy, constraints, pin, caps)
         request.diversity = diversity
         request.forbid_degraded = forbid_degraded
-        request.explain = explain
+        request.diagnostics = diagnostics
         try:
             return await self._stub.Recommend(
                 request,

@@ -5,9 +5,20 @@ from typing import Final
 
 from services.candidate.servicer import CandidateServicer
 from services.candidate.settings import CandidateSettings
-from serving.server import Service, run
-from tandem.v1 import candidate_service_pb2_grpc
+from serving.server import Api, Service, run
+from tandem.v1 import candidate_service_pb2_grpc, catalog_service_pb2_grpc
 
+APIS: Final = (
+    Api(
+        "tandem.v1.CandidateService",
+        candidate_service_pb2_grpc.add_CandidateServiceServicer_to_server,
+    ),
+    Api(
+        "tandem.v1.CatalogService",
+        catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server,
+        lambda servicer: servicer.catalog,
+    ),
+)
 SWITCH_SECONDS: Final = 1e-4
 """How long a thread that writes or embeds keeps the interpreter from one that answers: a
 fiftieth of Python's default, which callers of `Search` would notice."""
@@ -19,8 +30,7 @@ def main(settings: CandidateSettings) -> None:
     run(
         Service(
             process="candidate",
-            name="tandem.v1.CandidateService",
-            attach=candidate_service_pb2_grpc.add_CandidateServiceServicer_to_server,
+            apis=APIS,
             load=lambda bundle: CandidateServicer.load(
                 bundle,
                 threads=settings.compute_threads,

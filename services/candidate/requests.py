@@ -40,8 +40,8 @@ class SearchQuery:
 
 
 @dataclass(frozen=True)
-class ExplainQuery:
-    """A history, and items to explain."""
+class DiagnoseQuery:
+    """A history, and items to diagnose."""
 
     history: tuple[str, ...]
     items: tuple[str, ...]
@@ -86,7 +86,7 @@ def read_search(request: pb.SearchRequest) -> SearchQuery:
     )
 
 
-def read_explain(request: pb.ExplainSearchRequest) -> ExplainQuery:
+def read_diagnose(request: pb.DiagnoseSearchRequest) -> DiagnoseQuery:
     """Checks a request.
 
     Raises:
@@ -98,7 +98,7 @@ def read_explain(request: pb.ExplainSearchRequest) -> ExplainQuery:
     items = edge.item_ids(request.item_ids, field="item_ids", limit=MAX_RESULTS)
     if not items:
         raise InvalidArgument("item_ids is empty; name some items", reason="NO_ITEMS")
-    return ExplainQuery(tuple(history), tuple(dict.fromkeys(items)))
+    return DiagnoseQuery(tuple(history), tuple(dict.fromkeys(items)))
 
 
 def read_similar(request: pb.SimilarRequest) -> SimilarQuery:

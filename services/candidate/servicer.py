@@ -1,8 +1,5 @@
 """CandidateService: messages in, domain values to the engine on a thread, messages out."""
 
-import secrets
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -13,29 +10,20 @@ from core.bundle import Bundle
 from core.catalog import Catalog, ItemArray, Mask
 from core.errors import NotFound
 from services.candidate.catalog.live import LiveCatalog
-from services.candidate.catalog.messages import item_messages, page_messages, step_message
 from services.candidate.catalog.opening import open_catalog
-from services.candidate.catalog.requests import (
-    page_token,
-    read_delete,
-    read_get,
-    read_list,
-    read_upsert,
-    read_watch,
-)
+from services.candidate.catalog.servicer import CatalogServicer
 from services.candidate.index.flat import Neighbors
-from services.candidate.index.space import SpaceName
 from services.candidate.requests import (
     DEFAULT_SHORTLIST,
-    ExplainQuery,
+    DiagnoseQuery,
     SearchQuery,
     SimilarQuery,
-    read_explain,
+    read_diagnose,
     read_search,
     read_similar,
 )
+from services.candidate.retrieval.diagnostics import Diagnosed, diagnose
 from services.candidate.retrieval.engine import CandidateEngine
-from services.candidate.retrieval.explanation import Explained, explain
 from services.candidate.retrieval.shortlist import Basis, Shortlist
 from services.candidate.retrieval.similarity import SimilarityOptions
 from serving.workers import Workers
@@ -60,7 +48,7 @@ class _Limits(TypedDict):
 
 
 class CandidateServicer(pb_grpc.CandidateServiceServicer):
-    """Answers `Search`, `Similar` and `ExplainSearch`, and keeps the catalog.
+    """Answers `Search`, `Similar` and `DiagnoseSearch`.
 
     Args:
         live: the catalog. A call takes the version that is current when it starts.
@@ -72,8 +60,8 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         self._live = live
         self._version = version
         self._workers = workers
-        self._name = secrets.token_hex(4)
-        """Of this process, in the page tokens that it gives out."""
+        self.catalog = CatalogServicer(live, version, workers)
+        """Answers `CatalogService`, in the same process."""
 
     @classmethod
     def load(
@@ -126,6 +114,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
             missing_item_ids=missing,
             bundle_version=self._version,
             source=_SOURCES[shortlist.basis],
+            catalog_sequence=engine.sequence,
         )
         _add_items(response, engine.catalog, shortlist)
         if shortlist.transitions is not None:
@@ -140,81 +129,27 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
             neighbors, missing = _similar(engine, query)
         else:
             neighbors, missing = await self._workers.run(_similar, engine, query)
-        response = pb.SimilarResponse(missing_item_ids=missing, bundle_version=self._version)
+        response = pb.SimilarResponse(
+            missing_item_ids=missing,
+            bundle_version=self._version,
+            catalog_sequence=engine.sequence,
+        )
         _add_items(response, engine.catalog, neighbors)
         return response
 
-    async def ExplainSearch(
-        self, request: pb.ExplainSearchRequest, _context: RpcContext
-    ) -> pb.ExplainSearchResponse:
+    async def DiagnoseSearch(
+        self, request: pb.DiagnoseSearchRequest, _context: RpcContext
+    ) -> pb.DiagnoseSearchResponse:
         """Says what `Search` makes of given items."""
         engine = self._live.engine
-        explained, missing = await self._workers.run(_explain, engine, read_explain(request))
-        return pb.ExplainSearchResponse(
-            items=_explained(engine.catalog, explained),
+        diagnosed, missing = await self._workers.run(_diagnose, engine, read_diagnose(request))
+        return pb.DiagnoseSearchResponse(
+            items=_diagnosed(engine.catalog, diagnosed),
             missing_item_ids=missing,
             bundle_version=self._version,
-            source=_SOURCES[explained.basis],
+            source=_SOURCES[diagnosed.basis],
+            catalog_sequence=engine.sequence,
         )
-
-    async def UpsertItems(
-        self, request: pb.UpsertItemsRequest, _context: RpcContext
-    ) -> pb.UpsertItemsResponse:
-        """Adds or replaces items."""
-        dimension = self._live.engine.space(SpaceName.CONTENT).dimension
-        # On a thread: a thousand vectors take tens of milliseconds to read.
-        items = await self._workers.run(read_upsert, request, dimension)
-        written = await self._live.write(items)
-        return pb.UpsertItemsResponse(
-            sequence=written.sequence,
-            unchanged_item_ids=written.untouched,
-            bundle_version=self._version,
-        )
-
-    async def DeleteItems(
-        self, request: pb.DeleteItemsRequest, _context: RpcContext
-    ) -> pb.DeleteItemsResponse:
-        """Removes items."""
-        written = await self._live.write(read_delete(request))
-        return pb.DeleteItemsResponse(
-            sequence=written.sequence,
-            missing_item_ids=written.untouched,
-            bundle_version=self._version,
-        )
-
-    async def GetItems(
-        self, request: pb.GetItemsRequest, _context: RpcContext
-    ) -> pb.GetItemsResponse:
-        """Looks items up."""
-        catalog = self._live.engine.catalog
-        positions, missing = catalog.lookup(read_get(request))
-        items = await self._workers.run(item_messages, catalog, positions)
-        return pb.GetItemsResponse(
-            items=items, missing_item_ids=missing, bundle_version=self._version
-        )
-
-    async def ListItems(
-        self, request: pb.ListItemsRequest, _context: RpcContext
-    ) -> pb.ListItemsResponse:
-        """Lists a page of the catalog."""
-        catalog = self._live.engine.catalog
-        query = read_list(request, self._name)
-        items, following = await self._workers.run(page_messages, catalog, query)
-        return pb.ListItemsResponse(
-            items=items,
-            next_page_token="" if following is None else page_token(self._name, following),
-            total_size=catalog.live_count,
-            bundle_version=self._version,
-        )
-
-    async def WatchCatalog(
-        self, request: pb.WatchCatalogRequest, _context: RpcContext
-    ) -> AsyncGenerator[pb.WatchCatalogResponse, None]:
-        """Follows the catalog; never ends by itself."""
-        after = read_watch(request, self._version)
-        async with aclosing(self._live.follow(after)) as steps:
-            async for step in steps:
-                yield step_message(step, self._version)
 
 
 def _search(engine: CandidateEngine, query: SearchQuery) -> tuple[Shortlist, list[str]]:
@@ -252,16 +187,16 @@ def _similar(engine: CandidateEngine, query: SimilarQuery) -> tuple[Neighbors, l
             return found, missing
 
 
-def _explain(engine: CandidateEngine, query: ExplainQuery) -> tuple[Explained, list[str]]:
+def _diagnose(engine: CandidateEngine, query: DiagnoseQuery) -> tuple[Diagnosed, list[str]]:
     history, missing = engine.catalog.lookup(query.history)
     items, unknown = engine.catalog.lookup(query.items)
-    return explain(engine, history, items), list(dict.fromkeys([*missing, *unknown]))
+    return diagnose(engine, history, items), list(dict.fromkeys([*missing, *unknown]))
 
 
-def _explained(catalog: Catalog, explained: Explained) -> list[pb.ExplainedItem]:
+def _diagnosed(catalog: Catalog, diagnosed: Diagnosed) -> list[pb.DiagnosedItem]:
     ids = catalog.ids
     return [
-        pb.ExplainedItem(
+        pb.DiagnosedItem(
             item_id=item_id,
             score=item.score,
             sources=[
@@ -273,7 +208,7 @@ def _explained(catalog: Catalog, explained: Explained) -> list[pb.ExplainedItem]
                 for other, contribution in item.influences
             ],
         )
-        for item_id, item in zip(ids(explained.items), explained.of, strict=True)
+        for item_id, item in zip(ids(diagnosed.items), diagnosed.of, strict=True)
     ]
 
 

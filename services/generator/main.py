@@ -2,7 +2,7 @@
 
 from services.generator.servicer import GeneratorServicer
 from services.generator.settings import GeneratorSettings
-from serving.server import Service, run
+from serving.server import Api, Service, run
 from tandem.v1 import generator_service_pb2_grpc
 
 
@@ -11,8 +11,12 @@ def main(settings: GeneratorSettings) -> None:
     run(
         Service(
             process="generator",
-            name="tandem.v1.GeneratorService",
-            attach=generator_service_pb2_grpc.add_GeneratorServiceServicer_to_server,
+            apis=[
+                Api(
+                    "tandem.v1.GeneratorService",
+                    generator_service_pb2_grpc.add_GeneratorServiceServicer_to_server,
+                )
+            ],
             load=lambda bundle: GeneratorServicer.load(bundle, settings),
         ),
         settings,

@@ -79,7 +79,7 @@ def read_rank(request: pb.RankRequest) -> Request:
     return Request(*_read_context(request.context), shortlist, wanted)
 
 
-def read_explain(request: pb.ExplainItemsRequest) -> Request:
+def read_diagnose(request: pb.DiagnoseItemsRequest) -> Request:
     """Checks a request.
 
     Raises:
@@ -99,7 +99,7 @@ def _read_context(context: pb.UserContext) -> tuple[str, Sequence[str]]:
 
 
 def _read_shortlist(
-    request: pb.RerankRequest | pb.RankRequest | pb.ExplainItemsRequest,
+    request: pb.RerankRequest | pb.RankRequest | pb.DiagnoseItemsRequest,
 ) -> Sequence[str]:
     item_ids = edge.item_ids(request.item_ids, field="item_ids", limit=MAX_RERANKED)
     if not item_ids:

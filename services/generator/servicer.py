@@ -12,14 +12,14 @@ from core.catalog import Catalog, ItemArray
 from services.generator.batching import Batcher, Limits, Served
 from services.generator.catalog.client import CatalogFeed
 from services.generator.catalog.follower import Follower
-from services.generator.decoding import explanation as explain
+from services.generator.decoding import diagnostics
 from services.generator.decoding.engine import Answer, Context, GeneratorEngine, Job, Query, Ranked
 from services.generator.decoding.providers import Compute, execution_providers
 from services.generator.requests import (
     DEFAULT_RESULTS,
     Request,
     Wanted,
-    read_explain,
+    read_diagnose,
     read_generate,
     read_rank,
     read_rerank,
@@ -38,6 +38,7 @@ class _Reply:
     """What the three responses have in common, and both lists."""
 
     missing: list[str]
+    sequence: int
     generated: list[common_pb2.ScoredItem] = field(default_factory=list)
     reranked: list[common_pb2.ScoredItem] = field(default_factory=list)
     timings: list[common_pb2.StageTiming] = field(default_factory=list)
@@ -45,7 +46,7 @@ class _Reply:
 
 
 class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
-    """Answers `Rerank`, `Generate`, `Rank` and `ExplainItems`.
+    """Answers `Rerank`, `Generate`, `Rank` and `DiagnoseItems`.
 
     Args:
         engine: does the work.
@@ -115,6 +116,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             bundle_version=self._version,
             timings=reply.timings,
             batch_size=reply.batch_size,
+            catalog_sequence=reply.sequence,
         )
 
     async def Generate(
@@ -128,6 +130,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             bundle_version=self._version,
             timings=reply.timings,
             batch_size=reply.batch_size,
+            catalog_sequence=reply.sequence,
         )
 
     async def Rank(self, request: pb.RankRequest, _context: RpcContext) -> pb.RankResponse:
@@ -140,27 +143,32 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             bundle_version=self._version,
             timings=reply.timings,
             batch_size=reply.batch_size,
+            catalog_sequence=reply.sequence,
         )
 
-    async def ExplainItems(
-        self, request: pb.ExplainItemsRequest, _context: RpcContext
-    ) -> pb.ExplainItemsResponse:
+    async def DiagnoseItems(
+        self, request: pb.DiagnoseItemsRequest, _context: RpcContext
+    ) -> pb.DiagnoseItemsResponse:
         """Says what the scores of given items are made of, token by token."""
-        asked = read_explain(request)
+        asked = read_diagnose(request)
         snapshot = self.engine.snapshot
         history, items, missing = _lookup(snapshot.catalog, asked)
-        response = pb.ExplainItemsResponse(missing_item_ids=missing, bundle_version=self._version)
+        response = pb.DiagnoseItemsResponse(
+            missing_item_ids=missing,
+            bundle_version=self._version,
+            catalog_sequence=snapshot.sequence,
+        )
         if not len(items):
             return response
         context = Context(self._users.get(asked.user_id), history)
 
         def prepare() -> Job:
             job = self.engine.prepare(Query(context, shortlist=items), snapshot)
-            return explain.by_token(job)
+            return diagnostics.by_token(job)
 
         served = await self._batcher.submit(prepare)
-        scores = explain.read_tokens(served.answer, snapshot.codes.shape[1])
-        found = explain.codes(self.engine, snapshot, items, scores)
+        scores = diagnostics.read_tokens(served.answer, snapshot.codes.shape[1])
+        found = diagnostics.codes(self.engine, snapshot, items, scores)
         for item_id, code in zip(snapshot.catalog.ids(items), found, strict=True):
             response.items.append(_code(item_id, code))
         return response
@@ -171,7 +179,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         catalog = snapshot.catalog
         history, shortlist, missing = _lookup(catalog, request)
         if request.wanted is None and not len(shortlist):
-            return _Reply(missing)
+            return _Reply(missing, snapshot.sequence)
         context = Context(self._users.get(request.user_id), history)
 
         def prepare() -> Job:
@@ -183,6 +191,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         served = await self._batcher.submit(prepare)
         return _Reply(
             missing=missing,
+            sequence=snapshot.sequence,
             generated=_scored(served.answer.generated, catalog),
             reranked=_scored(served.answer.reranked, catalog),
             timings=_timings(served),
@@ -197,7 +206,7 @@ def _lookup(catalog: Catalog, request: Request) -> tuple[ItemArray, ItemArray, l
     return history, shortlist, list(dict.fromkeys([*missing, *unknown]))
 
 
-def _code(item_id: str, code: explain.Code) -> pb.ItemCode:
+def _code(item_id: str, code: diagnostics.Code) -> pb.ItemCode:
     return pb.ItemCode(
         item_id=item_id,
         text=code.text,

@@ -17,14 +17,18 @@ from core.bundle import Bundle
 from services.candidate.servicer import CandidateServicer
 from serving.testing import serving
 from tandem.v1 import candidate_service_pb2 as pb
-from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
+from tandem.v1 import catalog_service_pb2 as catalog_pb
 from tests.candidate.generated import Generator
 from tests.candidate.made_up import make_world
+from tests.candidate.served import Stub, attach
 from tests.candidate.small_bundle import write_small_bundle
 
 REQUESTS: Final = 10_500
 CALLERS: Final = 32
-METHODS: Final = tuple(pb.DESCRIPTOR.services_by_name["CandidateService"].methods)
+METHODS: Final = (
+    *pb.DESCRIPTOR.services_by_name["CandidateService"].methods,
+    *catalog_pb.DESCRIPTOR.services_by_name["CatalogService"].methods,
+)
 DEFECTS: Final = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 LONGEST: Final = 2**20
 """Bytes of a message that the server takes: longer ones would only take longer to refuse."""
@@ -35,9 +39,7 @@ async def test_no_request_shows_a_defect(tmp_path: Path) -> None:
     bundle = Bundle.open(write_small_bundle(tmp_path, make_world()))
     servicer = CandidateServicer.load(bundle, threads=2, store=tmp_path / "items.db")
     outcomes: Counter[tuple[str, grpc.StatusCode]] = Counter()
-    async with serving(
-        servicer, pb_grpc.add_CandidateServiceServicer_to_server, max_message_bytes=LONGEST
-    ) as channel:
+    async with serving(servicer, attach, max_message_bytes=LONGEST) as channel:
         numbers = iter(range(REQUESTS))
 
         async def call_on() -> None:
@@ -49,8 +51,8 @@ async def test_no_request_shows_a_defect(tmp_path: Path) -> None:
                 assert code not in DEFECTS, f"request {number} of {method.name}"
 
         await asyncio.gather(*(call_on() for _ in range(CALLERS)))
-        stub: Any = pb_grpc.CandidateServiceStub(channel)
-        listed = await stub.ListItems(pb.ListItemsRequest(page_size=1_000))
+        stub = Stub(channel)
+        listed = await stub.ListItems(catalog_pb.ListItemsRequest(page_size=1_000))
         found = await stub.Search(pb.SearchRequest(max_results=1_000))
     await servicer.close()
     assert {item.item_id for item in listed.items} == {item.item_id for item in found.items}

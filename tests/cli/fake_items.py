@@ -1,4 +1,4 @@
-"""A candidate service that has a catalog and nothing else, on a thread of its own."""
+"""A catalog without a candidate service, on a thread of its own."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,11 +7,12 @@ from typing import Any
 
 import grpc
 
-from tandem.v1 import candidate_service_pb2 as pb
-from tandem.v1 import candidate_service_pb2_grpc as rpc
+from tandem.v1 import catalog_service_pb2 as pb
+from tandem.v1 import catalog_service_pb2_grpc as rpc
+from tandem.v1 import common_pb2
 
 
-class FakeItems(rpc.CandidateServiceServicer):
+class FakeItems(rpc.CatalogServiceServicer):
     """Keeps items in a dictionary.
 
     Attributes:
@@ -22,7 +23,7 @@ class FakeItems(rpc.CandidateServiceServicer):
     """
 
     def __init__(self) -> None:
-        self.items: dict[str, pb.Item] = {}
+        self.items: dict[str, common_pb2.Item] = {}
         self.vectors: dict[str, list[float]] = {}
         self.calls: list[int] = []
         self.refuse = ""
@@ -35,7 +36,7 @@ class FakeItems(rpc.CandidateServiceServicer):
         self.calls.append(len(request.items))
         unchanged = []
         for new in request.items:
-            item = pb.Item(item_id=new.item_id, title=new.title, text=new.text)
+            item = common_pb2.Item(item_id=new.item_id, title=new.title, text=new.text)
             for name, values in new.attributes.items():
                 item.attributes[name].CopyFrom(values)
             if self.items.get(new.item_id) == item:
@@ -72,7 +73,7 @@ def serving_items() -> Iterator[tuple[FakeItems, str]]:
     """The service, and its address."""
     fake = FakeItems()  # type: ignore[abstract]
     server = grpc.server(ThreadPoolExecutor(2))
-    rpc.add_CandidateServiceServicer_to_server(fake, server)
+    rpc.add_CatalogServiceServicer_to_server(fake, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

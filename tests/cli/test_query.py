@@ -46,10 +46,10 @@ def test_a_table_without_a_bundle() -> None:
     assert lines[2] == "not in the catalog: ghost"
 
 
-def test_an_explanation(gateway: Gateway) -> None:
+def test_diagnostics(gateway: Gateway) -> None:
     result = run(
         "recommend", "--user", "ann", "-k", "2", "--strategy", "embedding", "--pin", "i11=1",
-        "--cap", "genre=1", "--explain", "--bundle", str(gateway.bundle),
+        "--cap", "genre=1", "--diagnostics", "--bundle", str(gateway.bundle),
     )  # fmt: skip
     assert result.code == 0, result.stderr
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]

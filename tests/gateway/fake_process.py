@@ -5,24 +5,41 @@ python -m tests.gateway.fake_process candidate --bundle PATH --port 0 --port-fil
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from core.bundle import Bundle
-from serving.server import Service, run
+from serving.server import Api, Service, run
 from serving.settings import ServerSettings, load_settings
-from tandem.v1 import candidate_service_pb2_grpc, generator_service_pb2_grpc
+from tandem.v1 import (
+    candidate_service_pb2_grpc,
+    catalog_service_pb2_grpc,
+    generator_service_pb2_grpc,
+)
 from tests.gateway.fakes import FakeCandidate, FakeGenerator
 
-SERVICES: dict[str, tuple[str, Any, Any]] = {
+SERVICES: dict[str, tuple[Sequence[Api], Any]] = {
     "candidate": (
-        "tandem.v1.CandidateService",
-        candidate_service_pb2_grpc.add_CandidateServiceServicer_to_server,
+        [
+            Api(
+                "tandem.v1.CandidateService",
+                candidate_service_pb2_grpc.add_CandidateServiceServicer_to_server,
+            ),
+            Api(
+                "tandem.v1.CatalogService",
+                catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server,
+            ),
+        ],
         FakeCandidate,
     ),
     "generator": (
-        "tandem.v1.GeneratorService",
-        generator_service_pb2_grpc.add_GeneratorServiceServicer_to_server,
+        [
+            Api(
+                "tandem.v1.GeneratorService",
+                generator_service_pb2_grpc.add_GeneratorServiceServicer_to_server,
+            )
+        ],
         FakeGenerator,
     ),
 }
@@ -40,14 +57,14 @@ def main() -> None:
     arguments = vars(parser.parse_args())
     service, gate = arguments.pop("service"), arguments.pop("load_gate")
     signal_file = arguments.pop("signal_file")
-    name, attach, fake = SERVICES[service]
+    apis, fake = SERVICES[service]
 
     def load(bundle: Bundle) -> Any:
         while gate is not None and not gate.exists():
             time.sleep(0.01)
         return fake(bundle, signal_file)
 
-    run(Service(service, name, attach, load), load_settings(ServerSettings, **arguments))
+    run(Service(service, apis, load), load_settings(ServerSettings, **arguments))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 
 from core.bundle import Bundle
@@ -18,6 +19,8 @@ from serving import validation as edge
 from serving.telemetry import REQUEST_ID_HEADER
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
+from tandem.v1 import catalog_service_pb2 as catalog_pb
+from tandem.v1 import catalog_service_pb2_grpc as catalog_grpc
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as generator_pb
 from tandem.v1 import generator_service_pb2_grpc as generator_grpc
@@ -29,8 +32,9 @@ GENERATOR_WAITS = "generator waits"
 
 
 def transition_score(item: common_pb2.ScoredItem) -> float:
-    """Of an item by its place in the catalog: the later, the better."""
-    return float(item.item_id.removeprefix("i"))
+    """Of an item by its place in the catalog: the later, the better; 0 for one without a place."""
+    place = item.item_id.removeprefix("i")
+    return float(place) if place.isdecimal() else 0.0
 
 
 def retrieval_score(position: int) -> float:
@@ -53,6 +57,8 @@ class Fake:
         remaining: how much time each of them had.
         waiting: set once a call waits.
         cancelled: set once a waiting call was cancelled.
+        version: of the bundle that it says it has.
+        sequence: of the last change that it says is in its catalog.
     """
 
     waits_for = frozenset({WAIT})
@@ -60,6 +66,7 @@ class Fake:
     def __init__(self, bundle: Bundle, signal_file: Path | None = None) -> None:
         self.bundle = bundle
         self.version = bundle.version
+        self.sequence = 0
         self.failure: TandemError | None = None
         self.requests: list[Any] = []
         self.request_ids: list[str] = []
@@ -112,12 +119,14 @@ class Fake:
         return self.bundle.catalog.lookup(item_ids)[1]
 
 
-class FakeCandidate(Fake, candidate_grpc.CandidateServiceServicer):
+class FakeCandidate(
+    Fake, candidate_grpc.CandidateServiceServicer, catalog_grpc.CatalogServiceServicer
+):
     # The gateway makes none of these calls.
     UpsertItems: Any = None
     DeleteItems: Any = None
     ListItems: Any = None
-    WatchCatalog: Any = None
+    WatchItems: Any = None
 
     def __init__(self, bundle: Bundle, signal_file: Path | None = None) -> None:
         super().__init__(bundle, signal_file)
@@ -142,6 +151,7 @@ class FakeCandidate(Fake, candidate_grpc.CandidateServiceServicer):
             ],
             missing_item_ids=self.missing(history),
             bundle_version=self.version,
+            catalog_sequence=self.sequence,
             source=candidate_pb.RETRIEVAL_SOURCE_HISTORY,
         )
 
@@ -157,13 +167,16 @@ class FakeCandidate(Fake, candidate_grpc.CandidateServiceServicer):
             items=[common_pb2.ScoredItem(item_id="i7", score=0.5)],
             missing_item_ids=self.missing(query.items.item_ids),
             bundle_version=self.version,
+            catalog_sequence=self.sequence,
         )
 
     async def GetItems(  # noqa: N802
-        self, request: candidate_pb.GetItemsRequest, context: Any
-    ) -> candidate_pb.GetItemsResponse:
+        self, request: catalog_pb.GetItemsRequest, context: Any
+    ) -> catalog_pb.GetItemsResponse:
         await self.enter(request, request.item_ids, context)
-        response = candidate_pb.GetItemsResponse(bundle_version=self.version)
+        response = catalog_pb.GetItemsResponse(
+            bundle_version=self.version, catalog_sequence=self.sequence
+        )
         for item_id in request.item_ids:
             if (genres := self.live.get(item_id)) is None:
                 response.missing_item_ids.append(item_id)
@@ -173,18 +186,26 @@ class FakeCandidate(Fake, candidate_grpc.CandidateServiceServicer):
                 item.attributes["genre"].values.add(text=genre)
         return response
 
-    async def ExplainSearch(  # noqa: N802
-        self, request: candidate_pb.ExplainSearchRequest, context: Any
-    ) -> candidate_pb.ExplainSearchResponse:
+    async def DiagnoseSearch(  # noqa: N802
+        self, request: candidate_pb.DiagnoseSearchRequest, context: Any
+    ) -> candidate_pb.DiagnoseSearchResponse:
         history = request.history_item_ids
         await self.enter(request, history, context)
-        response = candidate_pb.ExplainSearchResponse(bundle_version=self.version)
+        response = candidate_pb.DiagnoseSearchResponse(
+            bundle_version=self.version, catalog_sequence=self.sequence
+        )
         for position in self.bundle.catalog.lookup(request.item_ids)[0].tolist():
             score = retrieval_score(position)
             item = response.items.add(item_id=f"i{position}", score=score)
             item.sources.add(source="query_encoder", score=score, weight=1.0)
             item.influences.add(item_id=history[-1], contribution=0.5)
         return response
+
+
+def attach_candidate(fake: FakeCandidate, server: grpc.aio.Server) -> None:
+    """Adds both services of the candidate's process to a server."""
+    candidate_grpc.add_CandidateServiceServicer_to_server(fake, server)
+    catalog_grpc.add_CatalogServiceServicer_to_server(fake, server)
 
 
 class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
@@ -205,6 +226,7 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
             items=self.scored({p: generator_score(p) for p in positions}, len(positions)),
             missing_item_ids=self.missing(request.context.history_item_ids),
             bundle_version=self.version,
+            catalog_sequence=self.sequence,
         )
 
     async def Generate(  # noqa: N802
@@ -217,6 +239,7 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
             items=self.scored(scores, request.max_results),
             missing_item_ids=self.missing(history),
             bundle_version=self.version,
+            catalog_sequence=self.sequence,
         )
 
     async def Rank(  # noqa: N802
@@ -231,13 +254,16 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
             reranked=self.scored({p: generator_score(p) for p in known}, len(known)),
             missing_item_ids=self.missing([*history, *request.item_ids]),
             bundle_version=self.version,
+            catalog_sequence=self.sequence,
         )
 
-    async def ExplainItems(  # noqa: N802
-        self, request: generator_pb.ExplainItemsRequest, context: Any
-    ) -> generator_pb.ExplainItemsResponse:
+    async def DiagnoseItems(  # noqa: N802
+        self, request: generator_pb.DiagnoseItemsRequest, context: Any
+    ) -> generator_pb.DiagnoseItemsResponse:
         await self.enter(request, request.context.history_item_ids, context)
-        response = generator_pb.ExplainItemsResponse(bundle_version=self.version)
+        response = generator_pb.DiagnoseItemsResponse(
+            bundle_version=self.version, catalog_sequence=self.sequence
+        )
         for position in self.bundle.catalog.lookup(request.item_ids)[0].tolist():
             code = response.items.add(item_id=f"i{position}", text=f"<a_{position}>")
             code.tokens.add(text=code.text, log_probability=generator_score(position))

@@ -15,11 +15,16 @@ from gateway.settings import GatewaySettings
 from serving.testing import listening
 from tandem import AsyncClient
 from tandem.requests import StrategyName
-from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
 from tandem.v1 import generator_service_pb2_grpc as generator_grpc
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
-from tests.gateway.fakes import FakeCandidate, FakeGenerator, generator_score, retrieval_score
+from tests.gateway.fakes import (
+    FakeCandidate,
+    FakeGenerator,
+    attach_candidate,
+    generator_score,
+    retrieval_score,
+)
 from tests.tiny_bundle import HISTORIES, ITEMS, item_id
 
 STRATEGIES: tuple[StrategyName, ...] = ("rerank", "generate", "fuse", "embedding")
@@ -49,7 +54,7 @@ async def running(path: Path, **flags: Any) -> AsyncIterator[Stack]:
             history=flags.pop("history", "bundle"),
             default_timeout=DEFAULT_TIMEOUT,
             candidate_target=await opened.enter_async_context(
-                listening(candidate, candidate_grpc.add_CandidateServiceServicer_to_server)
+                listening(candidate, attach_candidate)
             ),
             generator_target=await opened.enter_async_context(
                 listening(generator, generator_grpc.add_GeneratorServiceServicer_to_server)

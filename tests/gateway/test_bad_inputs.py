@@ -33,6 +33,7 @@ BAD_REQUESTS: list[tuple[Any, str]] = [
     (recommend(max_results=-(2**31)), "NEGATIVE_MAX_RESULTS"),
     (recommend(strategy=99), "UNKNOWN_STRATEGY"),
     (recommend(strategy=-1), "UNKNOWN_STRATEGY"),
+    (recommend(strategy=pb.STRATEGY_POPULARITY), "UNKNOWN_STRATEGY"),
     (recommend(constraints=ItemConstraints(filter=ItemFilter())), "EMPTY_FILTER"),
     (
         recommend(constraints=ItemConstraints(filter=filters.equals("genres", "Drama").message)),

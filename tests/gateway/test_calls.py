@@ -25,8 +25,7 @@ from gateway.calls.targets import choose, parse, resolve
 from gateway.deadline import Deadline
 from gateway.domain import Query, Request, Strategy
 from serving.testing import listening
-from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
-from tests.gateway.fakes import WAIT, FakeCandidate
+from tests.gateway.fakes import WAIT, FakeCandidate, attach_candidate
 from tests.tiny_bundle import write_tiny_bundle
 
 LATER = errors.Unavailable("later", reason="LATER")
@@ -58,9 +57,7 @@ async def pool(path: Path, size: int, policy: CallPolicy) -> AsyncIterator[Pool]
     services = [FakeCandidate(bundle) for _ in range(size)]
     async with AsyncExitStack() as opened:
         addresses = [
-            await opened.enter_async_context(
-                listening(service, candidate_grpc.add_CandidateServiceServicer_to_server)
-            )
+            await opened.enter_async_context(listening(service, attach_candidate))
             for service in services
         ]
         client = CandidateClient(",".join(addresses), bundle.version, policy)
@@ -177,7 +174,7 @@ async def test_nothing_is_tried_again_past_the_deadline(tmp_path: Path) -> None:
 async def test_names_are_looked_up(tmp_path: Path) -> None:
     bundle = Bundle.open(write_tiny_bundle(tmp_path))
     service = FakeCandidate(bundle)
-    async with listening(service, candidate_grpc.add_CandidateServiceServicer_to_server) as address:
+    async with listening(service, attach_candidate) as address:
         port = address.rpartition(":")[2]
         client = CandidateClient(f"dns:///localhost:{port}", bundle.version)
         one = Pool([service], client)
@@ -191,7 +188,7 @@ async def test_names_are_looked_up(tmp_path: Path) -> None:
 async def test_addresses_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = Bundle.open(write_tiny_bundle(tmp_path))
     services = [FakeCandidate(bundle) for _ in range(2)]
-    attach = candidate_grpc.add_CandidateServiceServicer_to_server
+    attach = attach_candidate
     async with listening(services[0], attach) as first, listening(services[1], attach) as second:
         now: list[str] = [first]
 

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 import grpc
 
 from tandem import CatalogClient
-from tandem.v1 import candidate_service_pb2 as pb
+from tandem.v1 import catalog_service_pb2 as pb
 from tests.processes import PATIENCE
 
 AWAY = 2.0
@@ -28,7 +28,7 @@ def serve(port: int = 0) -> tuple[grpc.Server, int]:
         pb.GetItemsResponse.SerializeToString,
     )
     server = grpc.server(ThreadPoolExecutor(2))
-    server.add_registered_method_handlers("tandem.v1.CandidateService", {"GetItems": get_items})
+    server.add_registered_method_handlers("tandem.v1.CatalogService", {"GetItems": get_items})
     port = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     return server, port

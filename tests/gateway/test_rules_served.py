@@ -10,7 +10,7 @@ import tandem
 from core import errors
 from tandem import filters
 from tandem.requests import StrategyName
-from tandem.v1 import candidate_service_pb2 as candidate_pb
+from tandem.v1 import catalog_service_pb2 as catalog_pb
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.gateway.fakes import retrieval_score
 from tests.gateway.stack import STRATEGIES, UNSEEN, Stack, best, ids, raw
@@ -28,7 +28,7 @@ def lookups(stack: Stack) -> list[list[str]]:
     return [
         list(request.item_ids)
         for request in stack.candidate.requests
-        if isinstance(request, candidate_pb.GetItemsRequest)
+        if isinstance(request, catalog_pb.GetItemsRequest)
     ]
 
 

@@ -1,4 +1,4 @@
-"""A candidate service without candidates: a store of changes, and the stream of them."""
+"""A catalog without items of a bundle: a store of changes, and the stream of them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -9,12 +9,12 @@ import grpc
 from core.errors import FailedPrecondition, InvalidArgument
 from serving.boundary import Boundary
 from serving.server import make_server
-from tandem.v1 import candidate_service_pb2 as pb
-from tandem.v1 import candidate_service_pb2_grpc as rpc
+from tandem.v1 import catalog_service_pb2 as pb
+from tandem.v1 import catalog_service_pb2_grpc as rpc
 from tandem.v1 import common_pb2
 
 
-class FakeCatalog(rpc.CandidateServiceServicer):
+class FakeCatalog(rpc.CatalogServiceServicer):
     """Keeps the last change of each item, as a store does, and can be stopped and brought back.
 
     Attributes:
@@ -30,7 +30,7 @@ class FakeCatalog(rpc.CandidateServiceServicer):
         self.chunk = chunk
         self.asked: list[int] = []
         self.sequence = 0
-        self._rows: dict[str, pb.CatalogChange] = {}
+        self._rows: dict[str, pb.ItemChange] = {}
         self._changed = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
         self._port = 0
@@ -38,7 +38,7 @@ class FakeCatalog(rpc.CandidateServiceServicer):
     async def start(self) -> str:
         """Serves, on the same port each time; returns the address."""
         self._server = make_server(Boundary(256), 2**20, 256)
-        rpc.add_CandidateServiceServicer_to_server(self, self._server)
+        rpc.add_CatalogServiceServicer_to_server(self, self._server)
         self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
         await self._server.start()
         return f"127.0.0.1:{self._port}"
@@ -56,31 +56,31 @@ class FakeCatalog(rpc.CandidateServiceServicer):
         text: str,
         **attributes: str | float,
     ) -> None:
-        item = pb.Item(item_id=item_id, title=item_id.title(), text=f"This is {item_id}")
+        item = common_pb2.Item(item_id=item_id, title=item_id.title(), text=f"This is {item_id}")
         for name, value in attributes.items():
             kind = {"text": value} if isinstance(value, str) else {"number": value}
             item.attributes[name].values.append(common_pb2.AttributeValue(**kind))
         coded = pb.CodedItem(item=item, code_text=text, code_tokens=tokens)
-        await self._append(item_id, pb.CatalogChange(upsert=coded))
+        await self._append(item_id, pb.ItemChange(upsert=coded))
 
     async def delete(self, item_id: str) -> None:
-        await self._append(item_id, pb.CatalogChange(delete_item_id=item_id))
+        await self._append(item_id, pb.ItemChange(delete_item_id=item_id))
 
     def restore(self, sequence: int) -> None:
         """Goes back to an older state."""
         self.sequence = sequence
         self._rows = {k: row for k, row in self._rows.items() if row.sequence <= sequence}
 
-    async def _append(self, item_id: str, change: pb.CatalogChange) -> None:
+    async def _append(self, item_id: str, change: pb.ItemChange) -> None:
         async with self._changed:
             self.sequence += 1
             change.sequence = self.sequence
             self._rows[item_id] = change
             self._changed.notify_all()
 
-    async def WatchCatalog(  # noqa: N802
-        self, request: pb.WatchCatalogRequest, _context: Any
-    ) -> AsyncIterator[pb.WatchCatalogResponse]:
+    async def WatchItems(  # noqa: N802
+        self, request: pb.WatchItemsRequest, _context: Any
+    ) -> AsyncIterator[pb.WatchItemsResponse]:
         after = request.after_sequence
         self.asked.append(after)
         if request.bundle_version != self.bundle_version:
@@ -93,9 +93,9 @@ class FakeCatalog(rpc.CandidateServiceServicer):
             for start in range(0, len(new), self.chunk):
                 changes = new[start : start + self.chunk]
                 after = changes[-1].sequence
-                yield pb.WatchCatalogResponse(changes=changes, sequence=after)
+                yield pb.WatchItemsResponse(changes=changes, sequence=after)
             if not await self._wait(after):
-                yield pb.WatchCatalogResponse(sequence=after)
+                yield pb.WatchItemsResponse(sequence=after)
 
     async def _wait(self, after: int) -> bool:
         """Waits for a change, or for the next heartbeat."""

@@ -124,6 +124,7 @@ async def test_a_new_item_is_generated_and_a_removed_one_is_not(
         answer = await stub.Rerank(request, timeout=PATIENCE)
         assert sorted(item_ids(answer.items)) == ["i7", "new"]
         assert answer.missing_item_ids == ["ghost"]
+        assert answer.catalog_sequence == catalog.sequence == 2
         position = engine.snapshot.catalog.lookup(["new"])[0][0]
         item = engine.snapshot.catalog.items[position]
         assert item.attributes == {"color": ("red",), "weight": (2.5,)}

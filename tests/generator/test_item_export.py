@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from core.catalog import Delete
 from offline.generator.export.item_parity import beam_search, compare_items
 from offline.generator.items.scores import exact_scores
+from services.generator.decoding.diagnostics import by_token, read_tokens
 from services.generator.decoding.engine import Context, GeneratorEngine, Query
-from services.generator.decoding.explanation import by_token, read_tokens
 from services.generator.decoding.providers import Compute
 from tests.generator.made_up import EXACT_INT8, level_texts, random_levels
 from tests.generator.made_up_items import MAX_HISTORY, MadeUpItems, write_made_up_items

@@ -25,10 +25,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.candidate.main import main as serve
 from services.candidate.settings import CandidateSettings
-from tandem.v1 import candidate_service_pb2 as pb
-from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
+from tandem.v1 import catalog_service_pb2 as pb
+from tandem.v1.candidate_service_pb2 import SimilarRequest
 from tandem.v1.common_pb2 import VECTOR_SPACE_BEHAVIOR, VECTOR_SPACE_CONTENT, SimilarityQuery
 from tests.candidate.made_up import CONTENT, make_world
+from tests.candidate.served import Stub
 from tests.candidate.small_bundle import write_small_bundle
 
 CALLERS: Final = 4
@@ -53,7 +54,7 @@ class Caller:
     writes: int = 0
     answers: int = 0
 
-    async def write(self, stub: "pb_grpc.CandidateServiceAsyncStub", chance: random.Random) -> None:
+    async def write(self, stub: Stub, chance: random.Random) -> None:
         """Writes until the process is gone."""
         while True:
             chosen = chance.sample(self.items, chance.randint(1, 5))
@@ -118,7 +119,7 @@ class Process:
         self._process.join(PATIENCE)
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator["pb_grpc.CandidateServiceAsyncStub"]:
+    async def serving(self) -> AsyncIterator[Stub]:
         """Waits until it serves."""
         end = time.monotonic() + PATIENCE
         while not self._port_file.exists():
@@ -130,7 +131,7 @@ class Process:
             async for answer in health.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE):
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
                     break
-            yield pb_grpc.CandidateServiceStub(channel)
+            yield Stub(channel)
 
 
 async def kill_repeatedly(times: int, seed: int, directory: Path) -> dict[str, int]:
@@ -177,7 +178,7 @@ async def kill_repeatedly(times: int, seed: int, directory: Path) -> dict[str, i
     }
 
 
-async def _check(stub: "pb_grpc.CandidateServiceAsyncStub", callers: list[Caller]) -> None:
+async def _check(stub: Stub, callers: list[Caller]) -> None:
     listed = await _listed(stub)
     for caller in callers:
         caller.check(listed)
@@ -192,11 +193,11 @@ async def _check(stub: "pb_grpc.CandidateServiceAsyncStub", callers: list[Caller
     for item in followed.keys() & codes.keys():  # each has vectors, in both spaces
         for space in (VECTOR_SPACE_CONTENT, VECTOR_SPACE_BEHAVIOR):
             items = SimilarityQuery.ItemList(item_ids=[item])
-            query = pb.SimilarRequest(query=SimilarityQuery(items=items, space=space))
+            query = SimilarRequest(query=SimilarityQuery(items=items, space=space))
             await stub.Similar(query)
 
 
-async def _listed(stub: "pb_grpc.CandidateServiceAsyncStub") -> Catalog:
+async def _listed(stub: Stub) -> Catalog:
     catalog: Catalog = {}
     token = ""
     while True:
@@ -210,12 +211,12 @@ async def _listed(stub: "pb_grpc.CandidateServiceAsyncStub") -> Catalog:
 
 
 async def _followed(
-    stub: "pb_grpc.CandidateServiceAsyncStub",
+    stub: Stub,
 ) -> tuple[Catalog, dict[str, tuple[int, ...]]]:
     """The catalog by its changes, and the codes of the changed items."""
     catalog = {item.item_id: item.title for item in make_world().engine.catalog.items}
     codes: dict[str, tuple[int, ...]] = {}
-    stream = stub.WatchCatalog(pb.WatchCatalogRequest())
+    stream = stub.WatchItems(pb.WatchItemsRequest())
     last = 0
     async for message in stream:
         for change in message.changes:

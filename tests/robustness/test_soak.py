@@ -217,7 +217,7 @@ def test_a_version_can_be_made_again() -> None:
 class Pretender(rpc.GeneratorServiceServicer):
     """Orders items as they come, fails to generate, and never does both."""
 
-    ExplainItems: Any = None  # not called
+    DiagnoseItems: Any = None  # not called
 
     def __init__(self, current: Callable[[], Version], failure: Exception) -> None:
         self._current = current

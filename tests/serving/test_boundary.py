@@ -144,7 +144,8 @@ async def test_an_answer_of_the_wrong_type_is_a_defect_too(
         b"\x0a\x02\xff\xfe",  # history_item_ids: not UTF-8
         b"\x0a\x7f",  # says 127 bytes, holds none
         b"\xff" * 20,
-        b"\x1a" + b"\x96\x01" + b"\x0a\x94\x01" * 50,
+        # The filter of its constraints: conjunctions that end before they say they do.
+        b"\x1a\x99\x01" + b"\x12\x96\x01" + b"\x0a\x94\x01" * 50,
     ],
     ids=["invalid-utf8", "truncated", "garbage", "broken-nesting"],
 )

@@ -18,6 +18,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from tandem.errors import Error, from_rpc
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
+from tandem.v1 import catalog_service_pb2_grpc as catalog_grpc
+from tandem.v1.catalog_service_pb2 import GetItemsRequest
 from tests.gateway.fakes import WAIT
 from tests.processes import (
     NOT_SERVING,
@@ -31,6 +33,7 @@ from tests.processes import (
 from tests.tiny_bundle import write_tiny_bundle
 
 SERVICE = "tandem.v1.CandidateService"
+CATALOG = "tandem.v1.CatalogService"
 
 
 @pytest.fixture
@@ -78,19 +81,21 @@ def test_a_life(server: Server) -> None:
     server.start()
     with grpc.insecure_channel(server.address) as channel:
         # Loading: health answers, calls are told to come back.
-        assert server.health() == server.health(SERVICE) == NOT_SERVING
+        assert server.health() == server.health(SERVICE) == server.health(CATALOG) == NOT_SERVING
         early = failure_of(search(channel))
         assert (early.code, early.reason) == (grpc.StatusCode.UNAVAILABLE, "WARMING_UP")
 
         open_gate(server)
         server.wait_serving()
-        assert server.health(SERVICE) == SERVING
+        assert server.health(SERVICE) == server.health(CATALOG) == SERVING
         assert len(search(channel).result().items) == 3
+        listed = catalog_grpc.CatalogServiceStub(channel).GetItems(GetItemsRequest(item_ids=["i1"]))
+        assert [item.item_id for item in listed.items] == ["i1"]
         with pytest.raises(grpc.RpcError) as unknown:
             server.health("tandem.v1.NoService")
         assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
         reflected = ProtoReflectionDescriptorDatabase(channel).get_services()
-        assert {SERVICE, "grpc.health.v1.Health"} <= set(reflected)
+        assert {SERVICE, CATALOG, "grpc.health.v1.Health"} <= set(reflected)
 
         server.send(signal.SIGTERM)
         assert server.exit_code() == 0

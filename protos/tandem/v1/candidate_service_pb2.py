@@ -25,73 +25,35 @@ _sym_db = _symbol_database.Default()
 from tandem.v1 import common_pb2 as tandem_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tandem/v1/candidate_service.proto\x12\ttandem.v1\x1a\x16tandem/v1/common.proto\"o\n\rSearchRequest\x12\x18\n\x10history_item_ids\x18\x01 \x03(\t\x12\x13\n\x0bmax_results\x18\x02 \x01(\x05\x12/\n\x0b\x63onstraints\x18\x03 \x01(\x0b\x32\x1a.tandem.v1.ItemConstraints\"\x99\x01\n\x0eSearchResponse\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.tandem.v1.ShortlistedItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12*\n\x06source\x18\x04 \x01(\x0e\x32\x1a.tandem.v1.RetrievalSource\"e\n\x0fShortlistedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x1d\n\x10transition_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x13\n\x11_transition_score\"B\n\x14\x45xplainSearchRequest\x12\x18\n\x10history_item_ids\x18\x01 \x03(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\"\x9e\x01\n\x15\x45xplainSearchResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.tandem.v1.ExplainedItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12*\n\x06source\x18\x04 \x01(\x0e\x32\x1a.tandem.v1.RetrievalSource\"\x82\x01\n\rExplainedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\'\n\x07sources\x18\x03 \x03(\x0b\x32\x16.tandem.v1.SourceScore\x12(\n\ninfluences\x18\x04 \x03(\x0b\x32\x14.tandem.v1.Influence\"<\n\x0bSourceScore\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0e\n\x06weight\x18\x03 \x01(\x01\"2\n\tInfluence\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontribution\x18\x02 \x01(\x01\";\n\x0eSimilarRequest\x12)\n\x05query\x18\x01 \x01(\x0b\x32\x1a.tandem.v1.SimilarityQuery\"i\n\x0fSimilarResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"\xcc\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x33\n\nattributes\x18\x04 \x03(\x0b\x32\x1f.tandem.v1.Item.AttributesEntry\x12\x12\n\npopularity\x18\x05 \x01(\x03\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tandem.v1.AttributeValues:\x02\x38\x01\"<\n\x0f\x41ttributeValues\x12)\n\x06values\x18\x01 \x03(\x0b\x32\x19.tandem.v1.AttributeValue\"\xe1\x01\n\x07NewItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x36\n\nattributes\x18\x04 \x03(\x0b\x32\".tandem.v1.NewItem.AttributesEntry\x12!\n\x06vector\x18\x05 \x01(\x0b\x32\x11.tandem.v1.Vector\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tandem.v1.AttributeValues:\x02\x38\x01\"7\n\x12UpsertItemsRequest\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.tandem.v1.NewItem\"[\n\x13UpsertItemsResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x1a\n\x12unchanged_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"&\n\x12\x44\x65leteItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"Y\n\x13\x44\x65leteItemsResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"#\n\x0fGetItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"d\n\x10GetItemsResponse\x12\x1e\n\x05items\x18\x01 \x03(\x0b\x32\x0f.tandem.v1.Item\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"9\n\x10ListItemsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"x\n\x11ListItemsResponse\x12\x1e\n\x05items\x18\x01 \x03(\x0b\x32\x0f.tandem.v1.Item\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\"E\n\x13WatchCatalogRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\"k\n\x14WatchCatalogResponse\x12)\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x18.tandem.v1.CatalogChange\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"m\n\rCatalogChange\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12&\n\x06upsert\x18\x02 \x01(\x0b\x32\x14.tandem.v1.CodedItemH\x00\x12\x18\n\x0e\x64\x65lete_item_id\x18\x03 \x01(\tH\x00\x42\x08\n\x06\x63hange\"j\n\tCodedItem\x12\x1d\n\x04item\x18\x01 \x01(\x0b\x32\x0f.tandem.v1.Item\x12\x11\n\tcode_text\x18\x02 \x01(\t\x12\x13\n\x0b\x63ode_tokens\x18\x03 \x03(\x05\x12\x16\n\x0e\x63ontent_vector\x18\x04 \x03(\x02*\x90\x01\n\x0fRetrievalSource\x12 \n\x1cRETRIEVAL_SOURCE_UNSPECIFIED\x10\x00\x12\x1c\n\x18RETRIEVAL_SOURCE_HISTORY\x10\x01\x12\x1f\n\x1bRETRIEVAL_SOURCE_POPULARITY\x10\x02\x12\x1c\n\x18RETRIEVAL_SOURCE_CONTENT\x10\x03\x32\xe3\x04\n\x10\x43\x61ndidateService\x12=\n\x06Search\x12\x18.tandem.v1.SearchRequest\x1a\x19.tandem.v1.SearchResponse\x12@\n\x07Similar\x12\x19.tandem.v1.SimilarRequest\x1a\x1a.tandem.v1.SimilarResponse\x12R\n\rExplainSearch\x12\x1f.tandem.v1.ExplainSearchRequest\x1a .tandem.v1.ExplainSearchResponse\x12L\n\x0bUpsertItems\x12\x1d.tandem.v1.UpsertItemsRequest\x1a\x1e.tandem.v1.UpsertItemsResponse\x12L\n\x0b\x44\x65leteItems\x12\x1d.tandem.v1.DeleteItemsRequest\x1a\x1e.tandem.v1.DeleteItemsResponse\x12\x43\n\x08GetItems\x12\x1a.tandem.v1.GetItemsRequest\x1a\x1b.tandem.v1.GetItemsResponse\x12\x46\n\tListItems\x12\x1b.tandem.v1.ListItemsRequest\x1a\x1c.tandem.v1.ListItemsResponse\x12Q\n\x0cWatchCatalog\x12\x1e.tandem.v1.WatchCatalogRequest\x1a\x1f.tandem.v1.WatchCatalogResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tandem/v1/candidate_service.proto\x12\ttandem.v1\x1a\x16tandem/v1/common.proto\"o\n\rSearchRequest\x12\x18\n\x10history_item_ids\x18\x01 \x03(\t\x12\x13\n\x0bmax_results\x18\x02 \x01(\x05\x12/\n\x0b\x63onstraints\x18\x03 \x01(\x0b\x32\x1a.tandem.v1.ItemConstraints\"\xb3\x01\n\x0eSearchResponse\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.tandem.v1.ShortlistedItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12*\n\x06source\x18\x04 \x01(\x0e\x32\x1a.tandem.v1.RetrievalSource\x12\x18\n\x10\x63\x61talog_sequence\x18\x05 \x01(\x03\"e\n\x0fShortlistedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x1d\n\x10transition_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x13\n\x11_transition_score\"C\n\x15\x44iagnoseSearchRequest\x12\x18\n\x10history_item_ids\x18\x01 \x03(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\"\xb9\x01\n\x16\x44iagnoseSearchResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.tandem.v1.DiagnosedItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12*\n\x06source\x18\x04 \x01(\x0e\x32\x1a.tandem.v1.RetrievalSource\x12\x18\n\x10\x63\x61talog_sequence\x18\x05 \x01(\x03\"\x82\x01\n\rDiagnosedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\'\n\x07sources\x18\x03 \x03(\x0b\x32\x16.tandem.v1.SourceScore\x12(\n\ninfluences\x18\x04 \x03(\x0b\x32\x14.tandem.v1.Influence\"<\n\x0bSourceScore\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0e\n\x06weight\x18\x03 \x01(\x01\"2\n\tInfluence\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontribution\x18\x02 \x01(\x01\";\n\x0eSimilarRequest\x12)\n\x05query\x18\x01 \x01(\x0b\x32\x1a.tandem.v1.SimilarityQuery\"\x83\x01\n\x0fSimilarResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61talog_sequence\x18\x04 \x01(\x03*\x90\x01\n\x0fRetrievalSource\x12 \n\x1cRETRIEVAL_SOURCE_UNSPECIFIED\x10\x00\x12\x1c\n\x18RETRIEVAL_SOURCE_HISTORY\x10\x01\x12\x1f\n\x1bRETRIEVAL_SOURCE_POPULARITY\x10\x02\x12\x1c\n\x18RETRIEVAL_SOURCE_CONTENT\x10\x03\x32\xea\x01\n\x10\x43\x61ndidateService\x12=\n\x06Search\x12\x18.tandem.v1.SearchRequest\x1a\x19.tandem.v1.SearchResponse\x12@\n\x07Similar\x12\x19.tandem.v1.SimilarRequest\x1a\x1a.tandem.v1.SimilarResponse\x12U\n\x0e\x44iagnoseSearch\x12 .tandem.v1.DiagnoseSearchRequest\x1a!.tandem.v1.DiagnoseSearchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tandem.v1.candidate_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ITEM_ATTRIBUTESENTRY']._loaded_options = None
-  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_NEWITEM_ATTRIBUTESENTRY']._loaded_options = None
-  _globals['_NEWITEM_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_RETRIEVALSOURCE']._serialized_start=2586
-  _globals['_RETRIEVALSOURCE']._serialized_end=2730
+  _globals['_RETRIEVALSOURCE']._serialized_start=1170
+  _globals['_RETRIEVALSOURCE']._serialized_end=1314
   _globals['_SEARCHREQUEST']._serialized_start=72
   _globals['_SEARCHREQUEST']._serialized_end=183
   _globals['_SEARCHRESPONSE']._serialized_start=186
-  _globals['_SEARCHRESPONSE']._serialized_end=339
-  _globals['_SHORTLISTEDITEM']._serialized_start=341
-  _globals['_SHORTLISTEDITEM']._serialized_end=442
-  _globals['_EXPLAINSEARCHREQUEST']._serialized_start=444
-  _globals['_EXPLAINSEARCHREQUEST']._serialized_end=510
-  _globals['_EXPLAINSEARCHRESPONSE']._serialized_start=513
-  _globals['_EXPLAINSEARCHRESPONSE']._serialized_end=671
-  _globals['_EXPLAINEDITEM']._serialized_start=674
-  _globals['_EXPLAINEDITEM']._serialized_end=804
-  _globals['_SOURCESCORE']._serialized_start=806
-  _globals['_SOURCESCORE']._serialized_end=866
-  _globals['_INFLUENCE']._serialized_start=868
-  _globals['_INFLUENCE']._serialized_end=918
-  _globals['_SIMILARREQUEST']._serialized_start=920
-  _globals['_SIMILARREQUEST']._serialized_end=979
-  _globals['_SIMILARRESPONSE']._serialized_start=981
-  _globals['_SIMILARRESPONSE']._serialized_end=1086
-  _globals['_ITEM']._serialized_start=1089
-  _globals['_ITEM']._serialized_end=1293
-  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_start=1216
-  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_end=1293
-  _globals['_ATTRIBUTEVALUES']._serialized_start=1295
-  _globals['_ATTRIBUTEVALUES']._serialized_end=1355
-  _globals['_NEWITEM']._serialized_start=1358
-  _globals['_NEWITEM']._serialized_end=1583
-  _globals['_NEWITEM_ATTRIBUTESENTRY']._serialized_start=1216
-  _globals['_NEWITEM_ATTRIBUTESENTRY']._serialized_end=1293
-  _globals['_UPSERTITEMSREQUEST']._serialized_start=1585
-  _globals['_UPSERTITEMSREQUEST']._serialized_end=1640
-  _globals['_UPSERTITEMSRESPONSE']._serialized_start=1642
-  _globals['_UPSERTITEMSRESPONSE']._serialized_end=1733
-  _globals['_DELETEITEMSREQUEST']._serialized_start=1735
-  _globals['_DELETEITEMSREQUEST']._serialized_end=1773
-  _globals['_DELETEITEMSRESPONSE']._serialized_start=1775
-  _globals['_DELETEITEMSRESPONSE']._serialized_end=1864
-  _globals['_GETITEMSREQUEST']._serialized_start=1866
-  _globals['_GETITEMSREQUEST']._serialized_end=1901
-  _globals['_GETITEMSRESPONSE']._serialized_start=1903
-  _globals['_GETITEMSRESPONSE']._serialized_end=2003
-  _globals['_LISTITEMSREQUEST']._serialized_start=2005
-  _globals['_LISTITEMSREQUEST']._serialized_end=2062
-  _globals['_LISTITEMSRESPONSE']._serialized_start=2064
-  _globals['_LISTITEMSRESPONSE']._serialized_end=2184
-  _globals['_WATCHCATALOGREQUEST']._serialized_start=2186
-  _globals['_WATCHCATALOGREQUEST']._serialized_end=2255
-  _globals['_WATCHCATALOGRESPONSE']._serialized_start=2257
-  _globals['_WATCHCATALOGRESPONSE']._serialized_end=2364
-  _globals['_CATALOGCHANGE']._serialized_start=2366
-  _globals['_CATALOGCHANGE']._serialized_end=2475
-  _globals['_CODEDITEM']._serialized_start=2477
-  _globals['_CODEDITEM']._serialized_end=2583
-  _globals['_CANDIDATESERVICE']._serialized_start=2733
-  _globals['_CANDIDATESERVICE']._serialized_end=3344
+  _globals['_SEARCHRESPONSE']._serialized_end=365
+  _globals['_SHORTLISTEDITEM']._serialized_start=367
+  _globals['_SHORTLISTEDITEM']._serialized_end=468
+  _globals['_DIAGNOSESEARCHREQUEST']._serialized_start=470
+  _globals['_DIAGNOSESEARCHREQUEST']._serialized_end=537
+  _globals['_DIAGNOSESEARCHRESPONSE']._serialized_start=540
+  _globals['_DIAGNOSESEARCHRESPONSE']._serialized_end=725
+  _globals['_DIAGNOSEDITEM']._serialized_start=728
+  _globals['_DIAGNOSEDITEM']._serialized_end=858
+  _globals['_SOURCESCORE']._serialized_start=860
+  _globals['_SOURCESCORE']._serialized_end=920
+  _globals['_INFLUENCE']._serialized_start=922
+  _globals['_INFLUENCE']._serialized_end=972
+  _globals['_SIMILARREQUEST']._serialized_start=974
+  _globals['_SIMILARREQUEST']._serialized_end=1033
+  _globals['_SIMILARRESPONSE']._serialized_start=1036
+  _globals['_SIMILARRESPONSE']._serialized_end=1167
+  _globals['_CANDIDATESERVICE']._serialized_start=1317
+  _globals['_CANDIDATESERVICE']._serialized_end=1551
 # @@protoc_insertion_point(module_scope)

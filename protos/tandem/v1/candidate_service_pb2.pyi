@@ -103,10 +103,15 @@ class SearchResponse(_message.Message):
     MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """The version of the bundle that answered."""
     source: Global___RetrievalSource.ValueType
     """Where the shortlist came from."""
+    catalog_sequence: _builtins.int
+    """The last change that is in the catalog that answered, in the count of
+    `CatalogService.WatchItems`; 0 for the bundle's own items.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShortlistedItem]:
         """The shortlist, best first."""
@@ -124,10 +129,11 @@ class SearchResponse(_message.Message):
         missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         bundle_version: _builtins.str = ...,
         source: Global___RetrievalSource.ValueType = ...,
+        catalog_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "items", b"items", "missing_item_ids", b"missing_item_ids", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "items", b"items", "missing_item_ids", b"missing_item_ids", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -172,8 +178,8 @@ class ShortlistedItem(_message.Message):
 Global___ShortlistedItem: _TypeAlias = ShortlistedItem  # noqa: Y015
 
 @_typing.final
-class ExplainSearchRequest(_message.Message):
-    """A history and items to explain."""
+class DiagnoseSearchRequest(_message.Message):
+    """A history, and items to diagnose."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -185,7 +191,7 @@ class ExplainSearchRequest(_message.Message):
 
     @_builtins.property
     def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The items to explain, from 1 to 1,000. Duplicates count once."""
+        """The items to diagnose, from 1 to 1,000. Duplicates count once."""
 
     def __init__(
         self,
@@ -199,10 +205,10 @@ class ExplainSearchRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExplainSearchRequest: _TypeAlias = ExplainSearchRequest  # noqa: Y015
+Global___DiagnoseSearchRequest: _TypeAlias = DiagnoseSearchRequest  # noqa: Y015
 
 @_typing.final
-class ExplainSearchResponse(_message.Message):
+class DiagnoseSearchResponse(_message.Message):
     """What retrieval makes of items."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -211,12 +217,17 @@ class ExplainSearchResponse(_message.Message):
     MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """The version of the bundle that answered."""
     source: Global___RetrievalSource.ValueType
     """What the scores were made from."""
+    catalog_sequence: _builtins.int
+    """The last change that is in the catalog that answered, in the count of
+    `CatalogService.WatchItems`; 0 for the bundle's own items.
+    """
     @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedItem]:
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiagnosedItem]:
         """Every known item of the request, in its order."""
 
     @_builtins.property
@@ -228,21 +239,22 @@ class ExplainSearchResponse(_message.Message):
     def __init__(
         self,
         *,
-        items: _abc.Iterable[Global___ExplainedItem] | None = ...,
+        items: _abc.Iterable[Global___DiagnosedItem] | None = ...,
         missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         bundle_version: _builtins.str = ...,
         source: Global___RetrievalSource.ValueType = ...,
+        catalog_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "items", b"items", "missing_item_ids", b"missing_item_ids", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "items", b"items", "missing_item_ids", b"missing_item_ids", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExplainSearchResponse: _TypeAlias = ExplainSearchResponse  # noqa: Y015
+Global___DiagnoseSearchResponse: _TypeAlias = DiagnoseSearchResponse  # noqa: Y015
 
 @_typing.final
-class ExplainedItem(_message.Message):
+class DiagnosedItem(_message.Message):
     """What retrieval makes of an item."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -277,7 +289,7 @@ class ExplainedItem(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ExplainedItem: _TypeAlias = ExplainedItem  # noqa: Y015
+Global___DiagnosedItem: _TypeAlias = DiagnosedItem  # noqa: Y015
 
 @_typing.final
 class SourceScore(_message.Message):
@@ -371,8 +383,13 @@ class SimilarResponse(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """The version of the bundle that answered."""
+    catalog_sequence: _builtins.int
+    """The last change that is in the catalog that answered, in the count of
+    `CatalogService.WatchItems`; 0 for the bundle's own items.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoredItem]:
         """The items, most similar first; the score is the cosine similarity. With
@@ -391,555 +408,12 @@ class SimilarResponse(_message.Message):
         items: _abc.Iterable[_common_pb2.ScoredItem] | None = ...,
         missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         bundle_version: _builtins.str = ...,
+        catalog_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "items", b"items", "missing_item_ids", b"missing_item_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "items", b"items", "missing_item_ids", b"missing_item_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SimilarResponse: _TypeAlias = SimilarResponse  # noqa: Y015
-
-@_typing.final
-class Item(_message.Message):
-    """An item of the catalog."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class AttributesEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        @_builtins.property
-        def value(self) -> Global___AttributeValues: ...
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: Global___AttributeValues | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    ITEM_ID_FIELD_NUMBER: _builtins.int
-    TITLE_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
-    ATTRIBUTES_FIELD_NUMBER: _builtins.int
-    POPULARITY_FIELD_NUMBER: _builtins.int
-    item_id: _builtins.str
-    """The identifier."""
-    title: _builtins.str
-    """What people see."""
-    text: _builtins.str
-    """What the item is, in words: its vector is made of this."""
-    popularity: _builtins.int
-    """Interactions in the training data; 0 for what came later."""
-    @_builtins.property
-    def attributes(self) -> _containers.MessageMap[_builtins.str, Global___AttributeValues]:
-        """What filters look at."""
-
-    def __init__(
-        self,
-        *,
-        item_id: _builtins.str = ...,
-        title: _builtins.str = ...,
-        text: _builtins.str = ...,
-        attributes: _abc.Mapping[_builtins.str, Global___AttributeValues] | None = ...,
-        popularity: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "item_id", b"item_id", "popularity", b"popularity", "text", b"text", "title", b"title"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Item: _TypeAlias = Item  # noqa: Y015
-
-@_typing.final
-class AttributeValues(_message.Message):
-    """The values of one attribute of an item."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VALUES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def values(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.AttributeValue]:
-        """At least one, and at most 100."""
-
-    def __init__(
-        self,
-        *,
-        values: _abc.Iterable[_common_pb2.AttributeValue] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AttributeValues: _TypeAlias = AttributeValues  # noqa: Y015
-
-@_typing.final
-class NewItem(_message.Message):
-    """An item to add or to replace."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class AttributesEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        @_builtins.property
-        def value(self) -> Global___AttributeValues: ...
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: Global___AttributeValues | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    ITEM_ID_FIELD_NUMBER: _builtins.int
-    TITLE_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
-    ATTRIBUTES_FIELD_NUMBER: _builtins.int
-    VECTOR_FIELD_NUMBER: _builtins.int
-    item_id: _builtins.str
-    """The identifier: from 1 to 512 bytes of UTF-8."""
-    title: _builtins.str
-    """What people see. At most 1,024 bytes."""
-    text: _builtins.str
-    """What the item is, in the words of the catalog's item texts. From 1 to
-    4,096 bytes.
-    """
-    @_builtins.property
-    def attributes(self) -> _containers.MessageMap[_builtins.str, Global___AttributeValues]:
-        """What filters look at. At most 100 attributes, whose names have from 1 to
-        128 bytes and whose texts at most 512; together at most 16 KiB.
-        """
-
-    @_builtins.property
-    def vector(self) -> _common_pb2.Vector:
-        """The item's vector in the content space, where the caller has it already.
-        Otherwise the text is embedded, unless the item is there with the same
-        text: then it keeps its vectors.
-        """
-
-    def __init__(
-        self,
-        *,
-        item_id: _builtins.str = ...,
-        title: _builtins.str = ...,
-        text: _builtins.str = ...,
-        attributes: _abc.Mapping[_builtins.str, Global___AttributeValues] | None = ...,
-        vector: _common_pb2.Vector | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["vector", b"vector"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "item_id", b"item_id", "text", b"text", "title", b"title", "vector", b"vector"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___NewItem: _TypeAlias = NewItem  # noqa: Y015
-
-@_typing.final
-class UpsertItemsRequest(_message.Message):
-    """Items to add or to replace."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ITEMS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewItem]:
-        """From 1 to 1,000 items, each id once."""
-
-    def __init__(
-        self,
-        *,
-        items: _abc.Iterable[Global___NewItem] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___UpsertItemsRequest: _TypeAlias = UpsertItemsRequest  # noqa: Y015
-
-@_typing.final
-class UpsertItemsResponse(_message.Message):
-    """What became of the items."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SEQUENCE_FIELD_NUMBER: _builtins.int
-    UNCHANGED_ITEM_IDS_FIELD_NUMBER: _builtins.int
-    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
-    sequence: _builtins.int
-    """The catalog as it is with these items, in the count of `WatchCatalog`."""
-    bundle_version: _builtins.str
-    """The version of the bundle that the catalog started from."""
-    @_builtins.property
-    def unchanged_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items that are as they were: the request said nothing new of them."""
-
-    def __init__(
-        self,
-        *,
-        sequence: _builtins.int = ...,
-        unchanged_item_ids: _abc.Iterable[_builtins.str] | None = ...,
-        bundle_version: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "sequence", b"sequence", "unchanged_item_ids", b"unchanged_item_ids"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___UpsertItemsResponse: _TypeAlias = UpsertItemsResponse  # noqa: Y015
-
-@_typing.final
-class DeleteItemsRequest(_message.Message):
-    """Items to remove."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ITEM_IDS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """From 1 to 1,000 items."""
-
-    def __init__(
-        self,
-        *,
-        item_ids: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_ids", b"item_ids"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DeleteItemsRequest: _TypeAlias = DeleteItemsRequest  # noqa: Y015
-
-@_typing.final
-class DeleteItemsResponse(_message.Message):
-    """What became of the items."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SEQUENCE_FIELD_NUMBER: _builtins.int
-    MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
-    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
-    sequence: _builtins.int
-    """The catalog as it is without these items, in the count of
-    `WatchCatalog`.
-    """
-    bundle_version: _builtins.str
-    """The version of the bundle that the catalog started from."""
-    @_builtins.property
-    def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items that the catalog did not have, each once, in the order of the
-        request; that is harmless.
-        """
-
-    def __init__(
-        self,
-        *,
-        sequence: _builtins.int = ...,
-        missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
-        bundle_version: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "missing_item_ids", b"missing_item_ids", "sequence", b"sequence"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DeleteItemsResponse: _TypeAlias = DeleteItemsResponse  # noqa: Y015
-
-@_typing.final
-class GetItemsRequest(_message.Message):
-    """Items to look up."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ITEM_IDS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """From 1 to 1,000 items."""
-
-    def __init__(
-        self,
-        *,
-        item_ids: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_ids", b"item_ids"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetItemsRequest: _TypeAlias = GetItemsRequest  # noqa: Y015
-
-@_typing.final
-class GetItemsResponse(_message.Message):
-    """The items, in the order of the request."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ITEMS_FIELD_NUMBER: _builtins.int
-    MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
-    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
-    bundle_version: _builtins.str
-    """The version of the bundle that the catalog started from."""
-    @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Item]:
-        """Those that the catalog has."""
-
-    @_builtins.property
-    def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Those that it has not, each once, in the order of the request."""
-
-    def __init__(
-        self,
-        *,
-        items: _abc.Iterable[Global___Item] | None = ...,
-        missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
-        bundle_version: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "items", b"items", "missing_item_ids", b"missing_item_ids"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetItemsResponse: _TypeAlias = GetItemsResponse  # noqa: Y015
-
-@_typing.final
-class ListItemsRequest(_message.Message):
-    """A page of the catalog to list."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    page_size: _builtins.int
-    """How many items: 0 means 100, more than 1,000 is coerced to 1,000, and a
-    negative number is INVALID_ARGUMENT.
-    """
-    page_token: _builtins.str
-    """The `next_page_token` of the page before; empty for the first.
-    INVALID_ARGUMENT with reason INVALID_PAGE_TOKEN when it is not one that
-    this server gave out since it started: begin anew.
-    """
-    def __init__(
-        self,
-        *,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListItemsRequest: _TypeAlias = ListItemsRequest  # noqa: Y015
-
-@_typing.final
-class ListItemsResponse(_message.Message):
-    """A page of the catalog."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ITEMS_FIELD_NUMBER: _builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
-    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
-    next_page_token: _builtins.str
-    """Leads to the next page; empty on the last."""
-    total_size: _builtins.int
-    """Items in the catalog."""
-    bundle_version: _builtins.str
-    """The version of the bundle that the catalog started from."""
-    @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Item]:
-        """The items, in no order that means anything. An item that is there from the
-        first page to the last comes at least once; one that is replaced meanwhile
-        may come twice.
-        """
-
-    def __init__(
-        self,
-        *,
-        items: _abc.Iterable[Global___Item] | None = ...,
-        next_page_token: _builtins.str = ...,
-        total_size: _builtins.int = ...,
-        bundle_version: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "items", b"items", "next_page_token", b"next_page_token", "total_size", b"total_size"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListItemsResponse: _TypeAlias = ListItemsResponse  # noqa: Y015
-
-@_typing.final
-class WatchCatalogRequest(_message.Message):
-    """Where to begin to follow the catalog."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
-    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
-    after_sequence: _builtins.int
-    """The last sequence that the caller has seen; 0 for the bundle's own items.
-    One that this server has not reached is INVALID_ARGUMENT with reason
-    UNKNOWN_SEQUENCE: the caller follows another catalog, and must begin
-    anew.
-    """
-    bundle_version: _builtins.str
-    """The version of the bundle that the caller starts from. When given, and not
-    the server's, the call is FAILED_PRECONDITION with reason OTHER_BUNDLE.
-    """
-    def __init__(
-        self,
-        *,
-        after_sequence: _builtins.int = ...,
-        bundle_version: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "bundle_version", b"bundle_version"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___WatchCatalogRequest: _TypeAlias = WatchCatalogRequest  # noqa: Y015
-
-@_typing.final
-class WatchCatalogResponse(_message.Message):
-    """Changes of the catalog."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CHANGES_FIELD_NUMBER: _builtins.int
-    SEQUENCE_FIELD_NUMBER: _builtins.int
-    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
-    sequence: _builtins.int
-    """The caller now has all up to here: what to call again with. It may be
-    more than that of the last change.
-    """
-    bundle_version: _builtins.str
-    """The version of the bundle that the catalog started from."""
-    @_builtins.property
-    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CatalogChange]:
-        """In order. Of an item that changed several times only the last change is
-        sent to those who come later. Empty in a heartbeat, which comes when
-        nothing has changed for 5 seconds.
-        """
-
-    def __init__(
-        self,
-        *,
-        changes: _abc.Iterable[Global___CatalogChange] | None = ...,
-        sequence: _builtins.int = ...,
-        bundle_version: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "changes", b"changes", "sequence", b"sequence"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___WatchCatalogResponse: _TypeAlias = WatchCatalogResponse  # noqa: Y015
-
-@_typing.final
-class CatalogChange(_message.Message):
-    """A change of one item."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SEQUENCE_FIELD_NUMBER: _builtins.int
-    UPSERT_FIELD_NUMBER: _builtins.int
-    DELETE_ITEM_ID_FIELD_NUMBER: _builtins.int
-    sequence: _builtins.int
-    """When it happened: each change has a larger one than those before."""
-    delete_item_id: _builtins.str
-    """The item with this id is removed."""
-    @_builtins.property
-    def upsert(self) -> Global___CodedItem:
-        """The item is new, or replaced."""
-
-    def __init__(
-        self,
-        *,
-        sequence: _builtins.int = ...,
-        upsert: Global___CodedItem | None = ...,
-        delete_item_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "delete_item_id", b"delete_item_id", "upsert", b"upsert"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "delete_item_id", b"delete_item_id", "sequence", b"sequence", "upsert", b"upsert"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["upsert", "delete_item_id"]  # noqa: Y015
-    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
-
-Global___CatalogChange: _TypeAlias = CatalogChange  # noqa: Y015
-
-@_typing.final
-class CodedItem(_message.Message):
-    """An item with the code that stands for it in the generator."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ITEM_FIELD_NUMBER: _builtins.int
-    CODE_TEXT_FIELD_NUMBER: _builtins.int
-    CODE_TOKENS_FIELD_NUMBER: _builtins.int
-    CONTENT_VECTOR_FIELD_NUMBER: _builtins.int
-    code_text: _builtins.str
-    """The code as prompts show it."""
-    @_builtins.property
-    def item(self) -> Global___Item:
-        """The item."""
-
-    @_builtins.property
-    def code_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The code as the decoder emits it, without end and padding."""
-
-    @_builtins.property
-    def content_vector(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The vector of its text in the content space, of unit norm. A generator
-        that reads whole items makes its own vector of the item out of it.
-        """
-
-    def __init__(
-        self,
-        *,
-        item: Global___Item | None = ...,
-        code_text: _builtins.str = ...,
-        code_tokens: _abc.Iterable[_builtins.int] | None = ...,
-        content_vector: _abc.Iterable[_builtins.float] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_text", b"code_text", "code_tokens", b"code_tokens", "content_vector", b"content_vector", "item", b"item"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CodedItem: _TypeAlias = CodedItem  # noqa: Y015

@@ -26,9 +26,8 @@ if _version_not_supported:
 
 
 class CandidateServiceStub(object):
-    """Shortlists items by vector search over LLM-derived item embeddings, answers
-    similarity queries on its own, and keeps the catalog, which changes while
-    it is served.
+    """Shortlists items by vector search over LLM-derived item embeddings, and
+    answers similarity queries on its own.
     """
 
     def __init__(self, channel):
@@ -47,42 +46,16 @@ class CandidateServiceStub(object):
                 request_serializer=tandem_dot_v1_dot_candidate__service__pb2.SimilarRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_candidate__service__pb2.SimilarResponse.FromString,
                 _registered_method=True)
-        self.ExplainSearch = channel.unary_unary(
-                '/tandem.v1.CandidateService/ExplainSearch',
-                request_serializer=tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchRequest.SerializeToString,
-                response_deserializer=tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchResponse.FromString,
-                _registered_method=True)
-        self.UpsertItems = channel.unary_unary(
-                '/tandem.v1.CandidateService/UpsertItems',
-                request_serializer=tandem_dot_v1_dot_candidate__service__pb2.UpsertItemsRequest.SerializeToString,
-                response_deserializer=tandem_dot_v1_dot_candidate__service__pb2.UpsertItemsResponse.FromString,
-                _registered_method=True)
-        self.DeleteItems = channel.unary_unary(
-                '/tandem.v1.CandidateService/DeleteItems',
-                request_serializer=tandem_dot_v1_dot_candidate__service__pb2.DeleteItemsRequest.SerializeToString,
-                response_deserializer=tandem_dot_v1_dot_candidate__service__pb2.DeleteItemsResponse.FromString,
-                _registered_method=True)
-        self.GetItems = channel.unary_unary(
-                '/tandem.v1.CandidateService/GetItems',
-                request_serializer=tandem_dot_v1_dot_candidate__service__pb2.GetItemsRequest.SerializeToString,
-                response_deserializer=tandem_dot_v1_dot_candidate__service__pb2.GetItemsResponse.FromString,
-                _registered_method=True)
-        self.ListItems = channel.unary_unary(
-                '/tandem.v1.CandidateService/ListItems',
-                request_serializer=tandem_dot_v1_dot_candidate__service__pb2.ListItemsRequest.SerializeToString,
-                response_deserializer=tandem_dot_v1_dot_candidate__service__pb2.ListItemsResponse.FromString,
-                _registered_method=True)
-        self.WatchCatalog = channel.unary_stream(
-                '/tandem.v1.CandidateService/WatchCatalog',
-                request_serializer=tandem_dot_v1_dot_candidate__service__pb2.WatchCatalogRequest.SerializeToString,
-                response_deserializer=tandem_dot_v1_dot_candidate__service__pb2.WatchCatalogResponse.FromString,
+        self.DiagnoseSearch = channel.unary_unary(
+                '/tandem.v1.CandidateService/DiagnoseSearch',
+                request_serializer=tandem_dot_v1_dot_candidate__service__pb2.DiagnoseSearchRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_candidate__service__pb2.DiagnoseSearchResponse.FromString,
                 _registered_method=True)
 
 
 class CandidateServiceServicer(object):
-    """Shortlists items by vector search over LLM-derived item embeddings, answers
-    similarity queries on its own, and keeps the catalog, which changes while
-    it is served.
+    """Shortlists items by vector search over LLM-derived item embeddings, and
+    answers similarity queries on its own.
     """
 
     def Search(self, request, context):
@@ -99,50 +72,9 @@ class CandidateServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ExplainSearch(self, request, context):
+    def DiagnoseSearch(self, request, context):
         """Says what `Search` makes of given items, and why. For people who debug: it
         costs as much as a search for each item of the history.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def UpsertItems(self, request, context):
-        """Adds items to the catalog, or replaces those that have their ids: all of
-        the call or, on error, none. The answer comes when the items are on disk
-        and every later call of this server sees them. FAILED_PRECONDITION with
-        reason READ_ONLY where the server has no store.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def DeleteItems(self, request, context):
-        """Removes items from the catalog: all of the call or, on error, none. The
-        answer comes when that is on disk and no later call finds them.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def GetItems(self, request, context):
-        """Looks items up.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListItems(self, request, context):
-        """Lists the catalog page by page.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def WatchCatalog(self, request, context):
-        """Sends what has changed since the bundle was built, and then each change as
-        it happens. The stream ends only by an error: UNAVAILABLE when the server
-        stops. Whoever follows calls again with the last sequence it has seen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,35 +93,10 @@ def add_CandidateServiceServicer_to_server(servicer, server):
                     request_deserializer=tandem_dot_v1_dot_candidate__service__pb2.SimilarRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_candidate__service__pb2.SimilarResponse.SerializeToString,
             ),
-            'ExplainSearch': grpc.unary_unary_rpc_method_handler(
-                    servicer.ExplainSearch,
-                    request_deserializer=tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchRequest.FromString,
-                    response_serializer=tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchResponse.SerializeToString,
-            ),
-            'UpsertItems': grpc.unary_unary_rpc_method_handler(
-                    servicer.UpsertItems,
-                    request_deserializer=tandem_dot_v1_dot_candidate__service__pb2.UpsertItemsRequest.FromString,
-                    response_serializer=tandem_dot_v1_dot_candidate__service__pb2.UpsertItemsResponse.SerializeToString,
-            ),
-            'DeleteItems': grpc.unary_unary_rpc_method_handler(
-                    servicer.DeleteItems,
-                    request_deserializer=tandem_dot_v1_dot_candidate__service__pb2.DeleteItemsRequest.FromString,
-                    response_serializer=tandem_dot_v1_dot_candidate__service__pb2.DeleteItemsResponse.SerializeToString,
-            ),
-            'GetItems': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetItems,
-                    request_deserializer=tandem_dot_v1_dot_candidate__service__pb2.GetItemsRequest.FromString,
-                    response_serializer=tandem_dot_v1_dot_candidate__service__pb2.GetItemsResponse.SerializeToString,
-            ),
-            'ListItems': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListItems,
-                    request_deserializer=tandem_dot_v1_dot_candidate__service__pb2.ListItemsRequest.FromString,
-                    response_serializer=tandem_dot_v1_dot_candidate__service__pb2.ListItemsResponse.SerializeToString,
-            ),
-            'WatchCatalog': grpc.unary_stream_rpc_method_handler(
-                    servicer.WatchCatalog,
-                    request_deserializer=tandem_dot_v1_dot_candidate__service__pb2.WatchCatalogRequest.FromString,
-                    response_serializer=tandem_dot_v1_dot_candidate__service__pb2.WatchCatalogResponse.SerializeToString,
+            'DiagnoseSearch': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiagnoseSearch,
+                    request_deserializer=tandem_dot_v1_dot_candidate__service__pb2.DiagnoseSearchRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_candidate__service__pb2.DiagnoseSearchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -200,9 +107,8 @@ def add_CandidateServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CandidateService(object):
-    """Shortlists items by vector search over LLM-derived item embeddings, answers
-    similarity queries on its own, and keeps the catalog, which changes while
-    it is served.
+    """Shortlists items by vector search over LLM-derived item embeddings, and
+    answers similarity queries on its own.
     """
 
     @staticmethod
@@ -260,7 +166,7 @@ class CandidateService(object):
             _registered_method=True)
 
     @staticmethod
-    def ExplainSearch(request,
+    def DiagnoseSearch(request,
             target,
             options=(),
             channel_credentials=None,
@@ -273,144 +179,9 @@ class CandidateService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/tandem.v1.CandidateService/ExplainSearch',
-            tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchRequest.SerializeToString,
-            tandem_dot_v1_dot_candidate__service__pb2.ExplainSearchResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def UpsertItems(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tandem.v1.CandidateService/UpsertItems',
-            tandem_dot_v1_dot_candidate__service__pb2.UpsertItemsRequest.SerializeToString,
-            tandem_dot_v1_dot_candidate__service__pb2.UpsertItemsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def DeleteItems(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tandem.v1.CandidateService/DeleteItems',
-            tandem_dot_v1_dot_candidate__service__pb2.DeleteItemsRequest.SerializeToString,
-            tandem_dot_v1_dot_candidate__service__pb2.DeleteItemsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def GetItems(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tandem.v1.CandidateService/GetItems',
-            tandem_dot_v1_dot_candidate__service__pb2.GetItemsRequest.SerializeToString,
-            tandem_dot_v1_dot_candidate__service__pb2.GetItemsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListItems(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tandem.v1.CandidateService/ListItems',
-            tandem_dot_v1_dot_candidate__service__pb2.ListItemsRequest.SerializeToString,
-            tandem_dot_v1_dot_candidate__service__pb2.ListItemsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def WatchCatalog(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/tandem.v1.CandidateService/WatchCatalog',
-            tandem_dot_v1_dot_candidate__service__pb2.WatchCatalogRequest.SerializeToString,
-            tandem_dot_v1_dot_candidate__service__pb2.WatchCatalogResponse.FromString,
+            '/tandem.v1.CandidateService/DiagnoseSearch',
+            tandem_dot_v1_dot_candidate__service__pb2.DiagnoseSearchRequest.SerializeToString,
+            tandem_dot_v1_dot_candidate__service__pb2.DiagnoseSearchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,9 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CandidateServiceStub:
-    """Shortlists items by vector search over LLM-derived item embeddings, answers
-    similarity queries on its own, and keeps the catalog, which changes while
-    it is served.
+    """Shortlists items by vector search over LLM-derived item embeddings, and
+    answers similarity queries on its own.
     """
 
     @_typing.overload
@@ -40,35 +39,15 @@ class CandidateServiceStub:
     """Turns a history into a shortlist of items to recommend from."""
     Similar: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.SimilarRequest, _candidate_service_pb2.SimilarResponse]
     """Finds the items most similar to items, to a text, or to a vector."""
-    ExplainSearch: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.ExplainSearchRequest, _candidate_service_pb2.ExplainSearchResponse]
+    DiagnoseSearch: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.DiagnoseSearchRequest, _candidate_service_pb2.DiagnoseSearchResponse]
     """Says what `Search` makes of given items, and why. For people who debug: it
     costs as much as a search for each item of the history.
-    """
-    UpsertItems: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.UpsertItemsRequest, _candidate_service_pb2.UpsertItemsResponse]
-    """Adds items to the catalog, or replaces those that have their ids: all of
-    the call or, on error, none. The answer comes when the items are on disk
-    and every later call of this server sees them. FAILED_PRECONDITION with
-    reason READ_ONLY where the server has no store.
-    """
-    DeleteItems: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.DeleteItemsRequest, _candidate_service_pb2.DeleteItemsResponse]
-    """Removes items from the catalog: all of the call or, on error, none. The
-    answer comes when that is on disk and no later call finds them.
-    """
-    GetItems: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.GetItemsRequest, _candidate_service_pb2.GetItemsResponse]
-    """Looks items up."""
-    ListItems: _grpc.UnaryUnaryMultiCallable[_candidate_service_pb2.ListItemsRequest, _candidate_service_pb2.ListItemsResponse]
-    """Lists the catalog page by page."""
-    WatchCatalog: _grpc.UnaryStreamMultiCallable[_candidate_service_pb2.WatchCatalogRequest, _candidate_service_pb2.WatchCatalogResponse]
-    """Sends what has changed since the bundle was built, and then each change as
-    it happens. The stream ends only by an error: UNAVAILABLE when the server
-    stops. Whoever follows calls again with the last sequence it has seen.
     """
 
 @_typing.type_check_only
 class CandidateServiceAsyncStub(CandidateServiceStub):
-    """Shortlists items by vector search over LLM-derived item embeddings, answers
-    similarity queries on its own, and keeps the catalog, which changes while
-    it is served.
+    """Shortlists items by vector search over LLM-derived item embeddings, and
+    answers similarity queries on its own.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -76,34 +55,14 @@ class CandidateServiceAsyncStub(CandidateServiceStub):
     """Turns a history into a shortlist of items to recommend from."""
     Similar: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.SimilarRequest, _candidate_service_pb2.SimilarResponse]  # type: ignore[assignment]
     """Finds the items most similar to items, to a text, or to a vector."""
-    ExplainSearch: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.ExplainSearchRequest, _candidate_service_pb2.ExplainSearchResponse]  # type: ignore[assignment]
+    DiagnoseSearch: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.DiagnoseSearchRequest, _candidate_service_pb2.DiagnoseSearchResponse]  # type: ignore[assignment]
     """Says what `Search` makes of given items, and why. For people who debug: it
     costs as much as a search for each item of the history.
     """
-    UpsertItems: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.UpsertItemsRequest, _candidate_service_pb2.UpsertItemsResponse]  # type: ignore[assignment]
-    """Adds items to the catalog, or replaces those that have their ids: all of
-    the call or, on error, none. The answer comes when the items are on disk
-    and every later call of this server sees them. FAILED_PRECONDITION with
-    reason READ_ONLY where the server has no store.
-    """
-    DeleteItems: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.DeleteItemsRequest, _candidate_service_pb2.DeleteItemsResponse]  # type: ignore[assignment]
-    """Removes items from the catalog: all of the call or, on error, none. The
-    answer comes when that is on disk and no later call finds them.
-    """
-    GetItems: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.GetItemsRequest, _candidate_service_pb2.GetItemsResponse]  # type: ignore[assignment]
-    """Looks items up."""
-    ListItems: _aio.UnaryUnaryMultiCallable[_candidate_service_pb2.ListItemsRequest, _candidate_service_pb2.ListItemsResponse]  # type: ignore[assignment]
-    """Lists the catalog page by page."""
-    WatchCatalog: _aio.UnaryStreamMultiCallable[_candidate_service_pb2.WatchCatalogRequest, _candidate_service_pb2.WatchCatalogResponse]  # type: ignore[assignment]
-    """Sends what has changed since the bundle was built, and then each change as
-    it happens. The stream ends only by an error: UNAVAILABLE when the server
-    stops. Whoever follows calls again with the last sequence it has seen.
-    """
 
 class CandidateServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shortlists items by vector search over LLM-derived item embeddings, answers
-    similarity queries on its own, and keeps the catalog, which changes while
-    it is served.
+    """Shortlists items by vector search over LLM-derived item embeddings, and
+    answers similarity queries on its own.
     """
 
     @_abc_1.abstractmethod
@@ -123,62 +82,13 @@ class CandidateServiceServicer(metaclass=_abc_1.ABCMeta):
         """Finds the items most similar to items, to a text, or to a vector."""
 
     @_abc_1.abstractmethod
-    def ExplainSearch(
+    def DiagnoseSearch(
         self,
-        request: _candidate_service_pb2.ExplainSearchRequest,
+        request: _candidate_service_pb2.DiagnoseSearchRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_candidate_service_pb2.ExplainSearchResponse, _abc.Awaitable[_candidate_service_pb2.ExplainSearchResponse]]:
+    ) -> _typing.Union[_candidate_service_pb2.DiagnoseSearchResponse, _abc.Awaitable[_candidate_service_pb2.DiagnoseSearchResponse]]:
         """Says what `Search` makes of given items, and why. For people who debug: it
         costs as much as a search for each item of the history.
-        """
-
-    @_abc_1.abstractmethod
-    def UpsertItems(
-        self,
-        request: _candidate_service_pb2.UpsertItemsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_candidate_service_pb2.UpsertItemsResponse, _abc.Awaitable[_candidate_service_pb2.UpsertItemsResponse]]:
-        """Adds items to the catalog, or replaces those that have their ids: all of
-        the call or, on error, none. The answer comes when the items are on disk
-        and every later call of this server sees them. FAILED_PRECONDITION with
-        reason READ_ONLY where the server has no store.
-        """
-
-    @_abc_1.abstractmethod
-    def DeleteItems(
-        self,
-        request: _candidate_service_pb2.DeleteItemsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_candidate_service_pb2.DeleteItemsResponse, _abc.Awaitable[_candidate_service_pb2.DeleteItemsResponse]]:
-        """Removes items from the catalog: all of the call or, on error, none. The
-        answer comes when that is on disk and no later call finds them.
-        """
-
-    @_abc_1.abstractmethod
-    def GetItems(
-        self,
-        request: _candidate_service_pb2.GetItemsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_candidate_service_pb2.GetItemsResponse, _abc.Awaitable[_candidate_service_pb2.GetItemsResponse]]:
-        """Looks items up."""
-
-    @_abc_1.abstractmethod
-    def ListItems(
-        self,
-        request: _candidate_service_pb2.ListItemsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_candidate_service_pb2.ListItemsResponse, _abc.Awaitable[_candidate_service_pb2.ListItemsResponse]]:
-        """Lists the catalog page by page."""
-
-    @_abc_1.abstractmethod
-    def WatchCatalog(
-        self,
-        request: _candidate_service_pb2.WatchCatalogRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_candidate_service_pb2.WatchCatalogResponse], _abc.AsyncIterator[_candidate_service_pb2.WatchCatalogResponse]]:
-        """Sends what has changed since the bundle was built, and then each change as
-        it happens. The stream ends only by an error: UNAVAILABLE when the server
-        stops. Whoever follows calls again with the last sequence it has seen.
         """
 
 def add_CandidateServiceServicer_to_server(servicer: CandidateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -75,6 +75,91 @@ class AttributeValue(_message.Message):
 Global___AttributeValue: _TypeAlias = AttributeValue  # noqa: Y015
 
 @_typing.final
+class AttributeValues(_message.Message):
+    """The values of one attribute of an item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttributeValue]:
+        """At least one, and at most 100."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[Global___AttributeValue] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttributeValues: _TypeAlias = AttributeValues  # noqa: Y015
+
+@_typing.final
+class Item(_message.Message):
+    """An item of the catalog."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___AttributeValues: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___AttributeValues | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    POPULARITY_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The identifier."""
+    title: _builtins.str
+    """What people see."""
+    text: _builtins.str
+    """What the item is, in words: its vector is made of this."""
+    popularity: _builtins.int
+    """Interactions in the training data; 0 for what came later."""
+    @_builtins.property
+    def attributes(self) -> _containers.MessageMap[_builtins.str, Global___AttributeValues]:
+        """What filters look at."""
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        title: _builtins.str = ...,
+        text: _builtins.str = ...,
+        attributes: _abc.Mapping[_builtins.str, Global___AttributeValues] | None = ...,
+        popularity: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "item_id", b"item_id", "popularity", b"popularity", "text", b"text", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Item: _TypeAlias = Item  # noqa: Y015
+
+@_typing.final
 class ItemFilter(_message.Message):
     """A condition on item attributes. An attribute with several values (a film's
     genres) satisfies a condition when any one of its values does. A condition
@@ -481,8 +566,19 @@ class StageTiming(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
     """The step, such as "history", "search", "rerank", "generate" or "blend"."""
+    bundle_version: _builtins.str
+    """The version of the bundle that answered; empty where no other service was
+    asked, or none answered.
+    """
+    catalog_sequence: _builtins.int
+    """The last change that is in the catalog that answered, in the count of
+    `CatalogService.WatchItems`; absent where `bundle_version` is empty. While
+    items come and go, services are a moment apart.
+    """
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """Wall-clock time, measured by the service that answers."""
@@ -499,11 +595,15 @@ class StageTiming(_message.Message):
         stage: _builtins.str = ...,
         duration: _duration_pb2.Duration | None = ...,
         budget: _duration_pb2.Duration | None = ...,
+        bundle_version: _builtins.str = ...,
+        catalog_sequence: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "duration", b"duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_catalog_sequence", b"_catalog_sequence", "budget", b"budget", "catalog_sequence", b"catalog_sequence", "duration", b"duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "duration", b"duration", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catalog_sequence", b"_catalog_sequence", "budget", b"budget", "bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "duration", b"duration", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__catalog_sequence: _TypeAlias = _typing.Literal["catalog_sequence"]  # noqa: Y015
+    _WhichOneofArgType__catalog_sequence: _TypeAlias = _typing.Literal["_catalog_sequence", b"_catalog_sequence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__catalog_sequence) -> _WhichOneofReturnType__catalog_sequence | None: ...
 
 Global___StageTiming: _TypeAlias = StageTiming  # noqa: Y015

@@ -52,10 +52,10 @@ class GeneratorServiceStub(object):
                 request_serializer=tandem_dot_v1_dot_generator__service__pb2.RankRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_generator__service__pb2.RankResponse.FromString,
                 _registered_method=True)
-        self.ExplainItems = channel.unary_unary(
-                '/tandem.v1.GeneratorService/ExplainItems',
-                request_serializer=tandem_dot_v1_dot_generator__service__pb2.ExplainItemsRequest.SerializeToString,
-                response_deserializer=tandem_dot_v1_dot_generator__service__pb2.ExplainItemsResponse.FromString,
+        self.DiagnoseItems = channel.unary_unary(
+                '/tandem.v1.GeneratorService/DiagnoseItems',
+                request_serializer=tandem_dot_v1_dot_generator__service__pb2.DiagnoseItemsRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_generator__service__pb2.DiagnoseItemsResponse.FromString,
                 _registered_method=True)
 
 
@@ -88,7 +88,7 @@ class GeneratorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ExplainItems(self, request, context):
+    def DiagnoseItems(self, request, context):
         """Says what the scores of given items are made of, token by token. For people
         who debug: it costs about as much as ordering them.
         """
@@ -114,10 +114,10 @@ def add_GeneratorServiceServicer_to_server(servicer, server):
                     request_deserializer=tandem_dot_v1_dot_generator__service__pb2.RankRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_generator__service__pb2.RankResponse.SerializeToString,
             ),
-            'ExplainItems': grpc.unary_unary_rpc_method_handler(
-                    servicer.ExplainItems,
-                    request_deserializer=tandem_dot_v1_dot_generator__service__pb2.ExplainItemsRequest.FromString,
-                    response_serializer=tandem_dot_v1_dot_generator__service__pb2.ExplainItemsResponse.SerializeToString,
+            'DiagnoseItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiagnoseItems,
+                    request_deserializer=tandem_dot_v1_dot_generator__service__pb2.DiagnoseItemsRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_generator__service__pb2.DiagnoseItemsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -215,7 +215,7 @@ class GeneratorService(object):
             _registered_method=True)
 
     @staticmethod
-    def ExplainItems(request,
+    def DiagnoseItems(request,
             target,
             options=(),
             channel_credentials=None,
@@ -228,9 +228,9 @@ class GeneratorService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/tandem.v1.GeneratorService/ExplainItems',
-            tandem_dot_v1_dot_generator__service__pb2.ExplainItemsRequest.SerializeToString,
-            tandem_dot_v1_dot_generator__service__pb2.ExplainItemsResponse.FromString,
+            '/tandem.v1.GeneratorService/DiagnoseItems',
+            tandem_dot_v1_dot_generator__service__pb2.DiagnoseItemsRequest.SerializeToString,
+            tandem_dot_v1_dot_generator__service__pb2.DiagnoseItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,7 +45,7 @@ class GeneratorServiceStub:
     and generates the best items of the whole catalog. The model reads the
     user once, so this costs less than two calls.
     """
-    ExplainItems: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.ExplainItemsRequest, _generator_service_pb2.ExplainItemsResponse]
+    DiagnoseItems: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.DiagnoseItemsRequest, _generator_service_pb2.DiagnoseItemsResponse]
     """Says what the scores of given items are made of, token by token. For people
     who debug: it costs about as much as ordering them.
     """
@@ -67,7 +67,7 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     and generates the best items of the whole catalog. The model reads the
     user once, so this costs less than two calls.
     """
-    ExplainItems: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.ExplainItemsRequest, _generator_service_pb2.ExplainItemsResponse]  # type: ignore[assignment]
+    DiagnoseItems: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.DiagnoseItemsRequest, _generator_service_pb2.DiagnoseItemsResponse]  # type: ignore[assignment]
     """Says what the scores of given items are made of, token by token. For people
     who debug: it costs about as much as ordering them.
     """
@@ -106,11 +106,11 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def ExplainItems(
+    def DiagnoseItems(
         self,
-        request: _generator_service_pb2.ExplainItemsRequest,
+        request: _generator_service_pb2.DiagnoseItemsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_generator_service_pb2.ExplainItemsResponse, _abc.Awaitable[_generator_service_pb2.ExplainItemsResponse]]:
+    ) -> _typing.Union[_generator_service_pb2.DiagnoseItemsResponse, _abc.Awaitable[_generator_service_pb2.DiagnoseItemsResponse]]:
         """Says what the scores of given items are made of, token by token. For people
         who debug: it costs about as much as ordering them.
         """

@@ -48,6 +48,11 @@ class _StrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Strategy.Val
     """
     STRATEGY_EMBEDDING: _Strategy.ValueType  # 4
     """The candidate service alone."""
+    STRATEGY_POPULARITY: _Strategy.ValueType  # 5
+    """The bundle's most popular items. Only ever in an answer, where neither
+    service could be reached; in a request it is INVALID_ARGUMENT with reason
+    UNKNOWN_STRATEGY.
+    """
 
 class Strategy(_Strategy, metaclass=_StrategyEnumTypeWrapper):
     """How recommendations are made."""
@@ -70,6 +75,11 @@ Where these give the generator no weight, as for STRATEGY_RERANK.
 """
 STRATEGY_EMBEDDING: Strategy.ValueType  # 4
 """The candidate service alone."""
+STRATEGY_POPULARITY: Strategy.ValueType  # 5
+"""The bundle's most popular items. Only ever in an answer, where neither
+service could be reached; in a request it is INVALID_ARGUMENT with reason
+UNKNOWN_STRATEGY.
+"""
 Global___Strategy: _TypeAlias = Strategy  # noqa: Y015
 
 class _Fallback:
@@ -163,7 +173,7 @@ class RecommendRequest(_message.Message):
     ATTRIBUTE_CAPS_FIELD_NUMBER: _builtins.int
     DIVERSITY_FIELD_NUMBER: _builtins.int
     FORBID_DEGRADED_FIELD_NUMBER: _builtins.int
-    EXPLAIN_FIELD_NUMBER: _builtins.int
+    DIAGNOSTICS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user. Its history is looked up unless `history_item_ids` is given.
     NOT_FOUND when it is unknown and no history is given.
@@ -187,9 +197,9 @@ class RecommendRequest(_message.Message):
     default a service that fails or is late is done without, as far as
     possible, and the answer says so in `degradations`.
     """
-    explain: _builtins.bool
-    """Whether to explain the answer. For people who debug: it costs more calls,
-    within the deadline.
+    diagnostics: _builtins.bool
+    """Whether the answer says in `diagnostics` how it came about. For people who
+    debug: it costs more calls, within the deadline.
     """
     @_builtins.property
     def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -233,11 +243,11 @@ class RecommendRequest(_message.Message):
         attribute_caps: _abc.Iterable[Global___AttributeCap] | None = ...,
         diversity: _builtins.float | None = ...,
         forbid_degraded: _builtins.bool = ...,
-        explain: _builtins.bool = ...,
+        diagnostics: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "constraints", b"constraints", "diversity", b"diversity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "constraints", b"constraints", "diversity", b"diversity", "explain", b"explain", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "max_results", b"max_results", "pinned_items", b"pinned_items", "strategy", b"strategy", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "constraints", b"constraints", "diagnostics", b"diagnostics", "diversity", b"diversity", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "max_results", b"max_results", "pinned_items", b"pinned_items", "strategy", b"strategy", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
     _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
@@ -363,11 +373,14 @@ class RecommendResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
     DEGRADATIONS_FIELD_NUMBER: _builtins.int
-    EXPLANATION_FIELD_NUMBER: _builtins.int
+    DIAGNOSTICS_FIELD_NUMBER: _builtins.int
     strategy: Global___Strategy.ValueType
-    """The strategy that served the request."""
+    """The strategy that the list was made by: another than was asked for where a
+    service was done without, where it had nothing to add, or where the bundle
+    gives it no weight.
+    """
     bundle_version: _builtins.str
-    """The version of the bundle that answered."""
+    """The version of the gateway's bundle. `timings` say what the services have."""
     degraded: _builtins.bool
     """Whether anything was done without: `degradations` is not empty."""
     @_builtins.property
@@ -384,8 +397,9 @@ class RecommendResponse(_message.Message):
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StageTiming]:
-        """How long each step took, in the order in which they ended, and how long it
-        was allowed to.
+        """How long each step took, in the order in which they ended, how long it was
+        allowed to, and what answered it. An answer that is given again has none of
+        the steps that made it.
         """
 
     @_builtins.property
@@ -393,8 +407,8 @@ class RecommendResponse(_message.Message):
         """What was done without, in the order in which it happened."""
 
     @_builtins.property
-    def explanation(self) -> Global___Explanation:
-        """Where the items come from, when the request asks for it."""
+    def diagnostics(self) -> Global___Diagnostics:
+        """How the list came about, when the request asks for it."""
 
     def __init__(
         self,
@@ -406,11 +420,11 @@ class RecommendResponse(_message.Message):
         timings: _abc.Iterable[_common_pb2.StageTiming] | None = ...,
         degraded: _builtins.bool = ...,
         degradations: _abc.Iterable[Global___Degradation] | None = ...,
-        explanation: Global___Explanation | None = ...,
+        diagnostics: Global___Diagnostics | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["diagnostics", b"diagnostics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "explanation", b"explanation", "missing_item_ids", b"missing_item_ids", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "diagnostics", b"diagnostics", "missing_item_ids", b"missing_item_ids", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -418,7 +432,10 @@ Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
 
 @_typing.final
 class Degradation(_message.Message):
-    """A step that failed, and what the answer is made of instead."""
+    """A step that failed, and what the answer is made of instead; or, with reason
+    MIXED_VERSIONS, a step that another version of the bundle answered than the
+    gateway's, so that scores and weights may not belong together.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -447,7 +464,7 @@ class Degradation(_message.Message):
 Global___Degradation: _TypeAlias = Degradation  # noqa: Y015
 
 @_typing.final
-class Explanation(_message.Message):
+class Diagnostics(_message.Message):
     """Why the list is what it is."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -455,7 +472,7 @@ class Explanation(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     HISTORY_ITEM_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemExplanation]:
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemDiagnostics]:
         """The recommended items, in order; then the items that a rule left out."""
 
     @_builtins.property
@@ -465,7 +482,7 @@ class Explanation(_message.Message):
     def __init__(
         self,
         *,
-        items: _abc.Iterable[Global___ItemExplanation] | None = ...,
+        items: _abc.Iterable[Global___ItemDiagnostics] | None = ...,
         history_item_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -474,10 +491,10 @@ class Explanation(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+Global___Diagnostics: _TypeAlias = Diagnostics  # noqa: Y015
 
 @_typing.final
-class ItemExplanation(_message.Message):
+class ItemDiagnostics(_message.Message):
     """Why an item is where it is."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -528,7 +545,7 @@ class ItemExplanation(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ItemExplanation: _TypeAlias = ItemExplanation  # noqa: Y015
+Global___ItemDiagnostics: _TypeAlias = ItemDiagnostics  # noqa: Y015
 
 @_typing.final
 class StageRank(_message.Message):
@@ -627,8 +644,13 @@ class SimilarItemsResponse(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """The version of the bundle that answered."""
+    catalog_sequence: _builtins.int
+    """The last change that is in the catalog that answered, in the count of
+    `CatalogService.WatchItems`; 0 for the bundle's own items.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoredItem]:
         """The items, most similar first; the score is the cosine similarity. With
@@ -647,10 +669,11 @@ class SimilarItemsResponse(_message.Message):
         items: _abc.Iterable[_common_pb2.ScoredItem] | None = ...,
         missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         bundle_version: _builtins.str = ...,
+        catalog_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "items", b"items", "missing_item_ids", b"missing_item_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "items", b"items", "missing_item_ids", b"missing_item_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

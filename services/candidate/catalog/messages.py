@@ -9,20 +9,21 @@ from services.candidate.catalog.live import Step
 from services.candidate.catalog.requests import PageQuery
 from services.candidate.changes import PlacedItem
 from serving.validation import value_message
-from tandem.v1 import candidate_service_pb2 as pb
+from tandem.v1 import catalog_service_pb2 as pb
+from tandem.v1 import common_pb2
 
 PAGE_BYTES: Final = 2**20
 """Of items, after which a page takes no more: clients accept 4 MiB by default."""
 
 
-def item_messages(catalog: Catalog, positions: ItemArray) -> list[pb.Item]:
+def item_messages(catalog: Catalog, positions: ItemArray) -> list[common_pb2.Item]:
     """Writes items."""
     return [item_message(catalog.items[position]) for position in positions.tolist()]
 
 
-def page_messages(catalog: Catalog, query: PageQuery) -> tuple[list[pb.Item], int | None]:
+def page_messages(catalog: Catalog, query: PageQuery) -> tuple[list[common_pb2.Item], int | None]:
     """Writes a page of the catalog; and where the next begins, None after the last."""
-    page: list[pb.Item] = []
+    page: list[common_pb2.Item] = []
     room = PAGE_BYTES
     for position in (query.start + np.flatnonzero(catalog.live[query.start :])).tolist():
         if len(page) == query.size or room <= 0:
@@ -32,23 +33,23 @@ def page_messages(catalog: Catalog, query: PageQuery) -> tuple[list[pb.Item], in
     return page, None
 
 
-def item_message(item: CatalogItem) -> pb.Item:
+def item_message(item: CatalogItem) -> common_pb2.Item:
     """Writes an item."""
-    return pb.Item(
+    return common_pb2.Item(
         item_id=item.item_id,
         title=item.title,
         text=item.text,
         attributes={
-            name: pb.AttributeValues(values=map(value_message, values))
+            name: common_pb2.AttributeValues(values=map(value_message, values))
             for name, values in item.attributes.items()
         },
         popularity=item.popularity,
     )
 
 
-def step_message(step: Step, version: str) -> pb.WatchCatalogResponse:
+def step_message(step: Step, version: str) -> pb.WatchItemsResponse:
     """Writes changes for whoever follows the catalog."""
-    message = pb.WatchCatalogResponse(sequence=step.sequence, bundle_version=version)
+    message = pb.WatchItemsResponse(sequence=step.sequence, bundle_version=version)
     for stored in step.changes:
         change = message.changes.add(sequence=stored.sequence)
         if isinstance(stored.change, PlacedItem):

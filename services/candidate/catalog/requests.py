@@ -13,7 +13,7 @@ from services.candidate.catalog.transaction import NewItem
 from services.candidate.index.flat import Vector
 from services.candidate.requests import MAX_TEXT_BYTES
 from serving import validation as edge
-from tandem.v1 import candidate_service_pb2 as pb
+from tandem.v1 import catalog_service_pb2 as pb
 from tandem.v1 import common_pb2
 
 MAX_ITEMS: Final = 1_000
@@ -73,7 +73,7 @@ def read_get(request: pb.GetItemsRequest) -> Sequence[str]:
     return _item_ids(request.item_ids, field="item_ids")
 
 
-def read_watch(request: pb.WatchCatalogRequest, version: str) -> int:
+def read_watch(request: pb.WatchItemsRequest, version: str) -> int:
     """Checks where to begin to follow.
 
     Raises:
@@ -136,7 +136,7 @@ def _read_item(message: pb.NewItem, dimension: int) -> NewItem:
 
 
 def _read_attributes(
-    messages: Mapping[str, pb.AttributeValues], item_id: str
+    messages: Mapping[str, common_pb2.AttributeValues], item_id: str
 ) -> dict[str, AttributeValues]:
     if len(messages) > MAX_ATTRIBUTES:
         raise _mistake(f"over {MAX_ATTRIBUTES} attributes", item_id, reason="ATTRIBUTES_TOO_LARGE")

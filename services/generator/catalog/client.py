@@ -1,4 +1,4 @@
-"""The candidate service as the generator sees it: the feed of changes of the catalog."""
+"""CatalogService as the generator sees it: the feed of changes of the catalog."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -15,8 +15,9 @@ from services.generator.catalog.coded import CodedChange, CodedUpsert
 from serving.validation import attributes_of
 from tandem.channel import channel_options
 from tandem.errors import from_rpc
-from tandem.v1 import candidate_service_pb2 as pb
-from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
+from tandem.v1 import catalog_service_pb2 as pb
+from tandem.v1 import catalog_service_pb2_grpc as pb_grpc
+from tandem.v1 import common_pb2
 
 log = structlog.get_logger()
 
@@ -65,13 +66,13 @@ class CatalogFeed:
             OtherCatalog: the peer has another bundle, or has not reached that sequence.
             Disconnected: it cannot be reached, ended the stream, or is silent.
         """
-        request = pb.WatchCatalogRequest(after_sequence=after, bundle_version=self._bundle_version)
-        call = self._stub.WatchCatalog(request)
+        request = pb.WatchItemsRequest(after_sequence=after, bundle_version=self._bundle_version)
+        call = self._stub.WatchItems(request)
         try:
             while True:
                 async with asyncio.timeout(self._silence):
                     message = await call.read()
-                if not isinstance(message, pb.WatchCatalogResponse):
+                if not isinstance(message, pb.WatchItemsResponse):
                     raise Disconnected("the stream ended")
                 yield Step(_read_changes(message.changes), message.sequence)
         except grpc.aio.AioRpcError as error:
@@ -90,17 +91,17 @@ class CatalogFeed:
     @cached_property
     def _channel(self) -> grpc.aio.Channel:
         """Made when first used: it belongs to the event loop, and feeds are made on a thread."""
-        options = channel_options(["tandem.v1.CandidateService"])
+        options = channel_options(["tandem.v1.CatalogService"])
         # How much a message holds is the candidate's choice, which is one of our own processes.
         unlimited = ("grpc.max_receive_message_length", -1)
         return grpc.aio.insecure_channel(self.target, [*options, unlimited])
 
     @cached_property
-    def _stub(self) -> "pb_grpc.CandidateServiceAsyncStub":
-        return pb_grpc.CandidateServiceStub(self._channel)
+    def _stub(self) -> "pb_grpc.CatalogServiceAsyncStub":
+        return pb_grpc.CatalogServiceStub(self._channel)
 
 
-def _read_changes(messages: Sequence[pb.CatalogChange]) -> list[CodedChange]:
+def _read_changes(messages: Sequence[pb.ItemChange]) -> list[CodedChange]:
     changes: list[CodedChange] = []
     for message in messages:
         match message.WhichOneof("change"):
@@ -117,7 +118,7 @@ def _read_changes(messages: Sequence[pb.CatalogChange]) -> list[CodedChange]:
     return changes
 
 
-def _read_item(item: pb.Item) -> CatalogItem:
+def _read_item(item: common_pb2.Item) -> CatalogItem:
     return CatalogItem(
         item_id=item.item_id,
         title=item.title,

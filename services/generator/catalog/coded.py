@@ -74,6 +74,8 @@ class CodedCatalog:
     """[positions, d_model] of the items, of unit norm; None where the model reads tokens."""
     projection: Float32 | None = None
     """Makes a vector of an item's text; see `ITEM_PROJECTION`."""
+    sequence: int = 0
+    """Of the last change of the followed catalog that is in it; 0 for the bundle's own items."""
 
     @classmethod
     def of(

@@ -137,19 +137,25 @@ class Follower:
         """Makes the next version, and serves it unless it is begun anew and not complete yet."""
         started = time.perf_counter()
         if not step.changes:
-            self.progress.sequence = step.sequence
+            self._reached(self._next, step.sequence)
             self._settle()
             return
         last = {item_id: refusal.change for item_id, refusal in self._held.items()}
         last |= {change.item_id: change for change in step.changes}
-        self._next, refusals = await asyncio.to_thread(make, self._next, last.values())
-        self.progress.sequence = step.sequence
+        made, refusals = await asyncio.to_thread(make, self._next, last.values())
+        self._reached(made, step.sequence)
         self.progress.changes += len(last) - len(refusals)
         self._keep(refusals)
         if not self._anew:
             self._engine.swap(self._next)
         ms = round((time.perf_counter() - started) * 1e3, 3)
         log.info("catalog changed", **self._where(), changes=len(step.changes), ms=ms)
+
+    def _reached(self, version: CodedCatalog, sequence: int) -> None:
+        if version.sequence != sequence:
+            version = replace(version, sequence=sequence)
+        self._next = version
+        self.progress.sequence = sequence
 
     @property
     def settled(self) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
 import pytest
@@ -17,10 +17,12 @@ from services.candidate.catalog.live import LiveCatalog
 from services.candidate.servicer import CandidateServicer
 from serving.testing import serving
 from serving.workers import Workers
-from tandem.v1 import candidate_service_pb2 as pb
-from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
+from tandem.v1 import candidate_service_pb2 as candidate_pb
+from tandem.v1 import catalog_service_pb2 as pb
 from tandem.v1.common_pb2 import (
     AttributeValue,
+    AttributeValues,
+    Item,
     ItemConstraints,
     ItemFilter,
     SimilarityQuery,
@@ -28,6 +30,7 @@ from tandem.v1.common_pb2 import (
 )
 from tests.candidate.coded import make_writer
 from tests.candidate.made_up import CONTENT, make_catalog, make_world
+from tests.candidate.served import Stub, attach
 from tests.candidate.small_bundle import write_small_bundle
 from tests.candidate.test_servicer import error_reason
 
@@ -35,8 +38,6 @@ WORLD = make_world()
 CATALOG = make_catalog(WORLD)
 VERSION = "made-up/1"
 NAN = float("nan")
-
-Stub: TypeAlias = "pb_grpc.CandidateServiceAsyncStub"
 
 
 @pytest.fixture
@@ -49,12 +50,12 @@ async def servicer(tmp_path: Path) -> AsyncIterator[CandidateServicer]:
 
 @pytest.fixture
 async def stub(servicer: CandidateServicer) -> AsyncIterator[Stub]:
-    async with serving(servicer, pb_grpc.add_CandidateServiceServicer_to_server) as channel:
-        yield pb_grpc.CandidateServiceStub(channel)
+    async with serving(servicer, attach) as channel:
+        yield Stub(channel)
 
 
-def values(*given: str | float) -> pb.AttributeValues:
-    return pb.AttributeValues(
+def values(*given: str | float) -> AttributeValues:
+    return AttributeValues(
         values=[
             AttributeValue(text=v) if isinstance(v, str) else AttributeValue(number=v)
             for v in given
@@ -90,22 +91,21 @@ async def test_a_new_item_is_found_at_once(stub: Stub) -> None:
         equals=ItemFilter.Equals(attribute="genre", value=AttributeValue(text="Noir"))
     )
     similar = await stub.Similar(
-        pb.SimilarRequest(
+        candidate_pb.SimilarRequest(
             query=SimilarityQuery(
                 text="new film", max_results=1, constraints=ItemConstraints(filter=noir)
             )
         )
     )
     assert [item.item_id for item in similar.items] == ["n"]
-    found = await stub.Search(
-        pb.SearchRequest(history_item_ids=["i1"], constraints=ItemConstraints(filter=noir))
-    )
+    only = ItemConstraints(filter=noir)
+    found = await stub.Search(candidate_pb.SearchRequest(history_item_ids=["i1"], constraints=only))
     assert [item.item_id for item in found.items] == ["n"]
-    found = await stub.Search(pb.SearchRequest(history_item_ids=["n"], max_results=3))
+    found = await stub.Search(candidate_pb.SearchRequest(history_item_ids=["n"], max_results=3))
     assert len(found.items) == 3
-    assert found.source == pb.RETRIEVAL_SOURCE_CONTENT
+    assert found.source == candidate_pb.RETRIEVAL_SOURCE_CONTENT
     (item,) = (await get("n")(stub)).items
-    expected = pb.Item(item_id="n", title="New", text="new film", attributes=attributes)
+    expected = Item(item_id="n", title="New", text="new film", attributes=attributes)
     assert item == expected
 
 
@@ -113,7 +113,7 @@ async def test_a_ready_vector_needs_no_length(stub: Stub) -> None:
     vector = [30.0 * number for number in WORLD.content[7].tolist()]
     await upsert(new(vector=Vector(values=vector)))(stub)
     i7 = SimilarityQuery.ItemList(item_ids=["i7"])
-    query = pb.SimilarRequest(query=SimilarityQuery(items=i7, max_results=1))
+    query = candidate_pb.SimilarRequest(query=SimilarityQuery(items=i7, max_results=1))
     (found,) = (await stub.Similar(query)).items
     assert found.item_id == "n"
     assert found.score == pytest.approx(1.0)
@@ -132,10 +132,16 @@ async def test_a_deleted_item_is_nowhere(stub: Stub) -> None:
     found = await get("n", "i3", "i4")(stub)
     assert [item.item_id for item in found.items] == ["i4"]
     assert list(found.missing_item_ids) == ["n", "i3"]
-    search = await stub.Search(pb.SearchRequest(history_item_ids=["i1"], max_results=100))
+    search = await stub.Search(candidate_pb.SearchRequest(history_item_ids=["i1"], max_results=100))
     assert {"n", "i3"}.isdisjoint(item.item_id for item in search.items)
     assert len(search.items) == 28
-    popular = await stub.Search(pb.SearchRequest(max_results=100))
+    similar = await stub.Similar(
+        candidate_pb.SimilarRequest(query=SimilarityQuery(text="new film"))
+    )
+    listed = await listing()(stub)
+    for answer in (found, search, similar, listed):
+        assert answer.catalog_sequence == 3
+    popular = await stub.Search(candidate_pb.SearchRequest(max_results=100))
     assert len(popular.items) == 29
     assert "i3" not in {item.item_id for item in popular.items}
 
@@ -173,7 +179,7 @@ async def test_sizes_of_pages(stub: Stub) -> None:
 
 async def test_a_follower_gets_codes_and_then_news(stub: Stub) -> None:
     await upsert(new("n"))(stub)
-    stream: Any = stub.WatchCatalog(pb.WatchCatalogRequest(bundle_version=VERSION))
+    stream: Any = stub.WatchItems(pb.WatchItemsRequest(bundle_version=VERSION))
     first = await stream.read()
     (change,) = first.changes
     assert (first.sequence, first.bundle_version) == (1, VERSION)
@@ -189,15 +195,15 @@ async def test_a_follower_gets_codes_and_then_news(stub: Stub) -> None:
 
 async def test_a_read_only_server_says_so_and_can_be_followed() -> None:
     servicer = CandidateServicer(LiveCatalog(WORLD.engine), VERSION, Workers(1))
-    async with serving(servicer, pb_grpc.add_CandidateServiceServicer_to_server) as channel:
-        stub: Stub = pb_grpc.CandidateServiceStub(channel)
+    async with serving(servicer, attach) as channel:
+        stub = Stub(channel)
         for call in (upsert(new()), delete("i1")):
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 await call(stub)
             assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
             assert error_reason(error.value) == "READ_ONLY"
-        stream = stub.WatchCatalog(pb.WatchCatalogRequest())
-        assert (await stream.read()) == pb.WatchCatalogResponse(bundle_version=VERSION)
+        stream = stub.WatchItems(pb.WatchItemsRequest())
+        assert (await stream.read()) == pb.WatchItemsResponse(bundle_version=VERSION)
         stream.cancel()
     await servicer.close()
 
@@ -265,7 +271,7 @@ def attributes(name: str, *given: str | float) -> pb.NewItem:
         (upsert(attributes("a", *["x" * 500] * 34)), "ATTRIBUTES_TOO_LARGE"),
         (
             upsert(
-                new(attributes={"a": pb.AttributeValues(values=[AttributeValue()])}),
+                new(attributes={"a": AttributeValues(values=[AttributeValue()])}),
             ),
             "INVALID_ATTRIBUTE",
         ),
@@ -294,27 +300,27 @@ async def test_a_callers_mistake_is_named_and_changes_nothing(
     ("request_", "reason", "code"),
     [
         (
-            pb.WatchCatalogRequest(after_sequence=9),
+            pb.WatchItemsRequest(after_sequence=9),
             "UNKNOWN_SEQUENCE",
             grpc.StatusCode.INVALID_ARGUMENT,
         ),
         (
-            pb.WatchCatalogRequest(after_sequence=-1),
+            pb.WatchItemsRequest(after_sequence=-1),
             "UNKNOWN_SEQUENCE",
             grpc.StatusCode.INVALID_ARGUMENT,
         ),
         (
-            pb.WatchCatalogRequest(bundle_version="other/2"),
+            pb.WatchItemsRequest(bundle_version="other/2"),
             "OTHER_BUNDLE",
             grpc.StatusCode.FAILED_PRECONDITION,
         ),
     ],
 )
 async def test_who_follows_another_catalog_is_told(
-    stub: Stub, request_: pb.WatchCatalogRequest, reason: str, code: grpc.StatusCode
+    stub: Stub, request_: pb.WatchItemsRequest, reason: str, code: grpc.StatusCode
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await stub.WatchCatalog(request_).read()
+        await stub.WatchItems(request_).read()
     assert error.value.code() is code
     assert error_reason(error.value) == reason
 
@@ -347,8 +353,8 @@ async def test_a_bundle_is_served_with_its_store(tmp_path: Path) -> None:
     for expected in (1, 2):  # the second life goes on where the first ended
         servicer = CandidateServicer.load(bundle, threads=1, store=store)
         await servicer.warm_up()
-        async with serving(servicer, pb_grpc.add_CandidateServiceServicer_to_server) as channel:
-            stub: Stub = pb_grpc.CandidateServiceStub(channel)
+        async with serving(servicer, attach) as channel:
+            stub = Stub(channel)
             response = await upsert(new(f"n{expected}", text=f"a Film {expected}"))(stub)
             assert response.sequence == expected
             assert (await listing()(stub)).total_size == 30 + expected
@@ -361,16 +367,16 @@ async def test_a_store_of_another_version_is_carried_over_when_told(tmp_path: Pa
     second = Bundle.open(write_small_bundle(tmp_path / "second", other))
     store = tmp_path / "items.sqlite"
     servicer = CandidateServicer.load(first, threads=1, store=store)
-    async with serving(servicer, pb_grpc.add_CandidateServiceServicer_to_server) as channel:
-        stub: Stub = pb_grpc.CandidateServiceStub(channel)
+    async with serving(servicer, attach) as channel:
+        stub = Stub(channel)
         await upsert(new("n"), new("i30"), new("gone"))(stub)
         await delete("i3", "gone")(stub)
     await servicer.close()
     with pytest.raises(SettingsError, match="--rebase-store"):
         CandidateServicer.load(second, threads=1, store=store)
     servicer = CandidateServicer.load(second, threads=1, store=store, rebase=True)
-    async with serving(servicer, pb_grpc.add_CandidateServiceServicer_to_server) as channel:
-        stub = pb_grpc.CandidateServiceStub(channel)
+    async with serving(servicer, attach) as channel:
+        stub = Stub(channel)
         listed = {item.item_id: item for item in (await listing()(stub)).items}
         assert listed.keys() == {f"i{i}" for i in range(32)} - {"i3"} | {"n"}
         assert listed["i30"].title == "Film 30"  # the bundle's

@@ -28,7 +28,7 @@ from services.generator.catalog.coded import CodedChange, CodedUpsert
 from services.generator.decoding.engine import GeneratorEngine
 from services.generator.servicer import GeneratorServicer
 from services.generator.settings import GeneratorSettings
-from serving.server import Service, ServiceHost
+from serving.server import Api, Service, ServiceHost
 from serving.settings import ENVIRONMENT_PREFIX, load_settings
 from serving.telemetry import configure_logging
 from tandem.v1.generator_service_pb2_grpc import add_GeneratorServiceServicer_to_server
@@ -121,10 +121,8 @@ async def main() -> None:
     configure_logging("generator", settings.log_level, as_json=False, stream=sys.stderr)
     servicer = GeneratorServicer.load(Bundle.open(settings.bundle), settings)
     engine = servicer.engine
-    attach = add_GeneratorServiceServicer_to_server
-    host = ServiceHost(
-        settings, Service("generator", "tandem.v1.GeneratorService", attach, lambda _: servicer)
-    )
+    api = Api("tandem.v1.GeneratorService", add_GeneratorServiceServicer_to_server)
+    host = ServiceHost(settings, Service("generator", [api], lambda _: servicer))
     port = await host.start()
     await servicer.warm_up()
     await host.ready(servicer)

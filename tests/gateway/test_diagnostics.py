@@ -1,4 +1,4 @@
-"""Explanations over real channels: each step, source and rule, of an answer that stays the same."""
+"""Diagnostics over real channels: each step, source and rule, of an answer that stays the same."""
 
 import pytest
 
@@ -18,21 +18,23 @@ def pool(*item_ids: str) -> list[Recommended]:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-async def test_an_explained_answer_is_the_same_answer(stack: Stack, strategy: StrategyName) -> None:
+async def test_a_diagnosed_answer_is_the_same_answer(stack: Stack, strategy: StrategyName) -> None:
     plain = await stack.client.recommend("ann", strategy=strategy, max_results=4)
-    assert not plain.HasField("explanation")
-    explained = await stack.client.recommend("ann", strategy=strategy, max_results=4, explain=True)
-    assert list(explained.recommendations) == list(plain.recommendations)
-    assert [item.item_id for item in explained.explanation.items] == ids(plain)
-    assert list(explained.explanation.history_item_ids) == ["i0", "i1", "i2"]
+    assert not plain.HasField("diagnostics")
+    diagnosed = await stack.client.recommend(
+        "ann", strategy=strategy, max_results=4, diagnostics=True
+    )
+    assert list(diagnosed.recommendations) == list(plain.recommendations)
+    assert [item.item_id for item in diagnosed.diagnostics.items] == ids(plain)
+    assert list(diagnosed.diagnostics.history_item_ids) == ["i0", "i1", "i2"]
 
 
 async def test_each_step_has_its_rank_and_score(stack: Stack) -> None:
-    response = await stack.client.recommend("ann", strategy="fuse", max_results=3, explain=True)
+    response = await stack.client.recommend("ann", strategy="fuse", max_results=3, diagnostics=True)
     shortlist = sorted(UNSEEN)[:6]
     generated = best(generator_score, UNSEEN, 3)
     reranked = best(generator_score, set(shortlist), 6)
-    for item in response.explanation.items:
+    for item in response.diagnostics.items:
         position = int(item.item_id[1:])
         places = {place.stage: place for place in item.stages}
         assert list(places) == [
@@ -53,12 +55,14 @@ async def test_each_step_has_its_rank_and_score(stack: Stack) -> None:
         if generate := places.get("generate"):
             assert generate.rank == generated.index(item.item_id) + 1
             assert generate.score == generator_score(position)
-    assert [i.stages[-1].rank for i in response.explanation.items] == [1, 2, 3]
+    assert [i.stages[-1].rank for i in response.diagnostics.items] == [1, 2, 3]
 
 
 async def test_the_services_say_what_they_make_of_the_items(stack: Stack) -> None:
-    response = await stack.client.recommend("ann", strategy="generate", max_results=3, explain=True)
-    for item in response.explanation.items:
+    response = await stack.client.recommend(
+        "ann", strategy="generate", max_results=3, diagnostics=True
+    )
+    for item in response.diagnostics.items:
         position = int(item.item_id[1:])
         (source,) = item.sources
         assert (source.source, source.weight) == ("query_encoder", 1.0)
@@ -72,7 +76,12 @@ async def test_the_services_say_what_they_make_of_the_items(stack: Stack) -> Non
 
 async def test_the_rules_say_what_they_moved_and_removed(stack: Stack) -> None:
     response = await stack.client.recommend(
-        "ann", strategy="embedding", max_results=3, pin={"i11": 1}, caps={"genre": 1}, explain=True
+        "ann",
+        strategy="embedding",
+        max_results=3,
+        pin={"i11": 1},
+        caps={"genre": 1},
+        diagnostics=True,
     )
     # i3 Comedy; i4 Drama, War; i5 War; i6 Comedy, Drama; i11 War
     assert ids(response) == ["i11", "i3", "i7"]
@@ -81,7 +90,7 @@ async def test_the_rules_say_what_they_moved_and_removed(stack: Stack) -> None:
             (pb.Rule.Name(e.rule).removeprefix("RULE_"), e.rank_before, e.rank_after)
             for e in item.rules
         ]
-        for item in response.explanation.items
+        for item in response.diagnostics.items
     }
     assert told == {
         "i11": [("PINNED", 9, 1)],
@@ -90,10 +99,10 @@ async def test_the_rules_say_what_they_moved_and_removed(stack: Stack) -> None:
         "i5": [("PINNED", 3, 0)],
         "i4": [("CAP", 3, 0)],
     }
-    assert [item.item_id for item in response.explanation.items][:3] == ids(response)
-    (effect,) = response.explanation.items[-1].rules
+    assert [item.item_id for item in response.diagnostics.items][:3] == ids(response)
+    (effect,) = response.diagnostics.items[-1].rules
     assert "genre=War at most 1 times" in effect.detail
-    assert response.explanation.items[-1].code.text == "<a_4>", "what is left out is explained too"
+    assert response.diagnostics.items[-1].code.text == "<a_4>", "what is left out is diagnosed too"
 
 
 def test_effects_by_hand() -> None:
@@ -121,20 +130,20 @@ def test_diversity_names_what_it_moved() -> None:
 
 
 @pytest.mark.parametrize("service", ["candidate", "generator"])
-async def test_an_explanation_can_lack_a_service(stack: Stack, service: str) -> None:
+async def test_diagnostics_can_lack_a_service(stack: Stack, service: str) -> None:
     working = {"candidate": "generate", "generator": "embedding"}[service]
     getattr(stack, service).failure = errors.Internal("gone", reason="GONE")
     request = pb.RecommendRequest(
         user_id="ann",
         max_results=2,
         strategy=pb.Strategy.Value(f"STRATEGY_{working.upper()}"),
-        explain=True,
+        diagnostics=True,
     )
     response = pb.RecommendResponse.FromString(await raw(stack.channel, "Recommend", request))
     (degradation,) = response.degradations
-    stage = {"candidate": "explain_search", "generator": "explain_items"}[service]
+    stage = {"candidate": "diagnose_search", "generator": "diagnose_items"}[service]
     assert (degradation.stage, degradation.fallback) == (stage, pb.FALLBACK_NONE)
-    for item in response.explanation.items:
+    for item in response.diagnostics.items:
         assert bool(item.sources) == (service != "candidate")
         assert item.HasField("code") == (service != "generator")
     request.forbid_degraded = True

@@ -1,7 +1,7 @@
 """Why a list is what it is: the steps that ranked, what each service says, what the rules did.
 
 The services are asked after the list is made, side by side, with what is left of the deadline: an
-answer that nobody wants explained costs nothing, and one that is explained is the same answer.
+answer without diagnostics costs nothing more, and one with them is the same answer.
 """
 
 import asyncio
@@ -12,9 +12,10 @@ from typing import Final, Protocol, TypeVar
 from core.errors import TandemError
 from gateway.deadline import Deadline
 from gateway.domain import (
-    Explanation,
+    Answered,
+    Diagnostics,
     Fallback,
-    ItemExplanation,
+    ItemDiagnostics,
     Recommended,
     Request,
     Retrieval,
@@ -26,9 +27,8 @@ from gateway.recommend.strategies import LAST_SHARE, Journal, Sources
 from gateway.rules import Arrangement, effects
 
 MAX_LEFT_OUT: Final = 100
-"""Items that a rule left out and that are explained all the same: the best of them."""
+"""Items that a rule left out and that diagnostics name all the same: the best of them."""
 
-T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
 
@@ -45,8 +45,8 @@ class Made:
     """The rules."""
 
 
-async def explain(made: Made, journal: Journal, sources: Sources) -> Explanation:
-    """Explains a list.
+async def diagnose(made: Made, journal: Journal, sources: Sources) -> Diagnostics:
+    """Says why a list is what it is.
 
     Args:
         made: the list.
@@ -65,12 +65,12 @@ async def explain(made: Made, journal: Journal, sources: Sources) -> Explanation
     item_ids = [*shown, *left_out[:MAX_LEFT_OUT]]
     stages = _stages(journal.ranked)
     retrievals, codes = await asyncio.gather(
-        _asked(journal, "explain_search", sources.candidate.explain, request, item_ids),
-        _asked(journal, "explain_items", sources.generator.explain, request, item_ids),
+        _asked(journal, "diagnose_search", sources.candidate.diagnose, request, item_ids),
+        _asked(journal, "diagnose_items", sources.generator.diagnose, request, item_ids),
     )
-    return Explanation(
+    return Diagnostics(
         items=tuple(
-            ItemExplanation(
+            ItemDiagnostics(
                 item_id,
                 stages=tuple(stages.get(item_id, ())),
                 retrieval=retrievals.get(item_id, Retrieval()),
@@ -83,24 +83,24 @@ async def explain(made: Made, journal: Journal, sources: Sources) -> Explanation
     )
 
 
-class _Question(Protocol[T_co]):
+class _Question(Protocol[T]):
     def __call__(
         self, request: Request, items: Sequence[str], deadline: Deadline
-    ) -> Awaitable[Mapping[str, T_co]]: ...
+    ) -> Awaitable[Answered[Mapping[str, T]]]: ...
 
 
 async def _asked(
-    journal: Journal, stage: str, question: _Question[T], request: Request, item_ids: Sequence[str]
+    journal: Journal, name: str, question: _Question[T], request: Request, item_ids: Sequence[str]
 ) -> Mapping[str, T]:
-    """A service's explanations; none where it cannot be asked and may be done without."""
+    """What a service says; nothing where it cannot be asked and may be done without."""
     if not item_ids:
         return {}
     try:
         deadline = journal.share(LAST_SHARE)
-        with journal.watch.stage(stage, deadline):
-            return await question(request, item_ids, deadline)
+        with journal.watch.stage(name, deadline) as stage:
+            return journal.take(stage, await question(request, item_ids, deadline))
     except TandemError as error:
-        journal.do_without(stage, error, Fallback.NONE)
+        journal.do_without(name, error, Fallback.NONE)
         return {}
 
 

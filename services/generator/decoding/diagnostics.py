@@ -39,7 +39,7 @@ def by_token(job: Job) -> Job:
         ValueError: the job has no shortlist.
     """
     if job.tree is None:
-        raise ValueError("there is no shortlist to explain")
+        raise ValueError("there is no shortlist to diagnose")
     items, levels = job.tree.child.shape
     alone = np.tile(np.eye(levels, dtype=np.bool_), (items, 1))
     child = np.where(alone, np.repeat(job.tree.child, levels, axis=0), -1)

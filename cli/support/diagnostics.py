@@ -1,4 +1,4 @@
-"""Explanations for the terminal: one block per item, in the words of its titles."""
+"""Diagnostics for the terminal: one block per item, in the words of its titles."""
 
 from collections.abc import Iterator
 
@@ -10,13 +10,13 @@ from cli.support.titles import Titles
 from tandem.v1 import recommendation_service_pb2 as pb
 
 
-def print_explanation(console: Console, response: pb.RecommendResponse, titles: Titles) -> None:
+def print_diagnostics(console: Console, response: pb.RecommendResponse, titles: Titles) -> None:
     """Prints why each recommended item is where it is, and what the rules left out."""
     shown = {item.item_id: rank for rank, item in enumerate(response.recommendations, start=1)}
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for item in response.explanation.items:
+    for item in response.diagnostics.items:
         rank = shown.get(item.item_id)
         place = f"[bold]{rank}" if rank else "[dim]left out"
         table.add_row(place, f"[bold]{_name(item.item_id, titles)}")
@@ -26,7 +26,7 @@ def print_explanation(console: Console, response: pb.RecommendResponse, titles: 
     console.print(table, highlight=False)
 
 
-def _lines(item: pb.ItemExplanation, titles: Titles) -> Iterator[tuple[str, str]]:
+def _lines(item: pb.ItemDiagnostics, titles: Titles) -> Iterator[tuple[str, str]]:
     if item.stages:
         yield (
             "steps",

@@ -32,8 +32,8 @@ class ItemScore:
 
 
 @dataclass(frozen=True)
-class Explained:
-    """What was explained, in order."""
+class Diagnosed:
+    """What was diagnosed, in order."""
 
     items: ItemArray
     of: tuple[ItemScore, ...]
@@ -41,8 +41,8 @@ class Explained:
     """What the scores are made from."""
 
 
-def explain(engine: CandidateEngine, history: ItemArray, items: ItemArray) -> Explained:
-    """Explains the scores of items.
+def diagnose(engine: CandidateEngine, history: ItemArray, items: ItemArray) -> Diagnosed:
+    """Says what the scores of items are made of.
 
     Args:
         engine: a version of the catalog.
@@ -54,7 +54,7 @@ def explain(engine: CandidateEngine, history: ItemArray, items: ItemArray) -> Ex
     ]
     total = np.sum([weight * scores for _, scores, weight in sources], axis=0)
     influences = _influences(engine, history, items)
-    return Explained(
+    return Diagnosed(
         items,
         tuple(
             ItemScore(

@@ -1,4 +1,4 @@
-"""Explained scores: those that rank, their parts, and what is lost without an item."""
+"""Diagnosed scores: those that rank, their parts, and what is lost without an item."""
 
 from collections.abc import AsyncIterator
 from typing import TypeAlias
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.candidate.catalog.live import LiveCatalog
-from services.candidate.retrieval.explanation import INFLUENCES, explain
+from services.candidate.retrieval.diagnostics import INFLUENCES, diagnose
 from services.candidate.retrieval.shortlist import Basis, Weights
 from services.candidate.servicer import CandidateServicer
 from serving.testing import serving
@@ -39,9 +39,9 @@ def test_the_score_is_that_of_the_search_and_the_sum_of_its_parts(
     world: World, history: np.ndarray[tuple[int], np.dtype[np.int32]]
 ) -> None:
     shortlist = world.engine.search(history, ITEMS, include_seen=True)
-    explained = explain(world.engine, history, shortlist.items)
-    assert explained.basis is shortlist.basis
-    for item, score in zip(explained.of, shortlist.scores, strict=True):
+    diagnosed = diagnose(world.engine, history, shortlist.items)
+    assert diagnosed.basis is shortlist.basis
+    for item, score in zip(diagnosed.of, shortlist.scores, strict=True):
         assert item.score == pytest.approx(score, abs=1e-5)
         assert sum(w * s for _, s, w in item.sources) == pytest.approx(item.score)
 
@@ -62,14 +62,14 @@ def test_an_influence_is_what_the_score_loses_beside_the_others(
 
     newest = history[-engine.history_window :]
     whole = scores(newest)
-    explained = explain(engine, history, EVERYTHING)
+    diagnosed = diagnose(engine, history, EVERYTHING)
     lost = {}
     for other in set(newest.tolist()):
         without = scores(newest[newest != other])
         mean = np.mean([whole[i] - without[i] for i in range(ITEMS)])
         lost[other] = [whole[i] - without[i] - mean for i in range(ITEMS)]
     for item in range(ITEMS):
-        found = explained.of[item].influences
+        found = diagnosed.of[item].influences
         expected = sorted((lost[other][item] for other in lost), reverse=True)
         expected = [value for value in expected[:INFLUENCES] if value > 1e-5]
         values = [value for _, value in found if value > 1e-5]
@@ -89,12 +89,12 @@ async def stub() -> AsyncIterator[Stub]:
 
 async def test_the_answer_is_the_engines(stub: Stub) -> None:
     engine, history = WORLDS[0].engine, positions(1, 2)
-    answer = await stub.ExplainSearch(
-        pb.ExplainSearchRequest(
+    answer = await stub.DiagnoseSearch(
+        pb.DiagnoseSearchRequest(
             history_item_ids=["i1", "x", "i2"], item_ids=["i7", "y", "i3", "i7"]
         )
     )
-    expected = explain(engine, history, positions(7, 3))
+    expected = diagnose(engine, history, positions(7, 3))
     assert [item.item_id for item in answer.items] == ["i7", "i3"]
     assert list(answer.missing_item_ids) == ["x", "y"]
     assert answer.source == pb.RETRIEVAL_SOURCE_HISTORY
@@ -108,15 +108,15 @@ async def test_the_answer_is_the_engines(stub: Stub) -> None:
 
 
 async def test_without_a_history_popularity_is_the_source(stub: Stub) -> None:
-    answer = await stub.ExplainSearch(pb.ExplainSearchRequest(item_ids=["i7"]))
+    answer = await stub.DiagnoseSearch(pb.DiagnoseSearchRequest(item_ids=["i7"]))
     assert answer.source == pb.RETRIEVAL_SOURCE_POPULARITY
     (item,) = answer.items
     assert [source.source for source in item.sources] == ["popularity"]
     assert not item.influences
-    assert explain(WORLDS[0].engine, positions(), positions(7)).basis is Basis.POPULARITY
+    assert diagnose(WORLDS[0].engine, positions(), positions(7)).basis is Basis.POPULARITY
 
 
-async def test_there_must_be_items_to_explain(stub: Stub) -> None:
+async def test_there_must_be_items_to_diagnose(stub: Stub) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.ExplainSearch(pb.ExplainSearchRequest(history_item_ids=["i1"]))
+        await stub.DiagnoseSearch(pb.DiagnoseSearchRequest(history_item_ids=["i1"]))
     assert errors.from_rpc(caught.value).reason == "NO_ITEMS"

@@ -41,7 +41,7 @@ async def stub(model: MadeUp) -> AsyncIterator["Stub"]:
 async def test_tokens_add_up_to_the_score_of_reranking(model: MadeUp, stub: "Stub") -> None:
     context = pb.UserContext(history_item_ids=ids(4, 2))
     items = ids(*range(model.items))
-    answer = await stub.ExplainItems(pb.ExplainItemsRequest(context=context, item_ids=items))
+    answer = await stub.DiagnoseItems(pb.DiagnoseItemsRequest(context=context, item_ids=items))
     reranked = await stub.Rerank(pb.RerankRequest(context=context, item_ids=items))
     score = {item.item_id: item.score for item in reranked.items}
     assert [code.item_id for code in answer.items] == items, "in the order of the request"
@@ -55,8 +55,8 @@ async def test_tokens_add_up_to_the_score_of_reranking(model: MadeUp, stub: "Stu
 async def test_each_token_has_the_models_log_probability(model: MadeUp, stub: "Stub") -> None:
     engine, history = model.engine, np.array([4, 2], np.int32)
     last = model.items - 1
-    answer = await stub.ExplainItems(
-        pb.ExplainItemsRequest(
+    answer = await stub.DiagnoseItems(
+        pb.DiagnoseItemsRequest(
             context=pb.UserContext(history_item_ids=ids(4, 2)), item_ids=ids(last)
         )
     )
@@ -74,19 +74,19 @@ async def test_each_token_has_the_models_log_probability(model: MadeUp, stub: "S
 
 
 async def test_unknown_and_repeated_items(stub: "Stub") -> None:
-    request = pb.ExplainItemsRequest(
+    request = pb.DiagnoseItemsRequest(
         context=pb.UserContext(history_item_ids=["x"]), item_ids=["i2", "y", "i1", "i2"]
     )
-    answer = await stub.ExplainItems(request)
+    answer = await stub.DiagnoseItems(request)
     assert [code.item_id for code in answer.items] == ["i2", "i1"]
     assert list(answer.missing_item_ids) == ["x", "y"]
     assert answer.bundle_version == "tiny/1"
-    nothing = await stub.ExplainItems(pb.ExplainItemsRequest(item_ids=["y"]))
+    nothing = await stub.DiagnoseItems(pb.DiagnoseItemsRequest(item_ids=["y"]))
     assert not nothing.items
 
 
-async def test_there_must_be_items_to_explain(stub: "Stub") -> None:
-    call = stub.ExplainItems(pb.ExplainItemsRequest())
+async def test_there_must_be_items_to_diagnose(stub: "Stub") -> None:
+    call = stub.DiagnoseItems(pb.DiagnoseItemsRequest())
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     assert errors.from_rpc(caught.value).reason == "NO_ITEMS"
