@@ -23,11 +23,13 @@ TORCH := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
 # Oldest grpcio-tools whose code runs on today's protobuf: its version is the floor for callers.
 PROTOC := $(UV) run --no-project --isolated --with grpcio-tools==1.72.2 \
 	--with mypy-protobuf==5.1.0 python -m grpc_tools.protoc -I protos -I protos/third_party
+PROTOS := $(wildcard protos/tandem/v1/*.proto)
+
 # Side by side, and one thread each, so that the processes do not take the cores from each other.
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest \
 	--numprocesses logical --maxprocesses 4 --dist loadfile
+
 CYCLONEDX := $(UV) run --no-project --isolated --with cyclonedx-bom==7.5.0 cyclonedx-py
-PROTOS := $(wildcard protos/tandem/v1/*.proto)
 
 # Without an NVIDIA GPU, PyTorch's own index has a wheel a tenth the size of PyPI's. Whether it can
 # be reached is found out in seconds, by asking it for the one package.
@@ -35,8 +37,8 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	(echo $(TORCH) | UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 timeout 20 $(UV) pip compile --quiet \
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
-.PHONY: help demo test test-all lint lock sbom release protos check-protos load bench-generator bench-candidate bench-gateway \
-	bench-hedging soak prove reproduce gpu-check release-image clean
+.PHONY: help demo test test-all lint lock sbom release protos check-protos load bench-generator \
+	bench-candidate bench-gateway bench-hedging soak prove reproduce gpu-check release-image clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

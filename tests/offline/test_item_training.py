@@ -123,6 +123,7 @@ train_here(Path(sys.argv[1]), bar=Killer(disable=True))
 """
 
 
+@pytest.mark.slow
 def test_killed_in_an_epoch_it_resumes_to_the_same_result(tmp_path: Path, trained: Result) -> None:
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run(

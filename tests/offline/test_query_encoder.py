@@ -125,6 +125,7 @@ train.train_query_encoder(
 """
 
 
+@pytest.mark.slow
 def test_killed_in_an_epoch_it_resumes_to_the_same_result(
     tmp_path: Path, trained: TrainedQueryEncoder
 ) -> None:
