@@ -95,7 +95,8 @@ def test_json(gateway: Gateway) -> None:
         "--bundle", str(gateway.bundle),
     )  # fmt: skip
     document = json.loads(result.stdout)
-    assert document["strategy"] == "STRATEGY_FUSE"
+    # Nothing is shortlisted, so there is nothing to fuse.
+    assert document["strategy"] == "STRATEGY_GENERATE"
     assert document["bundle_version"] == "tiny/1"
     assert document["recommendations"] == []
 

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from google.protobuf import json_format
@@ -14,6 +14,7 @@ from bench import load
 from bench.lib.ghz import INSTALL, GhzError, Run, find_ghz, run_ghz
 from bench.lib.requests import load_requests, write_requests
 from core.bundle import Bundle
+from tandem.requests import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.deploy.dockerfile import REPOSITORY
 from tests.processes import Server, servers
@@ -53,7 +54,7 @@ class TestConfigurations:
     def test_there_is_one_for_each_strategy_and_for_similar_items(self, bundle: Path) -> None:
         names = {config.stem for config in CONFIGS}
         assert names == set(load_requests(Bundle.open(bundle)))
-        strategies = {name.lower().removeprefix("strategy_") for name in pb.Strategy.keys()[1:]}
+        strategies = get_args(StrategyName)
         assert names == {*(f"recommend-{strategy}" for strategy in strategies), "similar-items"}
 
     @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
