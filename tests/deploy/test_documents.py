@@ -24,7 +24,7 @@ def test_every_reason_of_an_error_is_explained() -> None:
     for package in ("core", "serving", "services", "gateway"):
         for file in (REPOSITORY / package).rglob("*.py"):
             text = file.read_text(encoding="utf-8")
-            raised |= set(re.findall(r'reason=(?:failure\.reason or )?"([A-Z_]+)"', text))
+            raised |= set(re.findall(r'reason(?:_full)?=(?:failure\.reason or )?"([A-Z_]+)"', text))
     assert explained == raised
 
 

@@ -75,9 +75,16 @@ def write_shop(root: Path, *, live: bool = False) -> Shop:
     return Shop(root, root / "items.db")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives the test that happens to build the shop the time that this takes."""
+    for item in items:
+        if "shop" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(900))
+
+
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """Built once."""
+    """Built once a process."""
     shop = write_shop(tmp_path_factory.mktemp("shop"), live=True)
     done = shop.build()
     assert done.returncode == 0, done.stdout + done.stderr

@@ -192,6 +192,7 @@ def test_torchrun_trains_the_generator_only(monkeypatch: pytest.MonkeyPatch) -> 
         check_torchrun("bundle")
 
 
+@pytest.mark.slow
 def test_other_codes_and_a_checkpoint_of_ones_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     from tests.offline.tiny_models import save_t5
 
