@@ -67,7 +67,7 @@ class TestConfigurations:
         assert method == ("SimilarItems" if config.stem == "similar-items" else "Recommend")
         assert document == {
             "proto": "protos/tandem/v1/recommendation_service.proto",
-            "import-paths": ["protos"],
+            "import-paths": ["protos", "protos/third_party"],
             "host": "127.0.0.1:50050",
             "insecure": True,
             "concurrency": 32,
