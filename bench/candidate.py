@@ -56,7 +56,7 @@ Figures = dict[str, float]
 def measure_echo(candidate: Process, bundle: Bundle, seconds: float) -> Figures:
     """Compares `Similar` by item with a bare server, in turns of so many seconds."""
     items = sorted(set(newest_items(bundle).values()))
-    requests: Requests = [{"items": {"item_ids": [item_id]}} for item_id in items]
+    requests: Requests = [{"query": {"items": {"item_ids": [item_id]}}} for item_id in items]
     load = Load(f"{SERVICE}.Similar", write("similar", requests), seconds, callers=CALLERS)
     request = json_format.ParseDict(requests[0], pb.SimilarRequest())
     with grpc.insecure_channel(candidate.address) as channel:

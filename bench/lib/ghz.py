@@ -139,7 +139,7 @@ class Load:
             "name": self.method,
             "call": self.method,
             "proto": f"protos/tandem/v1/{file}.proto",
-            "import-paths": ["protos"],
+            "import-paths": ["protos", "protos/third_party"],
             "data-file": str(self.requests),
             "insecure": True,
             "concurrency": connections if self.rate else self.callers,
