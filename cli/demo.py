@@ -2,13 +2,13 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.support.titles import DEFAULT_BUNDLE, Titles
+from cli.support.titles import Titles
 from core.bundle import Bundle
 from tandem.requests import StrategyName
 from tandem.v1 import candidate_service_pb2 as candidate_pb
@@ -16,6 +16,8 @@ from tandem.v1 import candidate_service_pb2_grpc as candidate_rpc
 from tandem.v1 import recommendation_service_pb2 as pb
 
 app = typer.Typer()
+
+DEFAULT_BUNDLE: Final = Path("bundles/ml-100k/current")
 
 _SHOWN = 10
 _WIDTH = 110
@@ -44,9 +46,9 @@ def demo(
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)  # a log or a pipe: nothing to fit into
-    titles = Titles.of(bundle)
-    history = list(titles.history(user))
-    manifest = Bundle.open(bundle, verify=False).manifest
+    opened = Bundle.open(bundle, verify=False)  # served ones are verified
+    manifest, positions = opened.manifest, opened.histories.of(user)
+    history = [] if positions is None else opened.catalog.ids(positions.tolist())
     default = manifest.blend.default_strategy
     strategy: StrategyName = "generate" if default == "embedding" else default
     with ExitStack() as stack:
@@ -57,10 +59,14 @@ def demo(
             candidate_pb.SearchRequest(history_item_ids=history), timeout=_SECONDS
         )
         client = stack.enter_context(Client(addresses["gateway"], timeout=_SECONDS))
-        answer = client.recommend(user, max_results=_SHOWN, strategy=strategy)
+        answer = client.recommend(
+            user, max_results=_SHOWN, strategy=strategy, item_fields=("title", "attributes")
+        )
+        found = [item.item_id for item in shortlist.items]
+        titles = Titles(answer.recommendations)
+        titles.look_up(client, [*history[-_SHOWN:], *found[:_SHOWN]])
     watched = f"User {user} watched {len(history)} films, lately"
     _show_list(console, titles, watched, history[-_SHOWN:])
-    found = [item.item_id for item in shortlist.items]
     headline = f"Without the generator: the candidate service shortlists {len(found)}, first of all"
     _show_list(console, titles, headline, found[:_SHOWN])
     console.print(f"\n[bold]{_WITH_GENERATOR[strategy]}[/]")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from cli.query import Address, AsJson, BundlePath, connected
+from cli.query import Address, AsJson, connected
 from cli.support.titles import Titles
 from tandem import Client, ResourceExhausted, event
 from tandem.client import DEFAULT_TARGET
@@ -108,17 +108,16 @@ def show(
     user: User,
     max_results: Annotated[int, typer.Option("--max-results", "-k", help="How many events.")] = 20,
     address: Address = DEFAULT_TARGET,
-    bundle: BundlePath = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the newest events of a user, newest first."""
-    titles = Titles.of(bundle)
     with connected(address, SECONDS) as client:
         response = client.get_history(user, page_size=max_results)
-    if as_json:
-        document = MessageToDict(response, preserving_proto_field_name=True)
-        typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
-        return
+        if as_json:
+            document = MessageToDict(response, preserving_proto_field_name=True)
+            typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+            return
+        titles = Titles().look_up(client, [each.item_id for each in response.events])
     table = Table("time", "item", "title", "event", box=None, header_style="bold")
     for each in response.events:
         when = each.event_time.ToDatetime(UTC).isoformat(" ", "seconds").removesuffix("+00:00")

@@ -3,38 +3,31 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from google.protobuf.json_format import MessageToDict
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cli.support.connection import reaching
-from cli.support.diagnostics import print_diagnostics
-from cli.support.filter_expressions import read_conditions, read_numbers
+from cli.support.diagnostics import diagnosed_items, print_diagnostics
+from cli.support.filter_expressions import read_boosts, read_conditions, read_numbers
 from cli.support.titles import Titles
-from tandem import Client
+from tandem import Client, Error
 from tandem.client import DEFAULT_TARGET, DEFAULT_TIMEOUT
-from tandem.requests import SpaceName, StrategyName
+from tandem.requests import FieldName, SpaceName, StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
 
-SHOWN_HISTORY = 10
+SHOWN_HISTORY: Final = 10
+ITEM_FIELDS: Final[tuple[FieldName, ...]] = ("title", "attributes")
 
 recommend = typer.Typer()
 similar = typer.Typer()
 
 Address = Annotated[
     str, typer.Option(help="The gateway's address.", envvar="TANDEM_ADDRESS", metavar="HOST:PORT")
-]
-BundlePath = Annotated[
-    Path | None,
-    typer.Option(
-        "--bundle",
-        help="Where to read titles from; bundles/ml-100k/current where it exists.",
-        envvar="TANDEM_BUNDLE",
-    ),
 ]
 MaxResults = Annotated[int, typer.Option("--max-results", "-k", help="How many items.")]
 Exclude = Annotated[str, typer.Option(help="Items to leave out.", metavar="ID,ID…")]
@@ -56,7 +49,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
     epilog="Examples:\n\n"
     "tandem recommend --user 196 --strategy fuse -k 5\n\n"
     "tandem recommend --history 50,172,181 --filter genre=Drama --filter year=1990..1999\n\n"
-    "tandem recommend --user 196 --pin 50=1 --cap genre=3 --diversity 0.3 --diagnostics"
+    "tandem recommend --user 196 --pin 50=1 --cap genre=3 --diversity 0.3 --diagnostics\n\n"
+    "tandem recommend --user 196 --boost genre=Drama:0.5 --page-size 5"
 )
 def _recommend(
     user: Annotated[str, typer.Option(help="Whose stored history to use.")] = "",
@@ -87,6 +81,20 @@ def _recommend(
     diversity: Annotated[
         float, typer.Option(help="From 0, the best items, to 1, the most unlike.", min=0, max=1)
     ] = 0.0,
+    boost: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Show what satisfies a condition higher, up to 1, or lower, down to -1; "
+            "repeatable.",
+            metavar="CONDITION:BOOST",
+        ),
+    ] = None,
+    page_size: Annotated[
+        int, typer.Option(help="Return so many items of a list of --max-results; 0 for all.", min=0)
+    ] = 0,
+    page_token: Annotated[
+        str, typer.Option(help="What the page before says leads to this one.")
+    ] = "",
     forbid_degraded: Annotated[
         bool, typer.Option("--forbid-degraded", help="Fail rather than answer with less.")
     ] = False,
@@ -94,7 +102,6 @@ def _recommend(
         bool, typer.Option("--diagnostics", help="Say where each item comes from.")
     ] = False,
     address: Address = DEFAULT_TARGET,
-    bundle: BundlePath = None,
     timeout: Timeout = DEFAULT_TIMEOUT,
     as_json: AsJson = False,
 ) -> None:
@@ -102,7 +109,6 @@ def _recommend(
     if not user and not history:
         raise typer.BadParameter("give --user, --history, or both")
     condition = read_conditions(filter_ or ())
-    titles = Titles.of(bundle)
     with connected(address, timeout) as client:
         response = client.recommend(
             user,
@@ -116,15 +122,22 @@ def _recommend(
             pin=read_numbers(pin or (), option="--pin"),
             caps=read_numbers(cap or (), option="--cap"),
             diversity=diversity,
+            boosts=read_boosts(boost or ()),
+            item_fields=ITEM_FIELDS,
+            page_size=page_size,
+            page_token=page_token,
             forbid_degraded=forbid_degraded,
             diagnostics=diagnostics,
         )
-    if as_json:
-        _print_json(response, "recommendations", titles)
-        return
+        if as_json:
+            _print_json(response)
+            return
+        shown = (_identifiers(history) or _stored_history(client, user))[-SHOWN_HISTORY:]
+        titles = Titles(response.recommendations)
+        titles.look_up(client, [*shown, *diagnosed_items(response)])
     console = Console()
-    _print_history(console, _identifiers(history) or list(titles.history(user)), titles)
-    table = _table(titles, "score", "retrieval", "generator")
+    _print_history(console, shown, titles)
+    table = _table("score", "retrieval", "generator")
     for rank, item in enumerate(response.recommendations, start=1):
         retrieval = f"{item.retrieval_score:.3f}" if item.HasField("retrieval_score") else ""
         generator = f"{item.generator_score:.3f}" if item.HasField("generator_score") else ""
@@ -134,6 +147,8 @@ def _recommend(
         print_diagnostics(console, response, titles)
     _print_missing(console, response.missing_item_ids)
     _print_degradations(console, response)
+    if response.next_page_token:
+        console.print(f"next page: --page-token {response.next_page_token}", soft_wrap=True)
     console.print(f"[dim]{_summary(response)}")
 
 
@@ -163,7 +178,6 @@ def _similar(
         bool, typer.Option("--include-seen", help="Allow the items of the query.")
     ] = False,
     address: Address = DEFAULT_TARGET,
-    bundle: BundlePath = None,
     timeout: Timeout = DEFAULT_TIMEOUT,
     as_json: AsJson = False,
 ) -> None:
@@ -171,7 +185,6 @@ def _similar(
     if bool(item) == (text is not None):
         raise typer.BadParameter("give either --item or --text")
     condition = read_conditions(filter_ or ())
-    titles = Titles.of(bundle)
     with connected(address, timeout) as client:
         response = client.similar_items(
             _identifiers(item),
@@ -184,12 +197,13 @@ def _similar(
             filter=condition,
             only=_identifiers(only),
             include_seen=include_seen,
+            item_fields=ITEM_FIELDS,
         )
     if as_json:
-        _print_json(response, "items", titles)
+        _print_json(response)
         return
-    console = Console()
-    table = _table(titles, "similarity")
+    console, titles = Console(), Titles(response.items)
+    table = _table("similarity")
     for rank, found in enumerate(response.items, start=1):
         _add(table, titles, rank, found.item_id, f"{found.score:.3f}")
     console.print(table)
@@ -208,29 +222,35 @@ def _identifiers(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _table(titles: Titles, *scores: str) -> Table:
+def _stored_history(client: Client, user: str) -> list[str]:
+    """The newest items that are stored of a user; none where they cannot be read."""
+    try:
+        events = client.get_history(user, page_size=SHOWN_HISTORY).events
+    except Error:
+        return []
+    return [event.item_id for event in reversed(events)]
+
+
+def _table(*scores: str) -> Table:
     table = Table("", "item", box=None, header_style="bold")
-    if titles.items:
-        table.add_column("title", overflow="fold")
-        table.add_column("")
+    table.add_column("title", overflow="fold")
+    table.add_column("")
     for score in scores:
         table.add_column(score, justify="right", no_wrap=True)
     return table
 
 
 def _add(table: Table, titles: Titles, rank: int, item_id: str, *scores: str) -> None:
-    names = (titles.title(item_id), f"[dim]{titles.details(item_id)}") if titles.items else ()
+    names = (escape(titles.title(item_id)), f"[dim]{escape(titles.details(item_id))}")
     table.add_row(str(rank), item_id, *names, *scores)
 
 
 def _print_history(console: Console, history: list[str], titles: Titles) -> None:
-    if not titles.items or not history:
+    if not history:
         return
-    shown = history[-SHOWN_HISTORY:]
-    earlier = f", the newest {len(shown)} of {len(history)}" if len(shown) < len(history) else ""
-    console.print(f"[bold]History[/]{earlier}:")
-    for item_id in shown:
-        console.print(f"  {titles.title(item_id) or item_id}", highlight=False)
+    console.print("[bold]History[/], newest last:")
+    for item_id in history:
+        console.print(f"  {titles.title(item_id) or item_id}", highlight=False, markup=False)
     console.print()
 
 
@@ -255,14 +275,9 @@ def _summary(response: pb.RecommendResponse) -> str:
     return f"{strategy} from {response.bundle_version}; ms: {stages}"
 
 
-def _print_json(
-    response: pb.RecommendResponse | pb.SimilarItemsResponse, ranked: str, titles: Titles
-) -> None:
-    """The response as protobuf's JSON, with the titles that are known."""
+def _print_json(response: pb.RecommendResponse | pb.SimilarItemsResponse) -> None:
+    """The response as protobuf's JSON."""
     document = MessageToDict(
         response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    for item in document.get(ranked, ()):
-        if title := titles.title(item["item_id"]):
-            item["title"] = title
     typer.echo(json.dumps(document, ensure_ascii=False, indent=2))

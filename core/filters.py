@@ -1,6 +1,7 @@
 """Conditions on item attributes, evaluated to a mask over the catalog, or for one item."""
 
 import math
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,10 +60,10 @@ def evaluate(condition: Filter, catalog: Catalog) -> Mask:
     """
     match condition:
         case OneOf(attribute, values):
-            _require(attribute, catalog)
+            require([attribute], catalog.attribute_names)
             return catalog.having(attribute, values)
         case Range(attribute, low, high):
-            _require(attribute, catalog)
+            require([attribute], catalog.attribute_names)
             return catalog.within(attribute, low, high)
         case AllOf(filters):
             every: Mask = np.logical_and.reduce([evaluate(f, catalog) for f in filters])
@@ -72,6 +73,37 @@ def evaluate(condition: Filter, catalog: Catalog) -> Mask:
             return some
         case Not(inner):
             return catalog.live & ~evaluate(inner, catalog)
+
+
+def attributes_of(condition: Filter) -> frozenset[str]:
+    """The attributes that a condition is about."""
+    match condition:
+        case OneOf(attribute) | Range(attribute):
+            return frozenset([attribute])
+        case AllOf(filters) | AnyOf(filters):
+            return frozenset().union(*map(attributes_of, filters))
+        case Not(inner):
+            return attributes_of(inner)
+
+
+def require(attributes: Iterable[str], names: Collection[str]) -> None:
+    """Checks that attributes exist.
+
+    Args:
+        attributes: what somebody asks about.
+        names: those that items have.
+
+    Raises:
+        InvalidArgument: reason UNKNOWN_ATTRIBUTE.
+    """
+    for attribute in attributes:
+        if attribute not in names:
+            known = ", ".join(sorted(names)) or "none"
+            raise InvalidArgument(
+                f"no item has an attribute {attribute!r}; the catalog has: {known}",
+                reason="UNKNOWN_ATTRIBUTE",
+                attribute=attribute,
+            )
 
 
 def satisfies(condition: Filter, attributes: Attributes) -> bool:
@@ -92,13 +124,3 @@ def satisfies(condition: Filter, attributes: Attributes) -> bool:
             return any(satisfies(each, attributes) for each in filters)
         case Not(inner):
             return not satisfies(inner, attributes)
-
-
-def _require(attribute: str, catalog: Catalog) -> None:
-    if attribute not in catalog.attribute_names:
-        known = ", ".join(sorted(catalog.attribute_names)) or "none"
-        raise InvalidArgument(
-            f"no item has an attribute {attribute!r}; the catalog has: {known}",
-            reason="UNKNOWN_ATTRIBUTE",
-            attribute=attribute,
-        )

@@ -4,11 +4,14 @@ The gateway names items by their identifiers, as its callers and services do: it
 over the catalog. A request makes hundreds of scored items: these are tuples, the quickest to make.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, NamedTuple, TypeVar
 
 from core.constraints import UNCONSTRAINED, Constraints
+from core.filters import Filter
+from serving.item_fields import ATTRIBUTES, ITEM_FIELDS, Fields
 
 
 class Strategy(StrEnum):
@@ -38,6 +41,15 @@ class Cap:
 
 
 @dataclass(frozen=True)
+class Boost:
+    """What becomes of items that satisfy a condition."""
+
+    condition: Filter
+    boost: float
+    """From -1, as far down as a boost reaches, to 1, as far up."""
+
+
+@dataclass(frozen=True)
 class Rules:
     """What a caller wants of the list as a whole, beside what it allows in it."""
 
@@ -45,11 +57,13 @@ class Rules:
     caps: tuple[Cap, ...] = ()
     diversity: float = 0.0
     """From 0, the best items, to 1, items as unlike each other as possible."""
+    boosts: tuple[Boost, ...] = ()
 
     @property
     def choosy(self) -> bool:
-        """Whether a list needs more items to choose from than it has places."""
-        return bool(self.caps or self.diversity)
+        """Whether a list needs more items to choose from than it has places, and their
+        attributes to choose by."""
+        return bool(self.caps or self.diversity or self.boosts)
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,14 @@ class Query:
     forbid_degraded: bool = False
     """Whether to fail rather than to answer with less."""
     diagnostics: bool = False
+    item_fields: Fields = ()
+    """What the answer is to say of each item."""
+
+    @property
+    def needed_fields(self) -> Fields:
+        """What services are to say of each item: the rules go by attributes."""
+        needed = {*self.item_fields, *([ATTRIBUTES] if self.rules.choosy else [])}
+        return tuple(name for name in ITEM_FIELDS if name in needed)
 
 
 @dataclass(frozen=True)
@@ -112,6 +134,8 @@ class Ranked:
     items: tuple[Scored, ...]
     missing: tuple[str, ...] = ()
     """Items of the request that the service's catalog does not have."""
+    fields: Mapping[str, bytes] = field(default_factory=dict)
+    """What was asked for of each item, as `serving.item_fields` encodes it."""
 
 
 class Recommended(NamedTuple):
@@ -123,6 +147,8 @@ class Recommended(NamedTuple):
     generator: float | None = None
     pinned: bool = False
     """Whether it is there since the caller pinned it; its score is 0 where no step scored it."""
+    fields: bytes = b""
+    """What the caller asks for of it, as `serving.item_fields` encodes it."""
 
 
 class Fallback(StrEnum):
@@ -164,6 +190,7 @@ class Rule(StrEnum):
     EXCLUDED = "excluded"
     PINNED = "pinned"
     CAP = "cap"
+    BOOST = "boost"
     DIVERSITY = "diversity"
 
 
@@ -260,6 +287,8 @@ class Answer:
     missing: tuple[str, ...]
     strategy: Strategy | None
     """What made the list; None where nothing but popularity could."""
+    history: tuple[str, ...] = ()
+    """What the items were recommended from."""
     timings: tuple[StageTime, ...] = field(default=())
     degradations: tuple[Degradation, ...] = ()
     diagnostics: Diagnostics | None = None

@@ -4,14 +4,17 @@ from collections.abc import Collection
 from typing import Final
 
 from core.errors import InvalidArgument
-from gateway.domain import Cap, Pin, Query, Rules, Strategy
+from core.filters import attributes_of, require
+from gateway.domain import Boost, Cap, Pin, Query, Rules, Strategy
 from serving import validation as edge
+from serving.item_fields import read_item_fields
 from tandem.v1 import recommendation_service_pb2 as pb
 
 DEFAULT_RESULTS: Final = 10
 MAX_RESULTS: Final = 100
 MAX_PINS: Final = 100
 MAX_CAPS: Final = 8
+MAX_BOOSTS: Final = 20
 
 STRATEGIES: Final = {
     pb.STRATEGY_RERANK: Strategy.RERANK,
@@ -44,7 +47,8 @@ def read_query(
     history = edge.item_ids(
         request.history_item_ids, field="history_item_ids", limit=edge.MAX_HISTORY
     )
-    count = edge.result_count(request.max_results, default=DEFAULT_RESULTS, limit=MAX_RESULTS)
+    default = MAX_RESULTS if request.page_size or request.page_token else DEFAULT_RESULTS
+    count = edge.result_count(request.max_results, default=default, limit=MAX_RESULTS)
     return Query(
         user_id=request.user_id,
         history=tuple(history) or None,
@@ -54,6 +58,7 @@ def read_query(
         rules=_read_rules(request, count, attributes),
         forbid_degraded=request.forbid_degraded,
         diagnostics=request.diagnostics,
+        item_fields=read_item_fields(request.item_fields),
     )
 
 
@@ -79,7 +84,28 @@ def _read_rules(request: pb.RecommendRequest, count: int, attributes: Collection
         pins=_read_pins(request, count),
         caps=_read_caps(request, attributes),
         diversity=request.diversity,
+        boosts=_read_boosts(request, attributes),
     )
+
+
+def _read_boosts(request: pb.RecommendRequest, attributes: Collection[str]) -> tuple[Boost, ...]:
+    if len(request.boosts) > MAX_BOOSTS:
+        raise InvalidArgument(
+            f"there are {len(request.boosts)} boosts; give at most {MAX_BOOSTS}",
+            reason="TOO_MANY_BOOSTS",
+            limit=str(MAX_BOOSTS),
+        )
+    boosts = []
+    for message in request.boosts:
+        if not -1.0 <= message.boost <= 1.0:
+            raise InvalidArgument(
+                f"a boost is {message.boost}; give a number from -1 to 1",
+                reason="BOOST_OUT_OF_RANGE",
+            )
+        condition = edge.item_filter(message.condition)
+        require(attributes_of(condition), attributes)
+        boosts.append(Boost(condition, message.boost))
+    return tuple(boosts)
 
 
 def _read_pins(request: pb.RecommendRequest, count: int) -> tuple[Pin, ...]:
@@ -117,11 +143,5 @@ def _read_caps(request: pb.RecommendRequest, attributes: Collection[str]) -> tup
                 reason="CAP_OUT_OF_RANGE",
                 attribute=cap.attribute,
             )
-        if cap.attribute not in attributes:
-            known = ", ".join(sorted(attributes)) or "none"
-            raise InvalidArgument(
-                f"no item has an attribute {cap.attribute!r}; the catalog has: {known}",
-                reason="UNKNOWN_ATTRIBUTE",
-                attribute=cap.attribute,
-            )
+    require(names, attributes)
     return caps

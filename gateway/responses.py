@@ -23,7 +23,9 @@ from tandem.v1.common_pb2 import StageTiming
 _STRATEGY_MESSAGES: Final = {strategy: message for message, strategy in STRATEGIES.items()}
 
 
-def write_answer(answer: Answer, bundle_version: str) -> pb.RecommendResponse:
+def write_answer(
+    answer: Answer, bundle_version: str, next_page_token: str = ""
+) -> pb.RecommendResponse:
     """Writes an answer as a message."""
     return pb.RecommendResponse(
         recommendations=map(_recommendation, answer.items),
@@ -34,6 +36,7 @@ def write_answer(answer: Answer, bundle_version: str) -> pb.RecommendResponse:
         degraded=bool(answer.degradations),
         degradations=map(_degradation, answer.degradations),
         diagnostics=_diagnostics(answer.diagnostics) if answer.diagnostics else None,
+        next_page_token=next_page_token,
     )
 
 
@@ -43,13 +46,15 @@ def write_batch_error(request_id: str, error: TandemError) -> pb.BatchRecommendR
 
 
 def _recommendation(item: Recommended) -> pb.Recommendation:
-    return pb.Recommendation(
-        item_id=item.item_id,
-        score=item.score,
-        retrieval_score=item.retrieval,
-        generator_score=item.generator,
-        pinned=item.pinned,
+    message = pb.Recommendation(
+        item_id=item.item_id, generator_score=item.generator, pinned=item.pinned
     )
+    message.MergeFromString(item.fields)  # with scores that are not the recommendation's
+    message.score = item.score
+    message.ClearField("retrieval_score")
+    if item.retrieval is not None:
+        message.retrieval_score = item.retrieval
+    return message
 
 
 def _timing(stage: StageTime) -> StageTiming:

@@ -14,21 +14,23 @@ from gateway.admission import Admission
 from gateway.batch import answers
 from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.deadline import Deadline
-from gateway.domain import Query, Strategy
+from gateway.domain import Answer, Query, Strategy
 from gateway.history.opening import open_store, retention_of
 from gateway.history.servicer import HistoryMethods
 from gateway.history.upkeep import Upkeep
+from gateway.pages import Page, cut, digest_of, read_page
 from gateway.recommend.recommender import Memory, Recommender
 from gateway.requests import DEFAULT_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
 from gateway.settings import GatewaySettings
 from serving.boundary import classify
 from serving.validation import identifier
+from tandem.v1 import catalog_service_pb2 as catalog_pb
 from tandem.v1 import recommendation_service_pb2 as pb
 
 log = structlog.get_logger()
 
-_AWAITED: Final = frozenset({"Recommend", "SimilarItems"})
+_AWAITED: Final = frozenset({"Recommend", "SimilarItems", "GetItems"})
 """The methods whose calls take turns."""
 
 
@@ -45,7 +47,9 @@ class RecommendationServicer(HistoryMethods):
         histories = open_store(settings, bundle)
         super().__init__(histories, bundle.version)
         self._upkeep = Upkeep(histories, bundle, retention_of(settings))
-        self._bundle = bundle
+        # Of the catalog this is all that is kept, beside the most popular items.
+        self._attributes = bundle.catalog.attribute_names
+        self._some_item = bundle.catalog.items[0].item_id
         self._settings = settings
         self._default_strategy = settings.strategy or Strategy(
             bundle.manifest.blend.default_strategy
@@ -84,7 +88,6 @@ class RecommendationServicer(HistoryMethods):
         seconds = self._settings.warm_up_seconds
         if not seconds:
             return
-        item = self._bundle.catalog.items[0].item_id
         try:
             async with asyncio.timeout(seconds):
                 await self._candidate.ready()
@@ -92,7 +95,9 @@ class RecommendationServicer(HistoryMethods):
                 deadline = Deadline.of_caller(None, default=seconds, limit=seconds)
                 # Whatever the weights, one of them calls the generator.
                 for strategy in (Strategy.FUSE, Strategy.GENERATE):
-                    query = Query("", (item,), max_results=DEFAULT_RESULTS, strategy=strategy)
+                    query = Query(
+                        "", (self._some_item,), max_results=DEFAULT_RESULTS, strategy=strategy
+                    )
                     await self._recommender.recommend(query, deadline)
         except (TandemError, TimeoutError) as error:
             log.warning(
@@ -112,10 +117,11 @@ class RecommendationServicer(HistoryMethods):
 
     async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
         """Recommends items to a user."""
-        query, deadline = self._read(request), self._deadline(context)
+        query, page = self._read(request)
+        deadline = self._deadline(context)
         async with self._admission.call():
             answer = await self._recommender.recommend(query, deadline)
-        return write_answer(answer, self._bundle.version)
+        return self._write(query, page, answer)
 
     async def BatchRecommend(
         self, requests: AsyncIterator[pb.BatchRecommendRequest], context: Any
@@ -137,12 +143,11 @@ class RecommendationServicer(HistoryMethods):
     ) -> pb.BatchRecommendResponse:
         if item.id:
             identifier(item.id, field="id")
-        query = self._read(item.request)
+        query, page = self._read(item.request)
         async with self._admission.bulk():
             deadline = self._deadline(context, limit=self._settings.default_timeout)
             answer = await self._recommender.recommend(query, deadline)
-        response = write_answer(answer, self._bundle.version)
-        return pb.BatchRecommendResponse(id=item.id, response=response)
+        return pb.BatchRecommendResponse(id=item.id, response=self._write(query, page, answer))
 
     async def SimilarItems(
         self, request: pb.SimilarItemsRequest, context: Any
@@ -158,12 +163,26 @@ class RecommendationServicer(HistoryMethods):
             catalog_sequence=found.catalog_sequence,
         )
 
-    def _read(self, request: pb.RecommendRequest) -> Query:
-        return read_query(
-            request,
-            default_strategy=self._default_strategy,
-            attributes=self._bundle.catalog.attribute_names,
+    async def GetItems(
+        self, request: catalog_pb.GetItemsRequest, context: Any
+    ) -> catalog_pb.GetItemsResponse:
+        """Looks items up: the candidate service's `GetItems`, behind the gateway."""
+        deadline = self._deadline(context)
+        async with self._admission.call():
+            return await self._candidate.get_items(request, deadline)
+
+    def _read(self, request: pb.RecommendRequest) -> tuple[Query, Page]:
+        query = read_query(
+            request, default_strategy=self._default_strategy, attributes=self._attributes
         )
+        return query, read_page(request)
+
+    def _write(self, query: Query, page: Page, answer: Answer) -> pb.RecommendResponse:
+        following = ""
+        if not page.whole:
+            versions = (self._bundle_version, self._candidate.version, self._generator.version)
+            answer, following = cut(answer, page, digest_of(query, answer, *versions))
+        return write_answer(answer, self._bundle_version, following)
 
     def _deadline(self, context: Any, limit: float = math.inf) -> Deadline:
         return Deadline.of_caller(

@@ -10,6 +10,13 @@ from cli.support.titles import Titles
 from tandem.v1 import recommendation_service_pb2 as pb
 
 
+def diagnosed_items(response: pb.RecommendResponse) -> Iterator[str]:
+    """Every item that the diagnostics name, if there are any."""
+    for item in response.diagnostics.items:
+        yield item.item_id
+        yield from (influence.item_id for influence in item.influences)
+
+
 def print_diagnostics(console: Console, response: pb.RecommendResponse, titles: Titles) -> None:
     """Prints why each recommended item is where it is, and what the rules left out."""
     shown = {item.item_id: rank for rank, item in enumerate(response.recommendations, start=1)}

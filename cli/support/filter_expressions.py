@@ -37,6 +37,24 @@ def read_numbers(texts: Sequence[str], *, option: str) -> dict[str, int]:
     return numbers
 
 
+def read_boosts(texts: Sequence[str]) -> list[tuple[Condition, float]]:
+    """Reads boosts such as `genre=Drama:0.5`: conditions, each with a number.
+
+    Raises:
+        typer.BadParameter: one is not written so.
+    """
+    boosts = []
+    for text in texts:
+        condition, _, boost = text.rpartition(":")
+        try:
+            boosts.append((_read(condition), float(boost)))
+        except ValueError:
+            raise typer.BadParameter(
+                f"{text!r} is not a boost; write a condition and a number, genre=Drama:0.5"
+            ) from None
+    return boosts
+
+
 def _read(text: str) -> Condition:
     name, sign, value = text.partition("=")
     negated = name.endswith("!")

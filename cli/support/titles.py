@@ -1,52 +1,51 @@
-"""Titles for the terminal: the services answer with identifiers, a bundle knows what they mean."""
+"""What items are, for the terminal: learned from answers, and asked for where these do not say."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final
 
-if TYPE_CHECKING:
-    from core.bundle import Histories
-    from core.catalog import CatalogItem
+from tandem import Client, Error
+from tandem.v1.common_pb2 import Item, ScoredItem
+from tandem.v1.recommendation_service_pb2 import Recommendation
 
-DEFAULT_BUNDLE: Final = Path("bundles/ml-100k/current")
+Described = Recommendation | ScoredItem | Item
+"""A message that says what an item is."""
+
+MAX_LOOKED_UP: Final = 1_000
+"""Items, in one call."""
 
 
-@dataclass(frozen=True)
 class Titles:
-    """What a bundle says about items; nothing without a bundle."""
+    """The titles and attributes of items.
 
-    items: "dict[str, CatalogItem]"
-    histories: "Histories | None" = None
+    Args:
+        described: messages that say them.
+    """
 
-    @classmethod
-    def of(cls, path: Path | None) -> "Titles":
-        """Reads a bundle, or the demo's where there is one and none is named."""
-        if path is None and not (DEFAULT_BUNDLE / "manifest.json").is_file():
-            return cls({})
-        from core.bundle import Bundle  # numpy and pydantic take half a second to import
+    def __init__(self, described: Iterable[Described] = ()) -> None:
+        self._items: dict[str, Described] = {item.item_id: item for item in described}
 
-        # Only names are taken from it, so it need not be verified.
-        bundle = Bundle.open(path or DEFAULT_BUNDLE, verify=False)
-        return cls({item.item_id: item for item in bundle.catalog.items}, bundle.histories)
+    def look_up(self, client: Client, item_ids: Iterable[str]) -> "Titles":
+        """Asks the gateway for items that are not known; what it cannot say stays unknown."""
+        wanted = [item_id for item_id in dict.fromkeys(item_ids) if item_id not in self._items]
+        with suppress(Error):
+            for start in range(0, len(wanted), MAX_LOOKED_UP):
+                found = client.get_items(wanted[start : start + MAX_LOOKED_UP]).items
+                self._items.update((item.item_id, item) for item in found)
+        return self
 
     def title(self, item_id: str) -> str:
         """The title; empty when it is not known."""
-        item = self.items.get(item_id)
+        item = self._items.get(item_id)
         return item.title if item else ""
 
     def details(self, item_id: str) -> str:
         """The item's attributes in one line, such as "Comedy, Drama, 1995"."""
-        item = self.items.get(item_id)
+        item = self._items.get(item_id)
         if item is None:
             return ""
-        values = [value for values in item.attributes.values() for value in values]
-        return ", ".join(v if isinstance(v, str) else f"{v:g}" for v in values)
-
-    def history(self, user_id: str) -> Sequence[str]:
-        """The item identifiers of a stored history, oldest first; empty when it is not known."""
-        positions = self.histories.of(user_id) if self.histories else None
-        if positions is None:
-            return ()
-        identifiers = list(self.items)
-        return [identifiers[position] for position in positions]
+        return ", ".join(
+            value.text if value.WhichOneof("kind") == "text" else f"{value.number:g}"
+            for _, several in sorted(item.attributes.items())
+            for value in several.values
+        )

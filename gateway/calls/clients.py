@@ -1,12 +1,11 @@
 """Clients of the two services: domain values in and out, and errors of the gateway's own tree."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 import grpc
 import structlog
 
-from core.attributes import Attributes
 from gateway.calls.caller import Caller, CallPolicy, Method
 from gateway.calls.targets import Targets
 from gateway.deadline import Deadline
@@ -22,7 +21,8 @@ from gateway.domain import (
     Scored,
     SourceScore,
 )
-from serving.validation import attributes_of, constraints_message
+from serving.item_fields import ScoredMessage, encode_message, field_mask
+from serving.validation import constraints_message
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
 from tandem.v1 import catalog_service_pb2 as catalog_pb
@@ -140,10 +140,15 @@ class CandidateClient(ServiceClient[CandidateStubs]):
             history_item_ids=request.history,
             max_results=count,
             constraints=constraints_message(request.query.constraints),
+            item_fields=field_mask(request.query.needed_fields),
         )
         response = await self.call(lambda stub: stub.candidate.Search, message, deadline)
-        found = tuple(map(_shortlisted, response.items))
-        return _answered(Ranked(found, tuple(response.missing_item_ids)), response)
+        found = Ranked(
+            tuple(map(_shortlisted, response.items)),
+            tuple(response.missing_item_ids),
+            _EncodedFields(response.items),
+        )
+        return _answered(found, response)
 
     async def similar(
         self, query: common_pb2.SimilarityQuery, deadline: Deadline
@@ -152,14 +157,18 @@ class CandidateClient(ServiceClient[CandidateStubs]):
         message = candidate_pb.SimilarRequest(query=query)
         return await self.call(lambda stub: stub.candidate.Similar, message, deadline)
 
-    async def attributes(
-        self, items: Sequence[str], deadline: Deadline
-    ) -> Answered[tuple[Mapping[str, Attributes], Sequence[str]]]:
-        """The attributes of given items, and those that the catalog does not have."""
-        message = catalog_pb.GetItemsRequest(item_ids=items)
-        response = await self.call(lambda stub: stub.catalog.GetItems, message, deadline)
-        found = {item.item_id: attributes_of(item.attributes) for item in response.items}
-        return _answered((found, response.missing_item_ids), response)
+    async def get_items(
+        self, message: catalog_pb.GetItemsRequest, deadline: Deadline
+    ) -> catalog_pb.GetItemsResponse:
+        """Passes a look-up of items on."""
+        return await self.call(lambda stub: stub.catalog.GetItems, message, deadline)
+
+    async def items(
+        self, item_ids: Sequence[str], deadline: Deadline
+    ) -> Answered[Mapping[str, bytes]]:
+        """What given items are, as `serving.item_fields` encodes it; of those that exist."""
+        response = await self.get_items(catalog_pb.GetItemsRequest(item_ids=item_ids), deadline)
+        return _answered(_EncodedFields(response.items), response)
 
     async def diagnose(
         self, request: Request, items: Sequence[str], deadline: Deadline
@@ -206,6 +215,7 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
             context=_context(request),
             max_results=count,
             constraints=constraints_message(request.query.constraints),
+            item_fields=field_mask(request.query.needed_fields),
         )
         response = await self.call(lambda stub: stub.Generate, message, deadline)
         return _answered(_ranked(response.items, response.missing_item_ids), response)
@@ -219,6 +229,7 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
             item_ids=items,
             max_results=count,
             constraints=constraints_message(request.query.constraints),
+            item_fields=field_mask(request.query.needed_fields),
         )
         response = await self.call(lambda stub: stub.Rank, message, deadline)
         missing = response.missing_item_ids
@@ -255,6 +266,29 @@ def _shortlisted(item: candidate_pb.ShortlistedItem) -> Scored:
 
 
 def _ranked(items: Iterable[common_pb2.ScoredItem], missing: Iterable[str]) -> Ranked:
+    messages = tuple(items)
     return Ranked(
-        items=tuple(Scored(item.item_id, item.score) for item in items), missing=tuple(missing)
+        items=tuple(Scored(item.item_id, item.score) for item in messages),
+        missing=tuple(missing),
+        fields=_EncodedFields(messages),
     )
+
+
+class _EncodedFields(Mapping[str, bytes]):
+    """What the items of a response are, each encoded only for who looks at it: most of a shortlist
+    is never shown."""
+
+    def __init__(self, messages: Iterable[ScoredMessage | common_pb2.Item]) -> None:
+        self._messages = {message.item_id: message for message in messages}
+
+    def __getitem__(self, item_id: str) -> bytes:
+        return encode_message(self._messages[item_id])
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._messages  # without encoding it
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._messages)
+
+    def __len__(self) -> int:
+        return len(self._messages)

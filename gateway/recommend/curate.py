@@ -1,80 +1,88 @@
 """What the rules of a list need to know of items: which exist, and what attributes they have.
 
-The bundle's catalog knows most of them. Pinned items were not found by a search, so the candidate
-service is asked whether they exist still, and items that were added since the bundle was built have
-their attributes there only. No call is made for a request without pins, caps and diversity.
+The services say what attributes the items have that they find. Pinned items were not found by a
+search, so the candidate service is asked for them: whether they exist still, and what they are. No
+call is made for a request without pins.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
-from typing import Final
 
-from core.attributes import Attributes
-from core.catalog import Catalog
 from core.errors import TandemError
 from core.filters import satisfies
 from gateway.domain import Fallback, Recommended, Request
-from gateway.recommend.strategies import LAST_SHARE, Candidate, Journal
+from gateway.recommend.strategies import LAST_SHARE, Candidate, Journal, Outcome
 from gateway.rules import Arrangement
+from serving.item_fields import ITEM_FIELDS, decode_attributes, narrow
 
-MAX_LOOKED_UP: Final = 1_000
+
+@dataclass(frozen=True)
+class Curated:
+    """What a list is made by."""
+
+    arrangement: Arrangement
+    missing: Sequence[str]
+    """Pinned items that do not exist."""
+    fields: Mapping[str, bytes]
+    """Of the pinned items."""
 
 
 @dataclass(frozen=True)
 class Curator:
     """Prepares the rules of lists."""
 
-    catalog: Catalog
-    """The bundle's."""
     candidate: Candidate
+    popular: Mapping[str, bytes]
+    """Items that are believed to exist while the candidate service cannot be asked, encoded."""
 
-    async def arrangement(
-        self, request: Request, pool: Sequence[Recommended], journal: Journal
-    ) -> tuple[Arrangement, Sequence[str]]:
-        """What a list must be like, and the pinned items that do not exist.
+    async def curate(self, request: Request, outcome: Outcome, journal: Journal) -> Curated:
+        """What a list must be like.
 
         Pins that the request's filter forbids are denied. Where the candidate service cannot be
-        asked, the bundle's catalog is believed.
+        asked, items that were found or are popular are believed to exist.
 
         Raises:
             TandemError: it cannot be asked, and the request forbids to do without.
         """
         query = request.query
         pinned = [pin.item_id for pin in query.rules.pins]
-        listed = [item.item_id for item in pool]
+        listed = [item.item_id for item in outcome.items]
         denied = query.constraints.forbidden((*listed, *pinned), request.history)
-        if not (pinned or query.rules.choosy):
-            return Arrangement(query.max_results, query.rules, denied), ()
-        known = self._known(chain(listed, pinned))
-        found, absent = await self._look_up(
-            [*pinned, *(item_id for item_id in listed if item_id not in known)], journal
-        )
-        known |= found
-        missing = [item_id for item_id in pinned if item_id in absent or item_id not in known]
+        found = await self._look_up(pinned, outcome, journal)
+        known = {item_id: decode_attributes(encoded) for item_id, encoded in found.items()}
         if (condition := query.constraints.filter) is not None:
-            denied |= {i for i in pinned if not satisfies(condition, known.get(i, {}))}
-        pins = tuple(pin for pin in query.rules.pins if pin.item_id not in set(missing))
-        rules = replace(query.rules, pins=pins)
-        return Arrangement(query.max_results, rules, denied, known), missing
-
-    def _known(self, item_ids: Iterable[str]) -> dict[str, Attributes]:
-        positions = self.catalog.lookup(item_ids)[0].tolist()
-        items = [self.catalog.items[position] for position in positions]
-        return {item.item_id: item.attributes for item in items}
+            denied |= {item_id for item_id in known if not satisfies(condition, known[item_id])}
+        if query.rules.choosy:
+            known = {i: decode_attributes(outcome.fields_of(i)) for i in listed} | known
+        rules = replace(query.rules, pins=tuple(p for p in query.rules.pins if p.item_id in found))
+        missing = [item_id for item_id in pinned if item_id not in found]
+        return Curated(Arrangement(query.max_results, rules, denied, known), missing, found)
 
     async def _look_up(
-        self, item_ids: Sequence[str], journal: Journal
-    ) -> tuple[Mapping[str, Attributes], frozenset[str]]:
+        self, item_ids: Sequence[str], outcome: Outcome, journal: Journal
+    ) -> Mapping[str, bytes]:
+        """What items are; of those that exist."""
         if not item_ids:
-            return {}, frozenset()
+            return {}
         deadline = journal.share(LAST_SHARE)
         try:
             with journal.watch.stage("items", deadline) as stage:
-                found, missing = journal.take(
-                    stage, await self.candidate.attributes(item_ids[:MAX_LOOKED_UP], deadline)
-                )
+                return journal.take(stage, await self.candidate.items(item_ids, deadline))
         except TandemError as error:
             journal.do_without("items", error, Fallback.NONE)
-            return {}, frozenset()
-        return found, frozenset(missing)
+        listed = {item.item_id: outcome.fields_of(item.item_id) for item in outcome.items}
+        believed = {**listed, **self.popular}
+        return {item_id: believed[item_id] for item_id in item_ids if item_id in believed}
+
+
+def described(
+    items: Sequence[Recommended], request: Request, outcome: Outcome, curated: Curated
+) -> tuple[Recommended, ...]:
+    """Items with the fields that the request asks for."""
+    fields = request.query.item_fields
+    if not fields:
+        return tuple(items)
+    own = [curated.fields.get(i.item_id) or outcome.fields_of(i.item_id) for i in items]
+    if fields != ITEM_FIELDS:
+        own = [narrow(encoded, fields) for encoded in own]
+    return tuple(item._replace(fields=each) for item, each in zip(items, own, strict=True))

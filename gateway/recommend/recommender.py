@@ -12,7 +12,7 @@ from gateway.domain import Answer, Fallback, Query, Request, Strategy
 from gateway.history import HistoryStore
 from gateway.recommend.blend import Weights
 from gateway.recommend.cache import Cache, fingerprint
-from gateway.recommend.curate import Curator
+from gateway.recommend.curate import Curator, described
 from gateway.recommend.diagnostics import Made, diagnose
 from gateway.recommend.fallback import Popularity
 from gateway.recommend.strategies import (
@@ -66,18 +66,19 @@ class Recommender:
     ) -> "Recommender":
         """A recommender with the bundle's weights, and its popularity to fall back to."""
         blend = bundle.manifest.blend
+        popularity = Popularity(bundle.catalog)
         return cls(
             sources=Sources(
                 candidate=candidate,
                 generator=generator,
-                popularity=Popularity(bundle.catalog),
+                popularity=popularity,
                 weights={
                     Strategy.RERANK: Weights.of(blend),
                     Strategy.FUSE: Weights.of(blend.fuse or blend),
                 },
             ),
             histories=histories,
-            curator=Curator(bundle.catalog, candidate),
+            curator=Curator(candidate, popularity.fields),
             shortlist=blend.shortlist,
             bundle_version=bundle.version,
             memory=memory,
@@ -112,18 +113,19 @@ class Recommender:
         outcome = await STRATEGIES[strategy](
             Call(request, self.sources, journal, count, max(self.shortlist, count))
         )
-        arrangement, absent = await self.curator.arrangement(request, outcome.items, journal)
-        items = arrange(outcome.items, arrangement)
+        curated = await self.curator.curate(request, outcome, journal)
+        items = arrange(outcome.items, curated.arrangement)
         diagnostics = None
         if query.diagnostics:
-            made = Made(request, outcome.items, items, arrangement)
+            made = Made(request, outcome.items, items, curated.arrangement)
             diagnostics = await diagnose(made, journal, self.sources)
         unknown = set(outcome.missing)
         missing = [item for item in request.history if item in unknown]
         return Answer(
-            items=tuple(items),
-            missing=tuple(dict.fromkeys((*missing, *absent))),
+            items=described(items, request, outcome, curated),
+            missing=tuple(dict.fromkeys((*missing, *curated.missing))),
             strategy=outcome.strategy,
+            history=request.history,
             timings=journal.watch.times,
             degradations=tuple(journal.degradations),
             diagnostics=diagnostics,

@@ -22,7 +22,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
-from core.attributes import Attributes
 from core.errors import TandemError, Unavailable
 from gateway.calls.failures import is_trouble
 from gateway.deadline import Deadline
@@ -57,10 +56,10 @@ class Candidate(Protocol):
     async def search(self, request: Request, count: int, deadline: Deadline) -> Answered[Ranked]:
         """Shortlists `count` items; `missing` names unknown items of the history."""
 
-    async def attributes(
-        self, items: Sequence[str], deadline: Deadline
-    ) -> Answered[tuple[Mapping[str, Attributes], Sequence[str]]]:
-        """The attributes of given items, and those that the catalog does not have."""
+    async def items(
+        self, item_ids: Sequence[str], deadline: Deadline
+    ) -> Answered[Mapping[str, bytes]]:
+        """What given items are, as `serving.item_fields` encodes it; of those that exist."""
 
     async def diagnose(
         self, request: Request, items: Sequence[str], deadline: Deadline
@@ -219,6 +218,12 @@ class Outcome:
     """The one that found it, after whatever failed; None for what is popular."""
     items: Sequence[Recommended]
     missing: Sequence[str]
+    fields: Sequence[Mapping[str, bytes]] = ()
+    """What the items are; each source knows those that it found."""
+
+    def fields_of(self, item_id: str) -> bytes:
+        """What an item is; nothing where that was not asked for."""
+        return next((known[item_id] for known in self.fields if item_id in known), b"")
 
 
 async def embedding(call: Call) -> Outcome:
@@ -247,7 +252,7 @@ async def rerank(call: Call) -> Outcome:
         call.journal.do_without("rerank", error, Fallback.RETRIEVAL)
         return _retrieval(shortlist)
     items = call.blend(shortlist.items, scores, weights)
-    return Outcome(Strategy.RERANK, items, shortlist.missing)
+    return Outcome(Strategy.RERANK, items, shortlist.missing, (shortlist.fields,))
 
 
 async def generate(call: Call) -> Outcome:
@@ -278,7 +283,8 @@ async def fuse(call: Call) -> Outcome:
         call.journal.do_without("rank", error, Fallback.RETRIEVAL)
         return _retrieval(shortlist)
     items = call.blend(shortlist.items, (*generated.items, *reranked.items), weights)
-    return Outcome(Strategy.FUSE, items, (*shortlist.missing, *generated.missing))
+    missing, fields = (*shortlist.missing, *generated.missing), (shortlist.fields, generated.fields)
+    return Outcome(Strategy.FUSE, items, missing, fields)
 
 
 STRATEGIES: Final[Mapping[Strategy, Callable[[Call], Awaitable[Outcome]]]] = {
@@ -290,11 +296,13 @@ STRATEGIES: Final[Mapping[Strategy, Callable[[Call], Awaitable[Outcome]]]] = {
 
 
 def _retrieval(shortlist: Ranked) -> Outcome:
-    return Outcome(Strategy.EMBEDDING, retrieved_only(shortlist.items), shortlist.missing)
+    items = retrieved_only(shortlist.items)
+    return Outcome(Strategy.EMBEDDING, items, shortlist.missing, (shortlist.fields,))
 
 
 def _generation(generated: Ranked) -> Outcome:
-    return Outcome(Strategy.GENERATE, generated_only(generated.items), generated.missing)
+    items = generated_only(generated.items)
+    return Outcome(Strategy.GENERATE, items, generated.missing, (generated.fields,))
 
 
 async def _generated(call: Call) -> Outcome:
@@ -322,4 +330,4 @@ def _popular(call: Call) -> Outcome:
     with call.journal.watch.stage("popularity"):
         items = call.sources.popularity.best(call.request, call.count)
     call.journal.ranked["popularity"] = items
-    return Outcome(None, items, call.sources.popularity.missing(call.request))
+    return Outcome(None, items, (), (call.sources.popularity.fields,))

@@ -6,6 +6,7 @@ from typing import Final
 
 from core.attributes import Attributes
 from gateway.domain import Pin, Recommended, Rules
+from gateway.rules.boosts import boosted
 from gateway.rules.choice import NO_ATTRIBUTES, choose
 
 CHOICE: Final = 4
@@ -49,7 +50,7 @@ def arrange(pool: Sequence[Recommended], arrangement: Arrangement) -> list[Recom
     count, rules = arrangement.count, arrangement.rules
     if not (rules.pins or rules.choosy):
         return allowed(pool, arrangement.denied)[:count]
-    best = {item.item_id: item for item in allowed(pool, arrangement.denied)}
+    best = {item.item_id: item for item in ranked(pool, arrangement)}
     pins = [pin for pin in rules.pins if pin.item_id not in arrangement.denied]
     pinned = {
         place: best.pop(item_id, Recommended(item_id, 0.0))._replace(pinned=True)
@@ -65,6 +66,16 @@ def arrange(pool: Sequence[Recommended], arrangement: Arrangement) -> list[Recom
         beside=[arrangement.of(item.item_id) for item in pinned.values()],
     )
     return interleave(pinned, [rest[place] for place in chosen])
+
+
+def ranked(pool: Sequence[Recommended], arrangement: Arrangement) -> list[Recommended]:
+    """What may be shown, each item once, in the order that boosts give it."""
+    items, rules = allowed(pool, arrangement.denied), arrangement.rules
+    if not rules.boosts:
+        return items
+    attributes = [arrangement.of(item.item_id) for item in items]
+    order = boosted(attributes, rules.boosts, depth(arrangement.count, rules))
+    return [items[place] for place in order]
 
 
 def allowed(pool: Sequence[Recommended], denied: Collection[str]) -> list[Recommended]:

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from gateway.domain import Recommended, Rule, RuleEffect, Rules
-from gateway.rules.arrange import Arrangement, allowed, arrange
+from gateway.rules.arrange import Arrangement, allowed, arrange, ranked
+from gateway.rules.boosts import boost_of
 from gateway.rules.choice import full
 
 
@@ -18,9 +19,12 @@ def effects(pool: Sequence[Recommended], arrangement: Arrangement) -> list[RuleE
     rules, count = arrangement.rules, arrangement.count
     plain = _ranks(allowed(pool, arrangement.denied))
     found = [*_removed(pool, arrangement, plain)]
-    pinned = replace(arrangement, rules=Rules(pins=rules.pins))
+    pinned = replace(arrangement, rules=Rules(pins=rules.pins, boosts=rules.boosts))
     capped = replace(arrangement, rules=replace(pinned.rules, caps=rules.caps))
     before = plain
+    if rules.boosts:
+        before = _ranks(ranked(pool, arrangement))
+        found += _boosted(before, plain, arrangement)
     if rules.pins:
         listed = arrange(pool, pinned)
         found += _pinned(listed, before, arrangement)
@@ -51,6 +55,16 @@ def _removed(
             yield RuleEffect(
                 pin.item_id, Rule.EXCLUDED, "pinned, but excluded, seen or filtered out", 0, 0
             )
+
+
+def _boosted(
+    after: dict[str, int], before: dict[str, int], arrangement: Arrangement
+) -> Iterator[RuleEffect]:
+    for item_id, now in after.items():
+        place, boost = before[item_id], boost_of(arrangement.of(item_id), arrangement.rules.boosts)
+        if boost and now != place and min(now, place) <= arrangement.count:
+            shown = now if now <= arrangement.count else 0
+            yield RuleEffect(item_id, Rule.BOOST, f"boosted by {boost:+g}", place, shown)
 
 
 def _pinned(

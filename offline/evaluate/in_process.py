@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Final
 
-from core.attributes import Attributes
 from core.bundle import Bundle
 from core.catalog import Catalog
 from core.constraints import Constraints
@@ -99,9 +98,9 @@ class _Candidate:
         scored = map(Scored, catalog.ids(found.items), found.scores.tolist(), alone)
         return Answered(Ranked(tuple(scored), tuple(missing)))
 
-    async def attributes(
-        self, items: Sequence[str], deadline: Deadline
-    ) -> Answered[tuple[Mapping[str, Attributes], Sequence[str]]]:
+    async def items(
+        self, item_ids: Sequence[str], deadline: Deadline
+    ) -> Answered[Mapping[str, bytes]]:
         """Not asked for: nothing is pinned."""
         raise NotImplementedError
 

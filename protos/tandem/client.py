@@ -14,7 +14,9 @@ from tandem.channel import channel_options, metadata, open_async_channel, open_c
 from tandem.errors import from_rpc
 from tandem.filters import Condition
 from tandem.histories import AsyncHistoryCalls, HistoryCalls
+from tandem.items import AsyncItemCalls, ItemCalls
 from tandem.requests import (
+    FieldName,
     SpaceName,
     StrategyName,
     item_constraints,
@@ -30,7 +32,7 @@ DEFAULT_TIMEOUT: Final = 2.0
 _SERVICES: Final = ("tandem.v1.RecommendationService",)
 
 
-class Client(HistoryCalls):
+class Client(HistoryCalls, ItemCalls):
     """Calls a gateway from sync code; safe to share between threads.
 
         with tandem.Client("gateway:50050") as client:
@@ -68,6 +70,10 @@ class Client(HistoryCalls):
         pin: Mapping[str, int] | None = None,
         caps: Mapping[str, int] | None = None,
         diversity: float = 0.0,
+        boosts: Iterable[tuple[Condition, float]] = (),
+        item_fields: Iterable[FieldName] = (),
+        page_size: int = 0,
+        page_token: str = "",
         forbid_degraded: bool = False,
         diagnostics: bool = False,
         timeout: float | None = None,
@@ -88,6 +94,12 @@ class Client(HistoryCalls):
                 first that is free.
             caps: for attributes, how many items may have the same value.
             diversity: from 0, the best items, to 1, items as unlike each other as possible.
+            boosts: conditions, and how much higher, up to 1, or lower, down to -1, an item stands
+                that satisfies one.
+            item_fields: what the answer says of each item: `title`, `attributes`.
+            page_size: how many items of the list to return; 0 is all. The list then has 100 unless
+                `max_results` says otherwise.
+            page_token: the `next_page_token` of the page before.
             forbid_degraded: whether to fail rather than to answer with less.
             diagnostics: whether the answer says where its items come from, for people who debug.
             timeout: seconds that the call may take, instead of the client's.
@@ -97,18 +109,14 @@ class Client(HistoryCalls):
             Error: the call failed; see `tandem.errors`.
         """
         constraints = item_constraints(exclude, filter, only, include_seen=include_seen)
-        request = recommend_request(user_id, history, max_results, strategy, constraints, pin, caps)
+        request = recommend_request(
+            user_id, history, max_results, strategy, constraints, pin, caps, boosts, item_fields
+        )
+        request.page_size, request.page_token = page_size, page_token
         request.diversity = diversity
         request.forbid_degraded = forbid_degraded
         request.diagnostics = diagnostics
-        try:
-            return self._stub.Recommend(
-                request,
-                timeout=self._timeout if timeout is None else timeout,
-                metadata=metadata(request_id),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        return self._call(self._stub.Recommend, request, timeout, request_id)
 
     def similar_items(
         self,
@@ -119,6 +127,7 @@ class Client(HistoryCalls):
         space: SpaceName | None = None,
         min_score: float | None = None,
         diversity: float = 0.0,
+        item_fields: Iterable[FieldName] = (),
         max_results: int = 0,
         exclude: Iterable[str] = (),
         filter: Condition | None = None,  # noqa: A002 - the contract's word
@@ -138,6 +147,7 @@ class Client(HistoryCalls):
             min_score: the cosine similarity that every item reaches; there may be fewer then.
             diversity: from 0, the most similar items, to 1: how much less an item counts for being
                 like one that is listed before it.
+            item_fields: what the answer says of each item: `title`, `attributes`.
             max_results: how many items; 0 is the server's default, 10.
             exclude: more items to leave out.
             filter: a condition of `tandem.filters` that every item satisfies.
@@ -152,16 +162,9 @@ class Client(HistoryCalls):
         """
         constraints = item_constraints(exclude, filter, only, include_seen=include_seen)
         request = similar_request(
-            items, text, vector, space, min_score, diversity, max_results, constraints
+            items, text, vector, space, min_score, diversity, max_results, constraints, item_fields
         )
-        try:
-            return self._stub.SimilarItems(
-                request,
-                timeout=self._timeout if timeout is None else timeout,
-                metadata=metadata(request_id),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        return self._call(self._stub.SimilarItems, request, timeout, request_id)
 
     def batch_recommend(
         self,
@@ -210,7 +213,7 @@ class Client(HistoryCalls):
         self.close()
 
 
-class AsyncClient(AsyncHistoryCalls):
+class AsyncClient(AsyncHistoryCalls, AsyncItemCalls):
     """`Client` for asyncio: the same methods, awaited. It belongs to the loop that makes it."""
 
     def __init__(
@@ -238,6 +241,10 @@ class AsyncClient(AsyncHistoryCalls):
         pin: Mapping[str, int] | None = None,
         caps: Mapping[str, int] | None = None,
         diversity: float = 0.0,
+        boosts: Iterable[tuple[Condition, float]] = (),
+        item_fields: Iterable[FieldName] = (),
+        page_size: int = 0,
+        page_token: str = "",
         forbid_degraded: bool = False,
         diagnostics: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
@@ -245,18 +252,14 @@ class AsyncClient(AsyncHistoryCalls):
     ) -> pb.RecommendResponse:
         """Recommends items to a user, as `Client.recommend` does."""
         constraints = item_constraints(exclude, filter, only, include_seen=include_seen)
-        request = recommend_request(user_id, history, max_results, strategy, constraints, pin, caps)
+        request = recommend_request(
+            user_id, history, max_results, strategy, constraints, pin, caps, boosts, item_fields
+        )
+        request.page_size, request.page_token = page_size, page_token
         request.diversity = diversity
         request.forbid_degraded = forbid_degraded
         request.diagnostics = diagnostics
-        try:
-            return await self._stub.Recommend(
-                request,
-                timeout=self._timeout if timeout is None else timeout,
-                metadata=metadata(request_id),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        return await self._call(self._stub.Recommend, request, timeout, request_id)
 
     async def similar_items(
         self,
@@ -267,6 +270,7 @@ class AsyncClient(AsyncHistoryCalls):
         space: SpaceName | None = None,
         min_score: float | None = None,
         diversity: float = 0.0,
+        item_fields: Iterable[FieldName] = (),
         max_results: int = 0,
         exclude: Iterable[str] = (),
         filter: Condition | None = None,  # noqa: A002 - the contract's word
@@ -278,16 +282,9 @@ class AsyncClient(AsyncHistoryCalls):
         """Finds similar items, as `Client.similar_items` does."""
         constraints = item_constraints(exclude, filter, only, include_seen=include_seen)
         request = similar_request(
-            items, text, vector, space, min_score, diversity, max_results, constraints
+            items, text, vector, space, min_score, diversity, max_results, constraints, item_fields
         )
-        try:
-            return await self._stub.SimilarItems(
-                request,
-                timeout=self._timeout if timeout is None else timeout,
-                metadata=metadata(request_id),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        return await self._call(self._stub.SimilarItems, request, timeout, request_id)
 
     async def batch_recommend(
         self,

@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
 from tandem.filters import Condition
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1.common_pb2 import ItemConstraints, SimilarityQuery, Vector, VectorSpace
 
 StrategyName = Literal["rerank", "generate", "fuse", "embedding"]
 SpaceName = Literal["content", "behavior"]
+FieldName = Literal["title", "attributes"]
 
 
 def item_constraints(
@@ -35,6 +38,8 @@ def recommend_request(
     constraints: ItemConstraints,
     pin: Mapping[str, int] | None,
     caps: Mapping[str, int] | None,
+    boosts: Iterable[tuple[Condition, float]],
+    item_fields: Iterable[FieldName],
 ) -> pb.RecommendRequest:
     """Writes what both clients' `recommend` is asked for, but for its switches."""
     return pb.RecommendRequest(
@@ -51,6 +56,10 @@ def recommend_request(
             pb.AttributeCap(attribute=attribute, max_items=most)
             for attribute, most in (caps or {}).items()
         ],
+        boosts=[
+            pb.ConditionBoost(condition=boosted.message, boost=boost) for boosted, boost in boosts
+        ],
+        item_fields=_field_mask(item_fields),
     )
 
 
@@ -63,6 +72,7 @@ def similar_request(
     diversity: float,
     max_results: int,
     constraints: ItemConstraints,
+    item_fields: Iterable[FieldName],
 ) -> pb.SimilarItemsRequest:
     """Writes what both clients' `similar_items` is asked for.
 
@@ -80,7 +90,13 @@ def similar_request(
         constraints=constraints,
         min_score=min_score,
         diversity=diversity or None,
+        item_fields=_field_mask(item_fields),
     )
     if text is not None:
         query.text = text
     return pb.SimilarItemsRequest(query=query)
+
+
+def _field_mask(fields: Iterable[FieldName]) -> FieldMask | None:
+    paths = list(fields)
+    return FieldMask(paths=paths) if paths else None

@@ -12,6 +12,7 @@ from services.candidate.index.flat import Vector
 from services.candidate.index.space import SpaceName
 from services.candidate.retrieval.similarity import NEAREST, SimilarityOptions
 from serving import validation as edge
+from serving.item_fields import Fields, read_item_fields
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import common_pb2
 
@@ -37,6 +38,8 @@ class SearchQuery:
     history: tuple[str, ...]
     count: int
     constraints: Constraints = UNCONSTRAINED
+    fields: Fields = ()
+    """What to say of each item."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class SimilarQuery:
     space: SpaceName = SpaceName.CONTENT
     constraints: Constraints = UNCONSTRAINED
     options: SimilarityOptions = NEAREST
+    fields: Fields = ()
+    """What to say of each item."""
 
     @property
     def is_plain(self) -> bool:
@@ -83,6 +88,7 @@ def read_search(request: pb.SearchRequest) -> SearchQuery:
         history=tuple(history),
         count=edge.result_count(request.max_results, default=DEFAULT_SHORTLIST, limit=MAX_RESULTS),
         constraints=edge.constraints(request.constraints),
+        fields=read_item_fields(request.item_fields),
     )
 
 
@@ -115,6 +121,7 @@ def read_similar(request: pb.SimilarRequest) -> SimilarQuery:
         space=space,
         constraints=edge.constraints(query.constraints),
         options=_read_options(query),
+        fields=read_item_fields(query.item_fields),
     )
 
 

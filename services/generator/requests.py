@@ -11,6 +11,7 @@ from core.constraints import UNCONSTRAINED, Constraints
 from core.errors import InvalidArgument
 from services.generator.decoding.engine import Generation
 from serving import validation as edge
+from serving.item_fields import Fields, read_item_fields
 from tandem.v1 import generator_service_pb2 as pb
 
 DEFAULT_RESULTS: Final = 10
@@ -24,6 +25,8 @@ class Wanted:
 
     count: int
     constraints: Constraints = UNCONSTRAINED
+    fields: Fields = ()
+    """What to say of each item."""
 
     def resolve(self, catalog: Catalog, history: ItemArray) -> Generation:
         """The same in positions; takes milliseconds where there is a filter and a large catalog.
@@ -111,4 +114,5 @@ def _read_wanted(request: pb.GenerateRequest | pb.RankRequest) -> Wanted:
     return Wanted(
         count=edge.result_count(request.max_results, default=DEFAULT_RESULTS, limit=MAX_RESULTS),
         constraints=edge.constraints(request.constraints),
+        fields=read_item_fields(request.item_fields),
     )

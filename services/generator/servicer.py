@@ -25,6 +25,7 @@ from services.generator.requests import (
     read_rerank,
 )
 from services.generator.settings import GeneratorSettings
+from serving.item_fields import ItemFieldWriter
 from serving.timings import stage_timing
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
@@ -69,6 +70,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         self._version = version
         self._batcher = batcher
         self._follower = follower
+        self._fields = ItemFieldWriter()
 
     @classmethod
     def load(cls, bundle: Bundle, settings: GeneratorSettings) -> "GeneratorServicer":
@@ -189,10 +191,14 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             return self.engine.prepare(query, snapshot)
 
         served = await self._batcher.submit(prepare)
+        generated = _scored(served.answer.generated, catalog)
+        if request.wanted is not None and served.answer.generated is not None:
+            items = [catalog.items[position] for position in served.answer.generated.items]
+            self._fields.write(generated, items, request.wanted.fields)
         return _Reply(
             missing=missing,
             sequence=snapshot.sequence,
-            generated=_scored(served.answer.generated, catalog),
+            generated=generated,
             reranked=_scored(served.answer.reranked, catalog),
             timings=_timings(served),
             batch_size=served.batch,

@@ -27,29 +27,53 @@ def without_the_demo(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.delenv("TANDEM_BUNDLE", raising=False)
 
 
-def test_a_table_with_titles(gateway: Gateway) -> None:
-    result = run("recommend", "--user", "ann", "-k", "2", "--bundle", str(gateway.bundle))
+def test_a_table_with_titles() -> None:
+    result = run("recommend", "--user", "ann", "-k", "2")
     assert result.code == 0, result.stderr
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert lines[:5] == ["History:", "Film 0 (1990)", "Film 1 (1991)", "Film 2 (1992)", ""]
+    assert lines[:5] == [
+        "History, newest last:",
+        "Film 0 (1990)",
+        "Film 1 (1991)",
+        "Film 2 (1992)",
+        "",
+    ]
     assert lines[5] == "item title score retrieval generator"
     assert lines[6] == "1 i5 Film 5 (1995) War, 1995 -2.150 -1.500 -1.300"
     assert lines[-1].startswith("rerank from tiny/1; ms: history ")
     assert "search" in lines[-1]
 
 
-def test_a_table_without_a_bundle() -> None:
+def test_a_table_of_what_a_history_leads_to() -> None:
     result = run("recommend", "--history", "i1,ghost", "--strategy", "embedding", "-k", "1")
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert lines[0] == "item score retrieval generator"
-    assert lines[1] == "1 i0 -1.000 -1.000"
-    assert lines[2] == "not in the catalog: ghost"
+    assert lines[:4] == ["History, newest last:", "Film 1 (1991)", "ghost", ""]
+    assert lines[4] == "item title score retrieval generator"
+    assert lines[5] == "1 i0 Film 0 (1990) Comedy, Drama, 1990 -1.000 -1.000"
+    assert lines[6] == "not in the catalog: ghost"
 
 
-def test_diagnostics(gateway: Gateway) -> None:
+def test_boosts_and_pages() -> None:
+    arguments = (
+        "recommend", "--user", "ann", "--strategy", "embedding", "--page-size", "2",
+        "-k", "4", "--boost", "genre=War:0.25", "--boost", "year=1995:-1",
+    )  # fmt: skip
+    first = run(*arguments)
+    assert first.code == 0, first.stderr
+    token = first.stdout.partition("--page-token ")[2].split()[0]
+    second = json.loads(run(*arguments, "--page-token", token, "--json").stdout)
+    # A quarter of 16 places: i4, 4 up, i3, i8, 4 up, i6, and behind it i10, 4 up.
+    assert [item["item_id"] for item in second["recommendations"]] == ["i8", "i6"]
+    assert second["next_page_token"] == ""
+    assert run("recommend", "--user", "ann", "--boost", "genre=War").code == 2
+    other = run("recommend", "--user", "bob", "--page-token", token)
+    assert "INVALID_ARGUMENT: page_token is not from this list" in other.stderr
+
+
+def test_diagnostics() -> None:
     result = run(
         "recommend", "--user", "ann", "-k", "2", "--strategy", "embedding", "--pin", "i11=1",
-        "--cap", "genre=1", "--diagnostics", "--bundle", str(gateway.bundle),
+        "--cap", "genre=1", "--diagnostics",
     )  # fmt: skip
     assert result.code == 0, result.stderr
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
@@ -88,11 +112,10 @@ def test_what_an_answer_lacks_is_said(gateway: Gateway) -> None:
         gateway.stack.generator.failure = None
 
 
-def test_json(gateway: Gateway) -> None:
+def test_json() -> None:
     result = run(
         "recommend", "--user", "ann", "--strategy", "fuse", "--filter", "year=1999..",
         "--filter", "genre!=War", "--exclude", "i9, i10", "--include-seen", "--json",
-        "--bundle", str(gateway.bundle),
     )  # fmt: skip
     document = json.loads(result.stdout)
     # Nothing is shortlisted, so there is nothing to fuse.
@@ -101,19 +124,21 @@ def test_json(gateway: Gateway) -> None:
     assert document["recommendations"] == []
 
 
-def test_json_with_titles(gateway: Gateway) -> None:
-    result = run("recommend", "--user", "ann", "-k", "1", "--json", "--bundle", str(gateway.bundle))
+def test_json_with_titles() -> None:
+    result = run("recommend", "--user", "ann", "-k", "1", "--json")
     (item,) = json.loads(result.stdout)["recommendations"]
     assert (item["item_id"], item["title"]) == ("i5", "Film 5 (1995)")
     assert item["score"] == pytest.approx(item["retrieval_score"] + 0.5 * item["generator_score"])
 
 
-def test_similar(gateway: Gateway) -> None:
-    result = run("similar", "--item", "i1,ghost", "--bundle", str(gateway.bundle))
+def test_similar() -> None:
+    result = run("similar", "--item", "i1,ghost")
     assert "Film 7 (1997)" in result.stdout
     assert "not in the catalog: ghost" in result.stdout
     document = json.loads(run("similar", "--text", "a war film", "--json").stdout)
-    assert document["items"] == [{"item_id": "i7", "score": 0.5}]
+    (item,) = document["items"]
+    assert (item["item_id"], item["score"], item["title"]) == ("i7", 0.5, "Film 7 (1997)")
+    assert item["attributes"]["genre"] == {"values": [{"text": "Drama"}]}
     assert run("similar", "--item", "i1", "--min-score", "0.4", "--diversity", "0.3").code == 0
     assert run("similar", "--item", "i1", "--diversity", "1.5").code == 2
 

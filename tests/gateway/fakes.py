@@ -115,6 +115,17 @@ class Fake:
         best = sorted(scores, key=lambda position: -scores[position])[:count]
         return [common_pb2.ScoredItem(item_id=ids[p], score=scores[p]) for p in best]
 
+    def describe(self, request: Any, messages: Iterable[Any]) -> None:
+        """What the request's `item_fields` asks for."""
+        for message in messages:
+            position = int(message.item_id.removeprefix("i"))
+            item = self.bundle.catalog.items[position]
+            if "title" in request.item_fields.paths:
+                message.title = item.title
+            if "attributes" in request.item_fields.paths:
+                for name, values in item.attributes.items():
+                    message.attributes[name].values.extend(map(edge.value_message, values))
+
     def missing(self, item_ids: Iterable[str]) -> list[str]:
         return self.bundle.catalog.lookup(item_ids)[1]
 
@@ -142,7 +153,7 @@ class FakeCandidate(
         history = request.history_item_ids
         await self.enter(request, history, context)
         scores = {p: retrieval_score(p) for p in self.allowed(request, history)}
-        return candidate_pb.SearchResponse(
+        response = candidate_pb.SearchResponse(
             items=[
                 candidate_pb.ShortlistedItem(
                     item_id=item.item_id, score=item.score, transition_score=transition_score(item)
@@ -154,6 +165,8 @@ class FakeCandidate(
             catalog_sequence=self.sequence,
             source=candidate_pb.RETRIEVAL_SOURCE_HISTORY,
         )
+        self.describe(request, response.items)
+        return response
 
     async def Similar(  # noqa: N802
         self, request: candidate_pb.SimilarRequest, context: Any
@@ -163,12 +176,19 @@ class FakeCandidate(
         if query.WhichOneof("target") is None:
             raise InvalidArgument("no query", reason="MISSING_QUERY")
         edge.result_count(query.max_results, default=10, limit=1000)
-        return candidate_pb.SimilarResponse(
+        response = candidate_pb.SimilarResponse(
             items=[common_pb2.ScoredItem(item_id="i7", score=0.5)],
             missing_item_ids=self.missing(query.items.item_ids),
             bundle_version=self.version,
             catalog_sequence=self.sequence,
         )
+        self.describe(query, response.items)
+        return response
+
+    def title(self, item_id: str) -> str:
+        """The bundle's, or one of its own for an item that came later."""
+        positions, _ = self.bundle.catalog.lookup([item_id])
+        return self.bundle.catalog.items[int(positions[0])].title if len(positions) else "New"
 
     async def GetItems(  # noqa: N802
         self, request: catalog_pb.GetItemsRequest, context: Any
@@ -181,7 +201,7 @@ class FakeCandidate(
             if (genres := self.live.get(item_id)) is None:
                 response.missing_item_ids.append(item_id)
                 continue
-            item = response.items.add(item_id=item_id)
+            item = response.items.add(item_id=item_id, title=self.title(item_id))
             for genre in genres:
                 item.attributes["genre"].values.add(text=genre)
         return response
@@ -235,12 +255,14 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
         history = request.context.history_item_ids
         await self.enter(request, history, context)
         scores = {p: generator_score(p) for p in self.allowed(request, history)}
-        return generator_pb.GenerateResponse(
+        response = generator_pb.GenerateResponse(
             items=self.scored(scores, request.max_results),
             missing_item_ids=self.missing(history),
             bundle_version=self.version,
             catalog_sequence=self.sequence,
         )
+        self.describe(request, response.items)
+        return response
 
     async def Rank(  # noqa: N802
         self, request: generator_pb.RankRequest, context: Any
@@ -249,13 +271,15 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
         await self.enter(request, history, context)
         known = self.bundle.catalog.lookup(request.item_ids)[0].tolist()
         generated = {p: generator_score(p) for p in self.allowed(request, history)}
-        return generator_pb.RankResponse(
+        response = generator_pb.RankResponse(
             generated=self.scored(generated, request.max_results),
             reranked=self.scored({p: generator_score(p) for p in known}, len(known)),
             missing_item_ids=self.missing([*history, *request.item_ids]),
             bundle_version=self.version,
             catalog_sequence=self.sequence,
         )
+        self.describe(request, response.generated)
+        return response
 
     async def DiagnoseItems(  # noqa: N802
         self, request: generator_pb.DiagnoseItemsRequest, context: Any

@@ -137,7 +137,7 @@ async def test_late_services_are_done_without(stack: Stack, strategy: str) -> No
     assert ids(response) == [item_id(p) for p in range(1, 6)]
     assert {d.reason for d in response.degradations} == {"DEADLINE_EXCEEDED"}
     assert response.degradations[-1].fallback == pb.FALLBACK_POPULARITY
-    assert list(response.missing_item_ids) == [WAIT]
+    assert not response.missing_item_ids, "nobody knows what the catalog has"
     await asyncio.wait_for(stack.candidate.cancelled.wait(), 30)
     await asyncio.wait_for(stack.generator.cancelled.wait(), 30)
 
@@ -279,4 +279,3 @@ def test_popularity_keeps_every_rule_and_leaves_no_hole(
     assert [item.item_id for item in found] == expected[:count]
     scores = [item.score for item in found]
     assert scores == sorted(scores, reverse=True)
-    assert POPULARITY.missing(request) == (["ghost"] if "ghost" in history else [])

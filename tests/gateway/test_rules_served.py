@@ -93,7 +93,7 @@ async def test_a_capped_list_is_full_and_keeps_to_its_caps(
         "ann", strategy=strategy, max_results=9, caps={"genre": 1}
     )
     assert len(ids(response)) == ITEMS - 3
-    assert not lookups(stack), "the bundle knows all of them"
+    assert not lookups(stack), "they come with their attributes"
 
 
 async def test_a_choosy_list_is_made_of_a_deeper_pool(stack: Stack) -> None:
@@ -112,25 +112,35 @@ async def test_diversity_takes_neighbors_apart(stack: Stack) -> None:
     assert ids(response)[0] == "i3", "the best is first all the same"
 
 
-async def test_items_of_a_later_catalog_have_their_attributes_there(stack: Stack) -> None:
+async def test_items_of_a_later_catalog_bring_their_attributes(stack: Stack) -> None:
     """The service found an item that the gateway's bundle does not have."""
-    stack.candidate.live["new"] = ["Comedy", "Drama"]
     scored = stack.candidate.scored
 
     def with_a_new_one(scores: dict[int, float], count: int) -> Any:
         found = scored(scores, count - 1)
-        first = type(found[0])(item_id="new", score=0.0)
-        return [first, *found]
+        return [type(found[0])(item_id="i99", score=0.0), *found]
 
+    describe = stack.candidate.describe
+
+    def with_its_attributes(request: Any, messages: Any) -> None:
+        first, *others = messages
+        first.attributes["genre"].values.add(text="Comedy")
+        first.attributes["genre"].values.add(text="Drama")
+        describe(request, others)
+
+    stack.candidate.describe = with_its_attributes  # type: ignore[method-assign]
     stack.candidate.scored = with_a_new_one  # type: ignore[method-assign]
     response = await stack.client.recommend(
         "ann", strategy="embedding", max_results=3, caps={"genre": 1}
     )
-    assert ids(response)[:2] == ["new", "i5"], "i5 is the first without its genres"
-    assert lookups(stack) == [["new"]]
+    assert not response.degraded
+    assert ids(response)[:2] == ["i99", "i5"], "i5 is the first without its genres"
+    assert not lookups(stack)
+    (request,) = stack.candidate.requests
+    assert list(request.item_fields.paths) == ["attributes"]
 
 
-async def test_without_the_catalog_the_bundle_is_believed(stack: Stack) -> None:
+async def test_without_the_catalog_what_is_popular_is_believed(stack: Stack) -> None:
     stack.candidate.failure = errors.Internal("gone", reason="GONE")
     request = pb.RecommendRequest(user_id="ann", max_results=3, strategy=pb.STRATEGY_GENERATE)
     request.pinned_items.add(item_id="i9", position=1)

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from services.generator.batching import Batcher, Limits
 from services.generator.decoding.engine import Context, Generation, Query
 from serving.testing import serving
+from serving.validation import attributes_of
 from tandem import errors
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
@@ -65,6 +67,23 @@ async def test_generates_nothing_beside_the_items_that_are_allowed(stub: "Stub")
     assert sorted(item_ids(ranked.reranked)) == ids(1, 2)
     nothing = pb.GenerateRequest(constraints=ItemConstraints(allowed_item_ids=["no such item"]))
     assert not (await stub.Generate(nothing)).items
+
+
+async def test_generated_items_say_what_they_are(made_up: MadeUp, stub: "Stub") -> None:
+    catalog = made_up.engine.snapshot.catalog
+    generate = pb.GenerateRequest(item_fields=FieldMask(paths=["title", "attributes"]))
+    rank = pb.RankRequest(item_ids=ids(1), item_fields=generate.item_fields)
+    for items in ((await stub.Generate(generate)).items, (await stub.Rank(rank)).generated):
+        assert len(items) == 10
+        for item in items:
+            (position,) = catalog.lookup([item.item_id])[0].tolist()
+            assert item.title == catalog.items[position].title
+            assert attributes_of(item.attributes) == catalog.items[position].attributes
+    assert not any(item.title for item in (await stub.Generate(pb.GenerateRequest())).items)
+    generate.item_fields.paths.append("code")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Generate(generate)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_leaves_out_what_it_is_told_to(stub: "Stub") -> None:

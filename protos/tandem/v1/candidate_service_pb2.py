@@ -22,38 +22,43 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from tandem.v1 import common_pb2 as tandem_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tandem/v1/candidate_service.proto\x12\ttandem.v1\x1a\x16tandem/v1/common.proto\"o\n\rSearchRequest\x12\x18\n\x10history_item_ids\x18\x01 \x03(\t\x12\x13\n\x0bmax_results\x18\x02 \x01(\x05\x12/\n\x0b\x63onstraints\x18\x03 \x01(\x0b\x32\x1a.tandem.v1.ItemConstraints\"\xb3\x01\n\x0eSearchResponse\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.tandem.v1.ShortlistedItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12*\n\x06source\x18\x04 \x01(\x0e\x32\x1a.tandem.v1.RetrievalSource\x12\x18\n\x10\x63\x61talog_sequence\x18\x05 \x01(\x03\"e\n\x0fShortlistedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x1d\n\x10transition_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x13\n\x11_transition_score\"C\n\x15\x44iagnoseSearchRequest\x12\x18\n\x10history_item_ids\x18\x01 \x03(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\"\xb9\x01\n\x16\x44iagnoseSearchResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.tandem.v1.DiagnosedItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12*\n\x06source\x18\x04 \x01(\x0e\x32\x1a.tandem.v1.RetrievalSource\x12\x18\n\x10\x63\x61talog_sequence\x18\x05 \x01(\x03\"\x82\x01\n\rDiagnosedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\'\n\x07sources\x18\x03 \x03(\x0b\x32\x16.tandem.v1.SourceScore\x12(\n\ninfluences\x18\x04 \x03(\x0b\x32\x14.tandem.v1.Influence\"<\n\x0bSourceScore\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0e\n\x06weight\x18\x03 \x01(\x01\"2\n\tInfluence\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontribution\x18\x02 \x01(\x01\";\n\x0eSimilarRequest\x12)\n\x05query\x18\x01 \x01(\x0b\x32\x1a.tandem.v1.SimilarityQuery\"\x83\x01\n\x0fSimilarResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61talog_sequence\x18\x04 \x01(\x03*\x90\x01\n\x0fRetrievalSource\x12 \n\x1cRETRIEVAL_SOURCE_UNSPECIFIED\x10\x00\x12\x1c\n\x18RETRIEVAL_SOURCE_HISTORY\x10\x01\x12\x1f\n\x1bRETRIEVAL_SOURCE_POPULARITY\x10\x02\x12\x1c\n\x18RETRIEVAL_SOURCE_CONTENT\x10\x03\x32\xea\x01\n\x10\x43\x61ndidateService\x12=\n\x06Search\x12\x18.tandem.v1.SearchRequest\x1a\x19.tandem.v1.SearchResponse\x12@\n\x07Similar\x12\x19.tandem.v1.SimilarRequest\x1a\x1a.tandem.v1.SimilarResponse\x12U\n\x0e\x44iagnoseSearch\x12 .tandem.v1.DiagnoseSearchRequest\x1a!.tandem.v1.DiagnoseSearchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tandem/v1/candidate_service.proto\x12\ttandem.v1\x1a google/protobuf/field_mask.proto\x1a\x16tandem/v1/common.proto\"\xa0\x01\n\rSearchRequest\x12\x18\n\x10history_item_ids\x18\x01 \x03(\t\x12\x13\n\x0bmax_results\x18\x02 \x01(\x05\x12/\n\x0b\x63onstraints\x18\x03 \x01(\x0b\x32\x1a.tandem.v1.ItemConstraints\x12/\n\x0bitem_fields\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\xb3\x01\n\x0eSearchResponse\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.tandem.v1.ShortlistedItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12*\n\x06source\x18\x04 \x01(\x0e\x32\x1a.tandem.v1.RetrievalSource\x12\x18\n\x10\x63\x61talog_sequence\x18\x05 \x01(\x03\"\x83\x02\n\x0fShortlistedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x1d\n\x10transition_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05title\x18\x06 \x01(\t\x12>\n\nattributes\x18\x07 \x03(\x0b\x32*.tandem.v1.ShortlistedItem.AttributesEntry\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tandem.v1.AttributeValues:\x02\x38\x01\x42\x13\n\x11_transition_score\"C\n\x15\x44iagnoseSearchRequest\x12\x18\n\x10history_item_ids\x18\x01 \x03(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\t\"\xb9\x01\n\x16\x44iagnoseSearchResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.tandem.v1.DiagnosedItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12*\n\x06source\x18\x04 \x01(\x0e\x32\x1a.tandem.v1.RetrievalSource\x12\x18\n\x10\x63\x61talog_sequence\x18\x05 \x01(\x03\"\x82\x01\n\rDiagnosedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\'\n\x07sources\x18\x03 \x03(\x0b\x32\x16.tandem.v1.SourceScore\x12(\n\ninfluences\x18\x04 \x03(\x0b\x32\x14.tandem.v1.Influence\"<\n\x0bSourceScore\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0e\n\x06weight\x18\x03 \x01(\x01\"2\n\tInfluence\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontribution\x18\x02 \x01(\x01\";\n\x0eSimilarRequest\x12)\n\x05query\x18\x01 \x01(\x0b\x32\x1a.tandem.v1.SimilarityQuery\"\x83\x01\n\x0fSimilarResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61talog_sequence\x18\x04 \x01(\x03*\x90\x01\n\x0fRetrievalSource\x12 \n\x1cRETRIEVAL_SOURCE_UNSPECIFIED\x10\x00\x12\x1c\n\x18RETRIEVAL_SOURCE_HISTORY\x10\x01\x12\x1f\n\x1bRETRIEVAL_SOURCE_POPULARITY\x10\x02\x12\x1c\n\x18RETRIEVAL_SOURCE_CONTENT\x10\x03\x32\xea\x01\n\x10\x43\x61ndidateService\x12=\n\x06Search\x12\x18.tandem.v1.SearchRequest\x1a\x19.tandem.v1.SearchResponse\x12@\n\x07Similar\x12\x19.tandem.v1.SimilarRequest\x1a\x1a.tandem.v1.SimilarResponse\x12U\n\x0e\x44iagnoseSearch\x12 .tandem.v1.DiagnoseSearchRequest\x1a!.tandem.v1.DiagnoseSearchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tandem.v1.candidate_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RETRIEVALSOURCE']._serialized_start=1170
-  _globals['_RETRIEVALSOURCE']._serialized_end=1314
-  _globals['_SEARCHREQUEST']._serialized_start=72
-  _globals['_SEARCHREQUEST']._serialized_end=183
-  _globals['_SEARCHRESPONSE']._serialized_start=186
-  _globals['_SEARCHRESPONSE']._serialized_end=365
-  _globals['_SHORTLISTEDITEM']._serialized_start=367
-  _globals['_SHORTLISTEDITEM']._serialized_end=468
-  _globals['_DIAGNOSESEARCHREQUEST']._serialized_start=470
-  _globals['_DIAGNOSESEARCHREQUEST']._serialized_end=537
-  _globals['_DIAGNOSESEARCHRESPONSE']._serialized_start=540
-  _globals['_DIAGNOSESEARCHRESPONSE']._serialized_end=725
-  _globals['_DIAGNOSEDITEM']._serialized_start=728
-  _globals['_DIAGNOSEDITEM']._serialized_end=858
-  _globals['_SOURCESCORE']._serialized_start=860
-  _globals['_SOURCESCORE']._serialized_end=920
-  _globals['_INFLUENCE']._serialized_start=922
-  _globals['_INFLUENCE']._serialized_end=972
-  _globals['_SIMILARREQUEST']._serialized_start=974
-  _globals['_SIMILARREQUEST']._serialized_end=1033
-  _globals['_SIMILARRESPONSE']._serialized_start=1036
-  _globals['_SIMILARRESPONSE']._serialized_end=1167
-  _globals['_CANDIDATESERVICE']._serialized_start=1317
-  _globals['_CANDIDATESERVICE']._serialized_end=1551
+  _globals['_SHORTLISTEDITEM_ATTRIBUTESENTRY']._loaded_options = None
+  _globals['_SHORTLISTEDITEM_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_RETRIEVALSOURCE']._serialized_start=1413
+  _globals['_RETRIEVALSOURCE']._serialized_end=1557
+  _globals['_SEARCHREQUEST']._serialized_start=107
+  _globals['_SEARCHREQUEST']._serialized_end=267
+  _globals['_SEARCHRESPONSE']._serialized_start=270
+  _globals['_SEARCHRESPONSE']._serialized_end=449
+  _globals['_SHORTLISTEDITEM']._serialized_start=452
+  _globals['_SHORTLISTEDITEM']._serialized_end=711
+  _globals['_SHORTLISTEDITEM_ATTRIBUTESENTRY']._serialized_start=613
+  _globals['_SHORTLISTEDITEM_ATTRIBUTESENTRY']._serialized_end=690
+  _globals['_DIAGNOSESEARCHREQUEST']._serialized_start=713
+  _globals['_DIAGNOSESEARCHREQUEST']._serialized_end=780
+  _globals['_DIAGNOSESEARCHRESPONSE']._serialized_start=783
+  _globals['_DIAGNOSESEARCHRESPONSE']._serialized_end=968
+  _globals['_DIAGNOSEDITEM']._serialized_start=971
+  _globals['_DIAGNOSEDITEM']._serialized_end=1101
+  _globals['_SOURCESCORE']._serialized_start=1103
+  _globals['_SOURCESCORE']._serialized_end=1163
+  _globals['_INFLUENCE']._serialized_start=1165
+  _globals['_INFLUENCE']._serialized_end=1215
+  _globals['_SIMILARREQUEST']._serialized_start=1217
+  _globals['_SIMILARREQUEST']._serialized_end=1276
+  _globals['_SIMILARRESPONSE']._serialized_start=1279
+  _globals['_SIMILARRESPONSE']._serialized_end=1410
+  _globals['_CANDIDATESERVICE']._serialized_start=1560
+  _globals['_CANDIDATESERVICE']._serialized_end=1794
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -61,6 +62,7 @@ class SearchRequest(_message.Message):
     HISTORY_ITEM_IDS_FIELD_NUMBER: _builtins.int
     MAX_RESULTS_FIELD_NUMBER: _builtins.int
     CONSTRAINTS_FIELD_NUMBER: _builtins.int
+    ITEM_FIELDS_FIELD_NUMBER: _builtins.int
     max_results: _builtins.int
     """How many items to return: 0 means 100, more than 1,000 is coerced to
     1,000, and a negative number is INVALID_ARGUMENT.
@@ -78,16 +80,21 @@ class SearchRequest(_message.Message):
     def constraints(self) -> _common_pb2.ItemConstraints:
         """Which items may be returned; those of the history are left out by default."""
 
+    @_builtins.property
+    def item_fields(self) -> _field_mask_pb2.FieldMask:
+        """What to say of each item, as in RecommendRequest."""
+
     def __init__(
         self,
         *,
         history_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         max_results: _builtins.int = ...,
         constraints: _common_pb2.ItemConstraints | None = ...,
+        item_fields: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "item_fields", b"item_fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "history_item_ids", b"history_item_ids", "max_results", b"max_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "history_item_ids", b"history_item_ids", "item_fields", b"item_fields", "max_results", b"max_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -145,9 +152,32 @@ class ShortlistedItem(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _common_pb2.AttributeValues: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _common_pb2.AttributeValues | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ITEM_ID_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     TRANSITION_SCORE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """The item's identifier in the catalog."""
     score: _builtins.float
@@ -160,16 +190,24 @@ class ShortlistedItem(_message.Message):
     the query encoder reads, transitions count for more than they do in
     `score`. Absent unless `source` is the history.
     """
+    title: _builtins.str
+    """What people see; empty unless `item_fields` of the request names it."""
+    @_builtins.property
+    def attributes(self) -> _containers.MessageMap[_builtins.str, _common_pb2.AttributeValues]:
+        """What filters look at; empty unless `item_fields` of the request names it."""
+
     def __init__(
         self,
         *,
         item_id: _builtins.str = ...,
         score: _builtins.float = ...,
         transition_score: _builtins.float | None = ...,
+        title: _builtins.str = ...,
+        attributes: _abc.Mapping[_builtins.str, _common_pb2.AttributeValues] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_transition_score", b"_transition_score", "transition_score", b"transition_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_transition_score", b"_transition_score", "item_id", b"item_id", "score", b"score", "transition_score", b"transition_score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_transition_score", b"_transition_score", "attributes", b"attributes", "item_id", b"item_id", "score", b"score", "title", b"title", "transition_score", b"transition_score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__transition_score: _TypeAlias = _typing.Literal["transition_score"]  # noqa: Y015
     _WhichOneofArgType__transition_score: _TypeAlias = _typing.Literal["_transition_score", b"_transition_score"]  # noqa: Y015

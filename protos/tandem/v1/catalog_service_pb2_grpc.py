@@ -90,6 +90,7 @@ class CatalogServiceServicer(object):
 
     def GetItems(self, request, context):
         """Looks items up.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

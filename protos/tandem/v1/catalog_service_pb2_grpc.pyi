@@ -47,7 +47,9 @@ class CatalogServiceStub:
     answer comes when that is on disk and no later call finds them.
     """
     GetItems: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetItemsRequest, _catalog_service_pb2.GetItemsResponse]
-    """Looks items up."""
+    """Looks items up.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
     ListItems: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListItemsRequest, _catalog_service_pb2.ListItemsResponse]
     """Lists the catalog page by page."""
     WatchItems: _grpc.UnaryStreamMultiCallable[_catalog_service_pb2.WatchItemsRequest, _catalog_service_pb2.WatchItemsResponse]
@@ -75,7 +77,9 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     answer comes when that is on disk and no later call finds them.
     """
     GetItems: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetItemsRequest, _catalog_service_pb2.GetItemsResponse]  # type: ignore[assignment]
-    """Looks items up."""
+    """Looks items up.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
     ListItems: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListItemsRequest, _catalog_service_pb2.ListItemsResponse]  # type: ignore[assignment]
     """Lists the catalog page by page."""
     WatchItems: _aio.UnaryStreamMultiCallable[_catalog_service_pb2.WatchItemsRequest, _catalog_service_pb2.WatchItemsResponse]  # type: ignore[assignment]
@@ -118,7 +122,9 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.GetItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.GetItemsResponse, _abc.Awaitable[_catalog_service_pb2.GetItemsResponse]]:
-        """Looks items up."""
+        """Looks items up.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
 
     @_abc_1.abstractmethod
     def ListItems(

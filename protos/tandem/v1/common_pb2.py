@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16tandem/v1/common.proto\x12\ttandem.v1\x1a\x1egoogle/protobuf/duration.proto\":\n\x0e\x41ttributeValue\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x42\x06\n\x04kind\"<\n\x0f\x41ttributeValues\x12)\n\x06values\x18\x01 \x03(\x0b\x32\x19.tandem.v1.AttributeValue\"\xcc\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x33\n\nattributes\x18\x04 \x03(\x0b\x32\x1f.tandem.v1.Item.AttributesEntry\x12\x12\n\npopularity\x18\x05 \x01(\x03\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tandem.v1.AttributeValues:\x02\x38\x01\"\xea\x04\n\nItemFilter\x12-\n\x06\x61ll_of\x18\x01 \x01(\x0b\x32\x1b.tandem.v1.ItemFilter.AllOfH\x00\x12-\n\x06\x61ny_of\x18\x02 \x01(\x0b\x32\x1b.tandem.v1.ItemFilter.AnyOfH\x00\x12)\n\x08negation\x18\x03 \x01(\x0b\x32\x15.tandem.v1.ItemFilterH\x00\x12.\n\x06\x65quals\x18\x04 \x01(\x0b\x32\x1c.tandem.v1.ItemFilter.EqualsH\x00\x12-\n\x06one_of\x18\x05 \x01(\x0b\x32\x1b.tandem.v1.ItemFilter.OneOfH\x00\x12,\n\x05range\x18\x06 \x01(\x0b\x32\x1b.tandem.v1.ItemFilter.RangeH\x00\x1a/\n\x05\x41llOf\x12&\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ItemFilter\x1a/\n\x05\x41nyOf\x12&\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ItemFilter\x1a\x45\n\x06\x45quals\x12\x11\n\tattribute\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.tandem.v1.AttributeValue\x1a\x45\n\x05OneOf\x12\x11\n\tattribute\x18\x01 \x01(\t\x12)\n\x06values\x18\x02 \x03(\x0b\x32\x19.tandem.v1.AttributeValue\x1aN\n\x05Range\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x10\n\x03min\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_maxB\x06\n\x04kind\"\x83\x01\n\x0fItemConstraints\x12\x19\n\x11\x65xcluded_item_ids\x18\x01 \x03(\t\x12%\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x18\n\x10\x61llowed_item_ids\x18\x03 \x03(\t\x12\x14\n\x0cinclude_seen\x18\x04 \x01(\x08\"\xdd\x02\n\x0fSimilarityQuery\x12\x34\n\x05items\x18\x01 \x01(\x0b\x32#.tandem.v1.SimilarityQuery.ItemListH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12#\n\x06vector\x18\x03 \x01(\x0b\x32\x11.tandem.v1.VectorH\x00\x12%\n\x05space\x18\x04 \x01(\x0e\x32\x16.tandem.v1.VectorSpace\x12\x13\n\x0bmax_results\x18\x05 \x01(\x05\x12/\n\x0b\x63onstraints\x18\x06 \x01(\x0b\x32\x1a.tandem.v1.ItemConstraints\x12\x16\n\tmin_score\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tdiversity\x18\x08 \x01(\x01H\x02\x88\x01\x01\x1a\x1c\n\x08ItemList\x12\x10\n\x08item_ids\x18\x01 \x03(\tB\x08\n\x06targetB\x0c\n\n_min_scoreB\x0c\n\n_diversity\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\",\n\nScoredItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\"\xc0\x01\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\x1d\n\x10\x63\x61talog_sequence\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_catalog_sequence*`\n\x0bVectorSpace\x12\x1c\n\x18VECTOR_SPACE_UNSPECIFIED\x10\x00\x12\x18\n\x14VECTOR_SPACE_CONTENT\x10\x01\x12\x19\n\x15VECTOR_SPACE_BEHAVIOR\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16tandem/v1/common.proto\x12\ttandem.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\":\n\x0e\x41ttributeValue\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x42\x06\n\x04kind\"<\n\x0f\x41ttributeValues\x12)\n\x06values\x18\x01 \x03(\x0b\x32\x19.tandem.v1.AttributeValue\"\xcc\x01\n\x04Item\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x33\n\nattributes\x18\x04 \x03(\x0b\x32\x1f.tandem.v1.Item.AttributesEntry\x12\x12\n\npopularity\x18\x05 \x01(\x03\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tandem.v1.AttributeValues:\x02\x38\x01\"\xea\x04\n\nItemFilter\x12-\n\x06\x61ll_of\x18\x01 \x01(\x0b\x32\x1b.tandem.v1.ItemFilter.AllOfH\x00\x12-\n\x06\x61ny_of\x18\x02 \x01(\x0b\x32\x1b.tandem.v1.ItemFilter.AnyOfH\x00\x12)\n\x08negation\x18\x03 \x01(\x0b\x32\x15.tandem.v1.ItemFilterH\x00\x12.\n\x06\x65quals\x18\x04 \x01(\x0b\x32\x1c.tandem.v1.ItemFilter.EqualsH\x00\x12-\n\x06one_of\x18\x05 \x01(\x0b\x32\x1b.tandem.v1.ItemFilter.OneOfH\x00\x12,\n\x05range\x18\x06 \x01(\x0b\x32\x1b.tandem.v1.ItemFilter.RangeH\x00\x1a/\n\x05\x41llOf\x12&\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ItemFilter\x1a/\n\x05\x41nyOf\x12&\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ItemFilter\x1a\x45\n\x06\x45quals\x12\x11\n\tattribute\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.tandem.v1.AttributeValue\x1a\x45\n\x05OneOf\x12\x11\n\tattribute\x18\x01 \x01(\t\x12)\n\x06values\x18\x02 \x03(\x0b\x32\x19.tandem.v1.AttributeValue\x1aN\n\x05Range\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x10\n\x03min\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x06\n\x04_minB\x06\n\x04_maxB\x06\n\x04kind\"\x83\x01\n\x0fItemConstraints\x12\x19\n\x11\x65xcluded_item_ids\x18\x01 \x03(\t\x12%\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\x18\n\x10\x61llowed_item_ids\x18\x03 \x03(\t\x12\x14\n\x0cinclude_seen\x18\x04 \x01(\x08\"\x8e\x03\n\x0fSimilarityQuery\x12\x34\n\x05items\x18\x01 \x01(\x0b\x32#.tandem.v1.SimilarityQuery.ItemListH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12#\n\x06vector\x18\x03 \x01(\x0b\x32\x11.tandem.v1.VectorH\x00\x12%\n\x05space\x18\x04 \x01(\x0e\x32\x16.tandem.v1.VectorSpace\x12\x13\n\x0bmax_results\x18\x05 \x01(\x05\x12/\n\x0b\x63onstraints\x18\x06 \x01(\x0b\x32\x1a.tandem.v1.ItemConstraints\x12\x16\n\tmin_score\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tdiversity\x18\x08 \x01(\x01H\x02\x88\x01\x01\x12/\n\x0bitem_fields\x18\t \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x1a\x1c\n\x08ItemList\x12\x10\n\x08item_ids\x18\x01 \x03(\tB\x08\n\x06targetB\x0c\n\n_min_scoreB\x0c\n\n_diversity\"\x18\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\xc5\x01\n\nScoredItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\r\n\x05title\x18\x06 \x01(\t\x12\x39\n\nattributes\x18\x07 \x03(\x0b\x32%.tandem.v1.ScoredItem.AttributesEntry\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tandem.v1.AttributeValues:\x02\x38\x01\"\xc0\x01\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12+\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\x1d\n\x10\x63\x61talog_sequence\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_catalog_sequence*`\n\x0bVectorSpace\x12\x1c\n\x18VECTOR_SPACE_UNSPECIFIED\x10\x00\x12\x18\n\x14VECTOR_SPACE_CONTENT\x10\x01\x12\x19\n\x15VECTOR_SPACE_BEHAVIOR\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,38 +35,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ITEM_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_ITEM_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_VECTORSPACE']._serialized_start=1772
-  _globals['_VECTORSPACE']._serialized_end=1868
-  _globals['_ATTRIBUTEVALUE']._serialized_start=69
-  _globals['_ATTRIBUTEVALUE']._serialized_end=127
-  _globals['_ATTRIBUTEVALUES']._serialized_start=129
-  _globals['_ATTRIBUTEVALUES']._serialized_end=189
-  _globals['_ITEM']._serialized_start=192
-  _globals['_ITEM']._serialized_end=396
-  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_start=319
-  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_end=396
-  _globals['_ITEMFILTER']._serialized_start=399
-  _globals['_ITEMFILTER']._serialized_end=1017
-  _globals['_ITEMFILTER_ALLOF']._serialized_start=691
-  _globals['_ITEMFILTER_ALLOF']._serialized_end=738
-  _globals['_ITEMFILTER_ANYOF']._serialized_start=740
-  _globals['_ITEMFILTER_ANYOF']._serialized_end=787
-  _globals['_ITEMFILTER_EQUALS']._serialized_start=789
-  _globals['_ITEMFILTER_EQUALS']._serialized_end=858
-  _globals['_ITEMFILTER_ONEOF']._serialized_start=860
-  _globals['_ITEMFILTER_ONEOF']._serialized_end=929
-  _globals['_ITEMFILTER_RANGE']._serialized_start=931
-  _globals['_ITEMFILTER_RANGE']._serialized_end=1009
-  _globals['_ITEMCONSTRAINTS']._serialized_start=1020
-  _globals['_ITEMCONSTRAINTS']._serialized_end=1151
-  _globals['_SIMILARITYQUERY']._serialized_start=1154
-  _globals['_SIMILARITYQUERY']._serialized_end=1503
-  _globals['_SIMILARITYQUERY_ITEMLIST']._serialized_start=1437
-  _globals['_SIMILARITYQUERY_ITEMLIST']._serialized_end=1465
-  _globals['_VECTOR']._serialized_start=1505
-  _globals['_VECTOR']._serialized_end=1529
-  _globals['_SCOREDITEM']._serialized_start=1531
-  _globals['_SCOREDITEM']._serialized_end=1575
-  _globals['_STAGETIMING']._serialized_start=1578
-  _globals['_STAGETIMING']._serialized_end=1770
+  _globals['_SCOREDITEM_ATTRIBUTESENTRY']._loaded_options = None
+  _globals['_SCOREDITEM_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_VECTORSPACE']._serialized_start=2009
+  _globals['_VECTORSPACE']._serialized_end=2105
+  _globals['_ATTRIBUTEVALUE']._serialized_start=103
+  _globals['_ATTRIBUTEVALUE']._serialized_end=161
+  _globals['_ATTRIBUTEVALUES']._serialized_start=163
+  _globals['_ATTRIBUTEVALUES']._serialized_end=223
+  _globals['_ITEM']._serialized_start=226
+  _globals['_ITEM']._serialized_end=430
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_start=353
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_end=430
+  _globals['_ITEMFILTER']._serialized_start=433
+  _globals['_ITEMFILTER']._serialized_end=1051
+  _globals['_ITEMFILTER_ALLOF']._serialized_start=725
+  _globals['_ITEMFILTER_ALLOF']._serialized_end=772
+  _globals['_ITEMFILTER_ANYOF']._serialized_start=774
+  _globals['_ITEMFILTER_ANYOF']._serialized_end=821
+  _globals['_ITEMFILTER_EQUALS']._serialized_start=823
+  _globals['_ITEMFILTER_EQUALS']._serialized_end=892
+  _globals['_ITEMFILTER_ONEOF']._serialized_start=894
+  _globals['_ITEMFILTER_ONEOF']._serialized_end=963
+  _globals['_ITEMFILTER_RANGE']._serialized_start=965
+  _globals['_ITEMFILTER_RANGE']._serialized_end=1043
+  _globals['_ITEMCONSTRAINTS']._serialized_start=1054
+  _globals['_ITEMCONSTRAINTS']._serialized_end=1185
+  _globals['_SIMILARITYQUERY']._serialized_start=1188
+  _globals['_SIMILARITYQUERY']._serialized_end=1586
+  _globals['_SIMILARITYQUERY_ITEMLIST']._serialized_start=1520
+  _globals['_SIMILARITYQUERY_ITEMLIST']._serialized_end=1548
+  _globals['_VECTOR']._serialized_start=1588
+  _globals['_VECTOR']._serialized_end=1612
+  _globals['_SCOREDITEM']._serialized_start=1615
+  _globals['_SCOREDITEM']._serialized_end=1812
+  _globals['_SCOREDITEM_ATTRIBUTESENTRY']._serialized_start=353
+  _globals['_SCOREDITEM_ATTRIBUTESENTRY']._serialized_end=430
+  _globals['_STAGETIMING']._serialized_start=1815
+  _globals['_STAGETIMING']._serialized_end=2007
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from tandem.v1 import common_pb2 as _common_pb2
@@ -147,6 +148,7 @@ class GenerateRequest(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     MAX_RESULTS_FIELD_NUMBER: _builtins.int
     CONSTRAINTS_FIELD_NUMBER: _builtins.int
+    ITEM_FIELDS_FIELD_NUMBER: _builtins.int
     max_results: _builtins.int
     """How many items to return: 0 means 10, more than 100 is coerced to 100,
     and a negative number is INVALID_ARGUMENT.
@@ -159,16 +161,21 @@ class GenerateRequest(_message.Message):
     def constraints(self) -> _common_pb2.ItemConstraints:
         """Which items may be generated; those of the history are left out by default."""
 
+    @_builtins.property
+    def item_fields(self) -> _field_mask_pb2.FieldMask:
+        """What to say of each item, as in RecommendRequest."""
+
     def __init__(
         self,
         *,
         context: Global___UserContext | None = ...,
         max_results: _builtins.int = ...,
         constraints: _common_pb2.ItemConstraints | None = ...,
+        item_fields: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context", "item_fields", b"item_fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context", "max_results", b"max_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context", "item_fields", b"item_fields", "max_results", b"max_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -240,6 +247,7 @@ class RankRequest(_message.Message):
     ITEM_IDS_FIELD_NUMBER: _builtins.int
     MAX_RESULTS_FIELD_NUMBER: _builtins.int
     CONSTRAINTS_FIELD_NUMBER: _builtins.int
+    ITEM_FIELDS_FIELD_NUMBER: _builtins.int
     max_results: _builtins.int
     """How many items to generate: 0 means 10, more than 100 is coerced to 100,
     and a negative number is INVALID_ARGUMENT.
@@ -258,6 +266,10 @@ class RankRequest(_message.Message):
         What is ordered is every known item of item_ids, whatever this says.
         """
 
+    @_builtins.property
+    def item_fields(self) -> _field_mask_pb2.FieldMask:
+        """What to say of each generated item, as in RecommendRequest."""
+
     def __init__(
         self,
         *,
@@ -265,10 +277,11 @@ class RankRequest(_message.Message):
         item_ids: _abc.Iterable[_builtins.str] | None = ...,
         max_results: _builtins.int = ...,
         constraints: _common_pb2.ItemConstraints | None = ...,
+        item_fields: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context", "item_fields", b"item_fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context", "item_ids", b"item_ids", "max_results", b"max_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context", "item_fields", b"item_fields", "item_ids", b"item_ids", "max_results", b"max_results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

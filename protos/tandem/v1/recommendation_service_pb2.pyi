@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -138,6 +139,8 @@ class _RuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rule.ValueType],
     """
     RULE_DIVERSITY: _Rule.ValueType  # 5
     """Diversity moved it."""
+    RULE_BOOST: _Rule.ValueType  # 6
+    """A boost moved it."""
 
 class Rule(_Rule, metaclass=_RuleEnumTypeWrapper):
     """A rule of the gateway."""
@@ -156,6 +159,8 @@ although they do, since nothing else is.
 """
 RULE_DIVERSITY: Rule.ValueType  # 5
 """Diversity moved it."""
+RULE_BOOST: Rule.ValueType  # 6
+"""A boost moved it."""
 Global___Rule: _TypeAlias = Rule  # noqa: Y015
 
 @_typing.final
@@ -174,13 +179,18 @@ class RecommendRequest(_message.Message):
     DIVERSITY_FIELD_NUMBER: _builtins.int
     FORBID_DEGRADED_FIELD_NUMBER: _builtins.int
     DIAGNOSTICS_FIELD_NUMBER: _builtins.int
+    ITEM_FIELDS_FIELD_NUMBER: _builtins.int
+    BOOSTS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user. Its history is looked up unless `history_item_ids` is given.
     NOT_FOUND when it is unknown and no history is given.
     """
     max_results: _builtins.int
-    """How many items to return: 0 means 10, more than 100 is coerced to 100,
-    and a negative number is INVALID_ARGUMENT.
+    """How many items the list has: 0 means 10, or 100 where `page_size` is given;
+    more than 100 is coerced to 100, and a negative number is
+    INVALID_ARGUMENT.
     """
     strategy: Global___Strategy.ValueType
     """How the recommendations are made."""
@@ -200,6 +210,17 @@ class RecommendRequest(_message.Message):
     diagnostics: _builtins.bool
     """Whether the answer says in `diagnostics` how it came about. For people who
     debug: it costs more calls, within the deadline.
+    """
+    page_size: _builtins.int
+    """How many items of the list to return: 0 means all. The list is the same
+    whatever its pages; a negative number is INVALID_ARGUMENT, and more than
+    the list has is all of it.
+    """
+    page_token: _builtins.str
+    """The `next_page_token` of the page before; empty for the first. Everything
+    but `page_size`, `item_fields`, `forbid_degraded` and `diagnostics` must be
+    as it was. INVALID_ARGUMENT with reason INVALID_PAGE_TOKEN when it is not, or
+    when the user's history or a bundle has changed since: begin anew.
     """
     @_builtins.property
     def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -231,6 +252,20 @@ class RecommendRequest(_message.Message):
         than early.
         """
 
+    @_builtins.property
+    def item_fields(self) -> _field_mask_pb2.FieldMask:
+        """What to say of each item beside its scores: `title`, `attributes` or both;
+        nothing when absent or empty. INVALID_ARGUMENT with reason
+        UNKNOWN_ITEM_FIELD for any other path. The answer has them as the catalog
+        is now.
+        """
+
+    @_builtins.property
+    def boosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConditionBoost]:
+        """What to show higher or lower than it would stand. At most 20; more is
+        INVALID_ARGUMENT with reason TOO_MANY_BOOSTS.
+        """
+
     def __init__(
         self,
         *,
@@ -244,16 +279,60 @@ class RecommendRequest(_message.Message):
         diversity: _builtins.float | None = ...,
         forbid_degraded: _builtins.bool = ...,
         diagnostics: _builtins.bool = ...,
+        item_fields: _field_mask_pb2.FieldMask | None = ...,
+        boosts: _abc.Iterable[Global___ConditionBoost] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "constraints", b"constraints", "diversity", b"diversity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "constraints", b"constraints", "diversity", b"diversity", "item_fields", b"item_fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "constraints", b"constraints", "diagnostics", b"diagnostics", "diversity", b"diversity", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "max_results", b"max_results", "pinned_items", b"pinned_items", "strategy", b"strategy", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "boosts", b"boosts", "constraints", b"constraints", "diagnostics", b"diagnostics", "diversity", b"diversity", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "item_fields", b"item_fields", "max_results", b"max_results", "page_size", b"page_size", "page_token", b"page_token", "pinned_items", b"pinned_items", "strategy", b"strategy", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
     _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__diversity) -> _WhichOneofReturnType__diversity | None: ...
 
 Global___RecommendRequest: _TypeAlias = RecommendRequest  # noqa: Y015
+
+@_typing.final
+class ConditionBoost(_message.Message):
+    """What becomes of items that satisfy a condition. It changes the order of the
+    list alone: what is excluded, filtered out, pinned or capped stays so, and
+    scores stay what they are. A boost of 1 moves an item as many places up as
+    four times `max_results`, one of -1 as many down, one between in proportion;
+    all items move at once, and those that then stand at one place keep their
+    order. Places rather than scores are counted since the scores of different
+    strategies are not on one scale.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONDITION_FIELD_NUMBER: _builtins.int
+    BOOST_FIELD_NUMBER: _builtins.int
+    boost: _builtins.float
+    """How much, from -1 to 1; anything else is INVALID_ARGUMENT with reason
+    BOOST_OUT_OF_RANGE. Where an item satisfies several conditions their
+    boosts add up, to -1 or 1 at most.
+    """
+    @_builtins.property
+    def condition(self) -> _common_pb2.ItemFilter:
+        """Whom it is for. INVALID_ARGUMENT with reason UNKNOWN_ATTRIBUTE when it
+        names an attribute that the bundle does not have.
+        """
+
+    def __init__(
+        self,
+        *,
+        condition: _common_pb2.ItemFilter | None = ...,
+        boost: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boost", b"boost", "condition", b"condition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConditionBoost: _TypeAlias = ConditionBoost  # noqa: Y015
 
 @_typing.final
 class PinnedItem(_message.Message):
@@ -319,11 +398,34 @@ class Recommendation(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _common_pb2.AttributeValues: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _common_pb2.AttributeValues | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ITEM_ID_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     RETRIEVAL_SCORE_FIELD_NUMBER: _builtins.int
     GENERATOR_SCORE_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """The item's identifier in the catalog."""
     score: _builtins.float
@@ -336,6 +438,12 @@ class Recommendation(_message.Message):
     """Whether it is there since it is pinned. Its score is 0 where no step scored
     it.
     """
+    title: _builtins.str
+    """What people see; empty unless `item_fields` names it."""
+    @_builtins.property
+    def attributes(self) -> _containers.MessageMap[_builtins.str, _common_pb2.AttributeValues]:
+        """What filters look at; empty unless `item_fields` names it."""
+
     def __init__(
         self,
         *,
@@ -344,10 +452,12 @@ class Recommendation(_message.Message):
         retrieval_score: _builtins.float | None = ...,
         generator_score: _builtins.float | None = ...,
         pinned: _builtins.bool = ...,
+        title: _builtins.str = ...,
+        attributes: _abc.Mapping[_builtins.str, _common_pb2.AttributeValues] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_generator_score", b"_generator_score", "_retrieval_score", b"_retrieval_score", "generator_score", b"generator_score", "retrieval_score", b"retrieval_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generator_score", b"_generator_score", "_retrieval_score", b"_retrieval_score", "generator_score", b"generator_score", "item_id", b"item_id", "pinned", b"pinned", "retrieval_score", b"retrieval_score", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generator_score", b"_generator_score", "_retrieval_score", b"_retrieval_score", "attributes", b"attributes", "generator_score", b"generator_score", "item_id", b"item_id", "pinned", b"pinned", "retrieval_score", b"retrieval_score", "score", b"score", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__generator_score: _TypeAlias = _typing.Literal["generator_score"]  # noqa: Y015
     _WhichOneofArgType__generator_score: _TypeAlias = _typing.Literal["_generator_score", b"_generator_score"]  # noqa: Y015
@@ -374,6 +484,7 @@ class RecommendResponse(_message.Message):
     DEGRADED_FIELD_NUMBER: _builtins.int
     DEGRADATIONS_FIELD_NUMBER: _builtins.int
     DIAGNOSTICS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     strategy: Global___Strategy.ValueType
     """The strategy that the list was made by: another than was asked for where a
     service was done without, where it had nothing to add, or where the bundle
@@ -383,16 +494,18 @@ class RecommendResponse(_message.Message):
     """The version of the gateway's bundle. `timings` say what the services have."""
     degraded: _builtins.bool
     """Whether anything was done without: `degradations` is not empty."""
+    next_page_token: _builtins.str
+    """Leads to the next page; empty on the last."""
     @_builtins.property
     def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recommendation]:
-        """The recommendations, best first, save for what is pinned and diversified.
-        Fewer than asked for only when fewer items are allowed.
+        """The recommendations, best first, save for what is boosted, pinned and
+        diversified. Fewer than asked for only when fewer items are allowed.
         """
 
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Items of the history that the catalog does not have, each once, in the
-        order of the request.
+        order of the request; none of the history where no service answered.
         """
 
     @_builtins.property
@@ -421,10 +534,11 @@ class RecommendResponse(_message.Message):
         degraded: _builtins.bool = ...,
         degradations: _abc.Iterable[Global___Degradation] | None = ...,
         diagnostics: Global___Diagnostics | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["diagnostics", b"diagnostics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "diagnostics", b"diagnostics", "missing_item_ids", b"missing_item_ids", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "diagnostics", b"diagnostics", "missing_item_ids", b"missing_item_ids", "next_page_token", b"next_page_token", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from tandem.v1 import catalog_service_pb2 as tandem_dot_v1_dot_catalog__service__pb2
 from tandem.v1 import recommendation_service_pb2 as tandem_dot_v1_dot_recommendation__service__pb2
 
 GRPC_GENERATED_VERSION = '1.72.2'
@@ -45,6 +46,11 @@ class RecommendationServiceStub(object):
                 request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsResponse.FromString,
                 _registered_method=True)
+        self.GetItems = channel.unary_unary(
+                '/tandem.v1.RecommendationService/GetItems',
+                request_serializer=tandem_dot_v1_dot_catalog__service__pb2.GetItemsRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_catalog__service__pb2.GetItemsResponse.FromString,
+                _registered_method=True)
         self.BatchRecommend = channel.stream_stream(
                 '/tandem.v1.RecommendationService/BatchRecommend',
                 request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.BatchRecommendRequest.SerializeToString,
@@ -80,6 +86,14 @@ class RecommendationServiceServicer(object):
 
     def SimilarItems(self, request, context):
         """Finds the items most similar to items, to a text, or to a vector.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetItems(self, request, context):
+        """Looks items up in the catalog as it is now.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,6 +150,11 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     servicer.SimilarItems,
                     request_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsResponse.SerializeToString,
+            ),
+            'GetItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetItems,
+                    request_deserializer=tandem_dot_v1_dot_catalog__service__pb2.GetItemsRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_catalog__service__pb2.GetItemsResponse.SerializeToString,
             ),
             'BatchRecommend': grpc.stream_stream_rpc_method_handler(
                     servicer.BatchRecommend,
@@ -213,6 +232,33 @@ class RecommendationService(object):
             '/tandem.v1.RecommendationService/SimilarItems',
             tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsRequest.SerializeToString,
             tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tandem.v1.RecommendationService/GetItems',
+            tandem_dot_v1_dot_catalog__service__pb2.GetItemsRequest.SerializeToString,
+            tandem_dot_v1_dot_catalog__service__pb2.GetItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from tandem.v1 import catalog_service_pb2 as _catalog_service_pb2
 from tandem.v1 import recommendation_service_pb2 as _recommendation_service_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -37,6 +38,10 @@ class RecommendationServiceStub:
     """Recommends items to a user."""
     SimilarItems: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.SimilarItemsRequest, _recommendation_service_pb2.SimilarItemsResponse]
     """Finds the items most similar to items, to a text, or to a vector."""
+    GetItems: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetItemsRequest, _catalog_service_pb2.GetItemsResponse]
+    """Looks items up in the catalog as it is now.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
     BatchRecommend: _grpc.StreamStreamMultiCallable[_recommendation_service_pb2.BatchRecommendRequest, _recommendation_service_pb2.BatchRecommendResponse]
     """Recommends to many users over one stream, for jobs that take hours rather
     than for somebody who waits. Answers come in the order in which they are
@@ -69,6 +74,10 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     """Recommends items to a user."""
     SimilarItems: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.SimilarItemsRequest, _recommendation_service_pb2.SimilarItemsResponse]  # type: ignore[assignment]
     """Finds the items most similar to items, to a text, or to a vector."""
+    GetItems: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetItemsRequest, _catalog_service_pb2.GetItemsResponse]  # type: ignore[assignment]
+    """Looks items up in the catalog as it is now.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
     BatchRecommend: _aio.StreamStreamMultiCallable[_recommendation_service_pb2.BatchRecommendRequest, _recommendation_service_pb2.BatchRecommendResponse]  # type: ignore[assignment]
     """Recommends to many users over one stream, for jobs that take hours rather
     than for somebody who waits. Answers come in the order in which they are
@@ -110,6 +119,16 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_recommendation_service_pb2.SimilarItemsResponse, _abc.Awaitable[_recommendation_service_pb2.SimilarItemsResponse]]:
         """Finds the items most similar to items, to a text, or to a vector."""
+
+    @_abc_1.abstractmethod
+    def GetItems(
+        self,
+        request: _catalog_service_pb2.GetItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_service_pb2.GetItemsResponse, _abc.Awaitable[_catalog_service_pb2.GetItemsResponse]]:
+        """Looks items up in the catalog as it is now.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
 
     @_abc_1.abstractmethod
     def BatchRecommend(

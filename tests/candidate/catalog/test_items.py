@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import duration_pb2
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -383,3 +384,27 @@ async def test_a_store_of_another_version_is_carried_over_when_told(tmp_path: Pa
     await servicer.close()
     assert (tmp_path / "items.sqlite.1").exists()  # as it was before
     CandidateServicer.load(second, threads=1, store=store)._live._writer.store.close()  # type: ignore[union-attr]
+
+
+async def test_found_items_are_what_they_are_now(stub: Stub) -> None:
+    both = FieldMask(paths=["title", "attributes"])
+    query = SimilarityQuery(text="new film", max_results=31, item_fields=both)
+    similar = candidate_pb.SimilarRequest(query=query)
+    for title, genre in (("First", "Noir"), ("Second", "War")):
+        attributes = {"genre": values(genre)}
+        await upsert(new(title=title, attributes=attributes))(stub)
+        search = candidate_pb.SearchRequest(
+            history_item_ids=["i1"], max_results=31, item_fields=both
+        )
+        for answer in (await stub.Search(search), await stub.Similar(similar)):
+            described = {item.item_id: item for item in answer.items}
+            assert described["n"].title == title
+            assert dict(described["n"].attributes) == attributes
+            assert described["i4"].title == "Film 4"
+            assert dict(described["i4"].attributes)["year"] == values(1994.0)
+    similar.query.item_fields.paths[:] = ["title"]
+    assert all(item.title and not item.attributes for item in (await stub.Similar(similar)).items)
+    similar.query.item_fields.paths.append("text")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Similar(similar)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
