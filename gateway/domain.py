@@ -91,7 +91,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Request:
+class ResolvedQuery:
     """A query together with the history that serves it: what the services are asked."""
 
     query: Query

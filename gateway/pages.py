@@ -14,7 +14,7 @@ from typing import Final
 
 from core.errors import InvalidArgument
 from gateway.domain import Answer, Query
-from gateway.recommend.cache import fingerprint
+from gateway.recommend.answer_cache import fingerprint
 from tandem.v1 import recommendation_service_pb2 as pb
 
 _TOKEN: Final = struct.Struct(">BB16s")

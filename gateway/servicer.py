@@ -19,7 +19,8 @@ from gateway.history.opening import open_store, retention_of
 from gateway.history.servicer import HistoryMethods
 from gateway.history.upkeep import Upkeep
 from gateway.pages import Page, cut, digest_of, read_page
-from gateway.recommend.recommender import Memory, Recommender
+from gateway.recommend.answer_cache import AnswerCache
+from gateway.recommend.recommender import Recommender
 from gateway.requests import DEFAULT_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
 from gateway.settings import GatewaySettings
@@ -69,10 +70,10 @@ class RecommendationServicer(HistoryMethods):
             GeneratorClient(settings.generator_target, bundle.version, settings.calls),
         )
 
-    def _memory(self) -> Memory | None:
+    def _memory(self) -> AnswerCache | None:
         if not self._settings.cache_seconds:
             return None
-        return Memory.of(
+        return AnswerCache.of(
             self._settings.cache_entries,
             self._settings.cache_seconds,
             lambda: (self._candidate.version, self._generator.version),

@@ -16,7 +16,7 @@ from gateway.domain import (
     ItemCode,
     Origin,
     Ranked,
-    Request,
+    ResolvedQuery,
     Retrieval,
     Scored,
     SourceScore,
@@ -134,7 +134,9 @@ class CandidateClient(ServiceClient[CandidateStubs]):
             policy,
         )
 
-    async def search(self, request: Request, count: int, deadline: Deadline) -> Answered[Ranked]:
+    async def search(
+        self, request: ResolvedQuery, count: int, deadline: Deadline
+    ) -> Answered[Ranked]:
         """Shortlists `count` items."""
         message = candidate_pb.SearchRequest(
             history_item_ids=request.history,
@@ -171,7 +173,7 @@ class CandidateClient(ServiceClient[CandidateStubs]):
         return _answered(_EncodedFields(response.items), response)
 
     async def diagnose(
-        self, request: Request, items: Sequence[str], deadline: Deadline
+        self, request: ResolvedQuery, items: Sequence[str], deadline: Deadline
     ) -> Answered[Mapping[str, Retrieval]]:
         """What retrieval makes of given items; of those that are known."""
         message = candidate_pb.DiagnoseSearchRequest(
@@ -202,14 +204,16 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
         )
 
     async def rerank(
-        self, request: Request, items: Sequence[str], deadline: Deadline
+        self, request: ResolvedQuery, items: Sequence[str], deadline: Deadline
     ) -> Answered[Ranked]:
         """Scores given items."""
         message = generator_pb.RerankRequest(context=_context(request), item_ids=items)
         response = await self.call(lambda stub: stub.Rerank, message, deadline)
         return _answered(_ranked(response.items, response.missing_item_ids), response)
 
-    async def generate(self, request: Request, count: int, deadline: Deadline) -> Answered[Ranked]:
+    async def generate(
+        self, request: ResolvedQuery, count: int, deadline: Deadline
+    ) -> Answered[Ranked]:
         """Generates `count` items."""
         message = generator_pb.GenerateRequest(
             context=_context(request),
@@ -221,7 +225,7 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
         return _answered(_ranked(response.items, response.missing_item_ids), response)
 
     async def rank(
-        self, request: Request, items: Sequence[str], count: int, deadline: Deadline
+        self, request: ResolvedQuery, items: Sequence[str], count: int, deadline: Deadline
     ) -> Answered[tuple[Ranked, Ranked]]:
         """Generates `count` items, and scores given ones."""
         message = generator_pb.RankRequest(
@@ -237,7 +241,7 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
         return _answered(both, response)
 
     async def diagnose(
-        self, request: Request, items: Sequence[str], deadline: Deadline
+        self, request: ResolvedQuery, items: Sequence[str], deadline: Deadline
     ) -> Answered[Mapping[str, ItemCode]]:
         """The codes of given items, token by token; of those that are known."""
         message = generator_pb.DiagnoseItemsRequest(context=_context(request), item_ids=items)
@@ -256,7 +260,7 @@ def _answered(value: T, response: _Versioned) -> Answered[T]:
     return Answered(value, Origin(response.bundle_version, response.catalog_sequence))
 
 
-def _context(request: Request) -> generator_pb.UserContext:
+def _context(request: ResolvedQuery) -> generator_pb.UserContext:
     return generator_pb.UserContext(user_id=request.query.user_id, history_item_ids=request.history)
 
 

@@ -17,14 +17,16 @@ from gateway.domain import (
     Fallback,
     ItemDiagnostics,
     Recommended,
-    Request,
+    ResolvedQuery,
     Retrieval,
     RuleEffect,
     Scored,
     StageRank,
 )
-from gateway.recommend.strategies import LAST_SHARE, Journal, Sources
-from gateway.rules import Arrangement, effects
+from gateway.recommend.services import Services
+from gateway.recommend.strategies import LAST_SHARE
+from gateway.recommend.trace import RequestTrace
+from gateway.rules import ListRules, effects
 
 MAX_LEFT_OUT: Final = 100
 """Items that a rule left out and that diagnostics name all the same: the best of them."""
@@ -33,40 +35,40 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeList:
     """A list, and what it was made of."""
 
-    request: Request
+    request: ResolvedQuery
     pool: Sequence[Recommended]
     """What the rules had to choose from, best first."""
     listed: Sequence[Recommended]
     """What they made of it."""
-    arrangement: Arrangement
+    list_rules: ListRules
     """The rules."""
 
 
-async def diagnose(made: Made, journal: Journal, sources: Sources) -> Diagnostics:
+async def diagnose(made: MadeList, trace: RequestTrace, services: Services) -> Diagnostics:
     """Says why a list is what it is.
 
     Args:
         made: the list.
-        journal: of the request; a service that cannot be asked is noted there.
-        sources: the services.
+        trace: of the request; a service that cannot be asked is noted there.
+        services: the services.
 
     Raises:
         TandemError: a service cannot be asked, and the request forbids to do without.
     """
     request = made.request
     ruled: dict[str, list[RuleEffect]] = {}
-    for effect in effects(made.pool, made.arrangement):
+    for effect in effects(made.pool, made.list_rules):
         ruled.setdefault(effect.item_id, []).append(effect)
     shown = dict.fromkeys(item.item_id for item in made.listed)
     left_out = [item_id for item_id in ruled if item_id not in shown]
     item_ids = [*shown, *left_out[:MAX_LEFT_OUT]]
-    stages = _stages(journal.ranked)
+    stages = _stages(trace.ranked)
     retrievals, codes = await asyncio.gather(
-        _asked(journal, "diagnose_search", sources.candidate.diagnose, request, item_ids),
-        _asked(journal, "diagnose_items", sources.generator.diagnose, request, item_ids),
+        _asked(trace, "diagnose_search", services.candidate.diagnose, request, item_ids),
+        _asked(trace, "diagnose_items", services.generator.diagnose, request, item_ids),
     )
     return Diagnostics(
         items=tuple(
@@ -85,22 +87,26 @@ async def diagnose(made: Made, journal: Journal, sources: Sources) -> Diagnostic
 
 class _Question(Protocol[T]):
     def __call__(
-        self, request: Request, items: Sequence[str], deadline: Deadline
+        self, request: ResolvedQuery, items: Sequence[str], deadline: Deadline
     ) -> Awaitable[Answered[Mapping[str, T]]]: ...
 
 
 async def _asked(
-    journal: Journal, name: str, question: _Question[T], request: Request, item_ids: Sequence[str]
+    trace: RequestTrace,
+    name: str,
+    question: _Question[T],
+    request: ResolvedQuery,
+    item_ids: Sequence[str],
 ) -> Mapping[str, T]:
     """What a service says; nothing where it cannot be asked and may be done without."""
     if not item_ids:
         return {}
     try:
-        deadline = journal.share(LAST_SHARE)
-        with journal.watch.stage(name, deadline) as stage:
-            return journal.take(stage, await question(request, item_ids, deadline))
+        deadline = trace.share(LAST_SHARE)
+        with trace.watch.stage(name, deadline) as stage:
+            return trace.take(stage, await question(request, item_ids, deadline))
     except TandemError as error:
-        journal.do_without(name, error, Fallback.NONE)
+        trace.do_without(name, error, Fallback.NONE)
         return {}
 
 

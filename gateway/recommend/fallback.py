@@ -5,7 +5,7 @@ from typing import Final
 from core.catalog import Catalog
 from core.filters import attributes_of, require, satisfies
 from core.popularity import ItemPopularity
-from gateway.domain import Recommended, Request
+from gateway.domain import Recommended, ResolvedQuery
 from serving.item_fields import encode_item
 
 MOST: Final = 1_000
@@ -33,7 +33,7 @@ class Popularity:
         self.fields = {item.item_id: encode_item(item) for item in self._items}
         """What each item is, as `serving.item_fields` encodes it."""
 
-    def best(self, request: Request, count: int) -> list[Recommended]:
+    def best(self, request: ResolvedQuery, count: int) -> list[Recommended]:
         """The most popular items that a request allows, best first; equal ones in catalog order.
 
         The score is `ItemPopularity.log_probability`.

@@ -1,59 +1,39 @@
 """Turns one query into one answer: history, strategy, rules."""
 
 import asyncio
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from core.bundle import Bundle
 from core.errors import DeadlineExceeded, NotFound, TandemError
 from gateway.deadline import Deadline
-from gateway.domain import Answer, Fallback, Query, Request, Strategy
+from gateway.domain import Answer, Fallback, Query, ResolvedQuery, Strategy
 from gateway.history import HistoryStore
+from gateway.recommend.answer_cache import AnswerCache, fingerprint
 from gateway.recommend.blend import Weights
-from gateway.recommend.cache import Cache, fingerprint
-from gateway.recommend.curate import Curator, described
-from gateway.recommend.diagnostics import Made, diagnose
+from gateway.recommend.diagnostics import MadeList, diagnose
 from gateway.recommend.fallback import Popularity
-from gateway.recommend.strategies import (
-    STRATEGIES,
-    Call,
-    Candidate,
-    Generator,
-    Journal,
-    Sources,
-)
-from gateway.rules import arrange, depth
+from gateway.recommend.rule_inputs import RuleInputLoader, described
+from gateway.recommend.services import Candidate, Generator, Services
+from gateway.recommend.strategies import STRATEGIES, StrategyCall
+from gateway.recommend.trace import RequestTrace
+from gateway.rules import apply_rules, depth
 
 HISTORY_SHARE: Final = 0.25
 """Of the caller's time, for the history store."""
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Answers that are given again, to the same question with the same history."""
-
-    answers: Cache[Answer]
-    versions: Callable[[], Hashable]
-    """Of all that answers are made from, as far as one knows."""
-
-    @classmethod
-    def of(cls, entries: int, seconds: float, versions: Callable[[], Hashable]) -> "Memory":
-        """One of a limited size. What is degraded is not remembered."""
-        return cls(Cache(entries, seconds, keep=lambda answer: not answer.degradations), versions)
-
-
-@dataclass(frozen=True)
 class Recommender:
     """Answers queries."""
 
-    sources: Sources
+    services: Services
     histories: HistoryStore
-    curator: Curator
+    rule_inputs: RuleInputLoader
     shortlist: int
     """How many items the generator reorders, where no more are asked for."""
     bundle_version: str
-    memory: Memory | None = None
+    cache: AnswerCache | None = None
 
     @classmethod
     def of(
@@ -62,13 +42,13 @@ class Recommender:
         candidate: Candidate,
         generator: Generator,
         histories: HistoryStore,
-        memory: Memory | None = None,
+        cache: AnswerCache | None = None,
     ) -> "Recommender":
         """A recommender with the bundle's weights, and its popularity to fall back to."""
         blend = bundle.manifest.blend
         popularity = Popularity(bundle.catalog)
         return cls(
-            sources=Sources(
+            services=Services(
                 candidate=candidate,
                 generator=generator,
                 popularity=popularity,
@@ -78,10 +58,10 @@ class Recommender:
                 },
             ),
             histories=histories,
-            curator=Curator(candidate, popularity.fields),
+            rule_inputs=RuleInputLoader(candidate, popularity.fields),
             shortlist=blend.shortlist,
             bundle_version=bundle.version,
-            memory=memory,
+            cache=cache,
         )
 
     async def recommend(self, query: Query, deadline: Deadline) -> Answer:
@@ -91,54 +71,54 @@ class Recommender:
             NotFound: reason UNKNOWN_USER, for a user without a history, given or stored.
             TandemError: the request is wrong; or a service failed that could not be done without.
         """
-        journal = Journal(
+        trace = RequestTrace(
             deadline, may_degrade=not query.forbid_degraded, bundle_version=self.bundle_version
         )
-        history = await self._history(query, journal)
-        request = Request(query, history or ())
+        history = await self._history(query, trace)
+        request = ResolvedQuery(query, history or ())
         # Without a history there is nothing to order a shortlist by but what is popular.
         strategy = Strategy.EMBEDDING if history is None else query.strategy
-        if self.memory is None or query.diagnostics or journal.degradations:
-            return await self._answer(request, strategy, journal)
-        key = fingerprint(self.memory.versions(), request)
-        answer = await self.memory.answers.get(
-            key, lambda: self._answer(request, strategy, journal)
-        )
-        return replace(answer, timings=journal.watch.times)
+        if self.cache is None or query.diagnostics or trace.degradations:
+            return await self._answer(request, strategy, trace)
+        key = fingerprint(self.cache.versions(), request)
+        answer = await self.cache.answers.get(key, lambda: self._answer(request, strategy, trace))
+        return replace(answer, timings=trace.watch.times)
 
-    async def _answer(self, request: Request, strategy: Strategy, journal: Journal) -> Answer:
+    async def _answer(
+        self, request: ResolvedQuery, strategy: Strategy, trace: RequestTrace
+    ) -> Answer:
         """Runs a strategy, and makes a list of what it finds."""
         query = request.query
         count = depth(query.max_results, query.rules)
         outcome = await STRATEGIES[strategy](
-            Call(request, self.sources, journal, count, max(self.shortlist, count))
+            StrategyCall(request, self.services, trace, count, max(self.shortlist, count))
         )
-        curated = await self.curator.curate(request, outcome, journal)
-        items = arrange(outcome.items, curated.arrangement)
+        inputs = await self.rule_inputs.load(request, outcome, trace)
+        items = apply_rules(outcome.items, inputs.list_rules)
         diagnostics = None
         if query.diagnostics:
-            made = Made(request, outcome.items, items, curated.arrangement)
-            diagnostics = await diagnose(made, journal, self.sources)
+            made = MadeList(request, outcome.items, items, inputs.list_rules)
+            diagnostics = await diagnose(made, trace, self.services)
         unknown = set(outcome.missing)
         missing = [item for item in request.history if item in unknown]
         return Answer(
-            items=described(items, request, outcome, curated),
-            missing=tuple(dict.fromkeys((*missing, *curated.missing))),
+            items=described(items, request, outcome, inputs),
+            missing=tuple(dict.fromkeys((*missing, *inputs.missing))),
             strategy=outcome.strategy,
             history=request.history,
-            timings=journal.watch.times,
-            degradations=tuple(journal.degradations),
+            timings=trace.watch.times,
+            degradations=tuple(trace.degradations),
             diagnostics=diagnostics,
         )
 
-    async def _history(self, query: Query, journal: Journal) -> tuple[str, ...] | None:
+    async def _history(self, query: Query, trace: RequestTrace) -> tuple[str, ...] | None:
         """The history; None when it cannot be known."""
         if query.history is not None:
             return query.history
         try:
-            history = await self._stored(query.user_id, journal)
+            history = await self._stored(query.user_id, trace)
         except TandemError as error:
-            journal.do_without("history", error, Fallback.NO_HISTORY)
+            trace.do_without("history", error, Fallback.NO_HISTORY)
             return None
         if history is None:
             raise NotFound(
@@ -148,9 +128,9 @@ class Recommender:
             )
         return history
 
-    async def _stored(self, user_id: str, journal: Journal) -> tuple[str, ...] | None:
-        deadline = journal.share(HISTORY_SHARE)
-        with journal.watch.stage("history", deadline):
+    async def _stored(self, user_id: str, trace: RequestTrace) -> tuple[str, ...] | None:
+        deadline = trace.share(HISTORY_SHARE)
+        with trace.watch.stage("history", deadline):
             try:
                 async with asyncio.timeout(deadline.remaining()):
                     return await self.histories.history(user_id)

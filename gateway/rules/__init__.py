@@ -1,6 +1,6 @@
 """The rules of a list: what becomes of a scored pool before a caller sees it.
 
-Pure functions, and one order (`arrange`):
+Pure functions, and one order (`apply_rules`):
 
 1. Of an item that is in the pool twice, the better one stays.
 2. What is excluded or seen goes. This and the pins are hard: they hold whatever they cost.
@@ -14,7 +14,7 @@ Pure functions, and one order (`arrange`):
 A pool deeper than the list gives boosts, caps and diversity something to choose from (`depth`).
 """
 
-from gateway.rules.arrange import Arrangement, arrange, depth
+from gateway.rules.apply import ListRules, apply_rules, depth
 from gateway.rules.effects import effects
 
-__all__ = ["Arrangement", "arrange", "depth", "effects"]
+__all__ = ["ListRules", "apply_rules", "depth", "effects"]

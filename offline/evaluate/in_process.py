@@ -15,7 +15,7 @@ from core.bundle import Bundle
 from core.catalog import Catalog
 from core.constraints import Constraints
 from gateway.deadline import Deadline
-from gateway.domain import Answered, ItemCode, Ranked, Request, Retrieval, Scored, Strategy
+from gateway.domain import Answered, ItemCode, Ranked, ResolvedQuery, Retrieval, Scored, Strategy
 from gateway.domain import Query as GatewayQuery
 from gateway.history.bundle import BundleHistoryStore
 from gateway.recommend.recommender import Recommender
@@ -88,7 +88,12 @@ class _Candidate:
 
     engine: CandidateEngine
 
-    async def search(self, request: Request, count: int, deadline: Deadline) -> Answered[Ranked]:  # noqa: ARG002
+    async def search(
+        self,
+        request: ResolvedQuery,
+        count: int,
+        deadline: Deadline,  # noqa: ARG002
+    ) -> Answered[Ranked]:
         """Shortlists."""
         catalog = self.engine.catalog
         history, missing = catalog.lookup(request.history)
@@ -105,7 +110,7 @@ class _Candidate:
         raise NotImplementedError
 
     async def diagnose(
-        self, request: Request, items: Sequence[str], deadline: Deadline
+        self, request: ResolvedQuery, items: Sequence[str], deadline: Deadline
     ) -> Answered[Mapping[str, Retrieval]]:
         """Not asked for."""
         raise NotImplementedError
@@ -120,7 +125,7 @@ class _Generator:
 
     async def rerank(
         self,
-        request: Request,
+        request: ResolvedQuery,
         items: Sequence[str],
         deadline: Deadline,  # noqa: ARG002
     ) -> Answered[Ranked]:
@@ -128,14 +133,19 @@ class _Generator:
         _, reranked = await self._answer(request, items, None)
         return Answered(reranked)
 
-    async def generate(self, request: Request, count: int, deadline: Deadline) -> Answered[Ranked]:  # noqa: ARG002
+    async def generate(
+        self,
+        request: ResolvedQuery,
+        count: int,
+        deadline: Deadline,  # noqa: ARG002
+    ) -> Answered[Ranked]:
         """Generates."""
         generated, _ = await self._answer(request, None, count)
         return Answered(generated)
 
     async def rank(
         self,
-        request: Request,
+        request: ResolvedQuery,
         items: Sequence[str],
         count: int,
         deadline: Deadline,  # noqa: ARG002
@@ -144,13 +154,13 @@ class _Generator:
         return Answered(await self._answer(request, items, count))
 
     async def diagnose(
-        self, request: Request, items: Sequence[str], deadline: Deadline
+        self, request: ResolvedQuery, items: Sequence[str], deadline: Deadline
     ) -> Answered[Mapping[str, ItemCode]]:
         """Not asked for."""
         raise NotImplementedError
 
     async def _answer(
-        self, request: Request, items: Sequence[str] | None, count: int | None
+        self, request: ResolvedQuery, items: Sequence[str] | None, count: int | None
     ) -> tuple[Ranked, Ranked]:
         """The generated and the reranked list; empty where it was not asked for."""
         catalog = self.runs.engine.snapshot.catalog

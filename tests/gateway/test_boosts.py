@@ -10,7 +10,7 @@ import tandem
 from core.attributes import Attributes
 from core.filters import OneOf
 from gateway.domain import Boost, Cap, Pin, Recommended, Rule, RuleEffect, Rules
-from gateway.rules import Arrangement, arrange, depth, effects
+from gateway.rules import ListRules, apply_rules, depth, effects
 from gateway.rules.boosts import boost_of, boosted
 from tandem import filters
 from tandem.requests import StrategyName
@@ -90,12 +90,12 @@ def test_a_whole_boost_reaches_over_all_of_a_pool(pool: list[Attributes], genre:
 @given(st.lists(st.floats(-1e6, 1e6), max_size=9, unique=True), some_boosts)
 def test_only_the_order_of_the_scores_counts(scores: list[float], boosts: list[Boost]) -> None:
     known: dict[str, Attributes] = {str(n): {"genre": ("abc"[n % 3],)} for n in range(len(scores))}
-    arrangement = Arrangement(3, Rules(boosts=tuple(boosts)), attributes=known)
+    list_rules = ListRules(3, Rules(boosts=tuple(boosts)), attributes=known)
     ranked = sorted(scores, reverse=True)
     pool = [Recommended(str(n), score) for n, score in enumerate(ranked)]
     other = [Recommended(str(n), -float(n)) for n in range(len(scores))]
-    assert [i.item_id for i in arrange(pool, arrangement)] == [
-        i.item_id for i in arrange(other, arrangement)
+    assert [i.item_id for i in apply_rules(pool, list_rules)] == [
+        i.item_id for i in apply_rules(other, list_rules)
     ]
 
 
@@ -110,7 +110,7 @@ POOL = [Recommended(item_id, -float(place)) for place, item_id in enumerate(KNOW
 
 
 def listed(count: int, rules: Rules, denied: Sequence[str] = ()) -> list[str]:
-    return [i.item_id for i in arrange(POOL, Arrangement(count, rules, denied, KNOWN))]
+    return [i.item_id for i in apply_rules(POOL, ListRules(count, rules, denied, KNOWN))]
 
 
 def test_by_hand() -> None:
@@ -131,13 +131,13 @@ def test_the_other_rules_hold_whatever_is_boosted() -> None:
 
 
 def test_scores_stay_and_effects_say_what_moved() -> None:
-    arrangement = Arrangement(2, Rules(boosts=(of("Drama", 0.375),)), attributes=KNOWN)
-    assert [i.score for i in arrange(POOL, arrangement)] == [-1.0, -2.0]
-    assert effects(POOL, arrangement) == [
+    list_rules = ListRules(2, Rules(boosts=(of("Drama", 0.375),)), attributes=KNOWN)
+    assert [i.score for i in apply_rules(POOL, list_rules)] == [-1.0, -2.0]
+    assert effects(POOL, list_rules) == [
         RuleEffect("b", Rule.BOOST, "boosted by +0.375", 2, 1),
         RuleEffect("c", Rule.BOOST, "boosted by +0.375", 3, 2),
     ]
-    lowered = Arrangement(2, Rules(boosts=(of("War", -1.0),)), attributes=KNOWN)
+    lowered = ListRules(2, Rules(boosts=(of("War", -1.0),)), attributes=KNOWN)
     assert RuleEffect("a", Rule.BOOST, "boosted by -1", 1, 0) in effects(POOL, lowered)
 
 

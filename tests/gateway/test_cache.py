@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import Unavailable
-from gateway.domain import Query, Request, Strategy
-from gateway.recommend.cache import Cache, fingerprint
+from gateway.domain import Query, ResolvedQuery, Strategy
+from gateway.recommend.answer_cache import Cache, fingerprint
 from tests.gateway.fakes import WAIT
 from tests.gateway.stack import ids, running
 from tests.tiny_bundle import write_tiny_bundle
@@ -139,16 +139,16 @@ async def test_some_values_are_not_kept() -> None:
 
 def test_a_fingerprint_tells_requests_apart_and_keeps_nothing_of_them() -> None:
     query = Query("ann", None, 10, Strategy.RERANK)
-    request = Request(query, ("i1", "i2"))
+    request = ResolvedQuery(query, ("i1", "i2"))
     prints = {
         fingerprint("1", request),
         fingerprint("2", request),
-        fingerprint("1", Request(query, ("i1", "i3"))),
-        fingerprint("1", Request(query, ("i1, i2",))),
-        fingerprint("1", Request(Query("bob", None, 10, Strategy.RERANK), ("i1", "i2"))),
+        fingerprint("1", ResolvedQuery(query, ("i1", "i3"))),
+        fingerprint("1", ResolvedQuery(query, ("i1, i2",))),
+        fingerprint("1", ResolvedQuery(Query("bob", None, 10, Strategy.RERANK), ("i1", "i2"))),
     }
     assert len(prints) == 5
-    assert fingerprint("1", Request(query, ("i1", "i2"))) in prints
+    assert fingerprint("1", ResolvedQuery(query, ("i1", "i2"))) in prints
     assert all(len(each) == 16 for each in prints)
 
 

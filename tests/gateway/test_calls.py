@@ -23,7 +23,7 @@ from gateway.calls.failures import judge
 from gateway.calls.latency import ENOUGH, EVERY, MAX_FACTOR, WINDOW, HedgeDelay, Latencies
 from gateway.calls.targets import choose, parse, resolve
 from gateway.deadline import Deadline
-from gateway.domain import Query, Request, Strategy
+from gateway.domain import Query, ResolvedQuery, Strategy
 from serving.testing import listening
 from tests.gateway.fakes import WAIT, FakeCandidate, attach_candidate
 from tests.tiny_bundle import write_tiny_bundle
@@ -41,7 +41,7 @@ class Pool:
     async def search(self, *history: str, seconds: float = 10.0) -> None:
         query = Query("", history, max_results=3, strategy=Strategy.EMBEDDING)
         deadline = Deadline.of_caller(seconds, default=seconds, limit=seconds)
-        await self.client.search(Request(query, history), 3, deadline)
+        await self.client.search(ResolvedQuery(query, history), 3, deadline)
 
     @property
     def asked(self) -> list[int]:

@@ -12,7 +12,7 @@ import tandem
 from core import errors
 from core.constraints import Constraints
 from core.filters import OneOf, evaluate
-from gateway.domain import Query, Request, Strategy
+from gateway.domain import Query, ResolvedQuery, Strategy
 from gateway.recommend.fallback import Popularity
 from tandem import filters
 from tandem.v1 import recommendation_service_pb2 as pb
@@ -268,7 +268,7 @@ def test_popularity_keeps_every_rule_and_leaves_no_hole(
         strategy=Strategy.RERANK,
         constraints=Constraints(tuple(excluded), condition, tuple(allowed), include_seen),
     )
-    request = Request(query, tuple(history))
+    request = ResolvedQuery(query, tuple(history))
     items = catalog()
     matching = np.ones(ITEMS, np.bool_) if condition is None else evaluate(condition, items)
     denied = {*excluded} | (set() if include_seen else {*history})

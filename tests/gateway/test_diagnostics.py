@@ -5,7 +5,7 @@ import pytest
 import tandem
 from core import errors
 from gateway.domain import Cap, Pin, Recommended, Rule, RuleEffect, Rules
-from gateway.rules import Arrangement, effects
+from gateway.rules import ListRules, effects
 from tandem.requests import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.gateway.fakes import generator_score, retrieval_score
@@ -108,7 +108,7 @@ async def test_the_rules_say_what_they_moved_and_removed(stack: Stack) -> None:
 def test_effects_by_hand() -> None:
     of = {item: {"genre": (genre,)} for item, genre in zip("abcdp", "xxyyx", strict=True)}
     rules = Rules(pins=(Pin("p", 2), Pin("e")), caps=(Cap("genre", 1),), diversity=0.0)
-    told = effects(pool("a", "e", "b", "a", "c", "d"), Arrangement(3, rules, frozenset("e"), of))
+    told = effects(pool("a", "e", "b", "a", "c", "d"), ListRules(3, rules, frozenset("e"), of))
     assert told == [
         RuleEffect("a", Rule.DUPLICATE, "found more than once", 1, 1),
         RuleEffect("e", Rule.EXCLUDED, "excluded, seen or filtered out", 2, 0),
@@ -122,7 +122,7 @@ def test_effects_by_hand() -> None:
 
 def test_diversity_names_what_it_moved() -> None:
     of = {"a": {"genre": ("x",)}, "b": {"genre": ("x",)}, "c": {"genre": ("y",)}}
-    told = effects(pool("a", "b", "c"), Arrangement(2, Rules(diversity=0.9), (), of))
+    told = effects(pool("a", "b", "c"), ListRules(2, Rules(diversity=0.9), (), of))
     assert told == [
         RuleEffect("c", Rule.DIVERSITY, "less like the rest", 3, 2),
         RuleEffect("b", Rule.DIVERSITY, "too like the rest", 2, 0),

@@ -12,7 +12,7 @@ from core.attributes import Attributes
 from core.catalog import Catalog, CatalogItem
 from core.filters import AllOf, AnyOf, Filter, Not, OneOf, Range, evaluate, satisfies
 from gateway.domain import Cap, Pin, Recommended, Rules
-from gateway.rules import Arrangement, arrange, depth
+from gateway.rules import ListRules, apply_rules, depth
 
 IDS = [f"i{n}" for n in range(9)]
 ids = st.sampled_from(IDS)
@@ -54,13 +54,13 @@ counts = st.integers(1, 7)
 NO_RULES = Rules()
 
 
-def arrangement(
+def list_rules(
     count: int,
     rules: Rules = NO_RULES,
     denied: frozenset[str] = frozenset(),
     attributes: Mapping[str, Attributes] | None = None,
-) -> Arrangement:
-    return Arrangement(count, rules, denied, attributes)
+) -> ListRules:
+    return ListRules(count, rules, denied, attributes)
 
 
 def listed(items: Sequence[Recommended]) -> list[str]:
@@ -93,7 +93,7 @@ def test_the_hard_rules_hold_and_no_place_stays_empty(
     known: Mapping[str, Attributes],
 ) -> None:
     rules = Rules(tuple(p for p in rules.pins if p.position <= count), rules.caps, rules.diversity)
-    result = listed(arrange(pool, arrangement(count, rules, denied, known)))
+    result = listed(apply_rules(pool, list_rules(count, rules, denied, known)))
     legal = set(listed(pool)) - denied
     pinned = [pin for pin in rules.pins if pin.item_id not in denied]
     assert len(result) == len(set(result)), "each once"
@@ -132,7 +132,7 @@ def test_caps_pass_over_the_best_items_that_break_them_and_no_others(
         best = next(filter(obeys, left), left[0])
         expected.append(best)
         left.remove(best)
-    result = arrange(pool, arrangement(count, Rules(caps=caps), attributes=known))
+    result = apply_rules(pool, list_rules(count, Rules(caps=caps), attributes=known))
     assert listed(result) == expected
 
 
@@ -143,7 +143,7 @@ def test_an_attribute_of_one_value_is_capped_as_well_as_any_list_can_be(
 ) -> None:
     """No other list of the pool obeys the cap where this one does not."""
     cap = (Cap("maker", limit),)
-    result = arrange(pool, arrangement(count, Rules(caps=cap), attributes=known))
+    result = apply_rules(pool, list_rules(count, Rules(caps=cap), attributes=known))
     unique = list(dict.fromkeys(listed(pool)))
     possible = any(
         not breaks(cap, [known.get(item_id, {}) for item_id in some])
@@ -172,7 +172,9 @@ def test_diversity_is_maximal_marginal_relevance(
         likeness = max((jaccard(of[item_id], of[other]) for other in chosen), default=0.0)
         return (1.0 - diversity) * relevance - diversity * likeness
 
-    result = listed(arrange(pool, arrangement(count, Rules(diversity=diversity), attributes=known)))
+    result = listed(
+        apply_rules(pool, list_rules(count, Rules(diversity=diversity), attributes=known))
+    )
     assert len(result) == min(count, len(unique))
     for turn, item_id in enumerate(result):
         chosen = result[:turn]
@@ -187,20 +189,20 @@ def test_items_that_are_never_taken_do_not_matter(
 ) -> None:
     """The list is the same from the part of the pool that it took its items from."""
     rules = Rules(caps=rules.caps, diversity=rules.diversity)
-    result = listed(arrange(pool, arrangement(count, rules, attributes=known)))
+    result = listed(apply_rules(pool, list_rules(count, rules, attributes=known)))
     deepest = max((listed(pool).index(item_id) for item_id in result), default=-1)
     part = pool[: deepest + 1]
-    assert listed(arrange(part, arrangement(count, rules, attributes=known))) == result
+    assert listed(apply_rules(part, list_rules(count, rules, attributes=known))) == result
 
 
 @given(pools, counts)
 def test_without_rules_the_list_is_the_top_of_the_pool(pool: list[Recommended], count: int) -> None:
-    assert listed(arrange(pool, arrangement(count))) == list(dict.fromkeys(listed(pool)))[:count]
+    assert listed(apply_rules(pool, list_rules(count))) == list(dict.fromkeys(listed(pool)))[:count]
 
 
 def test_pins_and_what_is_around_them_by_hand() -> None:
     rules = Rules(pins=(Pin("x", 3), Pin("c", 1), Pin("y"), Pin("z")))
-    result = arrange(pool("a", "b", "c", "d"), arrangement(6, rules))
+    result = apply_rules(pool("a", "b", "c", "d"), list_rules(6, rules))
     assert listed(result) == ["c", "y", "x", "z", "a", "b"]
     assert [item.pinned for item in result] == [True] * 4 + [False] * 2
     assert result[0].score == -2.0, "a pinned item that was found keeps its score"
@@ -208,7 +210,7 @@ def test_pins_and_what_is_around_them_by_hand() -> None:
 
 
 def test_a_list_too_short_for_a_pin_ends_with_it() -> None:
-    result = arrange(pool("a"), arrangement(9, Rules(pins=(Pin("z", 9), Pin("x", 4)))))
+    result = apply_rules(pool("a"), list_rules(9, Rules(pins=(Pin("z", 9), Pin("x", 4)))))
     assert listed(result) == ["a", "x", "z"]
 
 
@@ -221,13 +223,13 @@ def test_pinned_items_count_for_caps_and_for_diversity() -> None:
     }
     pinned = (Pin("p", 2),)
     capped = Rules(pinned, caps=(Cap("genre", 1),))
-    assert listed(arrange(pool("a", "b", "c"), arrangement(3, capped, attributes=of))) == [
+    assert listed(apply_rules(pool("a", "b", "c"), list_rules(3, capped, attributes=of))) == [
         "c",
         "p",
         "a",  # nothing else is left
     ]
     diverse = Rules(pinned, diversity=0.8)
-    assert listed(arrange(pool("a", "b", "c"), arrangement(2, diverse, attributes=of))) == [
+    assert listed(apply_rules(pool("a", "b", "c"), list_rules(2, diverse, attributes=of))) == [
         "c",
         "p",
     ]

@@ -14,7 +14,7 @@ CHOICE: Final = 4
 
 
 @dataclass(frozen=True)
-class Arrangement:
+class ListRules:
     """What the rules work with."""
 
     count: int
@@ -36,45 +36,45 @@ def depth(count: int, rules: Rules) -> int:
     return CHOICE * count if rules.choosy else count
 
 
-def arrange(pool: Sequence[Recommended], arrangement: Arrangement) -> list[Recommended]:
+def apply_rules(pool: Sequence[Recommended], list_rules: ListRules) -> list[Recommended]:
     """Makes a list of a pool; the order of the rules is told at the package.
 
     Args:
         pool: scored items, best first.
-        arrangement: what the list must be like. Its pins are of items that exist and satisfy the
+        list_rules: what the list must be like. Its pins are of items that exist and satisfy the
             request's filter; those that are denied are passed over.
 
     Returns:
         `count` items, or all that may be shown; each once.
     """
-    count, rules = arrangement.count, arrangement.rules
+    count, rules = list_rules.count, list_rules.rules
     if not (rules.pins or rules.choosy):
-        return allowed(pool, arrangement.denied)[:count]
-    best = {item.item_id: item for item in ranked(pool, arrangement)}
-    pins = [pin for pin in rules.pins if pin.item_id not in arrangement.denied]
+        return allowed(pool, list_rules.denied)[:count]
+    best = {item.item_id: item for item in ranked(pool, list_rules)}
+    pins = [pin for pin in rules.pins if pin.item_id not in list_rules.denied]
     pinned = {
         place: best.pop(item_id, Recommended(item_id, 0.0))._replace(pinned=True)
         for place, item_id in places(pins, count).items()
     }
     rest = list(best.values())
     chosen = choose(
-        [arrangement.of(item.item_id) for item in rest],
+        [list_rules.of(item.item_id) for item in rest],
         count - len(pinned),
         caps=rules.caps,
         diversity=rules.diversity,
         span=depth(count, rules),
-        beside=[arrangement.of(item.item_id) for item in pinned.values()],
+        beside=[list_rules.of(item.item_id) for item in pinned.values()],
     )
     return interleave(pinned, [rest[place] for place in chosen])
 
 
-def ranked(pool: Sequence[Recommended], arrangement: Arrangement) -> list[Recommended]:
+def ranked(pool: Sequence[Recommended], list_rules: ListRules) -> list[Recommended]:
     """What may be shown, each item once, in the order that boosts give it."""
-    items, rules = allowed(pool, arrangement.denied), arrangement.rules
+    items, rules = allowed(pool, list_rules.denied), list_rules.rules
     if not rules.boosts:
         return items
-    attributes = [arrangement.of(item.item_id) for item in items]
-    order = boosted(attributes, rules.boosts, depth(arrangement.count, rules))
+    attributes = [list_rules.of(item.item_id) for item in items]
+    order = boosted(attributes, rules.boosts, depth(list_rules.count, rules))
     return [items[place] for place in order]
 
 

@@ -10,17 +10,19 @@ from dataclasses import dataclass, replace
 
 from core.errors import TandemError
 from core.filters import satisfies
-from gateway.domain import Fallback, Recommended, Request
-from gateway.recommend.strategies import LAST_SHARE, Candidate, Journal, Outcome
-from gateway.rules import Arrangement
+from gateway.domain import Fallback, Recommended, ResolvedQuery
+from gateway.recommend.services import Candidate
+from gateway.recommend.strategies import LAST_SHARE, Outcome
+from gateway.recommend.trace import RequestTrace
+from gateway.rules import ListRules
 from serving.item_fields import ITEM_FIELDS, decode_attributes, narrow
 
 
 @dataclass(frozen=True)
-class Curated:
+class RuleInputs:
     """What a list is made by."""
 
-    arrangement: Arrangement
+    list_rules: ListRules
     missing: Sequence[str]
     """Pinned items that do not exist."""
     fields: Mapping[str, bytes]
@@ -28,14 +30,16 @@ class Curated:
 
 
 @dataclass(frozen=True)
-class Curator:
+class RuleInputLoader:
     """Prepares the rules of lists."""
 
     candidate: Candidate
     popular: Mapping[str, bytes]
     """Items that are believed to exist while the candidate service cannot be asked, encoded."""
 
-    async def curate(self, request: Request, outcome: Outcome, journal: Journal) -> Curated:
+    async def load(
+        self, request: ResolvedQuery, outcome: Outcome, trace: RequestTrace
+    ) -> RuleInputs:
         """What a list must be like.
 
         Pins that the request's filter forbids are denied. Where the candidate service cannot be
@@ -48,7 +52,7 @@ class Curator:
         pinned = [pin.item_id for pin in query.rules.pins]
         listed = [item.item_id for item in outcome.items]
         denied = query.constraints.forbidden((*listed, *pinned), request.history)
-        found = await self._look_up(pinned, outcome, journal)
+        found = await self._look_up(pinned, outcome, trace)
         known = {item_id: decode_attributes(encoded) for item_id, encoded in found.items()}
         if (condition := query.constraints.filter) is not None:
             denied |= {item_id for item_id in known if not satisfies(condition, known[item_id])}
@@ -56,33 +60,33 @@ class Curator:
             known = {i: decode_attributes(outcome.fields_of(i)) for i in listed} | known
         rules = replace(query.rules, pins=tuple(p for p in query.rules.pins if p.item_id in found))
         missing = [item_id for item_id in pinned if item_id not in found]
-        return Curated(Arrangement(query.max_results, rules, denied, known), missing, found)
+        return RuleInputs(ListRules(query.max_results, rules, denied, known), missing, found)
 
     async def _look_up(
-        self, item_ids: Sequence[str], outcome: Outcome, journal: Journal
+        self, item_ids: Sequence[str], outcome: Outcome, trace: RequestTrace
     ) -> Mapping[str, bytes]:
         """What items are; of those that exist."""
         if not item_ids:
             return {}
-        deadline = journal.share(LAST_SHARE)
+        deadline = trace.share(LAST_SHARE)
         try:
-            with journal.watch.stage("items", deadline) as stage:
-                return journal.take(stage, await self.candidate.items(item_ids, deadline))
+            with trace.watch.stage("items", deadline) as stage:
+                return trace.take(stage, await self.candidate.items(item_ids, deadline))
         except TandemError as error:
-            journal.do_without("items", error, Fallback.NONE)
+            trace.do_without("items", error, Fallback.NONE)
         listed = {item.item_id: outcome.fields_of(item.item_id) for item in outcome.items}
         believed = {**listed, **self.popular}
         return {item_id: believed[item_id] for item_id in item_ids if item_id in believed}
 
 
 def described(
-    items: Sequence[Recommended], request: Request, outcome: Outcome, curated: Curated
+    items: Sequence[Recommended], request: ResolvedQuery, outcome: Outcome, inputs: RuleInputs
 ) -> tuple[Recommended, ...]:
     """Items with the fields that the request asks for."""
     fields = request.query.item_fields
     if not fields:
         return tuple(items)
-    own = [curated.fields.get(i.item_id) or outcome.fields_of(i.item_id) for i in items]
+    own = [inputs.fields.get(i.item_id) or outcome.fields_of(i.item_id) for i in items]
     if fields != ITEM_FIELDS:
         own = [narrow(encoded, fields) for encoded in own]
     return tuple(item._replace(fields=each) for item, each in zip(items, own, strict=True))

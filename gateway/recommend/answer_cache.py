@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from gateway.domain import Answer
+
 V = TypeVar("V")
 
 
@@ -114,3 +116,17 @@ def fingerprint(*parts: object) -> bytes:
         parts: values whose `repr` says all of them, such as dataclasses of texts and numbers.
     """
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
+
+
+@dataclass(frozen=True)
+class AnswerCache:
+    """Answers that are given again, to the same question with the same history."""
+
+    answers: Cache[Answer]
+    versions: Callable[[], Hashable]
+    """Of all that answers are made from, as far as one knows."""
+
+    @classmethod
+    def of(cls, entries: int, seconds: float, versions: Callable[[], Hashable]) -> "AnswerCache":
+        """One of a limited size. What is degraded is not remembered."""
+        return cls(Cache(entries, seconds, keep=lambda answer: not answer.degradations), versions)
