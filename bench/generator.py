@@ -31,7 +31,12 @@ from core.manifest import Precision
 from offline.generator.export.parity import reference
 from offline.generator.tokens.model import PRESETS
 from services.generator.catalog.coded import CodedCatalog
-from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.engine import (
+    Generation,
+    GeneratorEngine,
+    RankingQuery,
+    UserContext,
+)
 from services.generator.decoding.providers import Compute
 
 ITEMS, BIG = 1_700, 1_000_000
@@ -62,13 +67,13 @@ def queries(
     items: int = ITEMS,
     allowed: NDArray[np.bool_] | None = None,
     denied: NDArray[np.int32] = NOTHING,
-) -> list[Query]:
+) -> list[RankingQuery]:
     """Random histories that fill the prompt."""
     rng = np.random.default_rng(1)
     length = MODEL.prompt_tokens // len(MODEL.widths)
     return [
-        Query(
-            Context(None, rng.integers(0, items, length).astype(np.int32)),
+        RankingQuery(
+            UserContext(None, rng.integers(0, items, length).astype(np.int32)),
             Generation(MODEL.beams, allowed, denied),
         )
         for _ in range(count)
@@ -138,7 +143,7 @@ def _sides(
     subject: Subject,
     engines: Mapping[Precision, GeneratorEngine],
     others: Mapping[Precision, CTranslate2],
-    asked: list[Query],
+    asked: list[RankingQuery],
 ) -> dict[str, Callable[[], object]]:
     engine = engines["fp32"]
     prompts = [engine.render(query.context, engine.snapshot) for query in asked]

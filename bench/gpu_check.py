@@ -42,7 +42,12 @@ from offline.generator.export.files import GeneratorExport, export_generator
 from offline.generator.items.model import ItemT5
 from offline.metrics import measure, ranks_from_lists, ranks_from_scores
 from offline.training.deadline import OutOfTime, limited
-from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.engine import (
+    Generation,
+    GeneratorEngine,
+    RankingQuery,
+    UserContext,
+)
 from services.generator.decoding.providers import Compute, execution_providers
 
 TRAINING, SCORING, SERVING = 0.55, 0.15, 0.2
@@ -257,10 +262,10 @@ def _serve(
     }
 
 
-def _queries(asked: Holdout, start: int, count: int) -> list[Query]:
+def _queries(asked: Holdout, start: int, count: int) -> list[RankingQuery]:
     """Some of the questions, as they are served."""
     return [
-        Query(Context(None, history), Generation(_LISTED, None, history))
+        RankingQuery(UserContext(None, history), Generation(_LISTED, None, history))
         for history in asked.histories[start : start + count]
     ]
 

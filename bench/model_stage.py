@@ -17,7 +17,13 @@ from bench.lib.timing import timed
 from core.bundle import Bundle
 from core.manifest import Precision
 from offline.evaluate.protocol import Question, questions
-from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Job, Query
+from services.generator.decoding.engine import (
+    DecodingJob,
+    Generation,
+    GeneratorEngine,
+    RankingQuery,
+    UserContext,
+)
 from services.generator.decoding.providers import Compute
 
 BATCHES: Final = (1, 8)
@@ -34,7 +40,7 @@ def times_of_runs(
     taken = []
     for _ in range(CALLS):
         users = [asked[i] for i in rng.choice(len(asked), batch, replace=False)]
-        groups: dict[Hashable, list[Job]] = {}
+        groups: dict[Hashable, list[DecodingJob]] = {}
         for user in users:
             job = engine.prepare(_query(engine, kind, user, rng), engine.snapshot)
             groups.setdefault(job.group, []).append(job)
@@ -42,12 +48,14 @@ def times_of_runs(
     return taken
 
 
-def _query(engine: GeneratorEngine, kind: str, user: Question, rng: np.random.Generator) -> Query:
-    context = Context(user.user, user.history)
+def _query(
+    engine: GeneratorEngine, kind: str, user: Question, rng: np.random.Generator
+) -> RankingQuery:
+    context = UserContext(user.user, user.history)
     if kind == "generate":
-        return Query(context, Generation(COUNT, None, user.history))
+        return RankingQuery(context, Generation(COUNT, None, user.history))
     items = rng.choice(len(engine.snapshot.codes), SHORTLIST, replace=False).astype(np.int32)
-    return Query(context, shortlist=items)
+    return RankingQuery(context, shortlist=items)
 
 
 def main(

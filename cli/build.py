@@ -121,7 +121,7 @@ def build(
 
     from offline.build.cache import StageCache
     from offline.build.pipeline import NAMES, Pipeline, check_torchrun
-    from offline.build.stage import Request
+    from offline.build.stage import BuildRequest
 
     if until not in NAMES:
         raise typer.BadParameter(f"the stages are: {', '.join(NAMES)}", param_hint="--until")
@@ -130,7 +130,7 @@ def build(
     console = Console()
     if store is not None:
         source = _with_store(source, store, console)
-    request = Request(source, model.config(training), data.name or source.name)
+    request = BuildRequest(source, model.config(training), data.name or source.name)
     pipeline = Pipeline(request, StageCache(work, console, force=force))
     console.print(f"[bold green]{until}[/]: {pipeline.run(until, bundles)}")
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 
 
-class Code(IntEnum):
+class StatusCode(IntEnum):
     """The canonical codes in use, by gRPC's names and numbers (google/rpc/code.proto)."""
 
     INVALID_ARGUMENT = 3
@@ -34,7 +34,7 @@ class Code(IntEnum):
 class TandemError(Exception):
     """The root of the tree; never raised itself."""
 
-    code = Code.INTERNAL
+    code = StatusCode.INTERNAL
 
     def __init__(self, message: str, *, reason: str, **metadata: str) -> None:
         super().__init__(message)
@@ -46,43 +46,43 @@ class TandemError(Exception):
 class InvalidArgument(TandemError):
     """The caller's mistake: the same request fails again."""
 
-    code = Code.INVALID_ARGUMENT
+    code = StatusCode.INVALID_ARGUMENT
 
 
 class NotFound(TandemError):
     """What the caller names does not exist."""
 
-    code = Code.NOT_FOUND
+    code = StatusCode.NOT_FOUND
 
 
 class DeadlineExceeded(TandemError):
     """The caller's time ran out."""
 
-    code = Code.DEADLINE_EXCEEDED
+    code = StatusCode.DEADLINE_EXCEEDED
 
 
 class Unavailable(TandemError):
     """A service that is needed cannot be reached; trying again may help."""
 
-    code = Code.UNAVAILABLE
+    code = StatusCode.UNAVAILABLE
 
 
 class FailedPrecondition(TandemError):
     """The bundle cannot do what is asked, such as an indexing without text encoder."""
 
-    code = Code.FAILED_PRECONDITION
+    code = StatusCode.FAILED_PRECONDITION
 
 
 class Internal(TandemError):
     """A service that is needed answered with a defect of its own."""
 
-    code = Code.INTERNAL
+    code = StatusCode.INTERNAL
 
 
 class ResourceExhausted(TandemError):
     """The server sheds load; `retry_after` says in how many seconds to come back."""
 
-    code = Code.RESOURCE_EXHAUSTED
+    code = StatusCode.RESOURCE_EXHAUSTED
 
     def __init__(
         self, message: str, *, reason: str, retry_after: float = 0.1, **metadata: str
@@ -94,7 +94,7 @@ class ResourceExhausted(TandemError):
 class BundleError(TandemError):
     """A bundle that is incomplete, altered, or whose parts do not belong together."""
 
-    code = Code.FAILED_PRECONDITION
+    code = StatusCode.FAILED_PRECONDITION
 
     def __init__(self, message: str, **metadata: str) -> None:
         super().__init__(message, reason="BUNDLE_INVALID", **metadata)
@@ -103,7 +103,7 @@ class BundleError(TandemError):
 class SettingsError(TandemError):
     """A flag, an environment variable or the machine does not let the server start."""
 
-    code = Code.FAILED_PRECONDITION
+    code = StatusCode.FAILED_PRECONDITION
 
     def __init__(self, message: str, **metadata: str) -> None:
         super().__init__(message, reason="SETTINGS_INVALID", **metadata)

@@ -32,7 +32,7 @@ TRAININGS: Final = (
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SeedOutcome:
     """What one seed came to.
 
     Attributes:
@@ -78,7 +78,7 @@ class Proof:
         planned = [f"seed {seed}, {piece}" for seed in range(self.seeds) for piece in each]
         return Pieces(self.out / "seconds.json", ("data", *planned))
 
-    def outcomes(self, pieces: Pieces) -> Iterator[Outcome]:
+    def outcomes(self, pieces: Pieces) -> Iterator[SeedOutcome]:
         """Seed after seed.
 
         Raises:
@@ -93,7 +93,7 @@ class Proof:
             fitted = fit(read_pool(validation.path))
             with pieces.piece(f"seed {seed}, test ranks"):
                 test = self._test(models, validation, data, fitted)
-            yield Outcome(seed, fitted, data.holdout("test").users, read_ranks(test.path))
+            yield SeedOutcome(seed, fitted, data.holdout("test").users, read_ranks(test.path))
 
     def _validation(self, models: Models, data: Dataset) -> Built:
         """Scores of what weights are fitted on."""

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bench.lib.report import environment
 from bench.prove.arms import MEANING
-from bench.prove.proof import Outcome, Proof
+from bench.prove.proof import Proof, SeedOutcome
 from bench.prove.scoring import ROWS
 from bench.prove.verdicts import METRICS, Verdict, values, verdicts
 from bench.results.files import write_json, write_text
@@ -30,12 +30,12 @@ class Result:
     title: str
     facts: Mapping[str, Any]
     """How it was made: configuration, revision, hardware, seconds by piece."""
-    outcomes: Sequence[Outcome]
+    outcomes: Sequence[SeedOutcome]
     verdicts: Sequence[Verdict]
 
     @classmethod
     def of(
-        cls, proof: Proof, outcomes: Sequence[Outcome], seconds: Mapping[str, float]
+        cls, proof: Proof, outcomes: Sequence[SeedOutcome], seconds: Mapping[str, float]
     ) -> "Result":
         """Sums up.
 
@@ -128,7 +128,7 @@ def _label(row: str) -> str:
     return f"{row}: {MEANING[row]}" if row in MEANING else row.replace("_", " ")
 
 
-def _figures(outcome: Outcome) -> dict[str, dict[str, float]]:
+def _figures(outcome: SeedOutcome) -> dict[str, dict[str, float]]:
     """One seed's metrics by row."""
     return {
         row: {

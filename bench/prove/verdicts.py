@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.prove.proof import Outcome
+from bench.prove.proof import SeedOutcome
 from offline.blend.validation import signed
 from offline.bootstrap import Difference, paired_bootstrap
 from offline.metrics import Ranking, gains
@@ -78,7 +78,7 @@ class Verdict:
         }
 
 
-def verdicts(outcomes: Sequence[Outcome]) -> list[Verdict]:
+def verdicts(outcomes: Sequence[SeedOutcome]) -> list[Verdict]:
     """All claims, each with its differences over users and seeds, filtered."""
     return [
         Verdict(claim, *(_difference(outcomes, claim, metric) for metric in METRICS))
@@ -86,13 +86,13 @@ def verdicts(outcomes: Sequence[Outcome]) -> list[Verdict]:
     ]
 
 
-def _difference(outcomes: Sequence[Outcome], claim: Claim, metric: str) -> Difference:
+def _difference(outcomes: Sequence[SeedOutcome], claim: Claim, metric: str) -> Difference:
     one, other = (values(outcomes, arm, "filtered", metric) for arm in (claim.one, claim.other))
     return paired_bootstrap(one, other, outcomes[0].users)
 
 
 def values(
-    outcomes: Sequence[Outcome], row: str, ranking: Ranking, metric: str
+    outcomes: Sequence[SeedOutcome], row: str, ranking: Ranking, metric: str
 ) -> NDArray[np.float64]:
     """A metric's values, float64 [seeds, questions]."""
     return np.stack([gains(metric, outcome.of(row, ranking)) for outcome in outcomes])

@@ -16,7 +16,12 @@ from core.catalog import ItemArray
 from offline.dataset import Dataset
 from offline.evaluate.protocol import METRICS, RANKINGS, Question, row
 from offline.metrics import Ranking, Row, measure, ranks_from_scores
-from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.engine import (
+    Generation,
+    GeneratorEngine,
+    RankingQuery,
+    UserContext,
+)
 from services.generator.prompts import DIRECT, SEQUENTIAL, Kind, read_templates, select
 
 BEAMS: Final = (10, 20, 40, 80)
@@ -41,10 +46,10 @@ def task_rows(bundle: Bundle, task: str, kind: Kind, asked: Sequence[Question]) 
     template = select(read_templates(bundle.file("prompts.txt")), task, kind)[0]
     if task == DIRECT:
         engine = GeneratorEngine(replace(engine.parts, direct=template), engine.snapshot)
-        contexts = [Context(question.user, _NOTHING) for question in asked]
+        contexts = [UserContext(question.user, _NOTHING) for question in asked]
     else:
         engine = engine.with_template(template)
-        contexts = [Context(question.user, question.history) for question in asked]
+        contexts = [UserContext(question.user, question.history) for question in asked]
     beams = engine.parts.section.beams
     return [
         row(f"{task}/{kind}", ranking, asked, _lists(engine, contexts, asked, ranking, beams))
@@ -54,14 +59,14 @@ def task_rows(bundle: Bundle, task: str, kind: Kind, asked: Sequence[Question]) 
 
 def _lists(
     engine: GeneratorEngine,
-    contexts: Sequence[Context],
+    contexts: Sequence[UserContext],
     asked: Sequence[Question],
     ranking: Ranking,
     count: int,
 ) -> list[ItemArray]:
     denied = [q.history if ranking == "filtered" else _NOTHING for q in asked]
     queries = [
-        Query(context, Generation(count, None, items))
+        RankingQuery(context, Generation(count, None, items))
         for context, items in zip(contexts, denied, strict=True)
     ]
     return [
@@ -97,7 +102,7 @@ def _exact_rows(name: str, scorer: GeneratorScorer, data: Dataset) -> Iterator[R
 def beam_figures(bundle: Bundle, asked: Sequence[Question]) -> list[dict[str, float]]:
     """For several numbers of beams: quality, and the engine's time for one prompt."""
     engine = GeneratorEngine.load(bundle)
-    contexts = [Context(question.user, question.history) for question in asked]
+    contexts = [UserContext(question.user, question.history) for question in asked]
     figures = []
     for beams in BEAMS:
         section = engine.parts.section.model_copy(update={"beams": beams})
@@ -121,6 +126,6 @@ def _milliseconds(engine: GeneratorEngine, asked: Sequence[Question]) -> float:
         question = asked[number % len(asked)]
         wish = Generation(10, None, question.history)
         started = time.perf_counter()
-        engine.generate([Query(Context(question.user, question.history), wish)])
+        engine.generate([RankingQuery(UserContext(question.user, question.history), wish)])
         times.append(time.perf_counter() - started)
     return statistics.median(times[5:]) * 1e3

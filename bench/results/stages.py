@@ -8,10 +8,10 @@ from offline.build.cache import StageCache
 from offline.build.config import BuildConfig
 from offline.build.pipeline import Pipeline
 from offline.build.source import Source
-from offline.build.stage import Request
+from offline.build.stage import BuildRequest
 
 
 def stages_of(source: Source, config: BuildConfig, work: Path) -> Pipeline:
     """The stages of a build that says nothing, to take some of."""
     cache = StageCache(work, Console(quiet=True))
-    return Pipeline(Request(source, config, source.name), cache)
+    return Pipeline(BuildRequest(source, config, source.name), cache)

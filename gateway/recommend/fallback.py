@@ -12,7 +12,7 @@ MOST: Final = 1_000
 """Items that are kept for the time without services."""
 
 
-class Popularity:
+class PopularItems:
     """The items of a catalog that people interacted with most often.
 
     It keeps what a request forbids out of the list, as the services do. What it does not know is

@@ -12,7 +12,7 @@ from gateway.history import HistoryStore
 from gateway.recommend.answer_cache import AnswerCache, fingerprint
 from gateway.recommend.blend import Weights
 from gateway.recommend.diagnostics import MadeList, diagnose
-from gateway.recommend.fallback import Popularity
+from gateway.recommend.fallback import PopularItems
 from gateway.recommend.rule_inputs import RuleInputLoader, described
 from gateway.recommend.services import Candidate, Generator, Services
 from gateway.recommend.strategies import STRATEGIES, StrategyCall
@@ -46,7 +46,7 @@ class Recommender:
     ) -> "Recommender":
         """A recommender with the bundle's weights, and its popularity to fall back to."""
         blend = bundle.manifest.blend
-        popularity = Popularity(bundle.catalog)
+        popularity = PopularItems(bundle.catalog)
         return cls(
             services=Services(
                 candidate=candidate,

@@ -7,7 +7,7 @@ from typing import Protocol
 from gateway.deadline import Deadline
 from gateway.domain import Answered, ItemCode, Ranked, ResolvedQuery, Retrieval, Strategy
 from gateway.recommend.blend import Weights
-from gateway.recommend.fallback import Popularity
+from gateway.recommend.fallback import PopularItems
 
 
 class Candidate(Protocol):
@@ -59,6 +59,6 @@ class Services:
 
     candidate: Candidate
     generator: Generator
-    popularity: Popularity
+    popularity: PopularItems
     weights: Mapping[Strategy, Weights]
     """Of the strategies that blend."""

@@ -21,7 +21,13 @@ from offline.blend.validation import CUTOFF, FOLDS, Gains, gains_of
 from offline.evaluate.protocol import Question
 from services.candidate.retrieval.engine import CandidateEngine
 from services.candidate.retrieval.shortlist import Shortlist
-from services.generator.decoding.engine import Answer, Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.engine import (
+    Generation,
+    GeneratorEngine,
+    RankingAnswer,
+    RankingQuery,
+    UserContext,
+)
 
 RETRIEVAL_ALONE: Final = np.array([1.0, 0.0, 0.0])
 _BATCH: Final = 8
@@ -110,12 +116,12 @@ def make_lists(
     return lists
 
 
-def _query(question: Question, found: Shortlist) -> Query:
-    context = Context(question.user, question.history)
-    return Query(context, Generation(CUTOFF, None, question.history), found.items)
+def _query(question: Question, found: Shortlist) -> RankingQuery:
+    context = UserContext(question.user, question.history)
+    return RankingQuery(context, Generation(CUTOFF, None, question.history), found.items)
 
 
-def _user_lists(question: Question, found: Shortlist, answer: Answer) -> UserLists:
+def _user_lists(question: Question, found: Shortlist, answer: RankingAnswer) -> UserLists:
     """Merges as `gateway.recommend.blend` does: what retrieval lacks counts there as its worst."""
     generated, reranked = answer.generated, answer.reranked
     if generated is None or reranked is None:

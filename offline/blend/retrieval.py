@@ -11,7 +11,7 @@ from offline.blend import logit
 from offline.blend.sources import SOURCES, Pools, Recency, ranks
 from offline.blend.validation import FOLDS, Decision, Difference, Gains, gains_of
 from services.candidate.retrieval.engine import CandidateEngine
-from services.candidate.retrieval.shortlist import Weights
+from services.candidate.retrieval.shortlist import SourceWeights
 
 _FIRST: Final = SOURCES[:1]
 """The query encoder, which everything else is added to."""
@@ -24,7 +24,7 @@ class Tuning:
     """A choice of the retrieval's weights."""
 
     recency: Recency
-    weights: Weights
+    weights: SourceWeights
 
     def apply(self, engine: CandidateEngine) -> CandidateEngine:
         """The engine that ranks so."""
@@ -93,7 +93,7 @@ def fit(pools: Pools, users: Users, sources: Iterable[str]) -> Tuning:
     for recency, scores in pools.scores.items():
         weights = np.zeros(len(SOURCES))
         weights[columns] = relative(logit.fit(scores[users][:, :, columns]))
-        tunings.append(Tuning(recency, Weights(*weights.tolist())))
+        tunings.append(Tuning(recency, SourceWeights(*weights.tolist())))
     return max(tunings, key=lambda tuning: measure(pools, users, tuning).mean())
 
 
@@ -105,5 +105,5 @@ def measure(pools: Pools, users: Users, tuning: Tuning) -> Gains:
 
 
 def relative(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights in proportion to the first, which becomes 1 unless it is 0."""
+    """SourceWeights in proportion to the first, which becomes 1 unless it is 0."""
     return weights / weights[0] if weights[0] > 0 else weights

@@ -19,7 +19,7 @@ from offline.evaluate.protocol import Question
 from services.candidate.index.flat import best_of
 from services.candidate.retrieval.engine import CandidateEngine
 from services.candidate.retrieval.fusion import Source
-from services.candidate.retrieval.shortlist import Weights
+from services.candidate.retrieval.shortlist import SourceWeights
 
 SOURCES: Final = ("query_encoder", "transitions", "content", "popularity")
 """In the order of `retrieval.shortlist.Weights`, in which they are also weighed."""
@@ -29,7 +29,7 @@ WINDOWS: Final = (6, 10)
 """Newest items of a history whose transitions count."""
 DECAYS: Final = (0.65, 0.85)
 """How much less a history item's transitions weigh, per step that it lies back."""
-_EVERY_SOURCE: Final = Weights(1.0, 1.0, 1.0, 1.0)
+_EVERY_SOURCE: Final = SourceWeights(1.0, 1.0, 1.0, 1.0)
 
 Scores = NDArray[np.float32]
 

@@ -26,7 +26,12 @@ from offline.generator.export.item_parity import compare_items
 from offline.generator.export.parity import compare
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts
-from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.engine import (
+    Generation,
+    GeneratorEngine,
+    RankingQuery,
+    UserContext,
+)
 from services.generator.prompts import SEQUENTIAL, read_templates, render_ids, select, user_text
 
 if TYPE_CHECKING:
@@ -168,7 +173,7 @@ def _require_parity(bundle: Bundle, model: Model, settings: "ExportSettings") ->
     nothing = np.empty(0, dtype=np.int32)
     wish = Generation(settings.beams, None, nothing)
     queries = [
-        Query(Context(question.user, question.history), wish)
+        RankingQuery(UserContext(question.user, question.history), wish)
         for question in questions(bundle, "test")[: settings.parity_users]
     ]
     with Progress() as progress:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from offline.build.cache import Built, StageCache
 from offline.build.publish import publish
-from offline.build.stage import Request, Stage
+from offline.build.stage import BuildRequest, Stage
 from offline.build.stages import STAGES
 
 NAMES: Final = (*(stage.name for stage in STAGES), "bundle")
@@ -22,7 +22,7 @@ class Pipeline:
         cache: where stages are kept.
     """
 
-    def __init__(self, request: Request, cache: StageCache) -> None:
+    def __init__(self, request: BuildRequest, cache: StageCache) -> None:
         self.request = request
         self.cache = cache
         self._built: dict[str, Built] = {}

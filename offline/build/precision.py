@@ -11,7 +11,12 @@ from core.bundle import Bundle
 from core.manifest import Precision
 from offline.evaluate.protocol import Question
 from offline.metrics import discounted_gains, ranks_from_lists
-from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.engine import (
+    Generation,
+    GeneratorEngine,
+    RankingQuery,
+    UserContext,
+)
 from services.generator.decoding.providers import Compute
 
 LIMIT: Final = 0.01
@@ -91,7 +96,7 @@ def _gains(
     for start in range(0, len(order), _BATCH):
         rows = order[start : start + _BATCH]
         queries = [
-            Query(Context(q.user, q.history), Generation(10, None, q.history))
+            RankingQuery(UserContext(q.user, q.history), Generation(10, None, q.history))
             for q in (asked[row] for row in rows)
         ]
         for row, ranked in zip(rows, engine.generate(queries), strict=True):

@@ -13,13 +13,13 @@ from core.manifest import Manifest, Provenance
 from offline.build.code import library_versions
 from offline.build.drafts import open_draft, reissue
 from offline.build.files import read_json
-from offline.build.stage import Request
+from offline.build.stage import BuildRequest
 
 _ABOUT: Final = frozenset({"version", "provenance", "metrics"})
 """What a manifest says about a bundle, and no service reads."""
 
 
-def publish(evaluated: Path, request: Request, bundles: Path) -> Path:
+def publish(evaluated: Path, request: BuildRequest, bundles: Path) -> Path:
     """Writes the finished bundle, unless it is there, and makes it `current`.
 
     Args:
@@ -51,7 +51,7 @@ def content_version(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _provenance(dataset: str, request: Request) -> Provenance:
+def _provenance(dataset: str, request: BuildRequest) -> Provenance:
     return Provenance(
         dataset=dataset,
         seed=request.config.seed,

@@ -23,7 +23,7 @@ Told = TypeVar("Told", bound=HasFacts)
 
 
 @dataclass(frozen=True)
-class Request:
+class BuildRequest:
     """What is to be built.
 
     Attributes:
@@ -52,7 +52,7 @@ class Stage(Generic[Told]):
     """
 
     name: str
-    settings: Callable[[Request], Told]
+    settings: Callable[[BuildRequest], Told]
     make: Callable[[Told, Earlier, Path], None]
     needs: tuple[str, ...] | Callable[[Told], tuple[str, ...]] = ()
     together: bool = False

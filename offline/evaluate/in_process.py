@@ -23,7 +23,13 @@ from offline.evaluate.protocol import LISTED, RANKINGS, Question, RankedList
 from offline.metrics import Ranking
 from services.candidate.retrieval.engine import CandidateEngine
 from services.generator.decoding import engine as generator_engine
-from services.generator.decoding.engine import Answer, Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.engine import (
+    Generation,
+    GeneratorEngine,
+    RankingAnswer,
+    RankingQuery,
+    UserContext,
+)
 
 _AT_ONCE: Final = 32
 """Users whose prompts share runs of the model."""
@@ -166,8 +172,8 @@ class _Generator:
         catalog = self.runs.engine.snapshot.catalog
         history = catalog.lookup(request.history)[0]
         denied = history[:0] if request.query.constraints.include_seen else history
-        query = Query(
-            Context(self.users.get(request.query.user_id), history),
+        query = RankingQuery(
+            UserContext(self.users.get(request.query.user_id), history),
             None if count is None else Generation(count, None, denied),
             None if items is None else catalog.lookup(items)[0],
         )
@@ -180,12 +186,12 @@ class _Runs:
 
     def __init__(self, engine: GeneratorEngine) -> None:
         self.engine = engine
-        self._waiting: list[tuple[Query, asyncio.Future[Answer]]] = []
+        self._waiting: list[tuple[RankingQuery, asyncio.Future[RankingAnswer]]] = []
 
-    async def answer(self, query: Query) -> Answer:
+    async def answer(self, query: RankingQuery) -> RankingAnswer:
         """The engine's answer."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
+        future: asyncio.Future[RankingAnswer] = loop.create_future()
         self._waiting.append((query, future))
         if len(self._waiting) == 1:
             loop.call_soon(self._run)

@@ -16,7 +16,12 @@ from services.candidate.index.flat import Vector
 from services.candidate.retrieval.encoders import OnnxQueryEncoder
 from services.candidate.retrieval.similarity import unit
 from services.candidate.retrieval.transitions import Transitions
-from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.engine import (
+    Generation,
+    GeneratorEngine,
+    RankingQuery,
+    UserContext,
+)
 from services.generator.prompts import SEQUENTIAL, Kind, read_templates, select
 
 Advance = Callable[[int], None]
@@ -91,19 +96,19 @@ def generator_rows(
         yield from _generated_rows("direct", engine, asked, _of_user, advance)
 
 
-def _of_history(question: Question) -> Context:
-    return Context(question.user, question.history)
+def _of_history(question: Question) -> UserContext:
+    return UserContext(question.user, question.history)
 
 
-def _of_user(question: Question) -> Context:
-    return Context(question.user, _NOTHING)
+def _of_user(question: Question) -> UserContext:
+    return UserContext(question.user, _NOTHING)
 
 
 def _generated_rows(
     name: str,
     engine: GeneratorEngine,
     asked: Sequence[Question],
-    context: Callable[[Question], Context],
+    context: Callable[[Question], UserContext],
     advance: Advance,
 ) -> Iterator[Row]:
     """The rows of what the generator generates for contexts."""
@@ -116,7 +121,7 @@ def _generated_row(
     ranking: Ranking,
     engine: GeneratorEngine,
     asked: Sequence[Question],
-    context: Callable[[Question], Context],
+    context: Callable[[Question], UserContext],
     advance: Advance,
 ) -> Row:
     beams = engine.parts.section.beams
@@ -126,7 +131,7 @@ def _generated_row(
     for start in range(0, len(order), _BATCH):
         places = order[start : start + _BATCH]
         queries = [
-            Query(context(q), Generation(beams, None, _denied(q, ranking)))
+            RankingQuery(context(q), Generation(beams, None, _denied(q, ranking)))
             for q in (asked[place] for place in places)
         ]
         for place, ranked in zip(places, engine.generate(queries), strict=True):

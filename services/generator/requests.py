@@ -41,7 +41,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Request:
+class RankingRequest:
     """What a call asks for, in identifiers."""
 
     user_id: str
@@ -52,44 +52,44 @@ class Request:
     wanted: Wanted | None = None
 
 
-def read_rerank(request: pb.RerankRequest) -> Request:
+def read_rerank(request: pb.RerankRequest) -> RankingRequest:
     """Checks a request.
 
     Raises:
         InvalidArgument: it breaks a rule of the contract.
     """
     shortlist = _read_shortlist(request)
-    return Request(*_read_context(request.context), shortlist)
+    return RankingRequest(*_read_context(request.context), shortlist)
 
 
-def read_generate(request: pb.GenerateRequest) -> Request:
+def read_generate(request: pb.GenerateRequest) -> RankingRequest:
     """Checks a request.
 
     Raises:
         InvalidArgument: it breaks a rule of the contract.
     """
     wanted = _read_wanted(request)
-    return Request(*_read_context(request.context), wanted=wanted)
+    return RankingRequest(*_read_context(request.context), wanted=wanted)
 
 
-def read_rank(request: pb.RankRequest) -> Request:
+def read_rank(request: pb.RankRequest) -> RankingRequest:
     """Checks a request.
 
     Raises:
         InvalidArgument: it breaks a rule of the contract.
     """
     shortlist, wanted = _read_shortlist(request), _read_wanted(request)
-    return Request(*_read_context(request.context), shortlist, wanted)
+    return RankingRequest(*_read_context(request.context), shortlist, wanted)
 
 
-def read_diagnose(request: pb.DiagnoseItemsRequest) -> Request:
+def read_diagnose(request: pb.DiagnoseItemsRequest) -> RankingRequest:
     """Checks a request.
 
     Raises:
         InvalidArgument: it breaks a rule of the contract.
     """
     shortlist = _read_shortlist(request)
-    return Request(*_read_context(request.context), shortlist)
+    return RankingRequest(*_read_context(request.context), shortlist)
 
 
 def _read_context(context: pb.UserContext) -> tuple[str, Sequence[str]]:

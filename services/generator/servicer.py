@@ -13,11 +13,18 @@ from services.generator.batching import Batcher, Limits, Served
 from services.generator.catalog.client import CatalogFeed
 from services.generator.catalog.follower import Follower
 from services.generator.decoding import diagnostics
-from services.generator.decoding.engine import Answer, Context, GeneratorEngine, Job, Query, Ranked
+from services.generator.decoding.engine import (
+    DecodingJob,
+    GeneratorEngine,
+    Ranked,
+    RankingAnswer,
+    RankingQuery,
+    UserContext,
+)
 from services.generator.decoding.providers import Compute, execution_providers
 from services.generator.requests import (
     DEFAULT_RESULTS,
-    Request,
+    RankingRequest,
     Wanted,
     read_diagnose,
     read_generate,
@@ -62,7 +69,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         engine: GeneratorEngine,
         users: Mapping[str, int],
         version: str,
-        batcher: Batcher[Job, Answer],
+        batcher: Batcher[DecodingJob, RankingAnswer],
         follower: Follower | None = None,
     ) -> None:
         self.engine = engine
@@ -95,11 +102,13 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         some = snapshot.catalog.ids(range(min(100, len(snapshot.catalog))))
         wanted = Wanted(DEFAULT_RESULTS)
         history, _ = snapshot.catalog.lookup(some[:1])
-        query = Query(Context(None, history), wanted.resolve(snapshot.catalog, history), None)
+        query = RankingQuery(
+            UserContext(None, history), wanted.resolve(snapshot.catalog, history), None
+        )
         job = await asyncio.to_thread(self.engine.prepare, query, snapshot)
         await asyncio.to_thread(self.engine.run, [job] * self._batcher.limits.batch)
         for shortlist, generation in ((some, None), ((), wanted), (some, wanted)):
-            await self._answer(Request("", some[:1], shortlist, generation))
+            await self._answer(RankingRequest("", some[:1], shortlist, generation))
         if self._follower is not None:
             self._follower.start()
 
@@ -162,10 +171,10 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         )
         if not len(items):
             return response
-        context = Context(self._users.get(asked.user_id), history)
+        context = UserContext(self._users.get(asked.user_id), history)
 
-        def prepare() -> Job:
-            job = self.engine.prepare(Query(context, shortlist=items), snapshot)
+        def prepare() -> DecodingJob:
+            job = self.engine.prepare(RankingQuery(context, shortlist=items), snapshot)
             return diagnostics.by_token(job)
 
         served = await self._batcher.submit(prepare)
@@ -175,19 +184,19 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             response.items.append(_code(item_id, code))
         return response
 
-    async def _answer(self, request: Request) -> _Reply:
+    async def _answer(self, request: RankingRequest) -> _Reply:
         # One version of the catalog from here to the end, whatever becomes of the engine's.
         snapshot = self.engine.snapshot
         catalog = snapshot.catalog
         history, shortlist, missing = _lookup(catalog, request)
         if request.wanted is None and not len(shortlist):
             return _Reply(missing, snapshot.sequence)
-        context = Context(self._users.get(request.user_id), history)
+        context = UserContext(self._users.get(request.user_id), history)
 
-        def prepare() -> Job:
+        def prepare() -> DecodingJob:
             wanted = request.wanted
             generation = None if wanted is None else wanted.resolve(catalog, history)
-            query = Query(context, generation, shortlist if len(shortlist) else None)
+            query = RankingQuery(context, generation, shortlist if len(shortlist) else None)
             return self.engine.prepare(query, snapshot)
 
         served = await self._batcher.submit(prepare)
@@ -205,7 +214,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         )
 
 
-def _lookup(catalog: Catalog, request: Request) -> tuple[ItemArray, ItemArray, list[str]]:
+def _lookup(catalog: Catalog, request: RankingRequest) -> tuple[ItemArray, ItemArray, list[str]]:
     """The positions of history and shortlist, and what of both the catalog has not."""
     history, missing = catalog.lookup(request.history)
     shortlist, unknown = catalog.lookup(request.shortlist)
@@ -230,7 +239,7 @@ def _scored(ranked: Ranked | None, catalog: Catalog) -> list[common_pb2.ScoredIt
     return [common_pb2.ScoredItem(item_id=item_id, score=score) for item_id, score in pairs]
 
 
-def _timings(served: Served[Answer]) -> list[common_pb2.StageTiming]:
+def _timings(served: Served[RankingAnswer]) -> list[common_pb2.StageTiming]:
     return [
         stage_timing("prepare", served.prepared),
         stage_timing("queue", served.queued),

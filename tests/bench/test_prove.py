@@ -9,7 +9,7 @@ import pytest
 
 from bench.prove import scoring
 from bench.prove.arms import ARMS, COUNTED, SOURCES, Fitted, candidates, fit
-from bench.prove.proof import Outcome, Proof
+from bench.prove.proof import Proof, SeedOutcome
 from bench.prove.report import Result, write_result
 from bench.prove.scoring import ROWS
 from bench.prove.verdicts import verdicts
@@ -43,13 +43,13 @@ def make_proof(
 
 
 @pytest.fixture(scope="module")
-def outcome(root: Path) -> Outcome:
+def outcome(root: Path) -> SeedOutcome:
     proof = make_proof(root)
     (found,) = proof.outcomes(proof.pieces())
     return found
 
 
-def test_every_source_and_arm_ranks_every_test_item(outcome: Outcome) -> None:
+def test_every_source_and_arm_ranks_every_test_item(outcome: SeedOutcome) -> None:
     assert outcome.ranks.shape == (USERS, len(ROWS), 2)
     assert (outcome.ranks >= 1).all()
     assert (outcome.ranks <= ITEMS).all()
@@ -57,7 +57,7 @@ def test_every_source_and_arm_ranks_every_test_item(outcome: Outcome) -> None:
     assert (outcome.ranks[:, :, 1] <= outcome.ranks[:, :, 0]).all()
 
 
-def test_arms_share_their_encoders(root: Path, outcome: Outcome) -> None:
+def test_arms_share_their_encoders(root: Path, outcome: SeedOutcome) -> None:
     stages = [path.name.rsplit("-", 1)[0] for path in (root / "work").iterdir()]
     assert stages.count("query-encoder") == 2  # one seed's, and the second of arm C
     assert stages.count("generator") == 2  # with codes, and with random ones
@@ -66,7 +66,7 @@ def test_arms_share_their_encoders(root: Path, outcome: Outcome) -> None:
 
 
 def test_what_is_done_is_not_done_again(
-    root: Path, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
+    root: Path, outcome: SeedOutcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("this was done before")
@@ -92,7 +92,7 @@ class Clock:
 
 
 def test_a_run_that_is_interrupted_everywhere_comes_to_the_same(
-    root: Path, outcome: Outcome, monkeypatch: pytest.MonkeyPatch
+    root: Path, outcome: SeedOutcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = replace(make_proof(root, "other"), work=root / "other-work")
     left, found = [], []
@@ -111,7 +111,7 @@ def test_a_run_that_is_interrupted_everywhere_comes_to_the_same(
     assert found[0].fitted == outcome.fitted
 
 
-def test_no_test_item_has_a_part_in_fitting(root: Path, outcome: Outcome) -> None:
+def test_no_test_item_has_a_part_in_fitting(root: Path, outcome: SeedOutcome) -> None:
     """Everybody's last order goes to another: models and weights stay, ranks do not."""
     lines = (root / "orders.csv").read_text().splitlines()
     rows = [line.split(",") for line in lines[1:]]
@@ -184,16 +184,16 @@ def test_an_arm_is_the_weighted_sum_of_its_sources() -> None:
     assert fitted.blend(scores, "B").tolist() == [[7, 10]]
 
 
-def made_up(seed: int, better: str | None, by: int = 1) -> Outcome:
+def made_up(seed: int, better: str | None, by: int = 1) -> SeedOutcome:
     """Every arm finds the target at place 3, and one of them higher or lower."""
     ranks = np.full((50, len(ROWS), 2), 3, np.float32)
     if better is not None:
         ranks[:, ROWS.index(better)] -= by
-    return Outcome(seed, Fitted(RECENCIES[0], {}), np.arange(50, dtype=np.int32), ranks)
+    return SeedOutcome(seed, Fitted(RECENCIES[0], {}), np.arange(50, dtype=np.int32), ranks)
 
 
 def test_verdicts_say_what_was_found() -> None:
-    def sentences(*outcomes: Outcome) -> dict[str, str]:
+    def sentences(*outcomes: SeedOutcome) -> dict[str, str]:
         return {verdict.claim.name: str(verdict) for verdict in verdicts(outcomes)}
 
     found = sentences(made_up(0, "B"), made_up(1, "B"))
@@ -211,7 +211,9 @@ def test_verdicts_say_what_was_found() -> None:
     assert found["B − A"].startswith("Not shown: ")
 
 
-def test_the_page_and_the_json_say_everything(root: Path, outcome: Outcome, tmp_path: Path) -> None:
+def test_the_page_and_the_json_say_everything(
+    root: Path, outcome: SeedOutcome, tmp_path: Path
+) -> None:
     made = make_proof(root)
     result = Result.of(made, [outcome], {"data": 1.5})
     write_result(result, tmp_path / "shop.json", tmp_path / "shop.md", "make prove")

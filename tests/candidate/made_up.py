@@ -10,7 +10,7 @@ from core.catalog import Catalog, CatalogItem, ItemArray
 from services.candidate.index.flat import Vector
 from services.candidate.index.space import Space
 from services.candidate.retrieval.engine import CandidateEngine
-from services.candidate.retrieval.shortlist import Weights
+from services.candidate.retrieval.shortlist import SourceWeights
 from services.candidate.retrieval.transitions import Transitions
 
 CONTENT, BEHAVIOR = 6, 4
@@ -44,7 +44,7 @@ class World:
     content: Vector
     behavior: Vector
     transitions: Transitions
-    weights: Weights
+    weights: SourceWeights
     popularity: NDArray[np.int64]
     max_history: int
     engine: CandidateEngine
@@ -72,7 +72,7 @@ def make_world(
     seed: int = 0,
     items: int = 30,
     max_history: int = 5,
-    weights: Weights = Weights(behavior=0.9, transitions=0.4),  # noqa: B008 - immutable
+    weights: SourceWeights = SourceWeights(behavior=0.9, transitions=0.4),  # noqa: B008 - immutable
 ) -> World:
     rng = np.random.default_rng(seed)
     content = unit(rng.normal(size=(items, CONTENT)).astype(np.float32))

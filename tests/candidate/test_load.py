@@ -11,7 +11,7 @@ from core.errors import BundleError
 from services.candidate.index.space import SpaceName
 from services.candidate.retrieval.encoders import OnnxQueryEncoder, OnnxTextEncoder
 from services.candidate.retrieval.engine import CandidateEngine
-from services.candidate.retrieval.shortlist import Weights
+from services.candidate.retrieval.shortlist import SourceWeights
 from services.candidate.servicer import CandidateServicer
 from serving.testing import serving
 from tandem.v1 import candidate_service_pb2 as pb
@@ -37,7 +37,9 @@ def test_loads_what_was_written(path: Path) -> None:
 
 
 def test_weights_may_differ_from_the_bundles(path: Path) -> None:
-    engine = CandidateEngine.load(Bundle.open(path), weights=Weights(behavior=1, transitions=0))
+    engine = CandidateEngine.load(
+        Bundle.open(path), weights=SourceWeights(behavior=1, transitions=0)
+    )
     history = positions(2, 3)
     query = WORLD.behavior[history].mean(axis=0)
     best = np.argsort(-(WORLD.behavior @ query))[:4]

@@ -13,7 +13,7 @@ from core import errors
 from core.constraints import Constraints
 from core.filters import OneOf, evaluate
 from gateway.domain import Query, ResolvedQuery, Strategy
-from gateway.recommend.fallback import Popularity
+from gateway.recommend.fallback import PopularItems
 from tandem import filters
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1.common_pb2 import ItemConstraints
@@ -240,7 +240,7 @@ async def test_without_histories_everybody_gets_the_same(
     assert ids(response) == ["i2", "i4", "i5", "i8", "i10"]
 
 
-POPULARITY = Popularity(catalog())
+POPULARITY = PopularItems(catalog())
 SOME_ITEMS = st.lists(st.sampled_from([item_id(p) for p in range(ITEMS)] + ["ghost"]), max_size=8)
 
 

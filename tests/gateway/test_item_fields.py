@@ -6,7 +6,7 @@ import pytest
 
 import tandem
 from core import errors
-from gateway.recommend.fallback import Popularity
+from gateway.recommend.fallback import PopularItems
 from serving.validation import attributes_of
 from tandem.requests import FieldName, StrategyName
 from tandem.v1 import catalog_service_pb2 as catalog_pb
@@ -75,7 +75,7 @@ async def test_what_is_popular_is_described_too(stack: Stack) -> None:
 
 
 def test_of_the_catalog_only_what_is_popular_is_kept() -> None:
-    popularity = Popularity(catalog(), size=4)
+    popularity = PopularItems(catalog(), size=4)
     assert list(popularity.fields) == ["i0", "i1", "i2", "i3"]
 
 

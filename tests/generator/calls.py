@@ -3,13 +3,15 @@
 from collections.abc import Iterable
 
 from services.generator.batching import Batcher
-from services.generator.decoding.engine import Answer, Job
+from services.generator.decoding.engine import DecodingJob, RankingAnswer
 from services.generator.servicer import GeneratorServicer
 from tandem.v1 import common_pb2
 from tests.generator.made_up import MadeUp
 
 
-def make_servicer(made_up: MadeUp, batcher: Batcher[Job, Answer]) -> GeneratorServicer:
+def make_servicer(
+    made_up: MadeUp, batcher: Batcher[DecodingJob, RankingAnswer]
+) -> GeneratorServicer:
     users = made_up.bundle.histories.user_index
     return GeneratorServicer(made_up.engine, users, made_up.bundle.version, batcher)
 

@@ -20,7 +20,7 @@ from offline.generator.export.files import GeneratorExport, export_generator
 from offline.generator.export.parity import prompts_of
 from offline.generator.items.model import ItemT5
 from offline.generator.tokenizer import from_scratch
-from services.generator.decoding.engine import Context, GeneratorEngine, Query
+from services.generator.decoding.engine import GeneratorEngine, RankingQuery, UserContext
 from services.generator.decoding.providers import Compute, execution_providers, multiplies_bytes
 from services.generator.prompts import read_templates
 from tests import tiny_bundle
@@ -48,7 +48,7 @@ class Served(ABC):
         return len(self.engine.snapshot.codes)
 
     @abstractmethod
-    def exact(self, context: Context) -> NDArray[np.float32]:
+    def exact(self, context: UserContext) -> NDArray[np.float32]:
         """The log-probability of every item, by brute force."""
 
 
@@ -64,9 +64,9 @@ class MadeUp(Served):
 
     model: T5ForConditionalGeneration
 
-    def exact(self, context: Context) -> NDArray[np.float32]:
+    def exact(self, context: UserContext) -> NDArray[np.float32]:
         """The log-probability of every item, by teacher forcing in torch."""
-        prompts = prompts_of(self.engine, [Query(context)]).to_dict()
+        prompts = prompts_of(self.engine, [RankingQuery(context)]).to_dict()
         codes = torch.from_numpy(self.engine.snapshot.codes.astype(np.int64))
         pad = self.engine.parts.section.pad_token
         with torch.inference_mode():

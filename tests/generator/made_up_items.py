@@ -14,7 +14,7 @@ from core.manifest import Precision
 from offline.generator.export.files import GeneratorExport
 from offline.generator.items.model import ItemT5
 from offline.generator.tokenizer import from_scratch
-from services.generator.decoding.engine import Context
+from services.generator.decoding.engine import UserContext
 from services.generator.prompts import read_templates
 from tests import tiny_bundle
 from tests.generator.item_oracle import Oracle
@@ -54,7 +54,7 @@ class MadeUpItems(Served):
     content: NDArray[np.float32]
     """[items, CONTENT] vectors of the items' texts."""
 
-    def exact(self, context: Context) -> NDArray[np.float32]:
+    def exact(self, context: UserContext) -> NDArray[np.float32]:
         """The log-probability of every item, live ones and others (which have none), by numpy."""
         snapshot, engine = self.engine.snapshot, self.engine
         assert snapshot.vectors is not None

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from services.generator.batching import Batcher, Limits
-from services.generator.decoding.engine import Context
+from services.generator.decoding.engine import UserContext
 from serving.testing import serving
 from tandem import errors
 from tandem.v1 import generator_service_pb2 as pb
@@ -61,7 +61,7 @@ async def test_each_token_has_the_models_log_probability(model: MadeUp, stub: "S
         )
     )
     (code,) = answer.items
-    prompt = engine.render(Context(None, history), engine.snapshot)
+    prompt = engine.render(UserContext(None, history), engine.snapshot)
     codes = engine.snapshot.codes[last].astype(np.int64)
     codes = codes[codes != engine.parts.section.pad_token]
     with torch.no_grad():

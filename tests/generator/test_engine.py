@@ -10,24 +10,29 @@ from numpy.typing import NDArray
 
 from core.catalog import Delete
 from offline.generator.export.parity import compare
-from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.engine import (
+    Generation,
+    GeneratorEngine,
+    RankingQuery,
+    UserContext,
+)
 from tests.generator.made_up import MadeUp, Served, level_texts, random_levels, write_made_up
 
 NONE = np.empty(0, dtype=np.int32)
 
 
-def random_context(rng: np.random.Generator, items: int, longest: int = 12) -> Context:
+def random_context(rng: np.random.Generator, items: int, longest: int = 12) -> UserContext:
     history = rng.integers(0, items, rng.integers(0, longest + 1)).astype(np.int32)
-    return Context(user=None, history=history)
+    return UserContext(user=None, history=history)
 
 
 def wish(
-    context: Context,
+    context: UserContext,
     count: int,
     allowed: NDArray[np.bool_] | None = None,
     denied: NDArray[np.int32] = NONE,
-) -> Query:
-    return Query(context, Generation(count, allowed, denied))
+) -> RankingQuery:
+    return RankingQuery(context, Generation(count, allowed, denied))
 
 
 def test_reranking_gives_the_exact_score_of_every_item(served: Served) -> None:
@@ -36,7 +41,7 @@ def test_reranking_gives_the_exact_score_of_every_item(served: Served) -> None:
     everything = np.arange(served.items, dtype=np.int32)
     for context, ranked in zip(
         contexts,
-        served.engine.rerank([Query(c, shortlist=everything) for c in contexts]),
+        served.engine.rerank([RankingQuery(c, shortlist=everything) for c in contexts]),
         strict=True,
     ):
         expected = served.exact(context)
@@ -132,13 +137,13 @@ def test_codes_that_begin_other_codes(tmp_path: Path) -> None:
     texts = ["".join(f"<a_{v}>" for v in code) for code in levels]
     made_up = write_made_up(tmp_path, texts)
     assert made_up.engine.snapshot.codes.shape == (6, 4)
-    context = Context(None, np.array([0, 2], dtype=np.int32))
+    context = UserContext(None, np.array([0, 2], dtype=np.int32))
     expected = made_up.exact(context)
     (ranked,) = made_up.engine.generate([wish(context, 6)])
     assert sorted(ranked.items.tolist()) == list(range(6))
     np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
     (reranked,) = made_up.engine.rerank(
-        [Query(context, shortlist=np.array([2, 0], dtype=np.int32))]
+        [RankingQuery(context, shortlist=np.array([2, 0], dtype=np.int32))]
     )
     np.testing.assert_allclose(reranked.scores, expected[reranked.items], atol=1e-4)
 
@@ -146,12 +151,14 @@ def test_codes_that_begin_other_codes(tmp_path: Path) -> None:
 def test_a_history_longer_than_the_prompt_counts_its_newest_items(made_up: MadeUp) -> None:
     long = np.arange(200, dtype=np.int32)
     newest = long[-made_up.engine.parts.section.max_history :]
-    lists = [made_up.engine.generate([wish(Context(None, h), 10)])[0].items for h in (long, newest)]
+    lists = [
+        made_up.engine.generate([wish(UserContext(None, h), 10)])[0].items for h in (long, newest)
+    ]
     np.testing.assert_array_equal(lists[0], lists[1])
 
 
 def test_without_a_history_the_user_alone_is_named(made_up: MadeUp) -> None:
-    engine, nobody = made_up.engine, Context(None, NONE)
+    engine, nobody = made_up.engine, UserContext(None, NONE)
     text = "recommend an item to user_unknown"
     assert engine.render(nobody, engine.snapshot) == engine.parts.tokenizer.encode(text).ids
     (ranked,) = engine.generate([wish(nobody, 5)])
@@ -162,7 +169,7 @@ def test_without_a_history_the_user_alone_is_named(made_up: MadeUp) -> None:
 def test_another_template_asks_the_same_model(made_up: MadeUp) -> None:
     template = made_up.engine.parts.template
     again: GeneratorEngine = made_up.engine.with_template(template)
-    query = wish(Context(None, np.array([1], dtype=np.int32)), 5)
+    query = wish(UserContext(None, np.array([1], dtype=np.int32)), 5)
     np.testing.assert_array_equal(
         again.generate([query])[0].items, made_up.engine.generate([query])[0].items
     )
@@ -205,9 +212,9 @@ def test_both_ways_of_ranking_in_one_call_give_what_each_gives_alone(served: Ser
         shortlist = rng.permutation(served.items)[:50].astype(np.int32)
         generated, reranked, both = served.engine.answer(
             [
-                Query(context, wanted),
-                Query(context, shortlist=shortlist),
-                Query(context, wanted, shortlist),
+                RankingQuery(context, wanted),
+                RankingQuery(context, shortlist=shortlist),
+                RankingQuery(context, wanted, shortlist),
             ]
         )
         assert generated.generated is not None
@@ -234,7 +241,7 @@ def test_a_neighbor_that_wants_more_does_not_widen_the_search_of_others(served: 
 def test_a_job_keeps_the_catalog_that_it_was_prepared_with(made_up: MadeUp) -> None:
     before = made_up.engine.snapshot
     engine = GeneratorEngine(made_up.engine.parts, before)
-    query = wish(Context(None, NONE), 10)
+    query = wish(UserContext(None, NONE), 10)
     old = engine.prepare(query, before)
     best = engine.run([old])[0].generated
     assert best is not None
@@ -249,10 +256,10 @@ def test_a_job_keeps_the_catalog_that_it_was_prepared_with(made_up: MadeUp) -> N
 
 def test_short_and_long_shortlists_do_not_share_a_batch(served: Served) -> None:
     """A short one would be padded to the long one, at full cost."""
-    context = Context(None, NONE)
+    context = UserContext(None, NONE)
     short, alike, long = (
         served.engine.prepare(
-            Query(context, shortlist=np.arange(n, dtype=np.int32)), served.engine.snapshot
+            RankingQuery(context, shortlist=np.arange(n, dtype=np.int32)), served.engine.snapshot
         )
         for n in (4, 5, 200)
     )

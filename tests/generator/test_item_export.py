@@ -10,7 +10,7 @@ from core.catalog import Delete
 from offline.generator.export.item_parity import beam_search, compare_items
 from offline.generator.items.scores import exact_scores
 from services.generator.decoding.diagnostics import by_token, read_tokens
-from services.generator.decoding.engine import Context, GeneratorEngine, Query
+from services.generator.decoding.engine import GeneratorEngine, RankingQuery, UserContext
 from services.generator.decoding.providers import Compute
 from tests.generator.made_up import EXACT_INT8, level_texts, random_levels
 from tests.generator.made_up_items import MAX_HISTORY, MadeUpItems, write_made_up_items
@@ -25,14 +25,14 @@ def items(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return write_made_up_items(root, level_texts(random_levels(80, SIZES[request.param])), beams=8)
 
 
-def contexts(items: MadeUpItems, count: int) -> list[Context]:
+def contexts(items: MadeUpItems, count: int) -> list[UserContext]:
     """Histories of all lengths, longer than what is read and empty ones too."""
     rng = np.random.default_rng(0)
     some = [random_context(rng, items.items, MAX_HISTORY + 5) for _ in range(count - 2)]
-    return [Context(None, NONE), *some, Context(None, np.arange(30, dtype=np.int32))]
+    return [UserContext(None, NONE), *some, UserContext(None, np.arange(30, dtype=np.int32))]
 
 
-def of_the_model(items: MadeUpItems, asked: list[Context]) -> NDArray[np.float32]:
+def of_the_model(items: MadeUpItems, asked: list[UserContext]) -> NDArray[np.float32]:
     histories = [context.history for context in asked]
     return exact_scores(items.model, items.engine.words(), histories, MAX_HISTORY)
 
@@ -40,7 +40,7 @@ def of_the_model(items: MadeUpItems, asked: list[Context]) -> NDArray[np.float32
 def test_reranking_gives_what_the_model_gives_every_item(items: MadeUpItems) -> None:
     asked = contexts(items, 16)
     everything = np.arange(items.items, dtype=np.int32)
-    ranked = items.engine.rerank([Query(context, shortlist=everything) for context in asked])
+    ranked = items.engine.rerank([RankingQuery(context, shortlist=everything) for context in asked])
     for context, scores, found in zip(asked, of_the_model(items, asked), ranked, strict=True):
         np.testing.assert_allclose(found.scores, scores[found.items], atol=1e-4)
         np.testing.assert_allclose(scores, items.exact(context), atol=1e-4)
@@ -67,7 +67,7 @@ def test_all_that_is_read_of_a_history_is_the_newest_but_all_of_it_is_seen(
 ) -> None:
     long = np.arange(40, dtype=np.int32)
     for history in (long, long[-MAX_HISTORY:]):
-        context = Context(None, history)
+        context = UserContext(None, history)
         assert len(items.engine.render(context, items.engine.snapshot)) == 1 + MAX_HISTORY
         (found,) = items.engine.generate([wish(context, items.items)])
         np.testing.assert_allclose(found.scores, items.exact(context)[found.items], atol=1e-4)
@@ -77,7 +77,7 @@ def test_tokens_add_up_to_the_score_of_the_item(items: MadeUpItems) -> None:
     context = contexts(items, 3)[1]
     shortlist = np.array([5, 0, 60, 5], np.int32)
     engine = items.engine
-    job = engine.prepare(Query(context, shortlist=shortlist), engine.snapshot)
+    job = engine.prepare(RankingQuery(context, shortlist=shortlist), engine.snapshot)
     (answer,) = engine.run([by_token(job)])
     by_level = read_tokens(answer, engine.parts.section.code_length)
     exact = items.exact(context)
@@ -93,7 +93,7 @@ def test_a_known_user_without_history_is_named_and_others_are_not(items: MadeUpI
     engine = items.engine
 
     def prompt(user: int | None, *history: int) -> list[str]:
-        context = Context(user, np.array(history, np.int32))
+        context = UserContext(user, np.array(history, np.int32))
         ids = engine.render(context, engine.snapshot)
         known = [token for token in ids if token < engine.parts.section.vocabulary]
         assert [token - engine.parts.section.vocabulary for token in ids[len(known) :]] == [
@@ -106,7 +106,7 @@ def test_a_known_user_without_history_is_named_and_others_are_not(items: MadeUpI
     assert prompt(None) == ["after"]
     assert prompt(1, 7, 8) == ["after"]
     for user in (None, 1):
-        context = Context(user, NONE)
+        context = UserContext(user, NONE)
         (found,) = engine.generate([wish(context, items.items)])
         np.testing.assert_allclose(found.scores, items.exact(context)[found.items], atol=1e-4)
 
@@ -131,6 +131,6 @@ def test_int8_finds_mostly_what_fp32_does(tmp_path: Path) -> None:
     assert np.mean(common) > 0.85
     everything = np.arange(300, dtype=np.int32)
     for query in asked[:5]:
-        (found,) = rounded.rerank([Query(query.context, shortlist=everything)])
+        (found,) = rounded.rerank([RankingQuery(query.context, shortlist=everything)])
         error = np.abs(found.scores - precise.exact(query.context)[found.items]).max()
         assert 0 < error < 0.5

@@ -10,7 +10,7 @@ from core.catalog import CatalogItem, Delete
 from core.errors import BundleError, InvalidArgument
 from services.generator.catalog.coded import CodedCatalog, CodedUpsert
 from services.generator.catalog.follower import make
-from services.generator.decoding.engine import Context, GeneratorEngine, Query
+from services.generator.decoding.engine import GeneratorEngine, RankingQuery, UserContext
 from tests.generator.made_up_items import CONTENT, MadeUpItems
 from tests.generator.test_engine import NONE, random_context, wish
 
@@ -46,13 +46,13 @@ def vector_of(live: MadeUpItems, content: NDArray[np.float32]) -> NDArray[np.flo
     return unit
 
 
-def check(live: MadeUpItems, *contexts: Context) -> None:
+def check(live: MadeUpItems, *contexts: UserContext) -> None:
     """Lists and exact scores are those of a model with these very items."""
     shortlist = np.flatnonzero(live.engine.snapshot.catalog.live).astype(np.int32)
     for context in contexts:
         exact = live.exact(context)
         assert np.exp(exact.astype(np.float64)).sum() == pytest.approx(1, abs=1e-5)
-        (reranked,) = live.engine.rerank([Query(context, shortlist=shortlist)])
+        (reranked,) = live.engine.rerank([RankingQuery(context, shortlist=shortlist)])
         np.testing.assert_allclose(reranked.scores, exact[reranked.items], atol=1e-4)
         (found,) = live.engine.generate([wish(context, len(shortlist))])
         assert sorted(found.items.tolist()) == shortlist.tolist()
@@ -68,8 +68,8 @@ def test_a_new_item_is_placed_by_its_text_and_scored_like_all_others(live: MadeU
     assert vectors is not None
     np.testing.assert_allclose(vectors[new], vector_of(live, OTHER), atol=1e-6)
     rng = np.random.default_rng(0)
-    read = Context(None, np.array([new, 3, 1, new], np.int32))  # new, and gone
-    check(live, Context(None, NONE), read, random_context(rng, new))
+    read = UserContext(None, np.array([new, 3, 1, new], np.int32))  # new, and gone
+    check(live, UserContext(None, NONE), read, random_context(rng, new))
 
 
 def test_a_changed_text_moves_an_item_and_an_old_one_keeps_what_was_trained(
@@ -87,7 +87,7 @@ def test_a_changed_text_moves_an_item_and_an_old_one_keeps_what_was_trained(
     np.testing.assert_allclose(second.vectors[positions[1]], vector_of(live, OTHER), atol=1e-6)
     assert np.abs(second.vectors[positions[1]] - first.vectors[6]).max() > 0.1
     live.engine.swap(second)
-    check(live, Context(None, positions.astype(np.int32)))
+    check(live, UserContext(None, positions.astype(np.int32)))
 
 
 def test_an_item_whose_vector_alone_changes_moves(live: MadeUpItems) -> None:
@@ -123,7 +123,7 @@ def test_an_item_without_a_vector_is_refused_by_name_and_the_others_are_made(
 
 
 def test_a_deleted_item_never_comes_out(live: MadeUpItems) -> None:
-    context = Context(None, np.array([1, 2], np.int32))
+    context = UserContext(None, np.array([1, 2], np.int32))
     (before,) = live.engine.generate([wish(context, 10)])
     gone = live.engine.snapshot.catalog.ids(before.items)
     live.engine.swap(live.engine.snapshot.apply(map(Delete, gone)))

@@ -7,11 +7,11 @@ import pytest
 
 from core.catalog import CatalogItem, Delete
 from services.generator.catalog.coded import CodedCatalog, CodedUpsert
-from services.generator.decoding.engine import Context, Generation, Query, Ranked
+from services.generator.decoding.engine import Generation, Ranked, RankingQuery, UserContext
 from tests.generator.made_up import MadeUp, level_texts, random_levels, write_made_up
 
 NOTHING = np.empty(0, dtype=np.int32)
-EVERYTHING = Query(Context(None, NOTHING), Generation(100, None, NOTHING))
+EVERYTHING = RankingQuery(UserContext(None, NOTHING), Generation(100, None, NOTHING))
 
 SAME_LENGTH = level_texts(random_levels(60, (6, 6, 6)))
 OWN_LENGTHS = [f"<a_{i}>" for i in range(5)] + [
@@ -43,7 +43,7 @@ def test_a_new_item_is_generated_with_its_code_and_a_removed_one_never(subject: 
     for item, score in zip(before.items.tolist(), before.scores.tolist(), strict=True):
         if item != 4:
             assert scores[renamed[item]] == pytest.approx(score, abs=1e-4)
-    (ranked,) = engine.rerank([Query(EVERYTHING.context, shortlist=np.sort(after.items))])
+    (ranked,) = engine.rerank([RankingQuery(EVERYTHING.context, shortlist=np.sort(after.items))])
     np.testing.assert_allclose(ranked.scores, after.scores, atol=1e-4)
 
 

@@ -13,7 +13,7 @@ from core.manifest import Precision
 from offline.generator.export.calibrate import observe, smooth
 from offline.generator.export.layers import T5Weights
 from offline.generator.export.parity import prompts_of
-from services.generator.decoding.engine import GeneratorEngine, Query
+from services.generator.decoding.engine import GeneratorEngine, RankingQuery
 from services.generator.decoding.providers import Compute, choose_precision
 from tests.generator.made_up import (
     COMPUTE,
@@ -55,7 +55,7 @@ def test_scores_stay_near_those_of_fp32(precise: MadeUp, precision: Precision) -
         context = random_context(rng, precise.items)
         expected = precise.exact(context)
         (ranked,) = engine.generate([wish(context, precise.items)])
-        (reranked,) = engine.rerank([Query(context, shortlist=everything)])
+        (reranked,) = engine.rerank([RankingQuery(context, shortlist=everything)])
         assert sorted(ranked.items.tolist()) == everything.tolist()
         for found in (ranked, reranked):
             error = np.abs(found.scores - expected[found.items]).max()
@@ -111,7 +111,7 @@ def test_a_feed_forward_network_beyond_the_range_of_fp16(tmp_path: Path) -> None
     )
     context = random_context(np.random.default_rng(3), 60)
     with torch.inference_mode():
-        prompt = torch.from_numpy(prompts_of(large.engine, [Query(context)]).input_ids)
+        prompt = torch.from_numpy(prompts_of(large.engine, [RankingQuery(context)]).input_ids)
         hidden = large.model.encoder(input_ids=prompt, output_hidden_states=True).hidden_states
     assert max(float(h.abs().max()) for h in hidden[:-1]) > float(np.finfo(np.float16).max)
     half = GeneratorEngine.load(large.bundle, COMPUTE, "fp16")

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from services.generator.batching import Batcher, Limits
-from services.generator.decoding.engine import Context, Generation, Query
+from services.generator.decoding.engine import Generation, RankingQuery, UserContext
 from serving.testing import serving
 from serving.validation import attributes_of
 from tandem import errors
@@ -38,7 +38,7 @@ async def test_generates_what_the_engine_does(made_up: MadeUp, stub: "Stub") -> 
         pb.GenerateRequest(context=pb.UserContext(history_item_ids=ids(1, 2)), max_results=5)
     )
     history, engine = np.array([1, 2], dtype=np.int32), made_up.engine
-    query = Query(Context(None, history), Generation(5, None, history), None)
+    query = RankingQuery(UserContext(None, history), Generation(5, None, history), None)
     (expected,) = engine.run([engine.prepare(query, engine.snapshot)])
     assert expected.generated is not None
     assert item_ids(answer.items) == ids(*expected.generated.items)

@@ -13,7 +13,7 @@ import pytest
 from core.catalog import Delete
 from services.generator.batching import Batcher, Limits
 from services.generator.catalog.coded import CodedUpsert
-from services.generator.decoding.engine import Answer, Job
+from services.generator.decoding.engine import DecodingJob, RankingAnswer
 from serving.testing import serving
 from tandem import errors
 from tandem.v1 import generator_service_pb2 as pb
@@ -39,7 +39,7 @@ class HeldModel:
     started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     let: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def run(self, jobs: Sequence[Job]) -> list[Answer]:
+    def run(self, jobs: Sequence[DecodingJob]) -> list[RankingAnswer]:
         self.runs.append(len(jobs))
         self.started.release()
         assert self.let.acquire(timeout=PATIENCE)
@@ -52,7 +52,7 @@ class Busy:
 
     stub: "Stub"
     model: HeldModel
-    batcher: Batcher[Job, Answer]
+    batcher: Batcher[DecodingJob, RankingAnswer]
     first: "asyncio.Future[pb.GenerateResponse]"
 
     async def until_waiting(self, calls: int) -> None:

@@ -13,13 +13,13 @@ from offline.blend.retrieval import Tuning, choose_retrieval, cross_fit, fit, me
 from offline.blend.sources import RECENCIES, SOURCES, Pools, gather, ranks
 from offline.blend.validation import FOLDS, folds
 from offline.evaluate.protocol import Question
-from services.candidate.retrieval.shortlist import Weights
+from services.candidate.retrieval.shortlist import SourceWeights
 from tests.candidate.made_up import make_world
 
 ITEMS = 30
 ENGINE = make_world(items=ITEMS).engine
 weight = st.floats(0, 2)
-weightings = st.builds(Weights, st.floats(0.1, 2), weight, weight, weight)
+weightings = st.builds(SourceWeights, st.floats(0.1, 2), weight, weight, weight)
 
 
 def ask(seed: int, users: int) -> list[Question]:
@@ -34,7 +34,7 @@ def ask(seed: int, users: int) -> list[Question]:
 
 @given(st.integers(0, 2**32 - 1), weightings)
 @settings(max_examples=30, deadline=None)
-def test_ranks_are_those_of_the_serving_engine(seed: int, weights: Weights) -> None:
+def test_ranks_are_those_of_the_serving_engine(seed: int, weights: SourceWeights) -> None:
     asked = ask(seed, 6)
     pools = gather(ENGINE, asked, Progress(disable=True))
     for recency, scores in pools.scores.items():
@@ -52,7 +52,7 @@ def test_ranks_are_those_of_the_serving_engine(seed: int, weights: Weights) -> N
 
 def test_the_engine_that_is_retuned_is_another() -> None:
     before = ENGINE.search(np.array([1, 2], np.int32), 5)
-    other = ENGINE.retuned(Weights(0.0, 1.0), window=1, decay=0.5)
+    other = ENGINE.retuned(SourceWeights(0.0, 1.0), window=1, decay=0.5)
     assert other.search(np.array([1, 2], np.int32), 5).items.tolist() != before.items.tolist()
     assert ENGINE.search(np.array([1, 2], np.int32), 5).items.tolist() == before.items.tolist()
 

@@ -24,7 +24,7 @@ from offline.blend.validation import FOLDS, Decision, Difference, Gains, folds, 
 from offline.evaluate.protocol import Question
 from services.candidate.retrieval import shortlist as shortlists
 from services.candidate.retrieval.shortlist import Basis, Shortlist
-from services.generator.decoding.engine import Answer, Ranked
+from services.generator.decoding.engine import Ranked, RankingAnswer
 
 ITEMS = 20
 
@@ -33,7 +33,7 @@ def scored(items: np.ndarray, *scores: np.ndarray) -> list[Scored]:
     return [Scored(str(i), *of) for i, *of in zip(items.tolist(), *scores, strict=True)]
 
 
-def make_up(seed: int, target: int | None = None) -> tuple[UserLists, Shortlist, Answer]:
+def make_up(seed: int, target: int | None = None) -> tuple[UserLists, Shortlist, RankingAnswer]:
     rng = np.random.default_rng(seed)
     log_probability = np.sort(rng.normal(size=ITEMS).astype(np.float32))[::-1]
     generated = rng.permutation(ITEMS).astype(np.int32)
@@ -43,7 +43,7 @@ def make_up(seed: int, target: int | None = None) -> tuple[UserLists, Shortlist,
     shortlist = Shortlist(items, np.sort(rng.normal(size=8))[::-1], Basis.HISTORY, transitions)
     order = sorted(items.tolist(), key=lambda item: -own[item])
     reranked = Ranked(np.array(order, np.int32), np.array([own[i] for i in order], np.float32))
-    answer = Answer(Ranked(generated[:5], log_probability[:5]), reranked)
+    answer = RankingAnswer(Ranked(generated[:5], log_probability[:5]), reranked)
     asked = rng.integers(ITEMS) if target is None else target
     question = Question(0, "u", np.empty(0, np.int32), int(asked))
     return _user_lists(question, shortlist, answer), shortlist, answer
@@ -127,7 +127,7 @@ def test_a_generator_that_does_not_help_is_not_called_by_default() -> None:
         first = int(make_up(seed)[1].items[0])
         lists.append(make_up(seed, target=first)[0])
     fold = folds(len(lists))
-    tuning = Tuning(RECENCIES[0], shortlists.Weights(1.0, 0.5))
+    tuning = Tuning(RECENCIES[0], shortlists.SourceWeights(1.0, 0.5))
     crossed = CrossFit((tuning,) * FOLDS, gains_alone(lists, "embedding"))
     chosen = _choose(Retrieval(tuning, crossed, ()), lists, fold, 8)
     assert chosen.blend.generator_weight == 0.0

@@ -15,7 +15,12 @@ from offline.evaluate.agreement import Agreement, are_equal
 from offline.evaluate.in_process import _Runs
 from offline.evaluate.parts import _best
 from offline.evaluate.protocol import DEPTH, Question, RankedList, Split, questions, sample
-from services.generator.decoding.engine import Answer, Context, GeneratorEngine, Query
+from services.generator.decoding.engine import (
+    GeneratorEngine,
+    RankingAnswer,
+    RankingQuery,
+    UserContext,
+)
 from tests.tiny_bundle import manifest, write_files
 
 
@@ -106,24 +111,24 @@ class FakeEngine(GeneratorEngine):
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    def answer(self, queries: list[Query]) -> list[Answer]:  # type: ignore[override]
+    def answer(self, queries: list[RankingQuery]) -> list[RankingAnswer]:  # type: ignore[override]
         self.sizes.append(len(queries))
         if any(query.context.user == 13 for query in queries):
             raise RuntimeError("no such luck")
-        return [Answer(None, None) for _ in queries]
+        return [RankingAnswer(None, None) for _ in queries]
 
 
 def test_what_is_asked_in_one_turn_is_answered_together() -> None:
     engine = FakeEngine()
     runs = _Runs(engine)
 
-    async def ask(users: list[int]) -> list[Answer | BaseException]:
-        queries = [Query(Context(user, np.zeros(1, np.int32))) for user in users]
+    async def ask(users: list[int]) -> list[RankingAnswer | BaseException]:
+        queries = [RankingQuery(UserContext(user, np.zeros(1, np.int32))) for user in users]
         answers = (runs.answer(query) for query in queries)
         return await asyncio.gather(*answers, return_exceptions=True)
 
     async def twice() -> None:
-        assert await ask([1, 2, 3]) == [Answer(None, None)] * 3
+        assert await ask([1, 2, 3]) == [RankingAnswer(None, None)] * 3
         assert [str(error) for error in await ask([4, 13])] == ["no such luck"] * 2
 
     asyncio.run(twice())

@@ -17,8 +17,13 @@ from offline.evaluate.protocol import DEPTH, LISTED, RANKINGS, Question, RankedL
 from offline.evaluate.served import serving
 from services.candidate.index.space import SpaceName
 from services.candidate.retrieval.engine import CandidateEngine
-from services.candidate.retrieval.shortlist import Weights
-from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
+from services.candidate.retrieval.shortlist import SourceWeights
+from services.generator.decoding.engine import (
+    Generation,
+    GeneratorEngine,
+    RankingQuery,
+    UserContext,
+)
 from tandem import Client
 from tests.pipeline.conftest import Shop
 
@@ -30,7 +35,7 @@ def ignore(_count: int) -> None:
 
 
 def test_batches_find_what_the_engine_finds_user_by_user(shop: Shop) -> None:
-    engine = CandidateEngine.load(shop.bundle, weights=Weights(behavior=1.0, transitions=0.0))
+    engine = CandidateEngine.load(shop.bundle, weights=SourceWeights(behavior=1.0, transitions=0.0))
     content = engine.vectors(SpaceName.CONTENT)
 
     def similar(question: Question, seen: ItemArray) -> ItemArray:
@@ -61,7 +66,9 @@ def test_direct_rows_name_the_user_alone(shop: Shop) -> None:
         lists = []
         for question in asked:
             denied = question.history if ranking == "filtered" else NOTHING
-            query = Query(Context(question.user, NOTHING), Generation(beams, None, denied))
+            query = RankingQuery(
+                UserContext(question.user, NOTHING), Generation(beams, None, denied)
+            )
             lists.append(engine.generate([query])[0].items)
         assert rows["direct", ranking].metrics == row("direct", ranking, asked, lists).metrics
     section = engine.parts.section.model_copy(update={"user_tokens": 0})

@@ -11,7 +11,12 @@ from offline.build.precision import PrecisionLoss, measure_loss, questions
 from offline.build.stages.export import ExportSettings
 from offline.generator.export.files import HEAD
 from offline.metrics import ndcg
-from services.generator.decoding.engine import Context, Generation, GeneratorEngine, Query
+from services.generator.decoding.engine import (
+    Generation,
+    GeneratorEngine,
+    RankingQuery,
+    UserContext,
+)
 from tests.generator.made_up import MadeUp, level_texts, random_levels, write_made_up
 
 
@@ -40,7 +45,9 @@ def test_the_loss_is_that_of_the_metric_over_each_users_last_items(made_up: Made
         ranks = []
         for q in asked:
             wish = Generation(10, None, q.history)
-            found = engine.generate([Query(Context(q.user, q.history), wish)])[0].items.tolist()
+            found = engine.generate([RankingQuery(UserContext(q.user, q.history), wish)])[
+                0
+            ].items.tolist()
             ranks.append(found.index(q.target) + 1 if q.target in found else np.inf)
         by_hand.append(ndcg(np.array(ranks), 10))
     assert (loss.ndcg_fp32, loss.ndcg) == pytest.approx(tuple(by_hand))

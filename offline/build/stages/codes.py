@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from offline.build.config import CodesSection, Settings
-from offline.build.stage import Earlier, Request, Stage
+from offline.build.stage import BuildRequest, Earlier, Stage
 from offline.codes.code import CodeKind
 
 VECTORS: Final[dict[CodeKind, tuple[str, str]]] = {
@@ -21,7 +21,7 @@ class CodesSettings(Settings):
     seed: int
 
 
-def _settings(request: Request) -> CodesSettings:
+def _settings(request: BuildRequest) -> CodesSettings:
     return CodesSettings(section=request.config.codes, seed=request.config.seed)
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from core.manifest import Precision
 from offline.build.config import Settings
-from offline.build.stage import Earlier, Request, Stage
+from offline.build.stage import BuildRequest, Earlier, Stage
 
 
 class ExportSettings(Settings):
@@ -25,7 +25,7 @@ class ExportSettings(Settings):
     seed: int
 
 
-def _settings(request: Request) -> ExportSettings:
+def _settings(request: BuildRequest) -> ExportSettings:
     config, section = request.config, request.config.generator
     return ExportSettings(
         name=request.name,

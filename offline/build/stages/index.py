@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from core.manifest import IndexKind
 from offline.build.config import Settings
-from offline.build.stage import Earlier, Request, Stage
+from offline.build.stage import BuildRequest, Earlier, Stage
 
 
 class IndexSettings(Settings):
@@ -15,7 +15,7 @@ class IndexSettings(Settings):
     seed: int
 
 
-def _settings(request: Request) -> IndexSettings:
+def _settings(request: BuildRequest) -> IndexSettings:
     return IndexSettings(kind=request.config.index.kind, seed=request.config.seed)
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from offline.build.config import Settings
 from offline.build.files import FACTS, write_json
-from offline.build.stage import Earlier, Request, Stage
+from offline.build.stage import BuildRequest, Earlier, Stage
 from offline.query_encoder.config import QueryEncoderConfig
 
 
@@ -16,7 +16,7 @@ class QueryEncoderSettings(Settings):
     config: QueryEncoderConfig
 
 
-def _settings(request: Request) -> QueryEncoderSettings:
+def _settings(request: BuildRequest) -> QueryEncoderSettings:
     section = request.config.query_encoder
     train = section.train.model_copy(update={"seed": request.config.seed})
     return QueryEncoderSettings(config=section.model_copy(update={"train": train}))

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from offline.generator.export.parity import Parity, largest_gap, same_ranking
 from offline.generator.items.model import ItemT5
 from offline.generator.items.scores import exact_scores
-from services.generator.decoding.engine import GeneratorEngine, Query
+from services.generator.decoding.engine import GeneratorEngine, RankingQuery
 
 
 def compare_items(
     engine: GeneratorEngine,
     model: ItemT5,
-    queries: Sequence[Query],
+    queries: Sequence[RankingQuery],
     batch_size: int = 16,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Parity:
@@ -43,7 +43,7 @@ def compare_items(
         for query, scores, ranked in zip(chunk, exact, found, strict=True):
             items = beam_search(codes, scores.astype(np.float64), beams)
             agreeing += same_ranking(items, scores[items], ranked.items)
-            (again,) = engine.rerank([Query(query.context, shortlist=items)])
+            (again,) = engine.rerank([RankingQuery(query.context, shortlist=items)])
             difference = max(difference, largest_gap(items, scores[items], ranked))
             rerank_difference = max(rerank_difference, largest_gap(items, scores[items], again))
         advance(len(chunk))

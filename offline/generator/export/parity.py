@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transformers import T5ForConditionalGeneration
 
 from offline.parity import ParityError
-from services.generator.decoding.engine import GeneratorEngine, Query, Ranked
+from services.generator.decoding.engine import GeneratorEngine, Ranked, RankingQuery
 from services.generator.decoding.graphs import Prompts
 
 TOLERANCE: Final = 1e-4
@@ -51,7 +51,7 @@ class Parity:
 def compare(
     engine: GeneratorEngine,
     model: T5ForConditionalGeneration,
-    queries: Sequence[Query],
+    queries: Sequence[RankingQuery],
     batch_size: int = 16,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Parity:
@@ -78,7 +78,7 @@ def compare(
                 agreeing += same_ranking(items, scores, ranked.items)
             else:
                 agreeing += _at_least_as_good(scores, ranked.scores)
-            (again,) = engine.rerank([Query(query.context, shortlist=items)])
+            (again,) = engine.rerank([RankingQuery(query.context, shortlist=items)])
             difference = max(difference, largest_gap(items, scores, ranked))
             rerank_difference = max(rerank_difference, largest_gap(items, scores, again))
         advance(len(chunk))
@@ -86,7 +86,7 @@ def compare(
 
 
 def reference(
-    engine: GeneratorEngine, model: T5ForConditionalGeneration, queries: Sequence[Query]
+    engine: GeneratorEngine, model: T5ForConditionalGeneration, queries: Sequence[RankingQuery]
 ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
     """What `transformers` answers: items and scores, best first, for each query."""
     section = engine.parts.section
@@ -127,7 +127,7 @@ def reference(
     return answers
 
 
-def prompts_of(engine: GeneratorEngine, queries: Sequence[Query]) -> Prompts:
+def prompts_of(engine: GeneratorEngine, queries: Sequence[RankingQuery]) -> Prompts:
     """The prompts of queries, padded."""
     rendered = [engine.render(query.context, engine.snapshot) for query in queries]
     return Prompts.of(rendered, engine.parts.section.pad_token)

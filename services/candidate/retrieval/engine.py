@@ -26,7 +26,7 @@ from services.candidate.retrieval.encoders import (
 )
 from services.candidate.retrieval.fusion import Source, fuse
 from services.candidate.retrieval.scoring import HistoryScorer
-from services.candidate.retrieval.shortlist import Basis, Shortlist, Weights
+from services.candidate.retrieval.shortlist import Basis, Shortlist, SourceWeights
 from services.candidate.retrieval.similarity import (
     NEAREST,
     SimilarityOptions,
@@ -68,7 +68,7 @@ class CandidateEngine:
         query_encoder: QueryEncoder,
         text_encoder: TextEncoder,
         transitions: Transitions,
-        weights: Weights,
+        weights: SourceWeights,
         popularity: ItemPopularity | None = None,
         max_history: int,
     ) -> None:
@@ -93,7 +93,7 @@ class CandidateEngine:
         bundle: Bundle,
         *,
         threads: int = 1,
-        weights: Weights | None = None,
+        weights: SourceWeights | None = None,
         index_uri: str | None = None,
     ) -> "CandidateEngine":
         """Loads the engine of a bundle.
@@ -122,7 +122,7 @@ class CandidateEngine:
             ),
             transitions=Transitions.read(bundle),
             weights=weights
-            or Weights(
+            or SourceWeights(
                 section.behavior_weight,
                 section.transition_weight,
                 section.content_weight,
@@ -162,7 +162,7 @@ class CandidateEngine:
             max_history=self._scorer.max_history,
         )
 
-    def retuned(self, weights: Weights, window: int, decay: float) -> "CandidateEngine":
+    def retuned(self, weights: SourceWeights, window: int, decay: float) -> "CandidateEngine":
         """The same version with other weights, and transitions of another window and decay."""
         other = copy.copy(self)
         transitions = replace(self._scorer.transitions, window=window, decay=decay)

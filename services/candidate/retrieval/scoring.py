@@ -14,7 +14,7 @@ from services.candidate.retrieval.fusion import (
     TransitionSource,
     VectorSource,
 )
-from services.candidate.retrieval.shortlist import Basis, Weights
+from services.candidate.retrieval.shortlist import Basis, SourceWeights
 from services.candidate.retrieval.similarity import unit
 from services.candidate.retrieval.transitions import Transitions
 
@@ -38,7 +38,7 @@ class HistoryScorer:
     query_encoder: QueryEncoder
     transitions: Transitions
     popularity: ItemPopularity
-    weights: Weights
+    weights: SourceWeights
     max_history: int
 
     @property

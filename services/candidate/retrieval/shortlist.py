@@ -29,7 +29,7 @@ class Shortlist:
 
 
 @dataclass(frozen=True)
-class Weights:
+class SourceWeights:
     """How much each source counts in the retrieval score; chosen on validation."""
 
     behavior: float

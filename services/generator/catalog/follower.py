@@ -52,7 +52,7 @@ class Refusal:
 
 
 @dataclass
-class Progress:
+class CatalogProgress:
     """How far a follower has come, and what it met with."""
 
     sequence: int = 0
@@ -82,7 +82,7 @@ class Follower:
         backoff: Backoff | None = None,
         quiet: float = QUIET_SECONDS,
     ) -> None:
-        self.progress = Progress()
+        self.progress = CatalogProgress()
         self._engine = engine
         self._feed = feed
         self._backoff = backoff or Backoff()

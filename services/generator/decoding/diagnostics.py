@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.generator.catalog.coded import CodedCatalog
-from services.generator.decoding.engine import Answer, GeneratorEngine, Job
+from services.generator.decoding.engine import DecodingJob, GeneratorEngine, RankingAnswer
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Code:
     tokens: tuple[Token, ...]
 
 
-def by_token(job: Job) -> Job:
+def by_token(job: DecodingJob) -> DecodingJob:
     """Turns a job that scores a shortlist into one that scores each token of its codes.
 
     The items of its answer are not positions: row `i * levels + l` is token `l` of item `i`.
@@ -49,7 +49,7 @@ def by_token(job: Job) -> Job:
     return replace(job, tree=tree, shortlist=np.arange(items * levels, dtype=np.int32))
 
 
-def read_tokens(answer: Answer, levels: int) -> NDArray[np.float32]:
+def read_tokens(answer: RankingAnswer, levels: int) -> NDArray[np.float32]:
     """The log-probabilities in a `by_token` job's answer. Shape [items, levels]; 0 for padding."""
     ranked = answer.reranked
     if ranked is None:

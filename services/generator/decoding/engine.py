@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Context:
+class UserContext:
     """What the model is told about a user."""
 
     user: int | None
@@ -53,10 +53,10 @@ class Generation:
 
 
 @dataclass(frozen=True)
-class Query:
+class RankingQuery:
     """What is asked about one user: items to generate, items to score, or both."""
 
-    context: Context
+    context: UserContext
     generation: Generation | None = None
     shortlist: ItemArray | None = None
     """Items to score."""
@@ -71,7 +71,7 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Answer:
+class RankingAnswer:
     """An answer to a query; a part is None where it was not asked for."""
 
     generated: Ranked | None
@@ -90,7 +90,7 @@ class _Search:
 
 
 @dataclass(frozen=True)
-class Job:
+class DecodingJob:
     """A query that is ready to run."""
 
     snapshot: CodedCatalog
@@ -174,7 +174,7 @@ class GeneratorEngine:
         """
         return GeneratorEngine(replace(self.parts, told_seen=False), self._snapshot)
 
-    def prepare(self, query: Query, snapshot: CodedCatalog) -> Job:
+    def prepare(self, query: RankingQuery, snapshot: CodedCatalog) -> DecodingJob:
         """Does the part of a query's work that needs no model.
 
         Args:
@@ -185,7 +185,7 @@ class GeneratorEngine:
         if wish is not None:
             alive = snapshot.trie.alive(wish.allowed, wish.denied)
             search = _Search(wish.count, alive, self._beams(wish.count))
-        return Job(
+        return DecodingJob(
             snapshot=snapshot,
             prompt=self.render(query.context, snapshot),
             seen=query.context.history,
@@ -194,7 +194,7 @@ class GeneratorEngine:
             tree=None if query.shortlist is None else snapshot.trie.prefixes(query.shortlist),
         )
 
-    def run(self, jobs: Sequence[Job]) -> list[Answer]:
+    def run(self, jobs: Sequence[DecodingJob]) -> list[RankingAnswer]:
         """Answers jobs of one group, in order."""
         graphs = self.parts.graphs
         prompts = Prompts.of(
@@ -218,30 +218,30 @@ class GeneratorEngine:
                 zip(jobs, graphs.rerank(encoded, trees), strict=True)
             ):
                 reranked[row] = _by_score(job.shortlist, score)
-        return [Answer(*parts) for parts in zip(generated, reranked, strict=True)]
+        return [RankingAnswer(*parts) for parts in zip(generated, reranked, strict=True)]
 
-    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+    def answer(self, queries: Sequence[RankingQuery]) -> list[RankingAnswer]:
         """Answers queries about the current catalog, those of one kind together."""
         snapshot = self._snapshot
-        groups: dict[Hashable, list[tuple[int, Job]]] = {}
+        groups: dict[Hashable, list[tuple[int, DecodingJob]]] = {}
         for place, query in enumerate(queries):
             job = self.prepare(query, snapshot)
             groups.setdefault(job.group, []).append((place, job))
-        answers: dict[int, Answer] = {}
+        answers: dict[int, RankingAnswer] = {}
         for members in groups.values():
             places, jobs = zip(*members, strict=True)
             answers.update(zip(places, self.run(jobs), strict=True))
         return [answers[place] for place in range(len(queries))]
 
-    def generate(self, queries: Sequence[Query]) -> list[Ranked]:
+    def generate(self, queries: Sequence[RankingQuery]) -> list[Ranked]:
         """What `answer` generates, for queries that all have a generation."""
         return _all([answer.generated for answer in self.answer(queries)])
 
-    def rerank(self, queries: Sequence[Query]) -> list[Ranked]:
+    def rerank(self, queries: Sequence[RankingQuery]) -> list[Ranked]:
         """What `answer` reranks, for queries that all have a shortlist."""
         return _all([answer.reranked for answer in self.answer(queries)])
 
-    def render(self, context: Context, snapshot: CodedCatalog) -> list[int]:
+    def render(self, context: UserContext, snapshot: CodedCatalog) -> list[int]:
         """The prompt about a user, as token ids."""
         parts = self.parts
         newest = context.history[-parts.section.max_history :]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.candidate.catalog.live import LiveCatalog
 from services.candidate.retrieval.diagnostics import INFLUENCES, diagnose
-from services.candidate.retrieval.shortlist import Basis, Weights
+from services.candidate.retrieval.shortlist import Basis, SourceWeights
 from services.candidate.servicer import CandidateServicer
 from serving.testing import serving
 from serving.workers import Workers
@@ -24,8 +24,8 @@ ITEMS = 30
 WORLDS = [
     make_world(items=ITEMS, weights=weights)
     for weights in (
-        Weights(behavior=0.9, transitions=0.4),
-        Weights(behavior=0.7, transitions=0.3, content=2.0, popularity=0.5),
+        SourceWeights(behavior=0.9, transitions=0.4),
+        SourceWeights(behavior=0.7, transitions=0.3, content=2.0, popularity=0.5),
     )
 ]
 EVERYTHING = np.arange(ITEMS, dtype=np.int32)

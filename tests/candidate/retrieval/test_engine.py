@@ -14,7 +14,7 @@ from core.mmr import most_marginal
 from services.candidate.index.flat import Neighbors
 from services.candidate.index.space import SpaceName
 from services.candidate.retrieval import fusion
-from services.candidate.retrieval.shortlist import Basis, Shortlist, Weights
+from services.candidate.retrieval.shortlist import Basis, Shortlist, SourceWeights
 from services.candidate.retrieval.similarity import NEAREST, SimilarityOptions
 from services.candidate.retrieval.transitions import SMOOTHING
 from tests.candidate.made_up import (
@@ -30,12 +30,12 @@ from tests.candidate.made_up import (
 ITEMS = 30
 WORLD = make_world(items=ITEMS)
 SOURCES = (
-    Weights(behavior=0.9, transitions=0.4),
-    Weights(behavior=0.9, transitions=0.0),
-    Weights(behavior=0.0, transitions=0.4),
-    Weights(behavior=0.7, transitions=0.3, content=2.0, popularity=0.5),
-    Weights(behavior=0.0, transitions=0.0, content=1.0),
-    Weights(behavior=0.1, transitions=0.0, popularity=3.0),
+    SourceWeights(behavior=0.9, transitions=0.4),
+    SourceWeights(behavior=0.9, transitions=0.0),
+    SourceWeights(behavior=0.0, transitions=0.4),
+    SourceWeights(behavior=0.7, transitions=0.3, content=2.0, popularity=0.5),
+    SourceWeights(behavior=0.0, transitions=0.0, content=1.0),
+    SourceWeights(behavior=0.1, transitions=0.0, popularity=3.0),
 )
 WORLDS = [make_world(items=ITEMS, weights=weights) for weights in SOURCES]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
