@@ -78,7 +78,7 @@ class Result:
         """A page."""
         rows = [[name, *map(share, figures)] for name, figures in self.rows()]
         gains = [
-            [verdict.claim.name, *interval(verdict.hr), interval(verdict.ndcg)]
+            [verdict.claim.name, interval(verdict.hr), interval(verdict.ndcg)]
             for verdict in self.verdicts
         ]
         weights = [
@@ -118,10 +118,11 @@ def print_result(result: Result, console: Console) -> None:
 
 
 def write_result(result: Result, json_file: Path, page: Path | None, command: str) -> None:
-    """Writes the JSON, and the page where one is wanted."""
+    """Writes the JSON, and where a page is wanted that, with the JSON beside it."""
     write_json(json_file, result.to_json())
     if page is not None:
         write_text(page, result.to_markdown(command) + "\n")
+        write_json(page.with_suffix(".json"), result.to_json())
 
 
 def _label(row: str) -> str:

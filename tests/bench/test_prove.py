@@ -216,11 +216,15 @@ def test_the_page_and_the_json_say_everything(
 ) -> None:
     made = make_proof(root)
     result = Result.of(made, [outcome], {"data": 1.5})
-    write_result(result, tmp_path / "shop.json", tmp_path / "shop.md", "make prove")
+    write_result(result, tmp_path / "made.json", tmp_path / "shop.md", "make prove")
     page = (tmp_path / "shop.md").read_text()
     for said in ("make prove", "shown", "| B − C |", "| generator |", "git_revision", "cores"):
         assert said.lower() in page.lower()
-    assert str(root) not in page + (tmp_path / "shop.json").read_text()
+    (row,) = (line for line in page.splitlines() if line.startswith("| B − C |"))
+    assert row.count("|") == 4
+    assert all(cell.count("to") == 1 for cell in row.split("|")[2:4])
+    assert (tmp_path / "shop.md").with_suffix(".json").is_file()
+    assert str(root) not in page + (tmp_path / "made.json").read_text()
 
 
 def test_seconds_add_up_over_sittings(tmp_path: Path) -> None:
