@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from bench.reproduce import tables
 from bench.reproduce.tables import TASKS, beam_figures, seen_rows, task_rows
 from bench.results.files import write_json
 from bench.results.pieces import Pieces
@@ -143,6 +144,6 @@ class Reproduction:
             write_json(out / "figures.json", {"figures": figures(of)})
 
         cache = StageCache(self.out, Console(quiet=True))
-        stage = cache.stage("figures", make, settings=name, after=(of,), code=task_rows.__module__)
+        stage = cache.stage("figures", make, settings=name, after=(of,), code=tables.__name__)
         found: list[Any] = read_json(stage.path / "figures.json")["figures"]
         return found

@@ -57,7 +57,6 @@ def test_wrong_usage_is_2_and_says_how(arguments: tuple[str, ...]) -> None:
             ("recommend", "--user", "1", "--address", "127.0.0.1:1"),
             "no gateway answers at 127.0.0.1:1",
         ),
-        (("recommend", "--user", "1", "--bundle", "/nope"), "/nope is not a bundle"),
         (("serve", "gateway"), "--bundle (or TANDEM_BUNDLE) is required"),
         (
             ("serve", "all", "--bundle", "/nope"),

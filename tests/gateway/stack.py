@@ -52,7 +52,7 @@ async def running(path: Path, **flags: Any) -> AsyncIterator[Stack]:
         settings = GatewaySettings(
             bundle=path,
             history=flags.pop("history", "bundle"),
-            default_timeout=DEFAULT_TIMEOUT,
+            default_timeout=flags.pop("default_timeout", DEFAULT_TIMEOUT),
             candidate_target=await opened.enter_async_context(
                 listening(candidate, attach_candidate)
             ),
