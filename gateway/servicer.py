@@ -19,7 +19,6 @@ from gateway.history.opening import open_store, retention_of
 from gateway.history.servicer import HistoryMethods
 from gateway.history.upkeep import Upkeep
 from gateway.pages import Page, cut, digest_of, read_page
-from gateway.recommend.answer_cache import AnswerCache
 from gateway.recommend.recommender import Recommender
 from gateway.requests import DEFAULT_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
@@ -58,7 +57,7 @@ class RecommendationServicer(HistoryMethods):
         self._candidate = candidate
         self._generator = generator
         self._admission = Admission(settings.max_in_flight, settings.max_wait_ms / 1e3)
-        self._recommender = Recommender.of(bundle, candidate, generator, histories, self._memory())
+        self._recommender = Recommender.of(bundle, candidate, generator, histories)
 
     @classmethod
     def load(cls, bundle: Bundle, settings: GatewaySettings) -> "RecommendationServicer":
@@ -68,15 +67,6 @@ class RecommendationServicer(HistoryMethods):
             settings,
             CandidateClient(settings.candidate_target, bundle.version, settings.calls),
             GeneratorClient(settings.generator_target, bundle.version, settings.calls),
-        )
-
-    def _memory(self) -> AnswerCache | None:
-        if not self._settings.cache_seconds:
-            return None
-        return AnswerCache.of(
-            self._settings.cache_entries,
-            self._settings.cache_seconds,
-            lambda: (self._candidate.version, self._generator.version),
         )
 
     async def warm_up(self) -> None:

@@ -91,16 +91,6 @@ class GatewaySettings(ServerSettings):
         default=64, gt=0, description="Requests of one stream that are in hand at a time, at most."
     )
 
-    cache_seconds: float = Field(
-        default=0.0,
-        ge=0,
-        description="How long an answer is given again, to the same request of the same history; "
-        "0 for not at all.",
-    )
-    cache_entries: int = Field(
-        default=10_000, gt=0, description="Answers that are remembered at most."
-    )
-
     @field_validator("candidate_target", "generator_target")
     @classmethod
     def _addresses(cls, value: str) -> str:
