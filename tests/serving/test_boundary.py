@@ -13,7 +13,7 @@ from core.bundle import Bundle
 from core.errors import InvalidArgument as InvalidArgumentRaised
 from core.errors import NotFound
 from serving.telemetry import accept_request_id, request_id
-from serving.testing import serving
+from serving.testing import listening, serving
 from tandem.errors import (
     Error,
     Internal,
@@ -111,13 +111,19 @@ async def test_an_error_of_the_tree_keeps_its_code_and_reason(
     assert [(line["code"], line["reason"]) for line in logs] == [("NOT_FOUND", "NO_SUCH_THING")]
 
 
-async def test_what_is_long_once_it_is_encoded_keeps_its_code(
-    channel: grpc.aio.Channel, fake: FakeCandidate
-) -> None:
-    """An emoji is one character, and 12 bytes of a trailer."""
+async def test_what_is_long_once_it_is_encoded_keeps_its_code(fake: FakeCandidate) -> None:
+    """An emoji is one character, and 12 bytes of a trailer.
+
+    From 8 KiB on, gRPC refuses the more trailers the longer they are: here all of them.
+    """
+    options = [("grpc.max_metadata_size", 8_191), ("grpc.absolute_max_metadata_size", 8_192)]
     name = "\N{GRINNING FACE}" * 600
     fake.failure = InvalidArgumentRaised(f"no attribute {name}", reason="WHY", attribute=name)
-    failure = await failure_of(search(channel))
+    async with (
+        listening(fake, attach) as address,
+        grpc.aio.insecure_channel(address, options) as channel,
+    ):
+        failure = await failure_of(search(channel))
     assert isinstance(failure, InvalidArgument)
     assert failure.reason == "WHY"
     assert name.startswith(failure.metadata["attribute"].removesuffix("…"))
