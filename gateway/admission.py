@@ -14,7 +14,8 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import Final
 
 from serving.shedding import overloaded
@@ -108,3 +109,28 @@ class Admission:
                     turn.set_result(None)
                     return
         self._running -= 1
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The turns of requests, and beside them those of the few that cost several times as much."""
+
+    requests: Admission
+    diagnostics: Admission
+    """Who asks for diagnostics takes one of these first, and waits without holding the other."""
+
+    @asynccontextmanager
+    async def call(self, *, diagnostics: bool) -> AsyncIterator[None]:
+        """The time that is worked on a call of somebody who waits for it.
+
+        Raises:
+            ResourceExhausted: reason OVERLOADED, at once: its turn would come too late.
+        """
+        async with self.diagnostics.call() if diagnostics else nullcontext(), self.requests.call():
+            yield
+
+    @asynccontextmanager
+    async def bulk(self, *, diagnostics: bool) -> AsyncIterator[None]:
+        """The time that is worked on a request that has time."""
+        async with self.diagnostics.bulk() if diagnostics else nullcontext(), self.requests.bulk():
+            yield

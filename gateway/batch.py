@@ -1,4 +1,4 @@
-"""Many requests over one stream, with as many of them in hand as a window has room for.
+"""Many requests over one stream, as many in hand, and as many bytes, as a window has room for.
 
 The window is the flow control: who streams requests faster than they are answered, or takes the
 answers slower than they come, is not read from any further. gRPC then fills the buffers of the
@@ -7,6 +7,7 @@ connection and tells the peer to wait, so that a stream costs the memory of its 
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
@@ -20,34 +21,81 @@ class _End(Enum):
     END = 0
 
 
+@dataclass(frozen=True)
+class Window:
+    """How much of a stream may be in hand at a time."""
+
+    requests: int
+    """Beside the one whose answer waits to be taken."""
+    bytes: int
+    """With so many in hand nothing is read: at most one request more than that is held."""
+
+
+class _Hand:
+    """The bytes of the requests in hand."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def room(self) -> None:
+        """Waits until there is room for another request."""
+        await self._room.wait()
+
+    def add(self, size: int) -> None:
+        """Takes the bytes of a request up, or lets go of them where they are negative."""
+        self._bytes += size
+        if self._bytes < self._limit:
+            self._room.set()
+        else:
+            self._room.clear()
+
+
 async def answers(
-    requests: AsyncIterator[Q], answer: Callable[[Q], Awaitable[R]], window: int
+    requests: AsyncIterator[Q],
+    answer: Callable[[Q], Awaitable[R]],
+    window: Window,
+    size: Callable[[Q], int],
 ) -> AsyncGenerator[R, None]:
     """Answers a stream of requests, several at a time, in the order in which they are ready.
 
     Args:
         requests: is asked for the next one only when the window has room for it.
         answer: answers one. It should not raise, for that ends the stream.
-        window: how many requests may be in hand, beside the one whose answer waits to be taken.
+        window: how much may be in hand.
+        size: of a request, in bytes.
 
     Raises:
         Exception: what `requests` or `answer` raise, and what else is in hand is dropped.
     """
     ready: asyncio.Queue[R | _End] = asyncio.Queue(maxsize=1)
     reading = asyncio.Lock()
+    hand = _Hand(window.bytes)
+
+    async def one() -> bool:
+        async with reading:
+            await hand.room()
+            request = await anext(requests, _End.END)
+            if request is _End.END:
+                return False
+            taken = size(request)
+            hand.add(taken)
+        try:
+            await ready.put(await answer(request))
+        finally:
+            hand.add(-taken)
+        return True
 
     async def work() -> None:
-        while True:
-            async with reading:
-                request = await anext(requests, _End.END)
-            if request is _End.END:
-                return
-            await ready.put(await answer(request))
+        while await one():  # a function of its own, so that nothing holds on to an old request
+            pass
 
     async def work_together() -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(window):
+                for _ in range(window.requests):
                     group.create_task(work())
         except ExceptionGroup as failures:
             await ready.put(_End.END)

@@ -1,20 +1,20 @@
 """Pages of one list: which part of it an answer has, and the token that leads to the next.
 
-A page is a part of the whole list, which is made anew for each page, or remembered by the cache of
-answers where there is one. The token says where the next page begins, and holds a digest of all
-that the list is made of, so that pages of two lists are never taken for one. It is no secret and no
-signature: who makes one up gets a part of what it may ask for anyway. Any gateway reads it.
+A page is a part of the whole list, which is made anew for each page. The token says where the next
+page begins, and holds a digest of all that the list is made of, so that pages of two lists are
+never taken for one. It is no secret and no signature: who makes one up gets a part of what it may
+ask for anyway. Any gateway reads it.
 """
 
 import base64
 import binascii
+import hashlib
 import struct
 from dataclasses import dataclass, replace
 from typing import Final
 
 from core.errors import InvalidArgument
 from gateway.domain import Answer, Query
-from gateway.recommend.answer_cache import fingerprint
 from tandem.v1 import recommendation_service_pb2 as pb
 
 _TOKEN: Final = struct.Struct(">BB16s")
@@ -100,6 +100,18 @@ def cut(answer: Answer, page: Page, digest: bytes) -> tuple[Answer, str]:
     if end < len(answer.items):
         following = base64.urlsafe_b64encode(_TOKEN.pack(_FORM, end, digest)).decode()
     return replace(answer, items=answer.items[page.start : end]), following
+
+
+def fingerprint(*parts: object) -> bytes:
+    """Names what something depends on without telling it, for it says what people did.
+
+    Args:
+        parts: values whose `repr` says all of them, such as dataclasses of texts and numbers.
+
+    Returns:
+        16 bytes.
+    """
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 
 
 def _other_list() -> InvalidArgument:

@@ -10,8 +10,8 @@ import structlog
 
 from core.bundle import Bundle
 from core.errors import TandemError
-from gateway.admission import Admission
-from gateway.batch import answers
+from gateway.admission import Admission, Turns
+from gateway.batch import Window, answers
 from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.deadline import Deadline
 from gateway.domain import Answer, Query, Strategy
@@ -19,7 +19,6 @@ from gateway.history.opening import open_store, retention_of
 from gateway.history.servicer import HistoryMethods
 from gateway.history.upkeep import Upkeep
 from gateway.pages import Page, cut, digest_of, read_page
-from gateway.recommend.answer_cache import AnswerCache
 from gateway.recommend.recommender import Recommender
 from gateway.requests import DEFAULT_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
@@ -57,8 +56,12 @@ class RecommendationServicer(HistoryMethods):
         )
         self._candidate = candidate
         self._generator = generator
-        self._admission = Admission(settings.max_in_flight, settings.max_wait_ms / 1e3)
-        self._recommender = Recommender.of(bundle, candidate, generator, histories, self._memory())
+        patience = settings.max_wait_ms / 1e3
+        self._turns = Turns(
+            requests=Admission(settings.max_in_flight, patience),
+            diagnostics=Admission(settings.max_diagnostics, patience),
+        )
+        self._recommender = Recommender.of(bundle, candidate, generator, histories)
 
     @classmethod
     def load(cls, bundle: Bundle, settings: GatewaySettings) -> "RecommendationServicer":
@@ -68,15 +71,6 @@ class RecommendationServicer(HistoryMethods):
             settings,
             CandidateClient(settings.candidate_target, bundle.version, settings.calls),
             GeneratorClient(settings.generator_target, bundle.version, settings.calls),
-        )
-
-    def _memory(self) -> AnswerCache | None:
-        if not self._settings.cache_seconds:
-            return None
-        return AnswerCache.of(
-            self._settings.cache_entries,
-            self._settings.cache_seconds,
-            lambda: (self._candidate.version, self._generator.version),
         )
 
     async def warm_up(self) -> None:
@@ -114,13 +108,13 @@ class RecommendationServicer(HistoryMethods):
 
     def retry_after(self, method: str) -> float | None:
         """Whether a call of somebody who waits for it would wait too long; see `Backpressure`."""
-        return self._admission.retry_after() if method in _AWAITED else None
+        return self._turns.requests.retry_after() if method in _AWAITED else None
 
     async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
         """Recommends items to a user."""
         query, page = self._read(request)
         deadline = self._deadline(context)
-        async with self._admission.call():
+        async with self._turns.call(diagnostics=query.diagnostics):
             answer = await self._recommender.recommend(query, deadline)
         return self._write(query, page, answer)
 
@@ -135,7 +129,9 @@ class RecommendationServicer(HistoryMethods):
             except Exception as error:  # noqa: BLE001 - it is the item's, and the stream goes on
                 return write_batch_error(item.id, classify(error, "BatchRecommend"))
 
-        async with aclosing(answers(requests, answer, self._settings.batch_window)) as responses:
+        window = Window(self._settings.batch_window, self._settings.batch_window_bytes)
+        size = pb.BatchRecommendRequest.ByteSize
+        async with aclosing(answers(requests, answer, window, size)) as responses:
             async for response in responses:
                 yield response
 
@@ -145,7 +141,7 @@ class RecommendationServicer(HistoryMethods):
         if item.id:
             identifier(item.id, field="id")
         query, page = self._read(item.request)
-        async with self._admission.bulk():
+        async with self._turns.bulk(diagnostics=query.diagnostics):
             deadline = self._deadline(context, limit=self._settings.default_timeout)
             answer = await self._recommender.recommend(query, deadline)
         return pb.BatchRecommendResponse(id=item.id, response=self._write(query, page, answer))
@@ -155,7 +151,7 @@ class RecommendationServicer(HistoryMethods):
     ) -> pb.SimilarItemsResponse:
         """Finds similar items: the candidate service's `Similar`, behind the gateway."""
         deadline = self._deadline(context)
-        async with self._admission.call():
+        async with self._turns.requests.call():
             found = await self._candidate.similar(request.query, deadline)
         return pb.SimilarItemsResponse(
             items=found.items,
@@ -169,7 +165,7 @@ class RecommendationServicer(HistoryMethods):
     ) -> catalog_pb.GetItemsResponse:
         """Looks items up: the candidate service's `GetItems`, behind the gateway."""
         deadline = self._deadline(context)
-        async with self._admission.call():
+        async with self._turns.requests.call():
             return await self._candidate.get_items(request, deadline)
 
     def _read(self, request: pb.RecommendRequest) -> tuple[Query, Page]:

@@ -87,18 +87,19 @@ class GatewaySettings(ServerSettings):
         ge=0,
         description="How long a call may have to wait for its turn; it is refused if longer.",
     )
+    max_diagnostics: int = Field(
+        default=4,
+        gt=0,
+        description="Requests for diagnostics, which cost several times a plain one, that are "
+        "worked on at a time; the others wait.",
+    )
     batch_window: int = Field(
         default=64, gt=0, description="Requests of one stream that are in hand at a time, at most."
     )
-
-    cache_seconds: float = Field(
-        default=0.0,
-        ge=0,
-        description="How long an answer is given again, to the same request of the same history; "
-        "0 for not at all.",
-    )
-    cache_entries: int = Field(
-        default=10_000, gt=0, description="Answers that are remembered at most."
+    batch_window_bytes: int = Field(
+        default=8 * 2**20,
+        gt=0,
+        description="Bytes of the requests of one stream in hand above which no more are read.",
     )
 
     @field_validator("candidate_target", "generator_target")

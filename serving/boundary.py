@@ -10,13 +10,14 @@ import grpc
 import structlog
 from grpc_status import rpc_status
 
-from core.errors import DeadlineExceeded, TandemError
+from core.errors import DeadlineExceeded, InvalidArgument, TandemError
 from serving.grpc_types import Context, Continuation, Handler, Method
 from serving.in_flight import InFlight
 from serving.parsing import StreamedRequests, parse
 from serving.shedding import Shedder
 from serving.status import to_status
 from serving.telemetry import REQUEST_ID_HEADER, accept_request_id, request_id
+from tandem.channel import MAX_ANSWER_BYTES
 
 log = structlog.get_logger()
 
@@ -73,7 +74,7 @@ class Boundary(grpc.aio.ServerInterceptor):
 
         async def answer(raw: bytes, context: Context) -> bytes:
             await self.in_flight.enter(context)
-            return write(await call(parse(raw, read), context))
+            return _bounded(write(await call(parse(raw, read), context)))
 
         return _surrounded(method, answer)
 
@@ -116,6 +117,21 @@ def _parts(
         cast("Callable[[bytes], Any]", handler.request_deserializer),
         cast("Callable[[Any], bytes]", handler.response_serializer),
     )
+
+
+def _bounded(answer: bytes) -> bytes:
+    """Refuses an answer that no client takes: its caller would hear of gRPC's limits alone.
+
+    Raises:
+        InvalidArgument: reason ANSWER_TOO_LARGE. The request is to blame, for it asks for so much.
+    """
+    if len(answer) > MAX_ANSWER_BYTES:
+        raise InvalidArgument(
+            f"the answer would have {len(answer)} bytes, over {MAX_ANSWER_BYTES}; "
+            "ask for fewer items at a time",
+            reason="ANSWER_TOO_LARGE",
+        )
+    return answer
 
 
 def _surrounded(method: str, answer: Callable[[Any, Context], Awaitable[Any]]) -> Method:

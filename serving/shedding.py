@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 from core.errors import ResourceExhausted
 from serving.grpc_types import Context, Handler
 from serving.status import to_status
-from serving.telemetry import REQUEST_ID_HEADER
+from serving.telemetry import REQUEST_ID_HEADER, is_acceptable
 
 log = structlog.get_logger()
 
@@ -92,10 +92,9 @@ class Shedder:
             log.warning("calls refused", calls=self._refused)
             self._refused, self._next_line = 0, self._clock() + LOG_SECONDS
         status = _status(int(seconds * _STEPS_PER_SECOND) + 1)
-        sent = [
-            pair for pair in context.invocation_metadata() or () if pair[0] == REQUEST_ID_HEADER
-        ]
-        await context.abort(status.code, status.details, (*status.trailing_metadata, *sent))
+        sent = dict(context.invocation_metadata() or ()).get(REQUEST_ID_HEADER)
+        named = ((REQUEST_ID_HEADER, sent),) if is_acceptable(sent) else ()
+        await context.abort(status.code, status.details, (*status.trailing_metadata, *named))
 
 
 @lru_cache(1024)

@@ -18,9 +18,14 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 _ACCEPTABLE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
+def is_acceptable(sent: object) -> bool:
+    """Whether a request id is one that is safe to log and to send back."""
+    return isinstance(sent, str) and _ACCEPTABLE.fullmatch(sent) is not None
+
+
 def accept_request_id(sent: str | None) -> str:
     """Keeps the caller's request id when it is safe to log, and makes one otherwise."""
-    return sent if sent and _ACCEPTABLE.fullmatch(sent) else uuid.uuid4().hex
+    return sent if sent and is_acceptable(sent) else uuid.uuid4().hex
 
 
 def configure_logging(process: str, level: str, *, as_json: bool, stream: TextIO) -> None:

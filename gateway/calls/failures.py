@@ -58,10 +58,17 @@ def translate(failure: errors.Error, service: str) -> TandemError:
         error.metadata = failure.metadata
         return error
     match code:
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if not failure.reason:
+            # It is gRPC that says so, of a message, and not the service of its load.
+            return Internal(
+                f"a message to or from the {service} service is larger than is taken",
+                reason="MESSAGE_TOO_LARGE",
+                service=service,
+            )
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return ResourceExhausted(
                 f"the {service} service is overloaded",
-                reason=failure.reason or code.name,
+                reason=failure.reason,
                 retry_after=failure.retry_after or 0.1,
                 service=service,
             )

@@ -1,7 +1,7 @@
 """Turns one query into one answer: history, strategy, rules."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from core.bundle import Bundle
@@ -9,7 +9,6 @@ from core.errors import DeadlineExceeded, NotFound, TandemError
 from gateway.deadline import Deadline
 from gateway.domain import Answer, Fallback, Query, ResolvedQuery, Strategy
 from gateway.history import HistoryStore
-from gateway.recommend.answer_cache import AnswerCache, fingerprint
 from gateway.recommend.blend import Weights
 from gateway.recommend.diagnostics import MadeList, diagnose
 from gateway.recommend.fallback import PopularItems
@@ -33,16 +32,10 @@ class Recommender:
     shortlist: int
     """How many items the generator reorders, where no more are asked for."""
     bundle_version: str
-    cache: AnswerCache | None = None
 
     @classmethod
     def of(
-        cls,
-        bundle: Bundle,
-        candidate: Candidate,
-        generator: Generator,
-        histories: HistoryStore,
-        cache: AnswerCache | None = None,
+        cls, bundle: Bundle, candidate: Candidate, generator: Generator, histories: HistoryStore
     ) -> "Recommender":
         """A recommender with the bundle's weights, and its popularity to fall back to."""
         blend = bundle.manifest.blend
@@ -61,11 +54,10 @@ class Recommender:
             rule_inputs=RuleInputLoader(candidate, popularity.fields),
             shortlist=blend.shortlist,
             bundle_version=bundle.version,
-            cache=cache,
         )
 
     async def recommend(self, query: Query, deadline: Deadline) -> Answer:
-        """Looks the history up, and makes an answer, unless it is remembered.
+        """Looks the history up, and makes an answer.
 
         Raises:
             NotFound: reason UNKNOWN_USER, for a user without a history, given or stored.
@@ -78,11 +70,7 @@ class Recommender:
         request = ResolvedQuery(query, history or ())
         # Without a history there is nothing to order a shortlist by but what is popular.
         strategy = Strategy.EMBEDDING if history is None else query.strategy
-        if self.cache is None or query.diagnostics or trace.degradations:
-            return await self._answer(request, strategy, trace)
-        key = fingerprint(self.cache.versions(), request)
-        answer = await self.cache.answers.get(key, lambda: self._answer(request, strategy, trace))
-        return replace(answer, timings=trace.watch.times)
+        return await self._answer(request, strategy, trace)
 
     async def _answer(
         self, request: ResolvedQuery, strategy: Strategy, trace: RequestTrace

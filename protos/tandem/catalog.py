@@ -24,11 +24,7 @@ DEFAULT_CATALOG_TARGET: Final = "127.0.0.1:50051"
 DEFAULT_CATALOG_TIMEOUT: Final = 30.0
 """Seconds; a thousand texts take several to embed."""
 
-_OPTIONS: Final = [
-    *channel_options(["tandem.v1.CatalogService"]),
-    # A page of a thousand of the largest items that there may be.
-    ("grpc.max_receive_message_length", 64 * 2**20),
-]
+_OPTIONS: Final = channel_options(["tandem.v1.CatalogService"])
 
 Value = str | float
 

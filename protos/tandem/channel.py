@@ -6,14 +6,23 @@ counts and places retries itself.
 
 import json
 from collections.abc import Sequence
+from typing import Final
 
 import grpc
 
 ChannelOptions = list[tuple[str, str | int]]
 
+MAX_ANSWER_BYTES: Final = 64 * 2**20
+"""The largest answer that is sent and taken: more than a thousand of the largest items that a
+catalog accepts. gRPC's own limit of 4 MiB would be that of what is received alone."""
+
 
 def channel_options(
-    services: Sequence[str], *, retries: bool = True, health_of: str | None = None
+    services: Sequence[str],
+    *,
+    retries: bool = True,
+    health_of: str | None = None,
+    max_answer_bytes: int = MAX_ANSWER_BYTES,
 ) -> ChannelOptions:
     """Options for a gRPC channel to the named protobuf services.
 
@@ -28,6 +37,7 @@ def channel_options(
         retries: whether gRPC retries; without, the caller does.
         health_of: a service that servers are asked for the health of; those that say that they do
             not serve are not called. Servers without a health service are called.
+        max_answer_bytes: the largest answer that is taken; -1 for any.
     """
     config: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
     if health_of is not None:
@@ -48,6 +58,7 @@ def channel_options(
         config["retryThrottling"] = {"maxTokens": 100, "tokenRatio": 0.1}
     return [
         ("grpc.service_config", json.dumps(config)),
+        ("grpc.max_receive_message_length", max_answer_bytes),
         # A process that stopped without closing its connections is noticed after this long.
         ("grpc.keepalive_time_ms", 10_000),
         ("grpc.keepalive_timeout_ms", 2_000),

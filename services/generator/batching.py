@@ -23,6 +23,9 @@ log = structlog.get_logger()
 
 MAX_PADDING: Final = 0.25
 """The share of a batch's tokens that may be padding."""
+MAX_CELLS: Final = 2**22
+"""What a batch's prefixes may come to, each compared with all others of its job: as much as the
+2,048 of one large call alone. Attention takes some 4 bytes for each, in each head."""
 PREPARERS: Final = 2
 """Threads that prepare: a slow job, such as a filter over a large catalog, holds up no other."""
 
@@ -37,6 +40,10 @@ class BatchJob(Protocol):
     @property
     def tokens(self) -> int:
         """The length of the prompt."""
+
+    @property
+    def prefixes(self) -> int:
+        """How many prefixes of codes the decoder reads at once; 0 where it scores no shortlist."""
 
 
 J = TypeVar("J", bound=BatchJob)
@@ -142,27 +149,32 @@ class Batcher(Generic[J, A]):
             place.settle(Served(answer, prepared, queued, ran, batch=len(batch)))
 
 
-def choose(jobs: Sequence[BatchJob], size: int, padding: float = MAX_PADDING) -> list[int]:
+def choose(
+    jobs: Sequence[BatchJob], size: int, padding: float = MAX_PADDING, cells: int = MAX_CELLS
+) -> list[int]:
     """Chooses the next batch.
 
     Args:
         jobs: that wait, oldest first; at least one.
         size: of the batch, at most.
         padding: the share of the batch's tokens that may be padding.
+        cells: of the batch, at most, where it is more than one job: jobs times the square of the
+            most prefixes that one has, for that is what the memory of a shortlist grows with.
 
     Returns:
         The positions of the oldest job and of those of its group that are nearest to it in length,
         older ones first where they are equally near.
     """
     oldest = jobs[0]
-    chosen, total, longest = [0], oldest.tokens, oldest.tokens
+    chosen, total, longest, most = [0], oldest.tokens, oldest.tokens, oldest.prefixes
     alike = [i for i in range(1, len(jobs)) if jobs[i].group == oldest.group]
     for i in sorted(alike, key=lambda i: abs(jobs[i].tokens - oldest.tokens)):
         if len(chosen) == size:
             break
-        wider = max(longest, jobs[i].tokens)
-        computed = wider * (len(chosen) + 1)
-        if computed - total - jobs[i].tokens <= padding * computed:
+        wider, deeper = max(longest, jobs[i].tokens), max(most, jobs[i].prefixes)
+        together = len(chosen) + 1
+        fits = together * deeper**2 <= cells
+        if fits and wider * together - total - jobs[i].tokens <= padding * wider * together:
             chosen.append(i)
-            total, longest = total + jobs[i].tokens, wider
+            total, longest, most = total + jobs[i].tokens, wider, deeper
     return chosen

@@ -1,11 +1,16 @@
 """What travels to a caller is what was raised, and the client reads it back."""
 
+import base64
+from urllib.parse import quote
+
 import grpc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core import errors
 from core.errors import TandemError
-from serving.status import MAX_MESSAGE_CHARACTERS, MAX_METADATA_CHARACTERS, to_status
+from serving.status import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES, to_status
 from tandem import errors as client_errors
 from tandem.errors import from_rpc
 
@@ -61,9 +66,23 @@ def test_every_error_of_the_tree_is_drawn_and_has_a_code() -> None:
 def test_what_a_caller_sent_is_cut_when_quoted_back() -> None:
     error = errors.InvalidArgument("m" * 100_000, reason="R", attribute="é" * 100_000)
     failure = from_rpc(as_received(error))
-    assert len(failure.message) == MAX_MESSAGE_CHARACTERS
-    assert len(failure.metadata["attribute"]) == MAX_METADATA_CHARACTERS
+    assert failure.message == "m" * (MAX_MESSAGE_BYTES - 3) + "…"
+    assert failure.metadata["attribute"] == "é" * ((MAX_METADATA_BYTES - 3) // 2) + "…"
     assert len(to_status(error).SerializeToString()) < 4096
+
+
+LONG = st.builds(lambda text, times: text * times, st.text(min_size=1), st.integers(1, 2_000))
+
+
+@given(LONG, st.lists(LONG, max_size=10))
+def test_a_status_fits_into_trailers_once_it_is_encoded(message: str, values: list[str]) -> None:
+    error = errors.InvalidArgument(message, reason="A_REASON", **{
+        f"field_{number}": value for number, value in enumerate(values)
+    })  # fmt: skip
+    status = to_status(error)
+    encoded = quote(status.message, safe="") + base64.b64encode(status.SerializeToString()).decode()
+    assert len(encoded) < 7_000
+    assert message.startswith(status.message.removesuffix("…"))
 
 
 def test_a_failure_without_details_is_told_by_its_code() -> None:

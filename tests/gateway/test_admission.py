@@ -1,13 +1,18 @@
 """Admission: never more than the limit, never a wait that is too long, calls before bulk."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tandem
 from core.errors import ResourceExhausted
 from gateway.admission import FIRST_GUESS_SECONDS, Admission
+from tandem.v1 import candidate_service_pb2 as candidate_pb
+from tests.gateway.stack import running
+from tests.tiny_bundle import write_tiny_bundle
 
 
 class Caller:
@@ -125,3 +130,27 @@ def test_turns_are_neither_lost_nor_made(limit: int, steps: list[tuple[int, bool
             await caller.end()
 
     asyncio.run(live())
+
+
+async def test_diagnostics_have_a_limit_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They cost several times a plain call, which goes on beside as many as there may be."""
+    async with running(write_tiny_bundle(tmp_path), max_diagnostics=1, max_wait_ms=0) as stack:
+        asked, may_answer = asyncio.Event(), asyncio.Event()
+
+        async def held(request: object, *_: object) -> None:
+            if isinstance(request, candidate_pb.DiagnoseSearchRequest):
+                asked.set()
+                await may_answer.wait()
+
+        monkeypatch.setattr(stack.candidate, "enter", held)
+        first = asyncio.create_task(stack.client.recommend("ann", diagnostics=True))
+        await asyncio.wait_for(asked.wait(), 30)
+        with pytest.raises(tandem.ResourceExhausted) as caught:
+            await stack.client.recommend("ann", diagnostics=True)
+        assert caught.value.reason == "OVERLOADED"
+        assert not (await stack.client.recommend("ann")).degraded
+        may_answer.set()
+        assert (await first).diagnostics.items
+        assert (await stack.client.recommend("ann", diagnostics=True)).diagnostics.items

@@ -1,6 +1,7 @@
 """Many requests over one stream: bounded in hand, each with its own answer or error."""
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 import tandem
 from core.errors import ResourceExhausted
-from gateway.batch import answers
+from gateway.batch import Window, answers
 from tandem.errors import from_status
 from tandem.requests import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
@@ -38,6 +39,10 @@ async def twice(number: int) -> int:
     return 2 * number
 
 
+def no_bytes(_: int) -> int:
+    return 0
+
+
 async def settle() -> None:
     """Lets everything run that can."""
     for _ in range(100):
@@ -47,7 +52,10 @@ async def settle() -> None:
 @pytest.mark.parametrize("window", [1, 3, 100])
 @pytest.mark.parametrize("count", [0, 1, 20])
 async def test_every_request_is_answered_once(count: int, window: int) -> None:
-    answered = [answer async for answer in answers(aiter(Requests(count)), twice, window)]
+    answered = [
+        answer
+        async for answer in answers(aiter(Requests(count)), twice, Window(window, 1), no_bytes)
+    ]
     assert sorted(answered) == [2 * number for number in range(1, count + 1)]
 
 
@@ -59,7 +67,7 @@ async def test_answers_come_when_they_are_ready() -> None:
             await first.wait()
         return number
 
-    stream = answers(aiter(Requests(3)), answer, window=2)
+    stream = answers(aiter(Requests(3)), answer, Window(2, 1), no_bytes)
     assert [await anext(stream), await anext(stream)] == [2, 3]
     first.set()
     assert [number async for number in stream] == [1]
@@ -67,12 +75,55 @@ async def test_answers_come_when_they_are_ready() -> None:
 
 async def test_a_slow_reader_is_bounded() -> None:
     requests = Requests(1000)
-    stream = answers(aiter(requests), twice, window=4)
+    stream = answers(aiter(requests), twice, Window(4, 1), no_bytes)
     for taken in range(1, 6):
         await anext(stream)
         await settle()
         # Those that were taken, the window, and the answer that waits.
         assert requests.read == taken + 4 + 1
+    await stream.aclose()
+
+
+@pytest.mark.parametrize(("size", "read"), [(1, 8), (4, 3), (5, 2), (9, 2), (100, 1)])
+async def test_bytes_in_hand_are_bounded(size: int, read: int) -> None:
+    """No more is read once ten bytes are in hand, and what is answered makes room again."""
+    requests, may_answer = Requests(50), asyncio.Event()
+
+    async def answer(number: int) -> int:
+        await may_answer.wait()
+        return number
+
+    stream = answers(aiter(requests), answer, Window(8, 10), lambda _: size)
+    first = asyncio.create_task(anext(stream))
+    await settle()
+    assert requests.read == read
+    may_answer.set()
+    answered = {await first, *[number async for number in stream]}
+    assert answered == set(range(1, 51))
+
+
+async def test_a_request_that_was_answered_is_not_held_on_to() -> None:
+    class Request:
+        pass
+
+    async def some() -> AsyncIterator[Request]:
+        for _ in range(10):
+            yield Request()
+        await asyncio.Event().wait()
+
+    seen: list[weakref.ref[Request]] = []
+
+    async def answer(request: Request) -> int:
+        seen.append(weakref.ref(request))
+        return 0
+
+    stream = answers(some(), answer, Window(4, 10), lambda _: 0)
+    for _ in range(10):
+        await anext(stream)
+    await settle()
+    assert len(seen) == 10
+    # An asynchronous generator keeps what it yielded last.
+    assert [reference() for reference in seen[:-1]] == [None] * 9
     await stream.aclose()
 
 
@@ -89,7 +140,7 @@ async def test_work_that_is_left_is_cancelled() -> None:
             raise
         return number
 
-    stream = answers(aiter(Requests(10)), answer, window=3)
+    stream = answers(aiter(Requests(10)), answer, Window(3, 1), no_bytes)
     assert await anext(stream) == 1
     await settle()
     await stream.aclose()
@@ -103,7 +154,7 @@ async def test_requests_that_fail_end_the_stream() -> None:
         raise ValueError("not a request")
 
     with pytest.raises(ValueError, match="not a request"):
-        _ = [answer async for answer in answers(failing(), twice, window=2)]
+        _ = [answer async for answer in answers(failing(), twice, Window(2, 1), no_bytes)]
 
 
 def of_user(number: int, **fields: Any) -> pb.BatchRecommendRequest:

@@ -1,13 +1,21 @@
 """What a caller gets when a service fails, is slow, or serves another bundle."""
 
+from pathlib import Path
+
 import pytest
 from structlog.testing import capture_logs
 
 import tandem
 from core import errors
+from core.bundle import Bundle
+from gateway.calls.clients import CandidateClient
+from gateway.deadline import Deadline
+from gateway.domain import Query, ResolvedQuery, Strategy
+from serving.testing import listening
 from tandem.v1 import recommendation_service_pb2 as pb
-from tests.gateway.fakes import WAIT
+from tests.gateway.fakes import WAIT, FakeCandidate, attach_candidate
 from tests.gateway.stack import Stack, raw
+from tests.tiny_bundle import write_tiny_bundle
 
 FAILURES = [
     # What a service answers, and what the gateway's caller gets.
@@ -35,6 +43,34 @@ FAILURES = [
     (errors.Internal("secret", reason="X"), tandem.Internal, "SERVICE_FAILED", None),
     (errors.BundleError("secret"), tandem.FailedPrecondition, "BUNDLE_INVALID", {}),
 ]
+
+
+async def test_items_of_many_megabytes_come_through(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand of the largest: gRPC itself would take 4 MiB."""
+    title = "x" * 20_000
+    item_ids = [f"n{number}" for number in range(1_000)]
+    stack.candidate.live = {item_id: ["drama"] for item_id in item_ids}
+    monkeypatch.setattr(stack.candidate, "title", lambda _: title)
+    found = await stack.client.get_items(item_ids)
+    assert [item.title for item in found.items] == [title] * 1_000
+
+
+async def test_a_message_that_grpc_refuses_is_no_overload(tmp_path: Path) -> None:
+    """It says nothing of a service's load, and no later attempt would fare better."""
+    bundle = Bundle.open(write_tiny_bundle(tmp_path))
+    fake = FakeCandidate(bundle)
+    async with listening(fake, attach_candidate, max_message_bytes=100) as address:
+        client = CandidateClient(address, bundle.version)
+        query = ResolvedQuery(Query("ann", None, 3, Strategy.EMBEDDING), ("i1",) * 1_000)
+        try:
+            with pytest.raises(errors.Internal) as caught:
+                await client.search(query, 3, Deadline.of_caller(10, default=10, limit=10))
+        finally:
+            await client.close()
+    assert caught.value.reason == "MESSAGE_TOO_LARGE"
+    assert caught.value.metadata == {"service": "candidate"}
 
 
 @pytest.mark.parametrize(("raised", "received", "reason", "metadata"), FAILURES)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import tandem
 from core import errors
-from gateway.domain import Answer, Query, Recommended, Strategy
-from gateway.pages import Page, cut, digest_of, read_page
+from gateway.domain import Answer, Query, Recommended, ResolvedQuery, Strategy
+from gateway.pages import Page, cut, digest_of, fingerprint, read_page
 from tandem import event, filters
 from tandem.errors import from_status
 from tandem.requests import StrategyName
@@ -50,6 +50,21 @@ def test_what_is_no_token_is_refused(token: str) -> None:
     with pytest.raises(errors.InvalidArgument) as caught:
         cut(answer, read_page(pb.RecommendRequest(page_token=token)), digest_of(QUERY, answer))
     assert caught.value.reason == "INVALID_PAGE_TOKEN"
+
+
+def test_a_fingerprint_tells_requests_apart_and_keeps_nothing_of_them() -> None:
+    query = Query("ann", None, 10, Strategy.RERANK)
+    request = ResolvedQuery(query, ("i1", "i2"))
+    prints = {
+        fingerprint("1", request),
+        fingerprint("2", request),
+        fingerprint("1", ResolvedQuery(query, ("i1", "i3"))),
+        fingerprint("1", ResolvedQuery(query, ("i1, i2",))),
+        fingerprint("1", ResolvedQuery(Query("bob", None, 10, Strategy.RERANK), ("i1", "i2"))),
+    }
+    assert len(prints) == 5
+    assert fingerprint("1", ResolvedQuery(query, ("i1", "i2"))) in prints
+    assert all(len(each) == 16 for each in prints)
 
 
 def test_a_page_behind_the_list_is_empty() -> None:
@@ -160,12 +175,6 @@ async def test_another_gateway_goes_on(tmp_path: Path) -> None:
         second = await other.client.recommend("ann", page_size=2, page_token=first.next_page_token)
     assert len(ids(second)) == 2
     assert not set(ids(first)) & set(ids(second))
-
-
-async def test_pages_come_from_the_cache_of_answers(tmp_path: Path) -> None:
-    async with running(write_tiny_bundle(tmp_path), cache_seconds=60.0) as stack:
-        assert len(await pages(stack, 3)) == 3
-        assert len(stack.candidate.requests) == 1
 
 
 async def test_a_service_that_fails_is_not_the_callers_mistake(stack: Stack) -> None:

@@ -17,6 +17,7 @@ class FakeJob:
     name: int
     group: str = "a"
     tokens: int = 10
+    prefixes: int = 0
     broken: bool = False
 
 

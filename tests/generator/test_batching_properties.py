@@ -34,6 +34,23 @@ def test_a_batch_is_the_oldest_job_and_what_is_nearest_to_it(
         assert (jobs[0].group, jobs[0].tokens) not in [(job.group, job.tokens) for job in left]
 
 
+@given(
+    st.lists(st.builds(FakeJob, name=st.just(0), prefixes=st.integers(0, 40)), min_size=1),
+    st.integers(1, 9),
+    st.integers(1, 3_000),
+)
+def test_a_batch_of_several_has_so_many_cells_at_most(
+    jobs: list[FakeJob], size: int, cells: int
+) -> None:
+    chosen = choose(jobs, size, cells=cells)
+    most = max(jobs[i].prefixes for i in chosen)
+    assert chosen[0] == 0
+    assert len(chosen) == 1 or len(chosen) * most**2 <= cells
+    if len(chosen) < size:  # and what would have fitted is never left out
+        for i in set(range(len(jobs))) - set(chosen):
+            assert (len(chosen) + 1) * max(most, jobs[i].prefixes) ** 2 > cells
+
+
 @given(jobs_of_any_kind, st.integers(1, 9), st.data())
 def test_nothing_is_overtaken_forever(jobs: list[FakeJob], size: int, data: st.DataObject) -> None:
     """A job starts after as many batches as there were jobs before it, whatever comes meanwhile."""

@@ -10,9 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from core.bundle import Bundle
+from core.errors import InvalidArgument as InvalidArgumentRaised
 from core.errors import NotFound
 from serving.telemetry import accept_request_id, request_id
-from serving.testing import serving
+from serving.testing import listening, serving
 from tandem.errors import (
     Error,
     Internal,
@@ -108,6 +109,35 @@ async def test_an_error_of_the_tree_keeps_its_code_and_reason(
     assert failure.metadata == {"thing": "x"}
     assert failure.request_id == "r1"
     assert [(line["code"], line["reason"]) for line in logs] == [("NOT_FOUND", "NO_SUCH_THING")]
+
+
+async def test_what_is_long_once_it_is_encoded_keeps_its_code(fake: FakeCandidate) -> None:
+    """An emoji is one character, and 12 bytes of a trailer.
+
+    From 8 KiB on, gRPC refuses the more trailers the longer they are: here all of them.
+    """
+    options = [("grpc.max_metadata_size", 8_191), ("grpc.absolute_max_metadata_size", 8_192)]
+    name = "\N{GRINNING FACE}" * 600
+    fake.failure = InvalidArgumentRaised(f"no attribute {name}", reason="WHY", attribute=name)
+    async with (
+        listening(fake, attach) as address,
+        grpc.aio.insecure_channel(address, options) as channel,
+    ):
+        failure = await failure_of(search(channel))
+    assert isinstance(failure, InvalidArgument)
+    assert failure.reason == "WHY"
+    assert name.startswith(failure.metadata["attribute"].removesuffix("…"))
+
+
+async def test_an_answer_that_nobody_takes_is_refused_where_it_is_made(
+    fake: FakeCandidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.boundary.MAX_ANSWER_BYTES", 100)
+    async with serving(fake, attach) as channel:
+        failure = await failure_of(search(channel, max_results=12))
+        assert isinstance(failure, InvalidArgument)
+        assert failure.reason == "ANSWER_TOO_LARGE"
+        await search(channel, max_results=1)
 
 
 async def test_a_defect_is_logged_and_its_text_stays_here(

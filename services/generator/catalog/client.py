@@ -91,10 +91,9 @@ class CatalogFeed:
     @cached_property
     def _channel(self) -> grpc.aio.Channel:
         """Made when first used: it belongs to the event loop, and feeds are made on a thread."""
-        options = channel_options(["tandem.v1.CatalogService"])
         # How much a message holds is the candidate's choice, which is one of our own processes.
-        unlimited = ("grpc.max_receive_message_length", -1)
-        return grpc.aio.insecure_channel(self.target, [*options, unlimited])
+        options = channel_options(["tandem.v1.CatalogService"], max_answer_bytes=-1)
+        return grpc.aio.insecure_channel(self.target, options)
 
     @cached_property
     def _stub(self) -> "pb_grpc.CatalogServiceAsyncStub":

@@ -110,6 +110,12 @@ class DecodingJob:
         return len(self.prompt)
 
     @property
+    def prefixes(self) -> int:
+        """How many prefixes of codes lead to the shortlist; the memory of a run grows with their
+        square."""
+        return 0 if self.tree is None else len(self.tree.token)
+
+    @property
     def group(self) -> Hashable:
         """Jobs of equal groups may run together.
 
