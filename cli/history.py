@@ -78,7 +78,10 @@ def record(
     item: Annotated[str, typer.Option(help="What it interacted with, in order.", metavar="ID,ID…")],
     event_id: Annotated[
         str | None,
-        typer.Option(help="Makes it safe to repeat; of several items, each adds its place."),
+        typer.Option(
+            help="An id under which the event is recorded once, so that it is safe to repeat; "
+            "with several items, each adds its place."
+        ),
     ] = None,
     at: Annotated[
         datetime | None,

@@ -38,7 +38,7 @@ app = typer.Typer(
     "tandem items upsert new.jsonl\n\n"
     "tandem items get 50,172\n\n"
     "tandem items delete 50 172\n\n"
-    "tandem items list --json > catalog.jsonl",
+    "tandem items list -k 0 --json > catalog.jsonl",
 )
 
 AsJson = Annotated[
@@ -81,19 +81,23 @@ class ItemFileOptions:
 
     format_: Annotated[
         Literal["jsonl", "csv"] | None,
-        typer.Option("--format", help="Of the file. [default: what its name says, else jsonl]"),
+        typer.Option(
+            "--format", help="The file's format. \\[default: what its name says, else jsonl]"
+        ),
     ] = None
-    item_id_column: Annotated[str, typer.Option(help="Of a CSV file: the id.")] = "item_id"
+    item_id_column: Annotated[str, typer.Option(help="Of a CSV file: the column of the id.")] = (
+        "item_id"
+    )
     text_column: Annotated[
         list[str] | None,
         typer.Option(
-            help="Of a CSV file: what describes an item; repeat for more. The first is its title. "
-            "[default: text]"
+            help="Of a CSV file: a column that describes an item; repeat for more. The first is "
+            "its title. \\[default: text]"
         ),
     ] = None
     attribute_column: Annotated[
         list[str] | None,
-        typer.Option(help="Of a CSV file: what requests may filter by; repeat for more."),
+        typer.Option(help="Of a CSV file: a column that requests may filter by; repeat for more."),
     ] = None
     separator: Annotated[
         str | None,
@@ -149,7 +153,7 @@ def upsert(
 ) -> None:
     """Add items, or replace those that have their ids.
 
-    What a text is about is found out by the text encoder of the bundle, unless a line brings its
+    The bundle's text encoder embeds the text of each item, unless a line of the file brings a
     "vector". Running it again changes nothing: an item that is as it was is left alone.
     """
     items, total = reading.read(file)
@@ -163,7 +167,7 @@ def delete(
     *,
     item_ids: Annotated[list[str] | None, typer.Argument(help="Items to remove.")] = None,
     file: Annotated[
-        Path | None, typer.Option(help="A file with an id a line, beside them.")
+        Path | None, typer.Option(help="A file of more items to remove, one id a line.")
     ] = None,
     connection: CatalogConnectionOptions,
 ) -> None:

@@ -40,7 +40,7 @@ def similar(
         typer.Option(help="Compare what items are (content) or how they are used (behavior)."),
     ] = "content",
     min_score: Annotated[
-        float | None, typer.Option(help="The similarity that an item must reach.")
+        float | None, typer.Option(help="The lowest cosine similarity, from -1 to 1.")
     ] = None,
     diversity: Annotated[
         float, typer.Option(help="From 0, the most similar, to 1, unlike each other.", min=0, max=1)

@@ -11,7 +11,11 @@ from tandem.requests import ConstraintArguments, RuleArguments, StrategyName
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 MaxResults = Annotated[int, typer.Option("--max-results", "-k", help="How many items.")]
 Strategy = Annotated[
-    StrategyName | None, typer.Option(help="How to recommend; the server's default if unset.")
+    StrategyName | None,
+    typer.Option(
+        help="embedding: what retrieval finds; rerank: that, reordered with the generator; "
+        "generate: what the generator writes; fuse: both. The server's default if unset."
+    ),
 ]
 
 
@@ -101,7 +105,7 @@ class PageOptions:
     page_token: Annotated[
         str,
         typer.Option(
-            help="Return the page that this token leads to; the page before prints it. The other "
-            "options must be as they were."
+            help="Return the page that this token leads to; the page before prints it. The "
+            "options that decide the list must be as they were."
         ),
     ] = ""

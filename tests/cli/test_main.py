@@ -28,6 +28,19 @@ def test_every_command_has_help(command: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "default"),
+    [
+        (("items", "upsert"), "[default: text]"),
+        (("build",), "[default: collaborative]"),
+        (("serve", "gateway"), "[default: 50050]"),
+    ],
+)
+def test_help_shows_defaults_that_the_command_sets(command: tuple[str, ...], default: str) -> None:
+    shown = " ".join(run(*command, "--help").stdout.replace("│", " ").split())
+    assert default in shown
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("nonsense",),
@@ -57,7 +70,6 @@ def test_wrong_usage_is_2_and_says_how(arguments: tuple[str, ...]) -> None:
             ("recommend", "--user", "1", "--address", "127.0.0.1:1"),
             "no gateway answers at 127.0.0.1:1",
         ),
-        (("recommend", "--user", "1", "--bundle", "/nope"), "/nope is not a bundle"),
         (("serve", "gateway"), "--bundle (or TANDEM_BUNDLE) is required"),
         (
             ("serve", "all", "--bundle", "/nope"),
