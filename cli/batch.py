@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -27,16 +28,19 @@ from rich.progress import (
 )
 
 from cli.support.batch_sender import BatchError, Sender
-from cli.support.filter_expressions import read_conditions
+from cli.support.connection import Address
+from cli.support.option_groups import expanded
+from cli.support.printing import strategy_name
+from cli.support.query_options import ConstraintOptions, MaxResults, Strategy
 from tandem import Client
 from tandem.client import DEFAULT_TARGET
 from tandem.errors import from_status
-from tandem.requests import StrategyName, item_constraints
+from tandem.requests import item_constraints, strategy_value
 from tandem.v1 import recommendation_service_pb2 as pb
 
 USER: Final = "user_id"
 HISTORY: Final = "history_item_ids"
-JOB: Final = "batch.json"
+MANIFEST: Final = "batch.json"
 SCHEMA: Final[Mapping[str, pl.DataType | type[pl.DataType]]] = {
     "row": pl.UInt64,
     USER: pl.String,
@@ -49,11 +53,11 @@ SCHEMA: Final[Mapping[str, pl.DataType | type[pl.DataType]]] = {
     "error_message": pl.String,
 }
 
-batch = typer.Typer()
+app = typer.Typer()
 
 
 @dataclass(frozen=True)
-class Job:
+class BatchManifest:
     """What makes two batches the same, so that one can go on where the other was interrupted."""
 
     input_sha256: str
@@ -67,47 +71,47 @@ class Job:
         """How many files the answer has."""
         return -(-self.rows // self.rows_per_part)
 
-    def adopt(self, directory: Path) -> None:
+    def claim(self, directory: Path) -> None:
         """Makes the directory that of this batch.
 
         Raises:
-            BatchError: it holds another one.
+            BatchError: the directory holds another batch, or other files.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        path = directory / JOB
-        mine = json.loads(json.dumps(asdict(self)))
+        path = directory / MANIFEST
+        document = json.loads(json.dumps(asdict(self)))
         if path.exists():
-            if json.loads(path.read_text(encoding="utf-8")) != mine:
+            if json.loads(path.read_text(encoding="utf-8")) != document:
                 raise BatchError(
-                    f"{directory} holds a batch of other rows or options, as its {JOB} says; "
+                    f"{directory} holds a batch of other rows or options, as its {MANIFEST} says; "
                     "give another directory"
                 )
         elif any(not path.name.startswith(".") for path in directory.iterdir()):
             raise BatchError(f"{directory} is not empty, and holds no batch that could go on")
         else:
-            _write(path, lambda file: file.write_text(json.dumps(mine, indent=2) + "\n"))
+            _write(path, lambda file: file.write_text(json.dumps(document, indent=2) + "\n"))
 
 
-@batch.command(
+@app.command(
     epilog="Example:  tandem batch users.parquet recommendations/ --strategy fuse -k 20\n\n"
     f"IN has a column {USER}, or {HISTORY} (lists of ids, oldest first), or both. OUT gets one "
     "Parquet file for each part of the rows: row (the row of IN, from 0), user_id, item_ids, "
     "scores, strategy, degraded, bundle_version, error and error_message."
 )
-def _batch(
-    source: Annotated[Path, typer.Argument(metavar="IN", exists=True, dir_okay=False)],
-    out: Annotated[Path, typer.Argument(metavar="OUT", file_okay=False)],
-    max_results: Annotated[int, typer.Option("--max-results", "-k", help="How many items.")] = 10,
-    strategy: Annotated[
-        StrategyName | None, typer.Option(help="How to recommend; the server's default if unset.")
-    ] = None,
-    filter_: Annotated[
-        list[str] | None,
-        typer.Option("--filter", help="As in `tandem recommend`.", metavar="CONDITION"),
-    ] = None,
-    include_seen: Annotated[
-        bool, typer.Option("--include-seen", help="Allow items of the history.")
-    ] = False,
+@expanded
+def batch(
+    *,
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="IN", help="A Parquet file of users.", exists=True, dir_okay=False),
+    ],
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="A directory, empty or of this batch.", file_okay=False),
+    ],
+    max_results: MaxResults = 10,
+    strategy: Strategy = None,
+    constraints: ConstraintOptions,
     allow_degraded: Annotated[
         bool,
         typer.Option(
@@ -119,56 +123,67 @@ def _batch(
     patience: Annotated[
         float, typer.Option(help="Seconds without any answer after which to stop.", min=0)
     ] = 60.0,
-    address: Annotated[
-        str,
-        typer.Option(help="The gateway's address.", envvar="TANDEM_ADDRESS", metavar="HOST:PORT"),
-    ] = DEFAULT_TARGET,
+    address: Address = DEFAULT_TARGET,
 ) -> None:
     """Recommend to every row of a Parquet file; a batch that was interrupted goes on."""
-    condition = read_conditions(filter_ or ())
     template = pb.RecommendRequest(
         max_results=max_results,
-        strategy=pb.Strategy.Value(f"STRATEGY_{(strategy or 'unspecified').upper()}"),
-        constraints=item_constraints((), condition, (), include_seen=include_seen),
+        strategy=strategy_value(strategy),
+        constraints=item_constraints(**constraints.arguments()),
         forbid_degraded=not allow_degraded,
     )
     frame = _scan(source)
     rows = frame.select(pl.len()).collect().item()
-    job = Job(_sha256(source), rows, rows_per_part, MessageToDict(template))
-    job.adopt(out)
-
-    def request(row: Mapping[str, Any]) -> pb.RecommendRequest:
-        made = pb.RecommendRequest(user_id=row.get(USER) or "")
-        made.history_item_ids.extend(row.get(HISTORY) or ())
-        made.MergeFrom(template)
-        return made
-
+    manifest = BatchManifest(_sha256(source), rows, rows_per_part, MessageToDict(template))
+    manifest.claim(out)
     console = Console(stderr=True)
-    started, made = time.monotonic(), 0
+    started = time.monotonic()
     with Client(address) as client, _progress(console) as progress:
-        sender = Sender(client, request, patience=patience)
-        task = progress.add_task("Recommending", total=rows)
-        for part in range(job.parts):
-            path = out / f"part-{part:05d}.parquet"
-            here = frame.slice(part * rows_per_part, rows_per_part).collect()
-            if path.exists():
-                progress.advance(task, len(here))
-                continue
-            answered = []
-            for row, response in sender.send(here.to_dicts()):
-                answered.append(_record(row, response))
-                progress.advance(task)
-            table = pl.DataFrame(answered, schema=SCHEMA, orient="row").sort("row")
-            _write(path, table.write_parquet)
-            made += len(here)
+        sender = Sender(client, partial(_request, template), patience=patience)
+        made = _make_parts(sender, frame, manifest, out, progress)
     _summarize(console, out, rows, made, time.monotonic() - started)
 
 
+def _make_parts(
+    sender: Sender, frame: pl.LazyFrame, manifest: BatchManifest, out: Path, progress: Progress
+) -> int:
+    """Writes the parts that are missing.
+
+    Returns:
+        How many rows they have.
+    """
+    task = progress.add_task("Recommending", total=manifest.rows)
+    made = 0
+    for part in range(manifest.parts):
+        path = out / f"part-{part:05d}.parquet"
+        rows = frame.slice(part * manifest.rows_per_part, manifest.rows_per_part).collect()
+        if path.exists():
+            progress.advance(task, len(rows))
+            continue
+        answered = []
+        for row, response in sender.send(rows.to_dicts()):
+            answered.append(_record(row, response))
+            progress.advance(task)
+        table = pl.DataFrame(answered, schema=SCHEMA, orient="row").sort("row")
+        _write(path, table.write_parquet)
+        made += len(rows)
+    return made
+
+
+def _request(template: pb.RecommendRequest, row: Mapping[str, Any]) -> pb.RecommendRequest:
+    """What is asked for a row: whose it is, and what the template says of every row."""
+    request = pb.RecommendRequest(
+        user_id=row.get(USER) or "", history_item_ids=row.get(HISTORY) or ()
+    )
+    request.MergeFrom(template)
+    return request
+
+
 def _scan(source: Path) -> pl.LazyFrame:
-    """The columns that matter, as texts, and the number of each row.
+    """The columns of users and histories, as texts, and the number of each row.
 
     Raises:
-        BatchError: there is none.
+        BatchError: the file has neither.
     """
     frame = pl.scan_parquet(source)
     names = frame.collect_schema().names()
@@ -195,7 +210,7 @@ def _record(row: Mapping[str, Any], answer: pb.BatchRecommendResponse) -> tuple[
         row.get(USER),
         [item.item_id for item in response.recommendations],
         [item.score for item in response.recommendations],
-        pb.Strategy.Name(response.strategy).removeprefix("STRATEGY_").lower(),
+        strategy_name(response.strategy),
         response.degraded,
         response.bundle_version,
         None,

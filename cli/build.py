@@ -24,7 +24,7 @@ class ModelOptions:
     """What is built beside what every training has."""
 
     codes: Annotated[
-        CodeKind | None, typer.Option(help="How items get their codes. [default: collaborative]")
+        CodeKind | None, typer.Option(help="How items get their codes. \\[default: collaborative]")
     ] = None
     code_style: Annotated[
         Literal["tokens", "text"] | None,
@@ -47,9 +47,9 @@ class ModelOptions:
         list[str] | None,
         typer.Option(
             metavar="int8|fp16|fp32",
-            help="Of the generator, beside fp32; once for each. int8 is for CPUs, and left out "
-            "where it loses too much; fp16 is for GPUs. "
-            "[default: int8, and fp16 with --preset small]",
+            help="A precision of the generator beside fp32; repeat for more. int8 is for CPUs, "
+            "and left out where it loses too much; fp16 is for GPUs. "
+            "\\[default: int8, and fp16 with --preset small]",
         ),
     ] = None
     prompts: Annotated[

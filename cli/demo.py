@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli.support.printing import strategy_name
 from cli.support.titles import Titles
 from core.bundle import Bundle
 from tandem.requests import StrategyName
@@ -104,5 +105,5 @@ def _show_recommendations(
         f"{timing.stage} {timing.duration.ToTimedelta().total_seconds() * 1e3:.1f} ms"
         for timing in answer.timings
     )
-    strategy = pb.Strategy.Name(answer.strategy).removeprefix("STRATEGY_").lower()
+    strategy = strategy_name(answer.strategy)
     console.print(f"[dim]strategy {strategy}; {steps}; bundle {answer.bundle_version}")

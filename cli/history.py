@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.json_format import ParseDict, ParseError
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from cli.query import Address, AsJson, connected
+from cli.support.connection import Address, ConnectionOptions
+from cli.support.option_values import read_ids
+from cli.support.printing import print_json
+from cli.support.query_options import AsJson
 from cli.support.titles import Titles
 from tandem import Client, ResourceExhausted, event
 from tandem.client import DEFAULT_TARGET
@@ -58,7 +61,7 @@ def import_(
     """Record all events of a bundle's data, or of a file."""
     batches = list(_bundle_batches(source) if source.is_dir() else _file_batches(source))
     counts = pb.RecordEventsResponse()
-    with connected(address, SECONDS) as client:
+    with ConnectionOptions(address, SECONDS).connect() as client:
         bar = track(batches, "recording", console=Console(stderr=True))
         for answer in (_record(client, batch) for batch in bar):
             counts.recorded += answer.recorded
@@ -75,7 +78,10 @@ def record(
     item: Annotated[str, typer.Option(help="What it interacted with, in order.", metavar="ID,ID…")],
     event_id: Annotated[
         str | None,
-        typer.Option(help="Makes it safe to repeat; of several items, each adds its place."),
+        typer.Option(
+            help="An id under which the event is recorded once, so that it is safe to repeat; "
+            "with several items, each adds its place."
+        ),
     ] = None,
     at: Annotated[
         datetime | None,
@@ -88,7 +94,7 @@ def record(
     address: Address = DEFAULT_TARGET,
 ) -> None:
     """Record that a user interacted with items."""
-    items = [part.strip() for part in item.split(",") if part.strip()]
+    items = read_ids(item)
     first = _in_utc(at) if at else datetime.now(UTC)
     events = [
         event(
@@ -99,7 +105,7 @@ def record(
         )
         for place, item_id in enumerate(items)
     ]
-    with connected(address, SECONDS) as client:
+    with ConnectionOptions(address, SECONDS).connect() as client:
         typer.echo(_summary(_record(client, events)))
 
 
@@ -111,11 +117,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the newest events of a user, newest first."""
-    with connected(address, SECONDS) as client:
+    with ConnectionOptions(address, SECONDS).connect() as client:
         response = client.get_history(user, page_size=max_results)
         if as_json:
-            document = MessageToDict(response, preserving_proto_field_name=True)
-            typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+            print_json(response, with_defaults=False)
             return
         titles = Titles().look_up(client, [each.item_id for each in response.events])
     table = Table("time", "item", "title", "event", box=None, header_style="bold")
@@ -137,7 +142,10 @@ def delete_user(
     """
     if not yes:
         typer.confirm(f"Delete all that is stored about user {user}?", abort=True)
-    with connected(address, SECONDS) as client, Console(stderr=True).status("deleting"):
+    with (
+        ConnectionOptions(address, SECONDS).connect() as client,
+        Console(stderr=True).status("deleting"),
+    ):
         response = client.delete_user(user)
     typer.echo(f"deleted {response.deleted_events:,} events of user {user}")
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -13,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cli.support.connection import reaching
+from cli.support.connection import explained_unavailability
 from cli.support.item_files import (
     STANDARD_INPUT,
     Columns,
@@ -22,6 +23,8 @@ from cli.support.item_files import (
     read_csv,
     read_lines,
 )
+from cli.support.option_groups import expanded
+from cli.support.option_values import read_ids
 from tandem import CatalogClient, Error, Item
 from tandem.catalog import DEFAULT_CATALOG_TARGET, DEFAULT_CATALOG_TIMEOUT
 from tandem.v1 import common_pb2
@@ -35,16 +38,9 @@ app = typer.Typer(
     "tandem items upsert new.jsonl\n\n"
     "tandem items get 50,172\n\n"
     "tandem items delete 50 172\n\n"
-    "tandem items list --json > catalog.jsonl",
+    "tandem items list -k 0 --json > catalog.jsonl",
 )
 
-Address = Annotated[
-    str,
-    typer.Option(
-        help="The candidate service's address.", envvar="TANDEM_CATALOG", metavar="HOST:PORT"
-    ),
-]
-Timeout = Annotated[float, typer.Option(help="Seconds to wait for each call.", min=0.001)]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON lines, as `tandem items upsert` reads them.")
 ]
@@ -53,6 +49,86 @@ MAX_ITEMS: Final = 1_000
 """Of a call."""
 MAX_CALL_CHARACTERS: Final = 1_000_000
 """A server takes messages of 8 MiB by default."""
+
+
+@dataclass(frozen=True)
+class CatalogConnectionOptions:
+    """Where the candidate service is, and how long a call may take."""
+
+    address: Annotated[
+        str,
+        typer.Option(
+            help="The candidate service's address.", envvar="TANDEM_CATALOG", metavar="HOST:PORT"
+        ),
+    ] = DEFAULT_CATALOG_TARGET
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for each call.", min=0.001)] = (
+        DEFAULT_CATALOG_TIMEOUT
+    )
+
+    @contextmanager
+    def connect(self) -> Iterator[CatalogClient]:
+        """A client of the catalog whose error says what to do where no server answers."""
+        with (
+            CatalogClient(self.address, timeout=self.timeout) as client,
+            explained_unavailability("candidate service", self.address),
+        ):
+            yield client
+
+
+@dataclass(frozen=True)
+class ItemFileOptions:
+    """How a file of items is read."""
+
+    format_: Annotated[
+        Literal["jsonl", "csv"] | None,
+        typer.Option(
+            "--format", help="The file's format. \\[default: what its name says, else jsonl]"
+        ),
+    ] = None
+    item_id_column: Annotated[str, typer.Option(help="Of a CSV file: the column of the id.")] = (
+        "item_id"
+    )
+    text_column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of a CSV file: a column that describes an item; repeat for more. The first is "
+            "its title. \\[default: text]"
+        ),
+    ] = None
+    attribute_column: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a CSV file: a column that requests may filter by; repeat for more."),
+    ] = None
+    separator: Annotated[
+        str | None,
+        typer.Option(help=r"Between CSV cells; , or, in .tsv files, \t by default."),
+    ] = None
+    value_separator: Annotated[
+        str, typer.Option(help="Between the values of an attribute's cell.")
+    ] = "|"
+
+    def read(self, file: Path) -> tuple[Iterable[Item], int | None]:
+        """The items of a file, and how many they are; None for standard input, which is read once.
+
+        Raises:
+            ItemFileError: the file does not hold items.
+        """
+        if self.format_ == "csv" or (self.format_ is None and is_csv(file)):
+            items = read_csv(file, self._columns(file))
+            return items, len(items)
+        if file == STANDARD_INPUT:
+            return read_lines(file), None
+        # Counting reads it all, so that no call is made with half a bad file.
+        return read_lines(file), sum(1 for _ in read_lines(file))
+
+    def _columns(self, file: Path) -> Columns:
+        return Columns(
+            self.item_id_column,
+            self.text_column or ("text",),
+            self.attribute_column or (),
+            self.separator or ("\t" if ".tsv" in file.suffixes else ","),
+            self.value_separator,
+        )
 
 
 @app.command(
@@ -65,70 +141,35 @@ MAX_CALL_CHARACTERS: Final = 1_000_000
     "--text-column description --attribute-column brand\n\n"
     "docker compose exec -T candidate tandem items upsert - < new.jsonl"
 )
+@expanded
 def upsert(
+    *,
     file: Annotated[Path, typer.Argument(help="Items, as .jsonl or .csv; - for standard input.")],
-    format_: Annotated[
-        Literal["jsonl", "csv"] | None,
-        typer.Option("--format", help="Of the file. [default: what its name says, else jsonl]"),
-    ] = None,
-    item_id_column: Annotated[str, typer.Option(help="Of a CSV file: the id.")] = "item_id",
-    text_column: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Of a CSV file: what describes an item; repeat for more. The first is its title. "
-            "[default: text]"
-        ),
-    ] = None,
-    attribute_column: Annotated[
-        list[str] | None,
-        typer.Option(help="Of a CSV file: what requests may filter by; repeat for more."),
-    ] = None,
-    separator: Annotated[
-        str | None,
-        typer.Option(help=r"Between CSV cells; , or, in .tsv files, \t by default."),
-    ] = None,
-    value_separator: Annotated[
-        str, typer.Option(help="Between the values of an attribute's cell.")
-    ] = "|",
+    reading: ItemFileOptions,
     batch: Annotated[
         int, typer.Option(help="Items of a call: all or none of them.", min=1, max=MAX_ITEMS)
     ] = 200,
-    address: Address = DEFAULT_CATALOG_TARGET,
-    timeout: Timeout = DEFAULT_CATALOG_TIMEOUT,
+    connection: CatalogConnectionOptions,
 ) -> None:
     """Add items, or replace those that have their ids.
 
-    What a text is about is found out by the text encoder of the bundle, unless a line brings its
+    The bundle's text encoder embeds the text of each item, unless a line of the file brings a
     "vector". Running it again changes nothing: an item that is as it was is left alone.
     """
-    items: Iterable[Item]
-    total = None
-    if format_ == "csv" or (format_ is None and is_csv(file)):
-        columns = Columns(
-            item_id_column,
-            text_column or ("text",),
-            attribute_column or (),
-            separator or ("\t" if ".tsv" in file.suffixes else ","),
-            value_separator,
-        )
-        items = read_csv(file, columns)
-        total = len(items)
-    else:
-        items = read_lines(file)
-        if file != STANDARD_INPUT:
-            total = sum(1 for _ in read_lines(file))  # and no call is made with half a bad file
-    with _connected(address, timeout) as catalog, _progress(total) as advance:
+    items, total = reading.read(file)
+    with connection.connect() as catalog, _progress(total) as advance:
         _upsert_all(catalog, items, batch, advance)
 
 
 @app.command(epilog="Example:  tandem items delete p1 p2")
+@expanded
 def delete(
+    *,
     item_ids: Annotated[list[str] | None, typer.Argument(help="Items to remove.")] = None,
     file: Annotated[
-        Path | None, typer.Option(help="A file with an id a line, beside them.")
+        Path | None, typer.Option(help="A file of more items to remove, one id a line.")
     ] = None,
-    address: Address = DEFAULT_CATALOG_TARGET,
-    timeout: Timeout = DEFAULT_CATALOG_TIMEOUT,
+    connection: CatalogConnectionOptions,
 ) -> None:
     """Remove items; nothing recommends them any more."""
     wanted = list(item_ids or ())
@@ -138,7 +179,7 @@ def delete(
     if not wanted:
         raise typer.BadParameter("name the items to remove, or a --file of them")
     missing: list[str] = []
-    with _connected(address, timeout) as catalog:
+    with connection.connect() as catalog:
         for some in _batches(wanted, MAX_ITEMS):
             missing += catalog.delete_items(some).missing_item_ids
     typer.echo(f"{len(wanted) - len(missing):,} items removed")
@@ -146,31 +187,33 @@ def delete(
 
 
 @app.command(epilog="Example:  tandem items get 50,172 --json")
+@expanded
 def get(
+    *,
     item_ids: Annotated[str, typer.Argument(help="Items to look up.", metavar="ID,ID…")],
-    address: Address = DEFAULT_CATALOG_TARGET,
-    timeout: Timeout = DEFAULT_CATALOG_TIMEOUT,
+    connection: CatalogConnectionOptions,
     as_json: AsJson = False,
 ) -> None:
     """Show items as the catalog has them."""
-    wanted = [part.strip() for part in item_ids.split(",") if part.strip()]
-    with _connected(address, timeout) as catalog:
+    wanted = read_ids(item_ids)
+    with connection.connect() as catalog:
         answer = catalog.get_items(wanted)
     _print(answer.items, as_json)
     _say_missing(answer.missing_item_ids)
 
 
 @app.command("list", epilog="Example:  tandem items list -k 0 --json > catalog.jsonl")
+@expanded
 def list_items(
+    *,
     count: Annotated[
         int, typer.Option("--max-results", "-k", help="How many items; 0 for all.", min=0)
     ] = 20,
-    address: Address = DEFAULT_CATALOG_TARGET,
-    timeout: Timeout = DEFAULT_CATALOG_TIMEOUT,
+    connection: CatalogConnectionOptions,
     as_json: AsJson = False,
 ) -> None:
     """List the catalog."""
-    with _connected(address, timeout) as catalog:
+    with connection.connect() as catalog:
         items = catalog.list_items(page_size=min(count, MAX_ITEMS) or MAX_ITEMS)
         _print(islice(items, count or None), as_json)
 
@@ -228,16 +271,6 @@ def _progress(total: int | None) -> Iterator[Progress]:
     ) as bar:
         bar.add_task("items", total=total)
         yield bar
-
-
-@contextmanager
-def _connected(address: str, timeout: float) -> Iterator[CatalogClient]:
-    """A client whose failure to reach a server says what to do."""
-    with (
-        CatalogClient(address, timeout=timeout) as client,
-        reaching("candidate service", address),
-    ):
-        yield client
 
 
 def _print(items: Iterable[common_pb2.Item], as_json: bool) -> None:

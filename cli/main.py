@@ -20,11 +20,11 @@ class _Commands(LazyGroup):
         "demo": "cli.demo:app",
         "bundle": "cli.bundle:app",
         "serve": "cli.serve:app",
-        "recommend": "cli.query:recommend",
-        "similar": "cli.query:similar",
+        "recommend": "cli.recommend:app",
+        "similar": "cli.similar:app",
         "items": "cli.items:app",
         "history": "cli.history:app",
-        "batch": "cli.batch:batch",
+        "batch": "cli.batch:app",
     }
 
 

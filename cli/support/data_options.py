@@ -14,24 +14,30 @@ from offline.dataset import LogsConfig
 class ColumnOptions:
     """How one's own logs are read."""
 
-    user_column: Annotated[str, typer.Option(help="Whose interaction it is.")] = "user_id"
-    item_column: Annotated[str, typer.Option(help="With which item.")] = "item_id"
+    user_column: Annotated[str, typer.Option(help="The column of the user.")] = "user_id"
+    item_column: Annotated[str, typer.Option(help="The column of the item.")] = "item_id"
     timestamp_column: Annotated[
-        str, typer.Option(help="When: numbers of any unit, or ISO 8601 dates.")
+        str, typer.Option(help="The column of the time: numbers of any unit, or ISO 8601 dates.")
     ] = "timestamp"
     rating_column: Annotated[
-        str | None, typer.Option(help="How good it was; read for --min-rating only.")
+        str | None, typer.Option(help="The column of the rating; read for --min-rating only.")
     ] = None
     min_rating: Annotated[
         float | None, typer.Option(help="Leave out interactions rated lower.")
     ] = None
-    item_id_column: Annotated[str, typer.Option(help="The id in the item table.")] = "item_id"
+    item_id_column: Annotated[str, typer.Option(help="The column of the id in the item table.")] = (
+        "item_id"
+    )
     text_column: Annotated[
         list[str] | None,
-        typer.Option(help="What describes an item; repeat for more. The first is its title."),
+        typer.Option(
+            help="A column that describes an item; repeat for more. The first is its title. "
+            "\\[default: text]"
+        ),
     ] = None
     attribute_column: Annotated[
-        list[str] | None, typer.Option(help="What requests may filter by; repeat for more.")
+        list[str] | None,
+        typer.Option(help="A column that requests may filter by; repeat for more."),
     ] = None
     separator: Annotated[
         str | None,
@@ -44,7 +50,7 @@ class ColumnOptions:
         str, typer.Option(help="Between the values of an attribute's cell.")
     ] = "|"
     min_core: Annotated[
-        int, typer.Option(help="The fewest interactions of a user and of an item.", min=0)
+        int, typer.Option(help="Leave out users and items that have fewer interactions.", min=0)
     ] = 5
 
     def logs(self, interactions: Path, items: Path, name: str = "logs") -> LogsConfig:
@@ -83,7 +89,7 @@ class DataOptions:
         Path | None, typer.Option(help="Your items: CSV (also gzipped) or Parquet.")
     ] = None
     name: Annotated[
-        str | None, typer.Option(help="Of what is made. [default: that of the data]")
+        str | None, typer.Option(help="The name of what is made. \\[default: that of the data]")
     ] = None
     data: Annotated[Path, typer.Option(help="Where MovieLens is kept.")] = Path("build/data")
 

@@ -18,18 +18,23 @@ class TrainingOptions:
 
     preset: Annotated[
         Literal["demo", "base", "small"],
-        typer.Option(help="How large and how long: minutes on a CPU, an hour, T5-small on a GPU."),
+        typer.Option(
+            help="How large a model, and how long it is trained: demo is minutes on a CPU, base an "
+            "hour, small a T5-small on a GPU."
+        ),
     ] = "demo"
     levels: Annotated[int | None, typer.Option(help="Tokens of a code.", min=1, max=8)] = None
     embedder: Annotated[
         str | None,
         typer.Option(
             help="Embeds item texts: any sentence-transformers or Hugging Face model, by hub name "
-            "or path. [default: all-MiniLM-L6-v2]"
+            "or path. \\[default: all-MiniLM-L6-v2]"
         ),
     ] = None
-    epochs: Annotated[int | None, typer.Option(help="Of the generator.", min=1)] = None
-    query_epochs: Annotated[int | None, typer.Option(help="Of the query encoder.", min=1)] = None
+    epochs: Annotated[int | None, typer.Option(help="Epochs of the generator.", min=1)] = None
+    query_epochs: Annotated[
+        int | None, typer.Option(help="Epochs of the query encoder.", min=1)
+    ] = None
 
     def config(
         self,

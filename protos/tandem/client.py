@@ -4,22 +4,19 @@ Answers are the contract's own messages (`tandem.v1`): they are typed and docume
 what a newer server adds is not lost on the way. Failures are `tandem.Error`.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, Unpack
 
 import grpc
 
 from tandem.channel import channel_options, metadata, open_async_channel, open_channel
 from tandem.errors import from_rpc
-from tandem.filters import Condition
 from tandem.histories import AsyncHistoryCalls, HistoryCalls
 from tandem.items import AsyncItemCalls, ItemCalls
 from tandem.requests import (
-    FieldName,
-    SpaceName,
-    StrategyName,
-    item_constraints,
+    RecommendArguments,
+    SimilarArguments,
     recommend_request,
     similar_request,
 )
@@ -60,24 +57,9 @@ class Client(HistoryCalls, ItemCalls):
         self,
         user_id: str = "",
         *,
-        history: Iterable[str] = (),
-        max_results: int = 0,
-        strategy: StrategyName | None = None,
-        exclude: Iterable[str] = (),
-        filter: Condition | None = None,  # noqa: A002 - the contract's word
-        only: Iterable[str] = (),
-        include_seen: bool = False,
-        pin: Mapping[str, int] | None = None,
-        caps: Mapping[str, int] | None = None,
-        diversity: float = 0.0,
-        boosts: Iterable[tuple[Condition, float]] = (),
-        item_fields: Iterable[FieldName] = (),
-        page_size: int = 0,
-        page_token: str = "",
-        forbid_degraded: bool = False,
-        diagnostics: bool = False,
         timeout: float | None = None,
         request_id: str | None = None,
+        **arguments: Unpack[RecommendArguments],
     ) -> pb.RecommendResponse:
         """Recommends items to a user.
 
@@ -108,33 +90,16 @@ class Client(HistoryCalls, ItemCalls):
         Raises:
             Error: the call failed; see `tandem.errors`.
         """
-        constraints = item_constraints(exclude, filter, only, include_seen=include_seen)
-        request = recommend_request(
-            user_id, history, max_results, strategy, constraints, pin, caps, boosts, item_fields
-        )
-        request.page_size, request.page_token = page_size, page_token
-        request.diversity = diversity
-        request.forbid_degraded = forbid_degraded
-        request.diagnostics = diagnostics
+        request = recommend_request(user_id, **arguments)
         return self._call(self._stub.Recommend, request, timeout, request_id)
 
     def similar_items(
         self,
         items: Iterable[str] = (),
         *,
-        text: str | None = None,
-        vector: Sequence[float] | None = None,
-        space: SpaceName | None = None,
-        min_score: float | None = None,
-        diversity: float = 0.0,
-        item_fields: Iterable[FieldName] = (),
-        max_results: int = 0,
-        exclude: Iterable[str] = (),
-        filter: Condition | None = None,  # noqa: A002 - the contract's word
-        only: Iterable[str] = (),
-        include_seen: bool = False,
         timeout: float | None = None,
         request_id: str | None = None,
+        **arguments: Unpack[SimilarArguments],
     ) -> pb.SimilarItemsResponse:
         """Finds the items most similar to items, to a text, or to a vector: exactly one of them.
 
@@ -160,10 +125,7 @@ class Client(HistoryCalls, ItemCalls):
             ValueError: not exactly one of `items`, `text` and `vector` is given.
             Error: the call failed; see `tandem.errors`.
         """
-        constraints = item_constraints(exclude, filter, only, include_seen=include_seen)
-        request = similar_request(
-            items, text, vector, space, min_score, diversity, max_results, constraints, item_fields
-        )
+        request = similar_request(items, **arguments)
         return self._call(self._stub.SimilarItems, request, timeout, request_id)
 
     def batch_recommend(
@@ -231,59 +193,24 @@ class AsyncClient(AsyncHistoryCalls, AsyncItemCalls):
         self,
         user_id: str = "",
         *,
-        history: Iterable[str] = (),
-        max_results: int = 0,
-        strategy: StrategyName | None = None,
-        exclude: Iterable[str] = (),
-        filter: Condition | None = None,  # noqa: A002 - the contract's word
-        only: Iterable[str] = (),
-        include_seen: bool = False,
-        pin: Mapping[str, int] | None = None,
-        caps: Mapping[str, int] | None = None,
-        diversity: float = 0.0,
-        boosts: Iterable[tuple[Condition, float]] = (),
-        item_fields: Iterable[FieldName] = (),
-        page_size: int = 0,
-        page_token: str = "",
-        forbid_degraded: bool = False,
-        diagnostics: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
         request_id: str | None = None,
+        **arguments: Unpack[RecommendArguments],
     ) -> pb.RecommendResponse:
         """Recommends items to a user, as `Client.recommend` does."""
-        constraints = item_constraints(exclude, filter, only, include_seen=include_seen)
-        request = recommend_request(
-            user_id, history, max_results, strategy, constraints, pin, caps, boosts, item_fields
-        )
-        request.page_size, request.page_token = page_size, page_token
-        request.diversity = diversity
-        request.forbid_degraded = forbid_degraded
-        request.diagnostics = diagnostics
+        request = recommend_request(user_id, **arguments)
         return await self._call(self._stub.Recommend, request, timeout, request_id)
 
     async def similar_items(
         self,
         items: Iterable[str] = (),
         *,
-        text: str | None = None,
-        vector: Sequence[float] | None = None,
-        space: SpaceName | None = None,
-        min_score: float | None = None,
-        diversity: float = 0.0,
-        item_fields: Iterable[FieldName] = (),
-        max_results: int = 0,
-        exclude: Iterable[str] = (),
-        filter: Condition | None = None,  # noqa: A002 - the contract's word
-        only: Iterable[str] = (),
-        include_seen: bool = False,
         timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
         request_id: str | None = None,
+        **arguments: Unpack[SimilarArguments],
     ) -> pb.SimilarItemsResponse:
         """Finds similar items, as `Client.similar_items` does."""
-        constraints = item_constraints(exclude, filter, only, include_seen=include_seen)
-        request = similar_request(
-            items, text, vector, space, min_score, diversity, max_results, constraints, item_fields
-        )
+        request = similar_request(items, **arguments)
         return await self._call(self._stub.SimilarItems, request, timeout, request_id)
 
     async def batch_recommend(

@@ -1,7 +1,7 @@
 """The client's arguments as the contract's messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -14,40 +14,94 @@ SpaceName = Literal["content", "behavior"]
 FieldName = Literal["title", "attributes"]
 
 
+class ConstraintArguments(TypedDict, total=False):
+    """Which items an answer may hold."""
+
+    exclude: Iterable[str]
+    filter: Condition | None
+    only: Iterable[str]
+    include_seen: bool
+
+
+class RuleArguments(TypedDict, total=False):
+    """How a list is arranged after its items are scored."""
+
+    pin: Mapping[str, int] | None
+    caps: Mapping[str, int] | None
+    diversity: float
+    boosts: Iterable[tuple[Condition, float]]
+
+
+class RecommendArguments(ConstraintArguments, RuleArguments, total=False):
+    """What `recommend` takes beside the user; `Client.recommend` says what each means."""
+
+    history: Iterable[str]
+    max_results: int
+    strategy: StrategyName | None
+    item_fields: Iterable[FieldName]
+    page_size: int
+    page_token: str
+    forbid_degraded: bool
+    diagnostics: bool
+
+
+class SimilarArguments(ConstraintArguments, total=False):
+    """What `similar_items` takes beside the items; `Client.similar_items` says what each means."""
+
+    text: str | None
+    vector: Sequence[float] | None
+    space: SpaceName | None
+    min_score: float | None
+    diversity: float
+    item_fields: Iterable[FieldName]
+    max_results: int
+
+
 def item_constraints(
-    exclude: Iterable[str],
-    condition: Condition | None,
-    only: Iterable[str],
     *,
-    include_seen: bool,
+    exclude: Iterable[str] = (),
+    filter: Condition | None = None,  # noqa: A002 - the contract's word
+    only: Iterable[str] = (),
+    include_seen: bool = False,
 ) -> ItemConstraints:
     """Writes which items an answer may hold."""
     return ItemConstraints(
         excluded_item_ids=exclude,
-        filter=condition.message if condition else None,
+        filter=filter.message if filter else None,
         allowed_item_ids=only,
         include_seen=include_seen,
     )
 
 
+def strategy_value(strategy: StrategyName | None) -> "pb.Strategy.ValueType":
+    """The contract's value of a strategy; unspecified for None."""
+    return pb.Strategy.Value(f"STRATEGY_{(strategy or 'unspecified').upper()}")
+
+
 def recommend_request(
     user_id: str,
-    history: Iterable[str],
-    max_results: int,
-    strategy: StrategyName | None,
-    constraints: ItemConstraints,
-    pin: Mapping[str, int] | None,
-    caps: Mapping[str, int] | None,
-    boosts: Iterable[tuple[Condition, float]],
-    item_fields: Iterable[FieldName],
+    *,
+    history: Iterable[str] = (),
+    max_results: int = 0,
+    strategy: StrategyName | None = None,
+    pin: Mapping[str, int] | None = None,
+    caps: Mapping[str, int] | None = None,
+    diversity: float = 0.0,
+    boosts: Iterable[tuple[Condition, float]] = (),
+    item_fields: Iterable[FieldName] = (),
+    page_size: int = 0,
+    page_token: str = "",
+    forbid_degraded: bool = False,
+    diagnostics: bool = False,
+    **constraints: Unpack[ConstraintArguments],
 ) -> pb.RecommendRequest:
-    """Writes what both clients' `recommend` is asked for, but for its switches."""
+    """Writes what the `recommend` of both clients asks for."""
     return pb.RecommendRequest(
         user_id=user_id,
         history_item_ids=history,
         max_results=max_results,
-        strategy=pb.Strategy.Value(f"STRATEGY_{(strategy or 'unspecified').upper()}"),
-        constraints=constraints,
+        strategy=strategy_value(strategy),
+        constraints=item_constraints(**constraints),
         pinned_items=[
             pb.PinnedItem(item_id=item_id, position=position)
             for item_id, position in (pin or {}).items()
@@ -56,25 +110,31 @@ def recommend_request(
             pb.AttributeCap(attribute=attribute, max_items=most)
             for attribute, most in (caps or {}).items()
         ],
+        diversity=diversity,
         boosts=[
             pb.ConditionBoost(condition=boosted.message, boost=boost) for boosted, boost in boosts
         ],
         item_fields=_field_mask(item_fields),
+        page_size=page_size,
+        page_token=page_token,
+        forbid_degraded=forbid_degraded,
+        diagnostics=diagnostics,
     )
 
 
 def similar_request(
     items: Iterable[str],
-    text: str | None,
-    vector: Sequence[float] | None,
-    space: SpaceName | None,
-    min_score: float | None,
-    diversity: float,
-    max_results: int,
-    constraints: ItemConstraints,
-    item_fields: Iterable[FieldName],
+    *,
+    text: str | None = None,
+    vector: Sequence[float] | None = None,
+    space: SpaceName | None = None,
+    min_score: float | None = None,
+    diversity: float = 0.0,
+    item_fields: Iterable[FieldName] = (),
+    max_results: int = 0,
+    **constraints: Unpack[ConstraintArguments],
 ) -> pb.SimilarItemsRequest:
-    """Writes what both clients' `similar_items` is asked for.
+    """Writes what the `similar_items` of both clients asks for.
 
     Raises:
         ValueError: not exactly one of `items`, `text` and `vector` is given.
@@ -87,7 +147,7 @@ def similar_request(
         vector=Vector(values=vector) if vector is not None else None,
         space=VectorSpace.Value(f"VECTOR_SPACE_{(space or 'unspecified').upper()}"),
         max_results=max_results,
-        constraints=constraints,
+        constraints=item_constraints(**constraints),
         min_score=min_score,
         diversity=diversity or None,
         item_fields=_field_mask(item_fields),

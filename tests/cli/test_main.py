@@ -28,6 +28,19 @@ def test_every_command_has_help(command: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "default"),
+    [
+        (("items", "upsert"), "[default: text]"),
+        (("build",), "[default: collaborative]"),
+        (("serve", "gateway"), "[default: 50050]"),
+    ],
+)
+def test_help_shows_defaults_that_the_command_sets(command: tuple[str, ...], default: str) -> None:
+    shown = " ".join(run(*command, "--help").stdout.replace("│", " ").split())
+    assert default in shown
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ("nonsense",),

@@ -3,7 +3,7 @@
 import pytest
 import typer
 
-from cli.support.filter_expressions import read_conditions
+from cli.support.option_values import read_conditions
 from core.filters import AllOf, Filter, Not, OneOf, Range
 from serving.validation import item_filter
 

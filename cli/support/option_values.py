@@ -1,6 +1,7 @@
-"""Reads options with an equals sign in them.
+"""Reads what options say: ids, conditions, limits and boosts.
 
-`--filter genre=Drama`, `genre!=Horror`, `year=1990..1999`, `year=..1959`; `--cap genre=2`.
+`--item 50,172`; `--filter genre=Drama`, `genre!=Horror`, `year=1990..1999`, `year=..1959`;
+`--cap genre=2`; `--boost genre=Drama:0.5`.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,11 @@ import typer
 
 from tandem import filters
 from tandem.filters import Condition
+
+
+def read_ids(text: str) -> list[str]:
+    """Reads ids with commas between them, such as `50,172`; none where there is no text."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def read_conditions(texts: Sequence[str]) -> Condition | None:
