@@ -10,6 +10,7 @@ from tests.deploy.dockerfile import REPOSITORY
 
 DOCUMENT = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (.+\?) \| `(.+\.py)` \| `(.+)` \|$", DOCUMENT, re.MULTILINE)
+STOPS = re.findall(r"^ +(\d)  (\S+\.py) +(\S+)$", DOCUMENT, re.MULTILINE)
 
 
 def defined(body: list[ast.stmt], within: str = "") -> Iterator[str]:
@@ -26,7 +27,13 @@ def test_ten_questions_are_answered() -> None:
     assert section.count("\n| ") - 2 == len(ROWS) == 10
 
 
-@pytest.mark.parametrize(("file", "symbol"), [row[1:] for row in ROWS], ids=[r[0] for r in ROWS])
+def test_a_call_is_followed_to_the_graph() -> None:
+    assert [number for number, *_ in STOPS] == list("123456789")
+
+
+@pytest.mark.parametrize(
+    ("file", "symbol"), [row[1:] for row in ROWS + STOPS], ids=[row[0] for row in ROWS + STOPS]
+)
 def test_an_answer_is_defined_where_it_says(file: str, symbol: str) -> None:
     tree = ast.parse((REPOSITORY / file).read_text(encoding="utf-8"))
     assert symbol in defined(tree.body), f"{file} defines no {symbol}"

@@ -1,8 +1,19 @@
 """The documents say what the code does."""
 
+import ast
 import re
+import shlex
+from collections.abc import Iterator
+from fnmatch import filter as matching
 from pathlib import Path
+from typing import Any
 
+import pytest
+from google.protobuf.json_format import Parse
+from typer.main import get_command
+
+from cli.main import app
+from tandem.v1 import recommendation_service_pb2 as pb
 from tests.deploy.settings_tables import DOCUMENT, replace_tables
 
 REPOSITORY = Path(__file__).parents[2]
@@ -10,6 +21,15 @@ DOCUMENTS = [
     *REPOSITORY.glob("*.md"),
     *(REPOSITORY / "docs").rglob("*.md"),
 ]
+CURRENT = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "CONTRIBUTING.md",
+    *(file for file in (REPOSITORY / "docs").glob("*.md") if file.name != "log.md"),
+]
+"""What describes the code as it is; a log, a changelog and decisions name what was there then."""
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+current = pytest.mark.parametrize("document", CURRENT, ids=lambda file: file.name)
 
 
 def test_the_tables_of_settings_are_current() -> None:
@@ -41,6 +61,56 @@ def test_links_between_documents_lead_somewhere() -> None:
                 assert anchor in _anchors(linked), f"{document}: {target}"
 
 
+@current
+def test_make_targets_are_in_the_makefile(document: Path) -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)
+    for code in _code(document):
+        for named in re.findall(r"(?:^|[$\s])make ([a-z][a-z*-]*(?: [a-z][a-z-]*)*)", code):
+            for target in named.split():
+                assert matching(targets, target), code
+
+
+@current
+def test_subcommands_and_their_flags_exist(document: Path) -> None:
+    for code in _code(document):
+        for line in re.findall(r"(?:^|[$|] |candidate )(?:\.venv/bin/)?tandem ([a-z].*)", code):
+            words = shlex.split(re.split(r" [&|<]|$", line)[0], comments=True)
+            command = _command(words)
+            known = {flag for each in command.params for flag in (*each.opts, *each.secondary_opts)}
+            assert {
+                word for word in words if word.startswith("-") and word not in ("-", "--help")
+            } <= known, line
+
+
+@current
+def test_modules_to_run_exist(document: Path) -> None:
+    for code in _code(document):
+        for module in re.findall(r"python -m ([\w.]+)", code):
+            path = REPOSITORY / module.replace(".", "/")
+            assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
+
+
+@current
+def test_files_of_the_repository_are_there(document: Path) -> None:
+    for code in _code(document):
+        if re.fullmatch(r"[\w*-]+/([\w.*/-]+\.(py|proto|yaml)|([\w*-]+/)*)", code) and not (
+            code.startswith(("build/", "bundles/"))
+        ):
+            assert list(REPOSITORY.glob(code)), code
+
+
+@current
+def test_examples_parse(document: Path) -> None:
+    for language, block in FENCED.findall(document.read_text(encoding="utf-8")):
+        if language == "python":
+            ast.parse(block)
+        for message in re.findall(
+            r"-d '(.+)' \S+ tandem.v1.RecommendationService/Recommend", block
+        ):
+            Parse(message, pb.RecommendRequest())
+
+
 def test_decisions_are_numbered_without_gaps_and_all_have_the_same_parts() -> None:
     files = sorted((REPOSITORY / "docs" / "adr").glob("*.md"))
     decisions = [file for file in files if file.name != "README.md"]
@@ -55,6 +125,27 @@ def test_decisions_are_numbered_without_gaps_and_all_have_the_same_parts() -> No
             "Consequences",
         ], file.name
         assert f"[{title}]({file.name})" in index
+
+
+def _code(document: Path) -> Iterator[str]:
+    """Lines of code blocks, continued ones as one, and code within sentences."""
+    text = document.read_text(encoding="utf-8")
+    for _, block in FENCED.findall(text):
+        yield from block.replace("\\\n", " ").splitlines()
+    for span in re.findall(r"`([^`]+)`", FENCED.sub("", text)):
+        yield " ".join(span.split())
+
+
+def _command(words: list[str]) -> Any:
+    """The subcommand that words begin with."""
+    command: Any = get_command(app)
+    for word in words:
+        if not hasattr(command, "get_command"):
+            break
+        found = command.get_command(None, word)
+        assert found is not None, f"tandem {shlex.join(words)}: no {word}"
+        command = found
+    return command
 
 
 def _anchors(document: Path) -> set[str]:

@@ -32,10 +32,10 @@ class _RetrievalSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Retri
     RETRIEVAL_SOURCE_HISTORY: _RetrievalSource.ValueType  # 1
     """The query encoder's reading of the history."""
     RETRIEVAL_SOURCE_POPULARITY: _RetrievalSource.ValueType  # 2
-    """Popularity, since the history held no known item."""
+    """Popularity, because the history held no known item."""
     RETRIEVAL_SOURCE_CONTENT: _RetrievalSource.ValueType  # 3
-    """The texts of the history's items, since nobody has interacted with any of
-    them in the training data. The scores are cosine similarities.
+    """The texts of the history's items, because nobody has interacted with any
+    of them in the training data. The scores are cosine similarities.
     """
 
 class RetrievalSource(_RetrievalSource, metaclass=_RetrievalSourceEnumTypeWrapper):
@@ -46,10 +46,10 @@ RETRIEVAL_SOURCE_UNSPECIFIED: RetrievalSource.ValueType  # 0
 RETRIEVAL_SOURCE_HISTORY: RetrievalSource.ValueType  # 1
 """The query encoder's reading of the history."""
 RETRIEVAL_SOURCE_POPULARITY: RetrievalSource.ValueType  # 2
-"""Popularity, since the history held no known item."""
+"""Popularity, because the history held no known item."""
 RETRIEVAL_SOURCE_CONTENT: RetrievalSource.ValueType  # 3
-"""The texts of the history's items, since nobody has interacted with any of
-them in the training data. The scores are cosine similarities.
+"""The texts of the history's items, because nobody has interacted with any
+of them in the training data. The scores are cosine similarities.
 """
 Global___RetrievalSource: _TypeAlias = RetrievalSource  # noqa: Y015
 
@@ -73,7 +73,7 @@ class SearchRequest(_message.Message):
         only the newest count (as many as the bundle's query encoder was trained
         on). When empty, or when no item is known, the shortlist is the most
         popular items; when none of them has an interaction in the training data,
-        as when all were added since, the items whose texts are nearest to theirs.
+        as when all were added later, the items whose texts are nearest to theirs.
         """
 
     @_builtins.property

@@ -134,8 +134,8 @@ class _RuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rule.ValueType],
     RULE_PINNED: _Rule.ValueType  # 3
     """The item is pinned, or gave way to one that is."""
     RULE_CAP: _Rule.ValueType  # 4
-    """The item waits since others have its attribute values, or is there
-    although they do, since nothing else is.
+    """The item waits because others have its attribute values, or is there
+    although they do, because nothing else is.
     """
     RULE_DIVERSITY: _Rule.ValueType  # 5
     """Diversity moved it."""
@@ -154,8 +154,8 @@ RULE_EXCLUDED: Rule.ValueType  # 2
 RULE_PINNED: Rule.ValueType  # 3
 """The item is pinned, or gave way to one that is."""
 RULE_CAP: Rule.ValueType  # 4
-"""The item waits since others have its attribute values, or is there
-although they do, since nothing else is.
+"""The item waits because others have its attribute values, or is there
+although they do, because nothing else is.
 """
 RULE_DIVERSITY: Rule.ValueType  # 5
 """Diversity moved it."""
@@ -184,16 +184,17 @@ class RecommendRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The user. Its history is looked up unless `history_item_ids` is given.
-    NOT_FOUND when it is unknown and no history is given.
+    """The user, at most 512 bytes. Its history is looked up unless
+    `history_item_ids` is given. NOT_FOUND with reason UNKNOWN_USER when it has
+    no stored history and none is given.
     """
     max_results: _builtins.int
-    """How many items the list has: 0 means 10, or 100 where `page_size` is given;
-    more than 100 is coerced to 100, and a negative number is
-    INVALID_ARGUMENT.
+    """How many items the list has: 0 means 10, or 100 where `page_size` or
+    `page_token` is given; more than 100 is coerced to 100, and a negative
+    number is INVALID_ARGUMENT with reason NEGATIVE_MAX_RESULTS.
     """
     strategy: Global___Strategy.ValueType
-    """How the recommendations are made."""
+    """How the recommendations are made; the server's default when unspecified."""
     diversity: _builtins.float
     """From 0, the best items whatever they have in common, to 1, items as unlike
     each other as possible: maximal marginal relevance (Carbonell and
@@ -225,8 +226,9 @@ class RecommendRequest(_message.Message):
     @_builtins.property
     def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The items that the user interacted with, oldest first; used instead of the
-        stored history. At most 10,000. At least one of `user_id` and
-        `history_item_ids` is required.
+        stored history. At most 10,000, each of 1 to 512 bytes. At least one of
+        `user_id` and `history_item_ids` is required; otherwise INVALID_ARGUMENT
+        with reason MISSING_USER.
         """
 
     @_builtins.property
@@ -238,10 +240,10 @@ class RecommendRequest(_message.Message):
     @_builtins.property
     def pinned_items(self) -> _containers.RepeatedCompositeFieldContainer[Global___PinnedItem]:
         """Items to show whatever their scores. At most `max_results`, each once, and
-        no two at one position. The gateway never pins what it would not recommend: a pinned
-        item that is excluded, seen or filtered out is passed over, and one that
-        the catalog does not have comes back in `missing_item_ids`; the place is
-        then taken by whatever is best for it.
+        no two at one position. The gateway never pins what it would not recommend:
+        a pinned item that is excluded, seen or filtered out is passed over, and one
+        that the catalog does not have comes back in `missing_item_ids`; the place
+        is then taken by whatever is best for it.
         """
 
     @_builtins.property
@@ -301,8 +303,8 @@ class ConditionBoost(_message.Message):
     scores stay what they are. A boost of 1 moves an item as many places up as
     four times `max_results`, one of -1 as many down, one between in proportion;
     all items move at once, and those that then stand at one place keep their
-    order. Places rather than scores are counted since the scores of different
-    strategies are not on one scale.
+    order. Places rather than scores are counted, because the scores of
+    different strategies are not on one scale.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -435,8 +437,8 @@ class Recommendation(_message.Message):
     generator_score: _builtins.float
     """The generator's log-probability; absent when it did not see the item."""
     pinned: _builtins.bool
-    """Whether it is there since it is pinned. Its score is 0 where no step scored
-    it.
+    """Whether it is there because it is pinned. Its score is 0 where no step
+    scored it.
     """
     title: _builtins.str
     """What people see; empty unless `item_fields` names it."""
@@ -504,8 +506,9 @@ class RecommendResponse(_message.Message):
 
     @_builtins.property
     def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Items of the history that the catalog does not have, each once, in the
-        order of the request; none of the history where no service answered.
+        """Items of the history, then pinned ones, that the catalog does not have,
+        each once, in the order of the request; none of the history where no
+        service answered.
         """
 
     @_builtins.property
