@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from serving.shedding import overloaded
+from serving.boundary.shedding import overloaded
 
 FIRST_GUESS_SECONDS: Final = 0.05
 """How long a call takes, as long as none has ended."""

@@ -14,7 +14,7 @@ from gateway.domain import (
     StageTime,
 )
 from gateway.requests import STRATEGIES
-from serving.status import to_status
+from serving.boundary.status import to_status
 from serving.timings import stage_timing
 from tandem.v1 import candidate_service_pb2, generator_service_pb2
 from tandem.v1 import recommendation_service_pb2 as pb

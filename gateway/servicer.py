@@ -23,7 +23,7 @@ from gateway.recommend.recommender import Recommender
 from gateway.requests import DEFAULT_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
 from gateway.settings import GatewaySettings
-from serving.boundary import classify
+from serving.boundary.proxy import classify
 from serving.validation import identifier
 from tandem.v1 import catalog_service_pb2 as catalog_pb
 from tandem.v1 import recommendation_service_pb2 as pb

@@ -23,8 +23,8 @@ from grpc_reflection.v1alpha import reflection
 
 from core.bundle import Bundle
 from core.errors import SettingsError, TandemError, Unavailable
-from serving.boundary import Boundary
-from serving.grpc_types import Method
+from serving.boundary.grpc_types import Method
+from serving.boundary.proxy import Boundary
 from serving.settings import ServerSettings
 from serving.telemetry import configure_logging
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from serving.boundary import Boundary
+from serving.boundary.proxy import Boundary
 from serving.server import make_server
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from core import errors
 from core.errors import TandemError
-from serving.status import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES, to_status
+from serving.boundary.status import MAX_MESSAGE_BYTES, MAX_METADATA_BYTES, to_status
 from tandem import errors as client_errors
 from tandem.errors import from_rpc
 

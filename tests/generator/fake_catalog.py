@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from core.errors import FailedPrecondition, InvalidArgument
-from serving.boundary import Boundary
+from serving.boundary.proxy import Boundary
 from serving.server import make_server
 from tandem.v1 import catalog_service_pb2 as pb
 from tandem.v1 import catalog_service_pb2_grpc as rpc

@@ -132,7 +132,7 @@ async def test_what_is_long_once_it_is_encoded_keeps_its_code(fake: FakeCandidat
 async def test_an_answer_that_nobody_takes_is_refused_where_it_is_made(
     fake: FakeCandidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.boundary.MAX_ANSWER_BYTES", 100)
+    monkeypatch.setattr("serving.boundary.proxy.MAX_ANSWER_BYTES", 100)
     async with serving(fake, attach) as channel:
         failure = await failure_of(search(channel, max_results=12))
         assert isinstance(failure, InvalidArgument)

@@ -10,7 +10,7 @@ from google.protobuf.wrappers_pb2 import Int32Value
 from structlog.testing import capture_logs
 
 from core import errors
-from serving.boundary import Boundary
+from serving.boundary.proxy import Boundary
 from serving.server import ServicerProxy, make_server
 from tandem.errors import Error, Internal, InvalidArgument, Unavailable, from_rpc
 

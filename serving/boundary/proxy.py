@@ -11,11 +11,11 @@ import structlog
 from grpc_status import rpc_status
 
 from core.errors import DeadlineExceeded, InvalidArgument, TandemError
-from serving.grpc_types import Context, Continuation, Handler, Method
-from serving.in_flight import InFlight
-from serving.parsing import StreamedRequests, parse
-from serving.shedding import Shedder
-from serving.status import to_status
+from serving.boundary.grpc_types import Context, Continuation, Handler, Method
+from serving.boundary.in_flight import InFlight
+from serving.boundary.parsing import StreamedRequests, parse
+from serving.boundary.shedding import Shedder
+from serving.boundary.status import to_status
 from serving.telemetry import REQUEST_ID_HEADER, accept_request_id, request_id
 from tandem.channel import MAX_ANSWER_BYTES
 

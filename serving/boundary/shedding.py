@@ -15,8 +15,8 @@ import structlog
 from grpc_status import rpc_status
 
 from core.errors import ResourceExhausted
-from serving.grpc_types import Context, Handler
-from serving.status import to_status
+from serving.boundary.grpc_types import Context, Handler
+from serving.boundary.status import to_status
 from serving.telemetry import REQUEST_ID_HEADER, is_acceptable
 
 log = structlog.get_logger()

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
 from core.errors import ResourceExhausted, Unavailable
-from serving.grpc_types import Context
+from serving.boundary.grpc_types import Context
 
 CALM_SECONDS: Final = 0.05
 """Long enough for an event loop that keeps up to take up every call that gRPC has received."""

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from core.errors import InvalidArgument
-from serving.grpc_types import Context
+from serving.boundary.grpc_types import Context
 
 Parse = Callable[[bytes], Any]
 

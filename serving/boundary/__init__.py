@@ -1,0 +1,1 @@
+"""Where calls enter a server: request ids, admission, parsing, errors as statuses."""
