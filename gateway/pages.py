@@ -15,6 +15,7 @@ from typing import Final
 
 from core.errors import InvalidArgument
 from gateway.domain import Answer, Query
+from serving.validation import negative
 from tandem.v1 import recommendation_service_pb2 as pb
 
 _TOKEN: Final = struct.Struct(">BB16s")
@@ -46,9 +47,8 @@ def read_page(request: pb.RecommendRequest) -> Page:
         InvalidArgument: reason NEGATIVE_PAGE_SIZE or INVALID_PAGE_TOKEN.
     """
     if request.page_size < 0:
-        raise InvalidArgument(
-            f"page_size is {request.page_size}; give a positive number, or 0 for the whole list",
-            reason="NEGATIVE_PAGE_SIZE",
+        raise negative(
+            "page_size", request.page_size, "the whole list", reason="NEGATIVE_PAGE_SIZE"
         )
     if not request.page_token:
         return Page(request.page_size)

@@ -26,18 +26,19 @@ VALUES_PER_FILTER_NODE = 8
 def result_count(requested: int, *, default: int, limit: int) -> int:
     """Applies the rules of `max_results`: 0 means the default, above the limit is coerced down."""
     if requested < 0:
-        raise _negative("max_results", requested, default, reason="NEGATIVE_MAX_RESULTS")
+        raise negative("max_results", requested, default, reason="NEGATIVE_MAX_RESULTS")
     return min(requested or default, limit)
 
 
 def page_size(requested: int, *, default: int, limit: int) -> int:
     """Applies the rules of `page_size`, which are those of `max_results`."""
     if requested < 0:
-        raise _negative("page_size", requested, default, reason="NEGATIVE_PAGE_SIZE")
+        raise negative("page_size", requested, default, reason="NEGATIVE_PAGE_SIZE")
     return min(requested or default, limit)
 
 
-def _negative(field: str, requested: int, default: int, *, reason: str) -> InvalidArgument:
+def negative(field: str, requested: int, default: object, *, reason: str) -> InvalidArgument:
+    """The error of a size below 0; `default` is what 0 stands for."""
     return InvalidArgument(
         f"{field} is {requested}; give a positive number, or 0 for {default}", reason=reason
     )

@@ -102,9 +102,9 @@ async def _asked(
     if not item_ids:
         return {}
     try:
-        deadline = trace.share(LAST_SHARE)
-        with trace.watch.stage(name, deadline) as stage:
-            return trace.take(stage, await question(request, item_ids, deadline))
+        return await trace.ask(
+            name, LAST_SHARE, lambda deadline: question(request, item_ids, deadline)
+        )
     except TandemError as error:
         trace.do_without(name, error, Fallback.NONE)
         return {}

@@ -68,10 +68,10 @@ class RuleInputLoader:
         """What items are; of those that exist."""
         if not item_ids:
             return {}
-        deadline = trace.share(LAST_SHARE)
         try:
-            with trace.watch.stage("items", deadline) as stage:
-                return trace.take(stage, await self.candidate.items(item_ids, deadline))
+            return await trace.ask(
+                "items", LAST_SHARE, lambda deadline: self.candidate.items(item_ids, deadline)
+            )
         except TandemError as error:
             trace.do_without("items", error, Fallback.NONE)
         listed = {item.item_id: outcome.fields_of(item.item_id) for item in outcome.items}

@@ -20,6 +20,7 @@ of leaves time for that; where the caller forbids it, a step may take all the ti
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from core.errors import TandemError
@@ -55,19 +56,15 @@ class StrategyCall:
 
     async def search(self, count: int, share: float) -> Ranked:
         """The shortlist."""
-        deadline = self.trace.share(share)
-        with self.trace.watch.stage("search", deadline) as stage:
-            answered = await self.services.candidate.search(self.request, count, deadline)
-            found = self.trace.take(stage, answered)
+        search = partial(self.services.candidate.search, self.request, count)
+        found = await self.trace.ask("search", share, search)
         self.trace.ranked["search"] = found.items
         return found
 
     async def generate(self, share: float) -> Ranked:
         """The generated list."""
-        deadline = self.trace.share(share)
-        with self.trace.watch.stage("generate", deadline) as stage:
-            answered = await self.services.generator.generate(self.request, self.count, deadline)
-            found = self.trace.take(stage, answered)
+        generate = partial(self.services.generator.generate, self.request, self.count)
+        found = await self.trace.ask("generate", share, generate)
         self.trace.ranked["generate"] = found.items
         return found
 
@@ -75,19 +72,15 @@ class StrategyCall:
         """The generator's scores of given items, of which there may be none."""
         if not items:
             return ()
-        deadline = self.trace.share(LAST_SHARE)
-        with self.trace.watch.stage("rerank", deadline) as stage:
-            answered = await self.services.generator.rerank(self.request, items, deadline)
-            found = self.trace.take(stage, answered)
+        rerank = partial(self.services.generator.rerank, self.request, items)
+        found = await self.trace.ask("rerank", LAST_SHARE, rerank)
         self.trace.ranked["rerank"] = found.items
         return found.items
 
     async def rank(self, items: Sequence[str]) -> tuple[Ranked, Ranked]:
         """The generated list, and the generator's scores of given items."""
-        deadline = self.trace.share(LAST_SHARE)
-        with self.trace.watch.stage("rank", deadline) as stage:
-            answered = await self.services.generator.rank(self.request, items, self.count, deadline)
-            generated, reranked = self.trace.take(stage, answered)
+        rank = partial(self.services.generator.rank, self.request, items, self.count)
+        generated, reranked = await self.trace.ask("rank", LAST_SHARE, rank)
         self.trace.ranked |= {"generate": generated.items, "rerank": reranked.items}
         return generated, reranked
 
@@ -129,21 +122,7 @@ async def embedding(call: StrategyCall) -> Outcome:
 
 async def rerank(call: StrategyCall) -> Outcome:
     """A shortlist, reordered with the generator's scores; as it is where these count nothing."""
-    weights = call.services.weights[Strategy.RERANK]
-    if not weights.generator:
-        return await embedding(call)
-    try:
-        shortlist = await call.search(call.shortlist, FIRST_SHARE)
-    except TandemError as error:
-        call.trace.do_without("search", error, Fallback.GENERATION)
-        return await _generated(call)
-    try:
-        scores = await call.rerank([item.item_id for item in shortlist.items])
-    except TandemError as error:
-        call.trace.do_without("rerank", error, Fallback.RETRIEVAL)
-        return _retrieval(shortlist)
-    items = call.blend(shortlist.items, scores, weights)
-    return Outcome(Strategy.RERANK, items, shortlist.missing, (shortlist.fields,))
+    return await _blended(call, Strategy.RERANK, _reranked)
 
 
 async def generate(call: StrategyCall) -> Outcome:
@@ -158,7 +137,24 @@ async def generate(call: StrategyCall) -> Outcome:
 
 async def fuse(call: StrategyCall) -> Outcome:
     """A shortlist and a generated list, merged; the generator's scores of both are comparable."""
-    weights = call.services.weights[Strategy.FUSE]
+    return await _blended(call, Strategy.FUSE, _merged)
+
+
+STRATEGIES: Final[Mapping[Strategy, Callable[[StrategyCall], Awaitable[Outcome]]]] = {
+    Strategy.EMBEDDING: embedding,
+    Strategy.RERANK: rerank,
+    Strategy.GENERATE: generate,
+    Strategy.FUSE: fuse,
+}
+
+
+async def _blended(
+    call: StrategyCall,
+    strategy: Strategy,
+    blended: Callable[[StrategyCall, Ranked, Weights], Awaitable[Outcome]],
+) -> Outcome:
+    """A shortlist, blended with what the generator makes of it, if that counts."""
+    weights = call.services.weights[strategy]
     if not weights.generator:
         return await embedding(call)
     try:
@@ -166,6 +162,20 @@ async def fuse(call: StrategyCall) -> Outcome:
     except TandemError as error:
         call.trace.do_without("search", error, Fallback.GENERATION)
         return await _generated(call)
+    return await blended(call, shortlist, weights)
+
+
+async def _reranked(call: StrategyCall, shortlist: Ranked, weights: Weights) -> Outcome:
+    try:
+        scores = await call.rerank([item.item_id for item in shortlist.items])
+    except TandemError as error:
+        call.trace.do_without("rerank", error, Fallback.RETRIEVAL)
+        return _retrieval(shortlist)
+    items = call.blend(shortlist.items, scores, weights)
+    return Outcome(Strategy.RERANK, items, shortlist.missing, (shortlist.fields,))
+
+
+async def _merged(call: StrategyCall, shortlist: Ranked, weights: Weights) -> Outcome:
     if not shortlist.items:
         return await generate(call)
     try:
@@ -176,14 +186,6 @@ async def fuse(call: StrategyCall) -> Outcome:
     items = call.blend(shortlist.items, (*generated.items, *reranked.items), weights)
     missing, fields = (*shortlist.missing, *generated.missing), (shortlist.fields, generated.fields)
     return Outcome(Strategy.FUSE, items, missing, fields)
-
-
-STRATEGIES: Final[Mapping[Strategy, Callable[[StrategyCall], Awaitable[Outcome]]]] = {
-    Strategy.EMBEDDING: embedding,
-    Strategy.RERANK: rerank,
-    Strategy.GENERATE: generate,
-    Strategy.FUSE: fuse,
-}
 
 
 def _retrieval(shortlist: Ranked) -> Outcome:

@@ -1,7 +1,7 @@
 """What happens while a request is served: its steps, how long they took, and what failed."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -80,13 +80,27 @@ class RequestTrace:
         """Whether an answer may lack what failed: the request is not to blame, and allows it."""
         return self.may_degrade and is_trouble(error)
 
-    def take(self, stage: Stage, answered: Answered[T]) -> T:
-        """What a service answered to a stage; notes from what, and whether that belongs here.
+    async def ask(
+        self, name: str, share: float, question: Callable[[Deadline], Awaitable[Answered[T]]]
+    ) -> T:
+        """Asks a service, as a stage.
+
+        Args:
+            name: of the stage.
+            share: of the time that is left, see `share`.
+            question: calls the service, by a deadline.
 
         Raises:
             Unavailable: reason MIXED_VERSIONS: another version of the bundle answered, and the
                 request forbids that.
+            TandemError: the service failed.
         """
+        deadline = self.share(share)
+        with self.watch.stage(name, deadline) as stage:
+            return self._take(stage, await question(deadline))
+
+    def _take(self, stage: Stage, answered: Answered[T]) -> T:
+        """What a service answered to a stage; notes from what, and whether that belongs here."""
         stage.origin = answered.origin
         if answered.origin is None or answered.origin.bundle_version == self.bundle_version:
             return answered.value
