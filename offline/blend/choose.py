@@ -11,6 +11,7 @@ from rich.progress import Progress
 from core.bundle import Bundle
 from core.manifest import BlendSection, BlendWeights, StrategyName
 from offline.blend.lists import (
+    RETRIEVAL,
     RETRIEVAL_ALONE,
     Blendable,
     Blended,
@@ -20,10 +21,10 @@ from offline.blend.lists import (
     gains_alone,
     make_lists,
 )
-from offline.blend.retrieval import Retrieval, Tuning, choose_retrieval
+from offline.blend.retrieval import Retrieval, Tuning, choose_retrieval, relative
 from offline.blend.sources import gather
 from offline.blend.strategies import DefaultStrategy, choose_default
-from offline.blend.validation import MOST_USERS, Decision, Difference, Gains, folds
+from offline.blend.validation import MOST_USERS, Decision, Gains, folds
 from offline.evaluate.protocol import Question, questions, sample
 from services.candidate.retrieval.engine import CandidateEngine
 from services.generator.decoding.engine import GeneratorEngine
@@ -107,12 +108,12 @@ def _choose(
     strategies: tuple[Blended, ...] = ("rerank", "fuse")
     for strategy in strategies:
         blended = blendable(lists, strategy)
-        out_of_fold = blended.cross_fit(fold)
-        gain = Difference.between(out_of_fold, embedding)
-        decisions.append(Decision(f"generator, to {strategy}", gain.is_gain, gain))
-        weights[strategy] = _weights(blended, kept=gain.is_gain)
+        added, without = blended.cross_fit(fold), blended.cross_fit(fold, RETRIEVAL)
+        decision = Decision.of(f"generator, to {strategy}", added, without)
+        decisions.append(decision)
+        weights[strategy] = _weights(blended, kept=decision.kept)
         # Without a weight the generator changes nothing, and it never is the default to call it.
-        gains |= {strategy: out_of_fold} if gain.is_gain else {}
+        gains |= {strategy: added.gains} if decision.kept else {}
     default = choose_default(gains)
     ndcg = {name: float(values.mean()) for name, values in gains.items()}
     return Blend(
@@ -126,7 +127,7 @@ def _choose(
 
 def _weights(blended: Blendable, *, kept: bool) -> Weights:
     everyone = np.ones(len(blended.found), np.bool_)
-    return blended.fit(everyone) if kept else RETRIEVAL_ALONE
+    return relative(blended.fit(everyone)) if kept else RETRIEVAL_ALONE
 
 
 def _section(

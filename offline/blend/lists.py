@@ -15,9 +15,8 @@ from rich.progress import Progress
 
 from core.catalog import ItemArray
 from offline.blend import logit
-from offline.blend.retrieval import relative
 from offline.blend.sources import Scores, padded, ranks
-from offline.blend.validation import CUTOFF, FOLDS, Gains, gains_of
+from offline.blend.validation import CUTOFF, FOLDS, Gains, Worth, gains_of
 from offline.evaluate.protocol import Question
 from services.candidate.retrieval.engine import CandidateEngine
 from services.candidate.retrieval.shortlist import Shortlist
@@ -29,7 +28,11 @@ from services.generator.decoding.engine import (
     UserContext,
 )
 
+RETRIEVAL: Final = (0,)
+EVERY_SOURCE: Final = (0, 1, 2)
+"""Retrieval, transitions and generator."""
 RETRIEVAL_ALONE: Final = np.array([1.0, 0.0, 0.0])
+_NOTHING_TELLS: Final = 1e-6 * RETRIEVAL_ALONE
 _BATCH: Final = 8
 """Prompts that the generator reads at once."""
 
@@ -67,21 +70,32 @@ class Blendable:
     scores: Scores
     found: NDArray[np.bool_]
 
-    def fit(self, users: NDArray[np.bool_]) -> Weights:
-        """The weights by conditional logit; retrieval's alone where no user could tell."""
+    def fit(self, users: NDArray[np.bool_], sources: Sequence[int] = EVERY_SOURCE) -> Weights:
+        """The weights of some sources, the others' 0, by conditional logit.
+
+        Retrieval's alone where no user could tell.
+        """
         told = users & self.found
-        return relative(logit.fit(self.scores[told])) if told.any() else RETRIEVAL_ALONE
+        if not told.any():
+            return RETRIEVAL_ALONE
+        weights = np.zeros(len(EVERY_SOURCE))
+        weights[list(sources)] = logit.fit(self.scores[told][:, :, list(sources)])
+        # Where no source tells anything, the shortlist keeps its own order instead of tying.
+        return weights if weights.any() else _NOTHING_TELLS
 
     def gains(self, weights: Weights) -> Gains:
         """The NDCG@10 of every user."""
         return gains_of(np.where(self.found, ranks(self.scores, weights), np.inf))
 
-    def cross_fit(self, fold: NDArray[np.int64]) -> Gains:
-        """The NDCG@10 of every user by the weights that are fitted without its fold."""
-        gains = np.empty(len(fold))
+    def cross_fit(self, fold: NDArray[np.int64], sources: Sequence[int] = EVERY_SOURCE) -> Worth:
+        """What the weights of some sources are worth, each user's fitted without its fold."""
+        gains, likelihood = np.empty(len(fold)), np.full(len(fold), np.nan)
         for number in range(FOLDS):
-            gains[fold == number] = self.gains(self.fit(fold != number))[fold == number]
-        return gains
+            weights, held_out = self.fit(fold != number, sources), fold == number
+            gains[held_out] = self.gains(weights)[held_out]
+            told = held_out & self.found
+            likelihood[told] = logit.log_likelihood(self.scores[told], weights)
+        return Worth(gains, likelihood)
 
 
 def make_lists(

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import logsumexp
 
 PRIOR: Final = 1.0
 """Precision of a normal prior on each weight, worth about one user: without it weights of scores
@@ -32,19 +33,14 @@ def fit(scores: Scores) -> NDArray[np.float64]:
     users, _, sources = scores.shape
     if not users:
         raise ValueError("there is no user whose next item could be told from others")
-    # Relative to what came next, whose own utility is then 0.
-    contrasts = scores.astype(np.float64) - scores[:, :1]
-    there = ~np.isnan(contrasts[:, :, 0])
-    contrasts[~there] = 0.0
+    contrasts, there = _contrasts(scores)
     penalty = PRIOR / users
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         utility = np.where(there, contrasts @ weights, -np.inf)
-        highest = utility.max(axis=1, keepdims=True)
-        likelihood = np.exp(utility - highest)
-        total = likelihood.sum(axis=1, keepdims=True)
-        value = float((np.log(total) + highest).mean() + 0.5 * penalty * weights @ weights)
-        slope = np.einsum("ui,uis->s", likelihood / total, contrasts) / users
+        surprise = logsumexp(utility, axis=1, keepdims=True)
+        value = float(surprise.mean() + 0.5 * penalty * weights @ weights)
+        slope = np.einsum("ui,uis->s", np.exp(utility - surprise), contrasts) / users
         return value, slope + penalty * weights
 
     found = minimize(
@@ -52,3 +48,23 @@ def fit(scores: Scores) -> NDArray[np.float64]:
     )
     weights: NDArray[np.float64] = found.x
     return weights
+
+
+def log_likelihood(scores: Scores, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How likely weights made what came next, float64 [users], in nats.
+
+    Args:
+        scores: as in `fit`.
+        weights: float64 [sources].
+    """
+    contrasts, there = _contrasts(scores)
+    surprise: NDArray[np.float64] = logsumexp(np.where(there, contrasts @ weights, -np.inf), axis=1)
+    return -surprise
+
+
+def _contrasts(scores: Scores) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores relative to what came next, whose own utility is then 0; and which items there are."""
+    contrasts = scores.astype(np.float64) - scores[:, :1]
+    there = ~np.isnan(contrasts[:, :, 0])
+    contrasts[~there] = 0.0
+    return contrasts, there

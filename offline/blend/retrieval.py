@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from offline.blend import logit
 from offline.blend.sources import SOURCES, Pools, Recency, ranks
-from offline.blend.validation import FOLDS, Decision, Difference, Gains, gains_of
+from offline.blend.validation import FOLDS, Decision, Worth, gains_of
 from services.candidate.retrieval.engine import CandidateEngine
 from services.candidate.retrieval.shortlist import SourceWeights
 
@@ -25,6 +25,9 @@ class Tuning:
 
     recency: Recency
     weights: SourceWeights
+    """In proportion to the query encoder's, which is 1 unless it is 0."""
+    scale: float = 1.0
+    """By which they are multiplied where likelihoods count."""
 
     def apply(self, engine: CandidateEngine) -> CandidateEngine:
         """The engine that ranks so."""
@@ -36,7 +39,7 @@ class CrossFit:
     """Of every fold the choice that was made on the others, and what that is worth on it."""
 
     tunings: tuple[Tuning, ...]
-    gains: Gains
+    worth: Worth
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,8 @@ def choose_retrieval(pools: Pools, fold: NDArray[np.int64]) -> Retrieval:
     decisions = []
     for source in SOURCES[1:]:
         added = cross_fit(pools, fold, (*kept, source))
-        gain = Difference.between(added.gains, crossed.gains)
-        decisions.append(Decision(source, gain.is_gain, gain))
-        if gain.is_gain:
+        decisions.append(Decision.of(source, added.worth, crossed.worth))
+        if decisions[-1].kept:
             kept, crossed = (*kept, source), added
     everyone = np.ones(len(pools), np.bool_)
     return Retrieval(fit(pools, everyone, kept), crossed, tuple(decisions))
@@ -71,13 +73,14 @@ def choose_retrieval(pools: Pools, fold: NDArray[np.int64]) -> Retrieval:
 
 def cross_fit(pools: Pools, fold: NDArray[np.int64], sources: Iterable[str]) -> CrossFit:
     """Fits some sources' weights without each fold, and measures them on it."""
-    sources, gains = tuple(sources), np.empty(len(pools))
-    tunings = []
+    sources, tunings = tuple(sources), []
+    gains, likelihood = np.empty((2, len(pools)))
     for number in range(FOLDS):
         held_out = fold == number
         tunings.append(fit(pools, ~held_out, sources))
-        gains[held_out] = measure(pools, held_out, tunings[-1])
-    return CrossFit(tuple(tunings), gains)
+        worth = measure(pools, held_out, tunings[-1])
+        gains[held_out], likelihood[held_out] = worth.gains, worth.likelihood
+    return CrossFit(tuple(tunings), Worth(gains, likelihood))
 
 
 def fit(pools: Pools, users: Users, sources: Iterable[str]) -> Tuning:
@@ -92,18 +95,20 @@ def fit(pools: Pools, users: Users, sources: Iterable[str]) -> Tuning:
     tunings = []
     for recency, scores in pools.scores.items():
         weights = np.zeros(len(SOURCES))
-        weights[columns] = relative(logit.fit(scores[users][:, :, columns]))
-        tunings.append(Tuning(recency, SourceWeights(*weights.tolist())))
-    return max(tunings, key=lambda tuning: measure(pools, users, tuning).mean())
+        weights[columns] = fitted = logit.fit(scores[users][:, :, columns])
+        scale = float(fitted[0]) or 1.0
+        tunings.append(Tuning(recency, SourceWeights(*relative(weights).tolist()), scale))
+    return max(tunings, key=lambda tuning: measure(pools, users, tuning).gains.mean())
 
 
-def measure(pools: Pools, users: Users, tuning: Tuning) -> Gains:
-    """The NDCG@10 of some users."""
-    weights = tuning.weights
+def measure(pools: Pools, users: Users, tuning: Tuning) -> Worth:
+    """What weights are worth to some users."""
+    weights, scores = tuning.weights, pools.scores[tuning.recency][users]
     vector = np.array([weights.behavior, weights.transitions, weights.content, weights.popularity])
-    return gains_of(ranks(pools.scores[tuning.recency][users], vector))
+    likelihood = logit.log_likelihood(scores, tuning.scale * vector)
+    return Worth(gains_of(ranks(scores, vector)), likelihood)
 
 
 def relative(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """SourceWeights in proportion to the first, which becomes 1 unless it is 0."""
+    """Weights in proportion to the first, which becomes 1 unless it is 0."""
     return weights / weights[0] if weights[0] > 0 else weights

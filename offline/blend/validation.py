@@ -12,6 +12,8 @@ from offline.metrics import discounted_gains
 FOLDS: Final = 5
 MOST_USERS: Final = 2000
 """Users that are asked; more would not change the weights and take long."""
+LEAST_GAIN: Final = 0.01
+"""The share of NDCG@10 that a source must add to be worth its computation."""
 CUTOFF: Final = 10
 """Places of a list that count: NDCG@10."""
 
@@ -30,8 +32,18 @@ def gains_of(ranks: NDArray[np.float64]) -> Gains:
 
 
 @dataclass(frozen=True)
+class Worth:
+    """What weights are worth to users that they were not fitted on."""
+
+    gains: Gains
+    likelihood: NDArray[np.float64]
+    """The logarithm of how likely they made what came next, among the items that were ranked,
+    float64 [users]; NaN where it was not among them."""
+
+
+@dataclass(frozen=True)
 class Difference:
-    """By how much one thing's NDCG@10 exceeds another's over the same users."""
+    """By how much one thing exceeds another over the same users."""
 
     mean: float
     low: float
@@ -40,10 +52,14 @@ class Difference:
     """Its upper end."""
 
     @classmethod
-    def between(cls, one: Gains, other: Gains) -> "Difference":
-        """The difference of two, in pairs."""
-        low, high = bootstrap_ci(one - other)
-        return cls(float((one - other).mean()), float(low), float(high))
+    def between(cls, one: NDArray[np.float64], other: NDArray[np.float64]) -> "Difference":
+        """The difference of two, in pairs of what is known of both."""
+        known = one - other
+        known = known[~np.isnan(known)]
+        if not len(known):
+            return cls(0.0, 0.0, 0.0)
+        low, high = bootstrap_ci(known)
+        return cls(float(known.mean()), float(low), float(high))
 
     @property
     def is_gain(self) -> bool:
@@ -53,26 +69,65 @@ class Difference:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a source of scores is worth its cost."""
+    """Whether a source of scores is worth its cost: what it adds, out of fold.
+
+    It is, where it makes what came next likelier by more than chance, and lists gain. The first is
+    tested, because it uses every user's target wherever that stands: of a thousand users it can
+    tell what NDCG@10, which most of them leave at 0, cannot. The second is asked because a source
+    may know much about places far below those that anybody looks at.
+    """
 
     source: str
-    kept: bool
+    ndcg: float
+    """NDCG@10 without it."""
     gain: Difference
-    """Out of fold, over what goes without it."""
+    """Of NDCG@10."""
+    likelier: Difference
+    """Of the logarithm of the likelihood, in nats."""
+
+    @classmethod
+    def of(cls, source: str, added: Worth, without: Worth) -> "Decision":
+        """Decides by what goes with it and what goes without."""
+        return cls(
+            source,
+            float(without.gains.mean()),
+            Difference.between(added.gains, without.gains),
+            Difference.between(added.likelihood, without.likelihood),
+        )
+
+    @property
+    def kept(self) -> bool:
+        """Whether the source gets a weight."""
+        return self.likelier.is_gain and self._lists_gain
+
+    @property
+    def _lists_gain(self) -> bool:
+        return self.gain.mean > LEAST_GAIN * self.ndcg
 
     def __str__(self) -> str:
-        gain = self.gain
-        verdict = "kept" if self.kept else "left out because that may be chance"
-        if not (gain.low or gain.high):
-            verdict = "left out because it changes no list"
         return (
-            f"{self.source}: {signed(gain.mean)} NDCG@10 "
-            f"({signed(gain.low)} to {signed(gain.high)}), {verdict}"
+            f"{self.source}: NDCG@10 {_interval(self.gain)}, log-likelihood "
+            f"{_interval(self.likelier)}; {self._verdict}"
         )
+
+    @property
+    def _verdict(self) -> str:
+        if self.kept:
+            return "kept"
+        if not (self.gain.low or self.gain.high):
+            return "left out because it changes no list"
+        if not self.likelier.is_gain:
+            return "left out because that may be chance"
+        return f"left out because lists gain less than {LEAST_GAIN:.0%}"
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest keeps it."""
-        return {**asdict(self), "reason": str(self)}
+        return {**asdict(self), "kept": self.kept, "reason": str(self)}
+
+
+def _interval(difference: Difference) -> str:
+    mean, low, high = map(signed, (difference.mean, difference.low, difference.high))
+    return f"{mean} ({low} to {high})"
 
 
 def signed(value: float) -> str:

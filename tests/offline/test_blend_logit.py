@@ -9,13 +9,18 @@ from numpy.typing import NDArray
 from offline.blend import logit
 
 
-def log_likelihood(scores: NDArray[np.float32], weights: NDArray[np.float64]) -> float:
-    """By the definition, user by user, and with the prior."""
-    total = 0.0
-    for user in scores.astype(np.float64):
-        utility = user[~np.isnan(user[:, 0])] @ weights
-        total += utility[0] - np.log(np.exp(utility).sum())
-    return total - 0.5 * logit.PRIOR * float(weights @ weights)
+def log_likelihoods(
+    scores: NDArray[np.float32], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """By the definition, user by user."""
+    utilities = [user[~np.isnan(user[:, 0])] @ weights for user in scores.astype(np.float64)]
+    return np.array([utility[0] - np.log(np.exp(utility).sum()) for utility in utilities])
+
+
+def posterior(scores: NDArray[np.float32], weights: NDArray[np.float64]) -> float:
+    """All users', with the prior."""
+    prior = 0.5 * logit.PRIOR * float(weights @ weights)
+    return float(log_likelihoods(scores, weights).sum()) - prior
 
 
 def drawn(seed: int, users: int, weights: list[float], items: int = 12) -> NDArray[np.float32]:
@@ -39,11 +44,14 @@ def test_no_point_of_a_grid_is_more_likely(seed: int) -> None:
     found = logit.fit(scores)
     assert (found >= 0).all()
     most = max(
-        log_likelihood(scores, np.array([first, second]))
+        posterior(scores, np.array([first, second]))
         for first in np.linspace(0, 3, 13)
         for second in np.linspace(0, 3, 13)
     )
-    assert log_likelihood(scores, found) >= most - 1e-3
+    assert posterior(scores, found) >= most - 1e-3
+    np.testing.assert_allclose(
+        logit.log_likelihood(scores, found), log_likelihoods(scores, found), atol=1e-9
+    )
 
 
 def test_known_weights_are_found() -> None:

@@ -88,7 +88,18 @@ def test_what_is_measured_was_not_fitted_on() -> None:
         others = Pools({r: scores[fold != number] for r, scores in pools.scores.items()})
         assert fit(others, np.ones(len(others), bool), SOURCES) == tuning
         held_out = fold == number
-        np.testing.assert_array_equal(crossed.gains[held_out], measure(pools, held_out, tuning))
+        worth = measure(pools, held_out, tuning)
+        np.testing.assert_array_equal(crossed.worth.gains[held_out], worth.gains)
+        np.testing.assert_array_equal(crossed.worth.likelihood[held_out], worth.likelihood)
+
+
+def test_likelihood_tells_what_short_lists_cannot() -> None:
+    """A weak source beside a strong one: few users' ten best change, many targets' chances do."""
+    pools = made_up_pools(7, users=1_000, weights=[1.0, 0.2, 0.0, 0.0])
+    (decision, *_) = choose_retrieval(pools, folds(len(pools))).decisions
+    assert decision.gain.low < 0 < decision.gain.mean
+    assert decision.likelier.is_gain
+    assert decision.kept
 
 
 def test_the_recency_is_the_one_with_the_best_lists() -> None:

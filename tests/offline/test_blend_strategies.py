@@ -10,6 +10,7 @@ from gateway.domain import Scored
 from gateway.recommend.blend import Weights, blend
 from offline.blend.choose import _choose
 from offline.blend.lists import (
+    RETRIEVAL,
     RETRIEVAL_ALONE,
     Blended,
     UserLists,
@@ -20,7 +21,7 @@ from offline.blend.lists import (
 from offline.blend.retrieval import CrossFit, Retrieval, Tuning
 from offline.blend.sources import RECENCIES
 from offline.blend.strategies import choose_default
-from offline.blend.validation import FOLDS, Decision, Difference, Gains, folds, gains_of
+from offline.blend.validation import FOLDS, Decision, Difference, Gains, Worth, folds, gains_of
 from offline.evaluate.protocol import Question
 from services.candidate.retrieval import shortlist as shortlists
 from services.candidate.retrieval.shortlist import Basis, Shortlist
@@ -105,8 +106,9 @@ def test_the_generators_weight_is_found_out_of_fold() -> None:
     rerank, fold = blendable(lists, "rerank"), folds(len(lists))
     weights = rerank.fit(np.ones(len(lists), bool))
     assert weights[2] > weights[:2].max()
-    gain = Difference.between(rerank.cross_fit(fold), gains_alone(lists, "embedding"))
-    assert gain.is_gain
+    without = rerank.cross_fit(fold, RETRIEVAL)
+    np.testing.assert_array_equal(without.gains, gains_alone(lists, "embedding"))
+    assert Decision.of("generator", rerank.cross_fit(fold), without).kept
 
 
 def test_the_transitions_weight_is_found_beside_the_generators() -> None:
@@ -128,7 +130,8 @@ def test_a_generator_that_does_not_help_is_not_called_by_default() -> None:
         lists.append(make_up(seed, target=first)[0])
     fold = folds(len(lists))
     tuning = Tuning(RECENCIES[0], shortlists.SourceWeights(1.0, 0.5))
-    crossed = CrossFit((tuning,) * FOLDS, gains_alone(lists, "embedding"))
+    worth = Worth(gains_alone(lists, "embedding"), np.zeros(len(lists)))
+    crossed = CrossFit((tuning,) * FOLDS, worth)
     chosen = _choose(Retrieval(tuning, crossed, ()), lists, fold, 8)
     assert chosen.blend.generator_weight == 0.0
     assert chosen.blend.transition_weight == 0.0
@@ -174,10 +177,37 @@ def test_equal_lists_are_made_at_the_least_cost() -> None:
     assert choose_default({"embedding": np.zeros(9)}).strategy == "embedding"
 
 
-def test_a_decision_is_a_sentence() -> None:
-    decision = Decision("content", False, Difference(0.0004, -0.0013, 0.0021))
-    assert str(decision) == (
-        "content: +.0004 NDCG@10 (-.0013 to +.0021), left out because that may be chance"
+SURELY = Difference(0.02, 0.01, 0.03)
+PERHAPS = Difference(0.01, -0.01, 0.03)
+LITTLE = Difference(0.0009, 0.0001, 0.002)
+NEVER = Difference(-0.01, -0.02, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("gain", "likelier", "verdict"),
+    [
+        (SURELY, SURELY, "kept"),
+        (PERHAPS, SURELY, "kept"),
+        (SURELY, PERHAPS, "left out because that may be chance"),
+        (NEVER, SURELY, "left out because lists gain less than 1%"),
+        (LITTLE, SURELY, "left out because lists gain less than 1%"),
+        (Difference(0.0, 0.0, 0.0), SURELY, "left out because it changes no list"),
+    ],
+)
+def test_a_decision_is_a_sentence(gain: Difference, likelier: Difference, verdict: str) -> None:
+    decision = Decision("content", 0.1, gain, likelier)
+    assert str(decision).endswith(f"; {verdict}")
+    assert decision.kept == (verdict == "kept")
+    assert decision.to_json()["kept"] == decision.kept
+
+
+def test_a_decision_says_both_figures() -> None:
+    assert str(Decision("content", 0.1, SURELY, PERHAPS)).startswith(
+        "content: NDCG@10 +.0200 (+.0100 to +.0300), log-likelihood +.0100 (-.0100 to +.0300); "
     )
-    assert str(Decision("content", False, Difference(0.0, 0.0, 0.0))).endswith("changes no list")
-    assert str(Decision("content", True, Difference(0.02, 0.01, 0.03))).endswith("kept")
+
+
+def test_users_whose_target_was_not_found_do_not_count() -> None:
+    one, other = np.array([1.0, np.nan, 3.0]), np.array([0.5, np.nan, 2.5])
+    assert Difference.between(one, other) == Difference(0.5, 0.5, 0.5)
+    assert Difference.between(one[1:2], other[1:2]) == Difference(0.0, 0.0, 0.0)
