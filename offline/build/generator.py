@@ -13,8 +13,9 @@ from tokenizers import Tokenizer
 from transformers import T5ForConditionalGeneration
 
 from core.codes import code_tokens, read_code_texts
-from offline.build.files import FACTS, write_json
+from offline.build.files import FACTS, read_json, write_json
 from offline.dataset.schema import Dataset
+from offline.generator.items.expected import ExpectedItems, expect
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts, train_items
 from offline.generator.tokenizer import UNK, extend, from_scratch
@@ -27,6 +28,7 @@ from offline.generator.tokens.model import (
 )
 from offline.generator.tokens.train import train_tokens
 from offline.query_encoder.model import principal_components
+from services.candidate.retrieval.encoders import OnnxQueryEncoder
 from services.generator.prompts import Template, read_templates
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
     Args:
         settings: of the model and its training.
         earlier: the directories of the stages `dataset`, `embeddings`, `codes`, and, for the
-            vectors to start from, `query-encoder`.
+            vectors to start from and what to expect of users, `query-encoder`.
         out: where to.
     """
     (out / "prompts.txt").write_text(settings.prompts, encoding="utf-8")
@@ -68,7 +70,7 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
     t5, material = _untrained(settings, data, read_templates(out / "prompts.txt"), texts)
     if settings.reads_items:
         start = _start(earlier, t5.config.d_model, settings.seed)
-        curve = _train_items(t5, start, material, out)
+        curve = _train_items(t5, start, _expected(earlier, material), material, out)
     else:
         curve = _train_tokens(t5, material, out)
     material.tokenizer.save(str(out / "tokenizer.json"))
@@ -107,24 +109,36 @@ def _user_tokens(settings: "GeneratorSettings", data: Dataset) -> int:
 
 
 def _start(earlier: "Earlier", dimension: int, seed: int) -> NDArray[np.float32]:
-    """Where the items' vectors start from: where the query encoder's ended, if there is one.
+    """Where the items' vectors start from: where the query encoder's ended.
 
     Those began as the embeddings of the texts. A model of another size starts from the components
     of both.
     """
-    content = np.load(earlier["embeddings"] / "content_vectors.npy", allow_pickle=False)
-    if "query-encoder" not in earlier:
-        return principal_components(content, dimension, seed)
     behavior: NDArray[np.float32] = np.load(
         earlier["query-encoder"] / "behavior_vectors.npy", allow_pickle=False
     )
     if behavior.shape[1] == dimension:
         return behavior
+    content = np.load(earlier["embeddings"] / "content_vectors.npy", allow_pickle=False)
     return principal_components(np.hstack([behavior, content]), dimension, seed)
 
 
+def _expected(earlier: "Earlier", material: _Material) -> ExpectedItems | None:
+    """What the query encoder expects of users, if each of them has a token of their own."""
+    data, trained = material.data, earlier["query-encoder"]
+    if material.user_tokens < len(data.user_ids):
+        return None
+    encoder = OnnxQueryEncoder(trained / "query_encoder.onnx", threads=0)
+    vectors = np.load(trained / "behavior_vectors.npy", allow_pickle=False)
+    return expect(encoder, vectors, data.train(), read_json(trained / FACTS)["max_history"])
+
+
 def _train_items(
-    t5: T5ForConditionalGeneration, start: NDArray[np.float32], material: _Material, out: Path
+    t5: T5ForConditionalGeneration,
+    start: NDArray[np.float32],
+    expected: ExpectedItems | None,
+    material: _Material,
+    out: Path,
 ) -> dict[int, float]:
     settings, data = material.settings, material.data
     section = settings.model.items
@@ -140,6 +154,7 @@ def _train_items(
             max_history=settings.model.max_history,
             direct_share=settings.model.direct_share,
             history_dropout=settings.model.history_dropout,
+            expected=expected,
             path=out / CHECKPOINT,
             bar=bar,
         )

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from offline.generator.items.batches import DIRECT_PAIRS, IGNORE, ItemBatch, ItemBatches
+from offline.generator.items.expected import ExpectedItems
 from services.generator.prompts import Template
 
 AFTER = Template("sequential", "seen", "after {history}", "{target}")
@@ -34,6 +35,7 @@ def batches(
     max_history: int = 10,
     history_dropout: float = 0.0,
     batch_items: int = 60,
+    expected: ExpectedItems | None = None,
 ) -> list[ItemBatch]:
     source = ItemBatches(
         sequences=sequences,
@@ -45,6 +47,7 @@ def batches(
         batch_items=batch_items,
         direct_share=0.5,
         history_dropout=history_dropout,
+        expected=expected,
     )
     return source.epoch(np.random.default_rng(epoch))
 
@@ -129,6 +132,25 @@ def test_prompts_without_history_name_users_who_have_items() -> None:
         users = batch.words[:, 1]
         assert set(users.tolist()) == set(range(1, len(LENGTHS)))
         assert (batch.targets[:, 0] // 100 == users).all()
+
+
+def test_half_of_the_named_users_targets_are_expected_ones() -> None:
+    """Whose expected items are their own items plus 50."""
+    lengths = [9] * 3
+    own = np.stack(named(lengths))
+    expected = ExpectedItems(own[:, :2] + 50, np.tile([0.75, 0.25], (3, 1)))
+    made = [
+        b for n in range(20) for b in batches(named(lengths), n, direct=[FOR], expected=expected)
+    ]
+    pairs = [
+        (batch.words[:, 1] * 100, batch.targets[:, 0])
+        for batch in made
+        if not batch.history.shape[1]
+    ]
+    item = np.concatenate([(targets - first).numpy() for first, targets in pairs])
+    share = np.bincount(item, minlength=52) / len(item)
+    assert share[:9].sum() == pytest.approx(0.5, abs=0.02)
+    assert share[50:].tolist() == pytest.approx([0.375, 0.125], abs=0.02)
 
 
 def test_new_items_are_targets_more_often_than_old_ones() -> None:

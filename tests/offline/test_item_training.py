@@ -15,7 +15,9 @@ from torch import Tensor
 from core.codes import code_tokens
 from offline.dataset.schema import Dataset
 from offline.generator.config import ItemTrainConfig
+from offline.generator.items.expected import ExpectedItems
 from offline.generator.items.model import ItemT5
+from offline.generator.items.scores import exact_scores
 from offline.generator.items.train import ItemPrompts, train_items
 from offline.generator.tokenizer import from_scratch
 from offline.training.checkpoint import CheckpointError
@@ -41,15 +43,15 @@ USERS = 4
 CHECKPOINT = "checkpoint.safetensors"
 
 
-def make_model(dropout: float = 0.1) -> tuple[ItemT5, ItemPrompts]:
-    tokenizer = from_scratch(TEMPLATES, "made-up", TEXTS, user_tokens=USERS, ends=False)
+def make_model(dropout: float = 0.1, users: int = USERS) -> tuple[ItemT5, ItemPrompts]:
+    tokenizer = from_scratch(TEMPLATES, "made-up", TEXTS, user_tokens=users, ends=False)
     codes = code_tokens(tokenizer, TEXTS, eos=EOS, pad=PAD, unknown=UNKNOWN)
     t5 = random_t5(
         tokenizer.get_vocab_size(), {"num_decoder_layers": 1, "dropout_rate": dropout}
     ).train()
     vectors = np.random.default_rng(0).normal(size=(ITEMS, 32)).astype(np.float32)
     torch.manual_seed(0)
-    return ItemT5(t5, vectors, codes), ItemPrompts(TEMPLATES, tokenizer, "made-up", USERS)
+    return ItemT5(t5, vectors, codes), ItemPrompts(TEMPLATES, tokenizer, "made-up", users)
 
 
 def train_here(
@@ -97,6 +99,30 @@ def test_learns_a_deterministic_walk() -> None:
     # Nothing else: a name, and the words alone, are answered by any item.
     _, curve = train_here(epochs=20, dropout=0.0, direct_share=0.0)
     assert max(curve.values()) > 0.9
+
+
+def test_a_users_name_is_learned_from_what_is_expected() -> None:
+    """One expected item a user, which is none of theirs: it is what their name asks for."""
+    data = cycles()
+    sequences = data.train()
+    items = np.array([[ITEMS - 1 - int(sequence[0])] for sequence in sequences], np.int32)
+    model, prompts = make_model(dropout=0.0, users=len(sequences))
+    loop = CONFIG.loop.model_copy(update={"epochs": 10})
+    train_items(
+        model,
+        data,
+        prompts,
+        CONFIG.model_copy(update={"loop": loop}),
+        max_history=6,
+        direct_share=1.0,
+        history_dropout=0.0,
+        expected=ExpectedItems(items, np.ones((len(sequences), 1))),
+    )
+    nothing = [np.empty(0, np.int32)]
+    for user, item in enumerate(items[:, 0].tolist()):
+        words = prompts.words(TEMPLATES[2], user)
+        scores = exact_scores(model.eval(), words, nothing, 6)[0]
+        assert item in np.argsort(-scores)[:3]
 
 
 def test_the_seed_decides_everything(trained: Result) -> None:

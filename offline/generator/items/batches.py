@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from offline.generator.items.expected import ExpectedItems
 from offline.query_encoder.batches import IGNORE as IGNORE
 from offline.query_encoder.batches import epoch_batches
 from services.generator.prompts import Template
@@ -22,6 +23,9 @@ DIRECT_PAIRS: Final = 512
 RECENT_SHARE: Final = 0.8
 """Of the prompts without history: in these a user's items are targets in proportion to how late
 they came, in the others all alike. Tastes change, and what is asked for is what comes next."""
+EXPECTED_SHARE: Final = 0.5
+"""Of the prompts without history: in these the target is not an item that the user has had, but one
+that is expected of them."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class ItemBatches:
     """Batches without history, as a share of those with one."""
     history_dropout: float
     """Probability of leaving an item out of a history; the two newest are always kept."""
+    expected: ExpectedItems | None = None
+    """What the query encoder expects of each user, where users are learned by name."""
 
     def epoch(self, rng: np.random.Generator) -> list[ItemBatch]:
         """The batches of one pass over the sequences, in a random order."""
@@ -99,19 +105,27 @@ class ItemBatches:
         )
 
     def _without_history(self, rng: np.random.Generator) -> ItemBatch:
-        """Prompts that name a user, and an item of each, a new one more often than an old one."""
+        """Prompts that name a user, and an item of each: one of their own, or an expected one."""
         template = self.direct[int(rng.integers(len(self.direct)))]
         known = np.flatnonzero([len(sequence) > 0 for sequence in self.sequences])
         users = rng.choice(known, DIRECT_PAIRS)
-        lengths = np.array([len(self.sequences[user]) for user in users])
-        recent = rng.random(len(users)) > 1 - RECENT_SHARE
-        place = np.maximum(rng.random(len(users)), np.where(recent, rng.random(len(users)), 0.0))
-        targets = [
-            self.sequences[user][int(share * length)]
-            for user, share, length in zip(users, place, lengths, strict=True)
-        ]
+        targets = self._own_items(users, rng)
+        if self.expected is not None:
+            chosen = rng.random(len(users)) < EXPECTED_SHARE
+            targets[chosen] = self.expected.draw(users[chosen], rng)
         return ItemBatch(
             torch.tensor([self.words(template, int(user)) for user in users]),
             torch.empty((len(users), 0), dtype=torch.int64),
-            torch.tensor(targets, dtype=torch.int64)[:, None],
+            torch.from_numpy(targets)[:, None],
         )
+
+    def _own_items(self, users: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """An item that each user has had, a new one more often than an old one."""
+        lengths = np.array([len(self.sequences[user]) for user in users])
+        recent = rng.random(len(users)) > 1 - RECENT_SHARE
+        place = np.maximum(rng.random(len(users)), np.where(recent, rng.random(len(users)), 0.0))
+        own = [
+            self.sequences[user][int(share * length)]
+            for user, share, length in zip(users, place, lengths, strict=True)
+        ]
+        return np.array(own, np.int64)

@@ -20,6 +20,7 @@ What differs from a T5 that reads codes token by token, and why:
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -90,6 +91,17 @@ class ItemT5(nn.Module):
         model.t5.load_state_dict(kept)
         model.load_state_dict(tensors, strict=False)
         return model.eval()
+
+    def start_users(self, tokens: Sequence[int], vectors: NDArray[np.float32]) -> None:
+        """Lets the tokens of users start as if they were items with these vectors.
+
+        Args:
+            tokens: the token of each user.
+            vectors: float32 [users, d_model], of unit norm.
+        """
+        rows = torch.from_numpy(vectors) * math.sqrt(vectors.shape[1])
+        with torch.no_grad():
+            self.t5.shared.weight[list(tokens)] = rows
 
     def table(self) -> Tensor:
         """The items' vectors, float32 [items, d_model], of unit norm."""

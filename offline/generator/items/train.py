@@ -14,6 +14,7 @@ from torch import Tensor
 from offline.dataset import Dataset
 from offline.generator.config import ItemTrainConfig
 from offline.generator.items.batches import ItemBatch, ItemBatches
+from offline.generator.items.expected import ExpectedItems
 from offline.generator.items.model import ItemT5
 from offline.generator.items.scores import exact_scores
 from offline.training.config import batch_items_for
@@ -46,6 +47,11 @@ class ItemPrompts:
         text = render(template, dataset=self.dataset, user=name, history=())
         ids: list[int] = self.tokenizer.encode(text).ids
         return ids
+
+    def token_of(self, user: int) -> int:
+        """The token that stands for a user."""
+        (token,) = self.tokenizer.encode(user_text(user, self.user_tokens)).ids
+        return int(token)
 
     @property
     def serving(self) -> Template:
@@ -85,6 +91,7 @@ def train_items(
     max_history: int,
     direct_share: float,
     history_dropout: float,
+    expected: ExpectedItems | None = None,
     path: Path | None = None,
     bar: Progress | None = None,
 ) -> dict[int, float]:
@@ -98,6 +105,7 @@ def train_items(
         max_history: newest items of a history that are read.
         direct_share: batches without history, as a share of those with one.
         history_dropout: probability of leaving an item of a history out.
+        expected: what users by name are told beside their own items.
         path: where the state is kept between epochs; nowhere when None.
         bar: to show epochs and validation on.
 
@@ -116,7 +124,11 @@ def train_items(
         batch_items=config.batch_items or batch_items_for(sum(map(len, data.train()))),
         direct_share=direct_share,
         history_dropout=history_dropout,
+        expected=expected if named else None,
     )
+    if source.expected is not None:
+        tokens = [prompts.token_of(user) for user in range(len(source.sequences))]
+        model.start_users(tokens, source.expected.vectors(model.item_vectors.detach().numpy()))
     learner = ItemLearner(model.to(device()), source, prompts.words(prompts.serving, None))
     done = train(
         learner,
@@ -136,6 +148,8 @@ def _fingerprint(model: ItemT5, source: ItemBatches) -> str:
     asked = (source.sequential, source.direct)
     digest = hashlib.sha256(repr((model.item_share, facts, asked)).encode())
     arrays = [model.tree.tokens.cpu().numpy(), model.item_vectors.detach().cpu().numpy()]
+    if source.expected is not None:
+        arrays += [source.expected.items, source.expected.chances]
     for array in (*arrays, *source.sequences, *source.times):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
