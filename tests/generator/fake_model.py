@@ -2,11 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from services.generator.batching import Batcher, Limits, Served
+from services.generator.batching import Limits, Served, model_queue
+from serving.batch_queue import BatchQueue
 
 PATIENCE = 30.0
 """Seconds after which a test gives up; nothing is expected to take that long."""
@@ -53,39 +54,35 @@ class FakeModel:
 
 
 Tasks = list["asyncio.Task[Served[str]]"]
-FakeBatcher = Batcher[FakeJob, str]
+FakeQueue = BatchQueue[FakeJob, Served[str]]
 
 
 @asynccontextmanager
-async def batching(model: FakeModel, limits: Limits) -> AsyncIterator[FakeBatcher]:
-    batcher = FakeBatcher(model.run, limits, model.clock)
+async def batching(model: FakeModel, limits: Limits) -> AsyncIterator[FakeQueue]:
+    queue = model_queue(model.run, limits, model.clock)
     try:
-        yield batcher
+        yield queue
     finally:
         model.held = False
         model.let.release(1_000)
-        await batcher.close()
+        await queue.close()
 
 
-def ready(job: FakeJob) -> Callable[[], FakeJob]:
-    return lambda: job
+def submit(queue: FakeQueue, *jobs: FakeJob) -> Tasks:
+    return [asyncio.create_task(queue.submit(job)) for job in jobs]
 
 
-def submit(batcher: FakeBatcher, *jobs: FakeJob) -> Tasks:
-    return [asyncio.create_task(batcher.submit(ready(job))) for job in jobs]
-
-
-async def until_waiting(batcher: FakeBatcher, jobs: int) -> None:
+async def until_waiting(queue: FakeQueue, jobs: int) -> None:
     """Lets the event loop turn until so many jobs are ready and wait."""
     async with asyncio.timeout(PATIENCE):
-        while batcher.waiting != jobs:  # noqa: ASYNC110 - no event tells
+        while queue.ready != jobs:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0)
 
 
-async def occupy(batcher: FakeBatcher, model: FakeModel, *waiting: FakeJob) -> Tasks:
+async def occupy(queue: FakeQueue, model: FakeModel, *waiting: FakeJob) -> Tasks:
     """Keeps the model busy with job 0 while others come to wait."""
-    tasks = submit(batcher, FakeJob(0))
+    tasks = submit(queue, FakeJob(0))
     await model.until_started()
-    tasks += submit(batcher, *waiting)
-    await until_waiting(batcher, len(waiting))
+    tasks += submit(queue, *waiting)
+    await until_waiting(queue, len(waiting))
     return tasks

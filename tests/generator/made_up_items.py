@@ -58,7 +58,7 @@ class MadeUpItems(Served):
         """The log-probability of every item, live ones and others (which have none), by numpy."""
         snapshot, engine = self.engine.snapshot, self.engine
         assert snapshot.vectors is not None
-        prompt = engine.render(context, snapshot)
+        prompt = engine.render(context)
         words = [token for token in prompt if token < engine.parts.section.vocabulary]
         live = np.flatnonzero(snapshot.catalog.live)
         scores = np.full(len(snapshot.codes), -np.inf, np.float32)

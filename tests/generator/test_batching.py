@@ -1,21 +1,18 @@
 """Batches grow with the load, within their limits, and nobody's trouble is anyone else's."""
 
 import asyncio
-import threading
 from unittest.mock import Mock
 
 import pytest
 
-from core.errors import InvalidArgument, ResourceExhausted, Unavailable
-from services.generator.batching import Batcher, Limits, Served
+from core.errors import ResourceExhausted, Unavailable
+from services.generator.batching import Limits, Served, model_queue
 from tests.generator.fake_model import (
-    PATIENCE,
-    FakeBatcher,
     FakeJob,
     FakeModel,
+    FakeQueue,
     batching,
     occupy,
-    ready,
     submit,
     until_waiting,
 )
@@ -23,17 +20,17 @@ from tests.generator.fake_model import (
 
 async def test_an_idle_model_runs_a_job_at_once_and_alone() -> None:
     model = FakeModel(held=False)
-    async with batching(model, Limits()) as batcher:
+    async with batching(model, Limits()) as queue:
         for name in range(3):
-            served = await batcher.submit(ready(FakeJob(name)))
+            served = await queue.submit(FakeJob(name))
             assert (served.answer, served.batch) == (f"answer {name}", 1)
     assert model.names() == [[0], [1], [2]]
 
 
 async def test_what_comes_while_the_model_is_busy_shares_the_next_run() -> None:
     model = FakeModel()
-    async with batching(model, Limits(batch=4)) as batcher:
-        tasks = await occupy(batcher, model, *map(FakeJob, range(1, 7)))
+    async with batching(model, Limits(batch=4)) as queue:
+        tasks = await occupy(queue, model, *map(FakeJob, range(1, 7)))
         model.let.release(3)
         served = await asyncio.gather(*tasks)
     assert model.names() == [[0], [1, 2, 3, 4], [5, 6]]
@@ -43,8 +40,8 @@ async def test_what_comes_while_the_model_is_busy_shares_the_next_run() -> None:
 
 async def test_the_times_of_a_job_are_told() -> None:
     model = FakeModel()
-    async with batching(model, Limits()) as batcher:
-        tasks = await occupy(batcher, model, FakeJob(1))
+    async with batching(model, Limits()) as queue:
+        tasks = await occupy(queue, model, FakeJob(1))
         model.now = 0.25
         model.let.release()
         await model.until_started()
@@ -57,33 +54,31 @@ async def test_the_times_of_a_job_are_told() -> None:
 
 async def test_a_full_queue_sheds_and_says_when_to_come_back() -> None:
     model = FakeModel()
-    async with batching(model, Limits(batch=2, queue=4)) as batcher:
-        before = await occupy(batcher, model, FakeJob(-1), FakeJob(-2))
+    async with batching(model, Limits(batch=2, queue=4)) as queue:
+        before = await occupy(queue, model, FakeJob(-1), FakeJob(-2))
         model.now = 0.5  # half a second for one job
         model.let.release()
         await model.until_started()
         model.now = 1.5  # and a second for two
         model.let.release()
         await asyncio.gather(*before)
-        tasks = await occupy(batcher, model, *map(FakeJob, range(1, 5)))
-        prepare = Mock()
+        tasks = await occupy(queue, model, *map(FakeJob, range(1, 5)))
         with pytest.raises(ResourceExhausted) as caught:
-            await batcher.submit(prepare)
+            await queue.submit(FakeJob(5))
         assert caught.value.reason == "QUEUE_FULL"
         assert caught.value.retry_after == pytest.approx(4 * 0.5)
-        prepare.assert_not_called()
         model.let.release(4)
         await asyncio.gather(*tasks)
-        assert (await submit(batcher, FakeJob(6))[0]).answer == "answer 6"
+        assert (await submit(queue, FakeJob(6))[0]).answer == "answer 6"
 
 
 async def test_a_job_that_waited_too_long_is_shed() -> None:
     model = FakeModel()
-    async with batching(model, Limits(batch=2, wait=1.0)) as batcher:
-        first, late = await occupy(batcher, model, FakeJob(1))
+    async with batching(model, Limits(batch=2, wait=1.0)) as queue:
+        first, late = await occupy(queue, model, FakeJob(1))
         model.now = 0.75
-        young = submit(batcher, FakeJob(2))
-        await until_waiting(batcher, 2)
+        young = submit(queue, FakeJob(2))
+        await until_waiting(queue, 2)
         model.now = 1.25
         model.let.release(2)
         await asyncio.gather(first, *young)
@@ -96,45 +91,23 @@ async def test_a_job_that_waited_too_long_is_shed() -> None:
 
 async def test_a_cancelled_job_leaves_the_queue_and_never_runs() -> None:
     model = FakeModel()
-    async with batching(model, Limits(queue=2)) as batcher:
-        first, gone, kept = await occupy(batcher, model, FakeJob(1), FakeJob(2))
+    async with batching(model, Limits(queue=2)) as queue:
+        first, gone, kept = await occupy(queue, model, FakeJob(1), FakeJob(2))
         gone.cancel()
         await asyncio.wait({gone})
-        assert batcher.waiting == 1
-        more = submit(batcher, FakeJob(3))  # its place is free again
-        await until_waiting(batcher, 2)
+        assert queue.ready == 1
+        more = submit(queue, FakeJob(3))  # its place is free again
+        await until_waiting(queue, 2)
         model.let.release(2)
         await asyncio.gather(first, kept, *more)
     assert model.names() == [[0], [2, 3]]
 
 
-async def test_a_job_that_is_cancelled_while_it_is_prepared_never_queues() -> None:
-    model = FakeModel(held=False)
-    preparing, go_on = threading.Event(), threading.Event()
-
-    def slow() -> FakeJob:
-        preparing.set()
-        assert go_on.wait(PATIENCE)
-        return FakeJob(0)
-
-    async with batching(model, Limits(queue=1)) as batcher:
-        gone = asyncio.create_task(batcher.submit(slow))
-        await asyncio.to_thread(preparing.wait, PATIENCE)
-        with pytest.raises(ResourceExhausted):
-            await batcher.submit(lambda: FakeJob(1))  # what is prepared has a place already
-        gone.cancel()
-        await asyncio.wait({gone})
-        kept = submit(batcher, FakeJob(2))
-        go_on.set()
-        await asyncio.gather(*kept)
-    assert model.names() == [[2]]
-
-
 async def test_the_answer_to_a_caller_who_left_meanwhile_is_dropped() -> None:
     model, complaints = FakeModel(), Mock()
     asyncio.get_running_loop().set_exception_handler(complaints)
-    async with batching(model, Limits()) as batcher:
-        first, second = await occupy(batcher, model, FakeJob(1))
+    async with batching(model, Limits()) as queue:
+        first, second = await occupy(queue, model, FakeJob(1))
         first.cancel()
         await asyncio.wait({first})
         model.let.release(2)
@@ -144,9 +117,9 @@ async def test_the_answer_to_a_caller_who_left_meanwhile_is_dropped() -> None:
 
 async def test_only_the_job_to_blame_fails() -> None:
     model = FakeModel()
-    async with batching(model, Limits()) as batcher:
+    async with batching(model, Limits()) as queue:
         jobs = [FakeJob(1), FakeJob(2, broken=True), FakeJob(3)]
-        tasks = await occupy(batcher, model, *jobs)
+        tasks = await occupy(queue, model, *jobs)
         model.held = False
         model.let.release()
         served = await asyncio.gather(*tasks, return_exceptions=True)
@@ -157,55 +130,23 @@ async def test_only_the_job_to_blame_fails() -> None:
     assert model.names() == [[0], [1, 2, 3], [1], [2], [3]]
 
 
-async def test_a_job_that_cannot_be_prepared_fails_alone_and_frees_its_place() -> None:
-    def impossible() -> FakeJob:
-        raise InvalidArgument("no", reason="EMPTY_FILTER")
-
-    async with batching(FakeModel(held=False), Limits(queue=1)) as batcher:
-        for _ in range(3):
-            with pytest.raises(InvalidArgument):
-                await batcher.submit(impossible)
-        assert (await batcher.submit(lambda: FakeJob(1))).answer == "answer 1"
-
-
 async def test_answers_that_do_not_fit_the_jobs_reach_no_one() -> None:
-    batcher: FakeBatcher = Batcher(lambda _: ["one", "too many"], Limits())
+    queue: FakeQueue = model_queue(lambda _: ["one", "too many"], Limits())
     with pytest.raises(RuntimeError, match="2 answers came for 1 jobs"):
-        await batcher.submit(lambda: FakeJob(0))
-    await batcher.close()
+        await queue.submit(FakeJob(0))
+    await queue.close()
 
 
 async def test_closing_answers_what_is_there_and_takes_no_more() -> None:
     model = FakeModel()
-    batcher = FakeBatcher(model.run, Limits(batch=2))
-    tasks = await occupy(batcher, model, *map(FakeJob, range(1, 4)))
-    closing = asyncio.create_task(batcher.close())
+    queue = model_queue(model.run, Limits(batch=2))
+    tasks = await occupy(queue, model, *map(FakeJob, range(1, 4)))
+    closing = asyncio.create_task(queue.close())
     await asyncio.sleep(0)  # let it begin
     with pytest.raises(Unavailable) as caught:
-        await batcher.submit(lambda: FakeJob(9))
+        await queue.submit(FakeJob(9))
     assert caught.value.reason == "DRAINING"
     assert not closing.done()
     model.let.release(3)
     await closing
     assert [(await task).answer for task in tasks] == [f"answer {name}" for name in range(4)]
-
-
-@pytest.mark.parametrize("given_up", [False, True])
-async def test_closing_waits_for_what_is_prepared_unless_it_is_given_up(given_up: bool) -> None:
-    preparing, go_on = threading.Event(), threading.Event()
-    batcher = FakeBatcher(FakeModel(held=False).run, Limits())
-
-    def slow() -> FakeJob:
-        preparing.set()
-        assert go_on.wait(PATIENCE)
-        return FakeJob(0)
-
-    task = asyncio.create_task(batcher.submit(slow))
-    await asyncio.to_thread(preparing.wait, PATIENCE)
-    closing = asyncio.create_task(batcher.close())
-    await asyncio.sleep(0)  # let it begin
-    if given_up:
-        task.cancel()
-    go_on.set()
-    await closing
-    assert task.cancelled() if given_up else (await task).answer == "answer 0"

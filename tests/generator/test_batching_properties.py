@@ -108,23 +108,23 @@ async def live_through(waves: list[Wave], size: int) -> None:
     kept: list[tuple[FakeJob, asyncio.Task[Served[str]]]] = []
     gone: list[FakeJob] = []
     busy = False
-    async with batching(model, Limits(batch=size)) as batcher:
+    async with batching(model, Limits(batch=size)) as queue:
         for wave in waves:
             if not busy:
                 await asyncio.gather(*(task for _, task in kept), return_exceptions=True)
                 first = FakeJob(next(names))
-                kept += zip([first], submit(batcher, first), strict=True)
+                kept += zip([first], submit(queue, first), strict=True)
                 await model.until_started()
             jobs = [replace(job, name=next(names)) for job in wave.jobs]
-            expected = batcher.waiting + len(jobs)
-            tasks = submit(batcher, *jobs)
-            await until_waiting(batcher, expected)
+            expected = queue.ready + len(jobs)
+            tasks = submit(queue, *jobs)
+            await until_waiting(queue, expected)
             for task in tasks[: wave.cancelled]:
                 task.cancel()
                 await asyncio.wait({task})
             gone += jobs[: wave.cancelled]
             kept += list(zip(jobs, tasks, strict=True))[wave.cancelled :]
-            busy = batcher.waiting > 0
+            busy = queue.ready > 0
             model.let.release()
             if busy:
                 await model.until_started()

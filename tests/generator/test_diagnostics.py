@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from services.generator.batching import Batcher, Limits
 from services.generator.decoding.engine import UserContext
 from serving.testing import serving
 from tandem import errors
@@ -32,7 +31,7 @@ def model(request: pytest.FixtureRequest, made_up: MadeUp, tmp_path: Path) -> Ma
 
 @pytest.fixture
 async def stub(model: MadeUp) -> AsyncIterator["Stub"]:
-    servicer = make_servicer(model, Batcher(model.engine.run, Limits()))
+    servicer = make_servicer(model.bundle, model.engine)
     async with serving(servicer, rpc.add_GeneratorServiceServicer_to_server) as channel:
         yield rpc.GeneratorServiceStub(channel)
     await servicer.close()
@@ -61,7 +60,7 @@ async def test_each_token_has_the_models_log_probability(model: MadeUp, stub: "S
         )
     )
     (code,) = answer.items
-    prompt = engine.render(UserContext(None, history), engine.snapshot)
+    prompt = engine.render(UserContext(None, history))
     codes = engine.snapshot.codes[last].astype(np.int64)
     codes = codes[codes != engine.parts.section.pad_token]
     with torch.no_grad():

@@ -160,7 +160,7 @@ def test_a_history_longer_than_the_prompt_counts_its_newest_items(made_up: MadeU
 def test_without_a_history_the_user_alone_is_named(made_up: MadeUp) -> None:
     engine, nobody = made_up.engine, UserContext(None, NONE)
     text = "recommend an item to user_unknown"
-    assert engine.render(nobody, engine.snapshot) == engine.parts.tokenizer.encode(text).ids
+    assert engine.render(nobody) == engine.parts.tokenizer.encode(text).ids
     (ranked,) = engine.generate([wish(nobody, 5)])
     expected = made_up.exact(nobody)
     np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
@@ -234,33 +234,30 @@ def test_a_neighbor_that_wants_more_does_not_widen_the_search_of_others(served: 
     alone = served.engine.generate([wish(context, 5)])[0]
     together = served.engine.generate([wish(context, 5), wish(context, 100)])[0]
     np.testing.assert_array_equal(alone.items, together.items)
-    jobs = [served.engine.prepare(wish(context, n), served.engine.snapshot) for n in (5, 20, 100)]
+    jobs = [served.engine.prepare(wish(context, n)) for n in (5, 20, 100)]
     assert jobs[0].group == jobs[1].group != jobs[2].group
 
 
 def test_a_job_keeps_the_catalog_that_it_was_prepared_with(made_up: MadeUp) -> None:
-    before = made_up.engine.snapshot
-    engine = GeneratorEngine(made_up.engine.parts, before)
+    engine, before = made_up.engine, made_up.engine.snapshot
     query = wish(UserContext(None, NONE), 10)
-    old = engine.prepare(query, before)
+    old = engine.prepare(query)
     best = engine.run([old])[0].generated
     assert best is not None
     gone = before.catalog.ids(best.items[:3])
-    engine.swap(before.apply([Delete(item_id) for item_id in gone]))
-    again, new = engine.run([old])[0].generated, engine.generate([query])[0]
+    later = engine.over(before.apply([Delete(item_id) for item_id in gone]))
+    again, new = later.run([old])[0].generated, later.generate([query])[0]
     assert again is not None
     np.testing.assert_array_equal(again.items, best.items)
     np.testing.assert_array_equal(new.items[:7], best.items[3:])
-    assert engine.prepare(query, engine.snapshot).group != old.group
+    assert later.prepare(query).group != old.group
 
 
 def test_short_and_long_shortlists_do_not_share_a_batch(served: Served) -> None:
     """A short one would be padded to the long one, at full cost."""
     context = UserContext(None, NONE)
     short, alike, long = (
-        served.engine.prepare(
-            RankingQuery(context, shortlist=np.arange(n, dtype=np.int32)), served.engine.snapshot
-        )
+        served.engine.prepare(RankingQuery(context, shortlist=np.arange(n, dtype=np.int32)))
         for n in (4, 5, 200)
     )
     assert short.group == alike.group != long.group

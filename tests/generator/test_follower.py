@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from services.generator.batching import Batcher, Limits
 from services.generator.catalog import follower as module
 from services.generator.catalog.client import CatalogFeed
 from services.generator.catalog.coded import CodedCatalog, CodedChange
@@ -38,19 +37,19 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class Recorder(GeneratorEngine):
-    """An engine that remembers every version it had."""
+    """An engine that remembers the catalogs of all that are made of it, one after another."""
 
-    def __init__(self, engine: GeneratorEngine) -> None:
-        super().__init__(engine.parts, engine.snapshot)
-        self.versions = [engine.snapshot]
+    def __init__(self, engine: GeneratorEngine, versions: list[CodedCatalog]) -> None:
+        super().__init__(engine.parts, versions[-1])
+        self.versions = versions
 
-    def swap(self, snapshot: CodedCatalog) -> None:
-        super().swap(snapshot)
+    def over(self, snapshot: CodedCatalog) -> GeneratorEngine:
         if snapshot is not self.versions[-1]:
             self.versions.append(snapshot)
+        return Recorder(self, self.versions)
 
     def has(self, item_id: str) -> bool:
-        return has(self.snapshot, item_id)
+        return has(self.versions[-1], item_id)
 
 
 def has(snapshot: CodedCatalog, item_id: str) -> bool:
@@ -59,7 +58,7 @@ def has(snapshot: CodedCatalog, item_id: str) -> bool:
 
 @pytest.fixture
 def engine(made_up: MadeUp) -> Recorder:
-    return Recorder(made_up.engine)
+    return Recorder(made_up.engine, [made_up.engine.snapshot])
 
 
 @pytest.fixture
@@ -111,8 +110,7 @@ async def test_a_new_item_is_generated_and_a_removed_one_is_not(
     made_up: MadeUp, engine: Recorder, catalog: FakeCatalog, free: list[list[int]]
 ) -> None:
     follower = Follower(engine, CatalogFeed(await catalog.start(), "tiny/1"))
-    batcher = Batcher(engine.run, Limits())
-    servicer = GeneratorServicer(engine, {}, made_up.bundle.version, batcher, follower)
+    servicer = GeneratorServicer(follower, {}, made_up.bundle.version)
     await servicer.warm_up()
     async with serving(servicer, rpc.add_GeneratorServiceServicer_to_server) as channel:
         stub: Stub = rpc.GeneratorServiceStub(channel)
@@ -125,8 +123,8 @@ async def test_a_new_item_is_generated_and_a_removed_one_is_not(
         assert sorted(item_ids(answer.items)) == ["i7", "new"]
         assert answer.missing_item_ids == ["ghost"]
         assert answer.catalog_sequence == catalog.sequence == 2
-        position = engine.snapshot.catalog.lookup(["new"])[0][0]
-        item = engine.snapshot.catalog.items[position]
+        position = follower.engine.snapshot.catalog.lookup(["new"])[0][0]
+        item = follower.engine.snapshot.catalog.items[position]
         assert item.attributes == {"color": ("red",), "weight": (2.5,)}
         assert (item.title, item.text) == ("New", "This is new")
         await catalog.delete("new")
@@ -256,8 +254,8 @@ async def test_codes_that_change_hands_arrive_in_any_order(
     await catalog.start()
     await caught_up(follower, catalog)
     await follower.close()
-    found = engine.snapshot.catalog.lookup(["first", "second"])[0]
-    assert engine.snapshot.codes[found].tolist() == [free[2], free[0]]
+    found = follower.engine.snapshot.catalog.lookup(["first", "second"])[0]
+    assert follower.engine.snapshot.codes[found].tolist() == [free[2], free[0]]
     assert follower.progress.refused == 0
 
 

@@ -147,7 +147,7 @@ async def followed(
         while follower.progress.sequence < end or not follower.settled:  # noqa: ASYNC110
             await asyncio.sleep(0)
     await follower.close()
-    snapshot = engine.snapshot
+    snapshot = follower.engine.snapshot
     live = np.flatnonzero(snapshot.catalog.live)
     names, codes = snapshot.catalog.ids(live), map(tuple, snapshot.codes[live].tolist())
     assert snapshot.trie.items == len(live)
@@ -172,5 +172,5 @@ async def test_what_is_there_at_once_becomes_one_version() -> None:
         while follower.progress.sequence < store.sequence:  # noqa: ASYNC110
             await asyncio.sleep(0)
     await follower.close()
-    assert engine.snapshot.version == 1
-    assert engine.snapshot.catalog.live_count == len(IDS)
+    assert follower.engine.snapshot.version == 1
+    assert follower.engine.snapshot.catalog.live_count == len(IDS)

@@ -68,7 +68,7 @@ def test_all_that_is_read_of_a_history_is_the_newest_but_all_of_it_is_seen(
     long = np.arange(40, dtype=np.int32)
     for history in (long, long[-MAX_HISTORY:]):
         context = UserContext(None, history)
-        assert len(items.engine.render(context, items.engine.snapshot)) == 1 + MAX_HISTORY
+        assert len(items.engine.render(context)) == 1 + MAX_HISTORY
         (found,) = items.engine.generate([wish(context, items.items)])
         np.testing.assert_allclose(found.scores, items.exact(context)[found.items], atol=1e-4)
 
@@ -77,7 +77,7 @@ def test_tokens_add_up_to_the_score_of_the_item(items: MadeUpItems) -> None:
     context = contexts(items, 3)[1]
     shortlist = np.array([5, 0, 60, 5], np.int32)
     engine = items.engine
-    job = engine.prepare(RankingQuery(context, shortlist=shortlist), engine.snapshot)
+    job = engine.prepare(RankingQuery(context, shortlist=shortlist))
     (answer,) = engine.run([by_token(job)])
     by_level = read_tokens(answer, engine.parts.section.code_length)
     exact = items.exact(context)
@@ -94,7 +94,7 @@ def test_a_known_user_without_history_is_named_and_others_are_not(items: MadeUpI
 
     def prompt(user: int | None, *history: int) -> list[str]:
         context = UserContext(user, np.array(history, np.int32))
-        ids = engine.render(context, engine.snapshot)
+        ids = engine.render(context)
         known = [token for token in ids if token < engine.parts.section.vocabulary]
         assert [token - engine.parts.section.vocabulary for token in ids[len(known) :]] == [
             *history
@@ -113,8 +113,7 @@ def test_a_known_user_without_history_is_named_and_others_are_not(items: MadeUpI
 
 def test_without_items_there_is_nothing_to_find(items: MadeUpItems) -> None:
     first = items.engine.snapshot
-    engine = GeneratorEngine(items.engine.parts, first)
-    engine.swap(first.apply(map(Delete, first.catalog.ids(range(items.items)))))
+    engine = items.engine.over(first.apply(map(Delete, first.catalog.ids(range(items.items)))))
     for context in contexts(items, 4):
         (nothing,) = engine.generate([wish(context, 10)])
         assert len(nothing.items) == len(nothing.scores) == 0

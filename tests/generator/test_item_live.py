@@ -10,7 +10,7 @@ from core.catalog import CatalogItem, Delete
 from core.errors import BundleError, InvalidArgument
 from services.generator.catalog.coded import CodedCatalog, CodedUpsert
 from services.generator.catalog.follower import make
-from services.generator.decoding.engine import GeneratorEngine, RankingQuery, UserContext
+from services.generator.decoding.engine import RankingQuery, UserContext
 from tests.generator.made_up_items import CONTENT, MadeUpItems
 from tests.generator.test_engine import NONE, random_context, wish
 
@@ -19,9 +19,12 @@ OTHER = np.linspace(-1, 1, CONTENT, dtype=np.float32)
 
 @pytest.fixture
 def live(made_up_items: MadeUpItems) -> MadeUpItems:
-    """With an engine of its own, whose catalog may change."""
-    engine = GeneratorEngine(made_up_items.engine.parts, made_up_items.engine.snapshot)
-    return dataclasses.replace(made_up_items, engine=engine)
+    return made_up_items
+
+
+def over(live: MadeUpItems, snapshot: CodedCatalog) -> MadeUpItems:
+    """The same model over another version of the catalog."""
+    return dataclasses.replace(live, engine=live.engine.over(snapshot))
 
 
 def upsert(
@@ -61,9 +64,8 @@ def check(live: MadeUpItems, *contexts: UserContext) -> None:
 
 def test_a_new_item_is_placed_by_its_text_and_scored_like_all_others(live: MadeUpItems) -> None:
     first, new = live.engine.snapshot, live.items
-    live.engine.swap(
-        first.apply([Delete("i3"), Delete("i4"), upsert(first, "new", "New", 3, OTHER)])
-    )
+    new_item = upsert(first, "new", "New", 3, OTHER)
+    live = over(live, first.apply([Delete("i3"), Delete("i4"), new_item]))
     vectors = live.engine.snapshot.vectors
     assert vectors is not None
     np.testing.assert_allclose(vectors[new], vector_of(live, OTHER), atol=1e-6)
@@ -86,8 +88,7 @@ def test_a_changed_text_moves_an_item_and_an_old_one_keeps_what_was_trained(
     np.testing.assert_array_equal(second.vectors[positions[0]], first.vectors[5])
     np.testing.assert_allclose(second.vectors[positions[1]], vector_of(live, OTHER), atol=1e-6)
     assert np.abs(second.vectors[positions[1]] - first.vectors[6]).max() > 0.1
-    live.engine.swap(second)
-    check(live, UserContext(None, positions.astype(np.int32)))
+    check(over(live, second), UserContext(None, positions.astype(np.int32)))
 
 
 def test_an_item_whose_vector_alone_changes_moves(live: MadeUpItems) -> None:
@@ -126,11 +127,11 @@ def test_a_deleted_item_never_comes_out(live: MadeUpItems) -> None:
     context = UserContext(None, np.array([1, 2], np.int32))
     (before,) = live.engine.generate([wish(context, 10)])
     gone = live.engine.snapshot.catalog.ids(before.items)
-    live.engine.swap(live.engine.snapshot.apply(map(Delete, gone)))
-    (after,) = live.engine.generate([wish(context, live.items)])
+    later = over(live, live.engine.snapshot.apply(map(Delete, gone)))
+    (after,) = later.engine.generate([wish(context, live.items)])
     assert len(after.items) == live.items - 10
     assert not set(after.items.tolist()) & set(before.items.tolist())
-    check(live, context)
+    check(later, context)
 
 
 def test_vectors_of_other_items_are_refused(live: MadeUpItems) -> None:

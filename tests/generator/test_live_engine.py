@@ -34,7 +34,7 @@ def handed_on(snapshot: CodedCatalog) -> CodedCatalog:
 def test_a_new_item_is_generated_with_its_code_and_a_removed_one_never(subject: MadeUp) -> None:
     engine, new = subject.engine, subject.items
     (before,) = engine.generate([EVERYTHING])
-    engine.swap(handed_on(engine.snapshot))
+    engine = engine.over(handed_on(engine.snapshot))
     (after,) = engine.generate([EVERYTHING])
     assert set(after.items.tolist()) == {*range(new), new} - {3, 4}
     # The model knows codes only: the new item takes the score of the one whose code it has.
@@ -48,16 +48,15 @@ def test_a_new_item_is_generated_with_its_code_and_a_removed_one_never(subject: 
 
 
 def test_a_job_is_answered_from_the_version_that_it_was_prepared_with(subject: MadeUp) -> None:
-    engine, first, items = subject.engine, subject.engine.snapshot, subject.items
-    job = engine.prepare(EVERYTHING, first)
-    engine.swap(handed_on(first))
-    (answer,) = engine.run([job])
+    engine, items = subject.engine, subject.items
+    job = engine.prepare(EVERYTHING)
+    (answer,) = engine.over(handed_on(engine.snapshot)).run([job])
     assert isinstance(answer.generated, Ranked)
     assert sorted(answer.generated.items.tolist()) == list(range(items))
 
 
 def test_a_catalog_without_items_gives_an_empty_list(subject: MadeUp) -> None:
-    engine, first = subject.engine, subject.engine.snapshot
-    engine.swap(first.apply(map(Delete, first.catalog.ids(range(subject.items)))))
+    first = subject.engine.snapshot
+    engine = subject.engine.over(first.apply(map(Delete, first.catalog.ids(range(subject.items)))))
     (nothing,) = engine.generate([EVERYTHING])
     assert len(nothing.items) == len(nothing.scores) == 0

@@ -4,22 +4,30 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import grpc
 import pytest
 
 from core.catalog import Delete
-from services.generator.batching import Batcher, Limits
+from core.errors import ResourceExhausted
+from services.generator.batching import Limits
 from services.generator.catalog.coded import CodedUpsert
-from services.generator.decoding.engine import DecodingJob, RankingAnswer
+from services.generator.decoding.engine import (
+    DecodingJob,
+    GeneratorEngine,
+    RankingAnswer,
+    RankingQuery,
+)
+from services.generator.servicer import GeneratorServicer
 from serving.testing import serving
 from tandem import errors
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as rpc
 from tandem.v1.common_pb2 import ItemConstraints
-from tests.generator.calls import ids, item_ids, make_servicer, scores
+from tests.generator.calls import ids, item_ids, make_servicer, parity_is, scores
 from tests.generator.made_up import MadeUp
 
 if TYPE_CHECKING:
@@ -29,21 +37,29 @@ PATIENCE = 30.0
 """Seconds after which a test gives up; nothing is expected to take that long."""
 
 
-@dataclass
-class HeldModel:
-    """The engine of a bundle, whose runs go on when they are let to."""
+class HeldEngine(GeneratorEngine):
+    """An engine whose runs go on when they are let to, and so does what prepares them."""
 
-    made_up: MadeUp
-    runs: list[int] = field(default_factory=list)
-    """How many jobs each had."""
-    started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    let: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    def __init__(self, engine: GeneratorEngine) -> None:
+        super().__init__(engine.parts, engine.snapshot)
+        self.runs: list[int] = []
+        """How many jobs each had."""
+        self.started, self.let = threading.Semaphore(0), threading.Semaphore(0)
+        self.prepared = 0
+        self.preparing, self.prepare_on = threading.Event(), threading.Event()
+        self.prepare_on.set()
+
+    def prepare(self, query: RankingQuery) -> DecodingJob:
+        self.prepared += 1
+        self.preparing.set()
+        assert self.prepare_on.wait(PATIENCE)
+        return super().prepare(query)
 
     def run(self, jobs: Sequence[DecodingJob]) -> list[RankingAnswer]:
         self.runs.append(len(jobs))
         self.started.release()
         assert self.let.acquire(timeout=PATIENCE)
-        return self.made_up.engine.run(jobs)
+        return super().run(jobs)
 
 
 @dataclass
@@ -51,28 +67,27 @@ class Busy:
     """A server that is busy with a first call, and what it takes to go on."""
 
     stub: "Stub"
-    model: HeldModel
-    batcher: Batcher[DecodingJob, RankingAnswer]
+    model: HeldEngine
+    servicer: GeneratorServicer
     first: "asyncio.Future[pb.GenerateResponse]"
 
     async def until_waiting(self, calls: int) -> None:
         """Lets the event loop turn until so many calls wait."""
         async with asyncio.timeout(PATIENCE):
-            while self.batcher.waiting != calls:  # noqa: ASYNC110 - no event tells
+            while self.servicer.queue.ready != calls:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0)
 
 
 @asynccontextmanager
 async def busy(made_up: MadeUp, limits: Limits) -> AsyncIterator[Busy]:
-    model = HeldModel(made_up)
-    batcher = Batcher(model.run, limits)
-    servicer = make_servicer(made_up, batcher)
+    model = HeldEngine(made_up.engine)
+    servicer = make_servicer(made_up.bundle, model, limits)
     async with serving(servicer, rpc.add_GeneratorServiceServicer_to_server) as channel:
         stub: Stub = rpc.GeneratorServiceStub(channel)
         first = asyncio.ensure_future(stub.Generate(pb.GenerateRequest()))
         assert await asyncio.to_thread(model.started.acquire, timeout=PATIENCE)
         try:
-            yield Busy(stub, model, batcher, first)
+            yield Busy(stub, model, servicer, first)
         finally:
             model.let.release(1_000)
             await first
@@ -137,6 +152,40 @@ async def test_a_full_queue_sheds_with_a_delay(made_up: MadeUp) -> None:
         assert [len((await call).items) for call in calls] == [10, 10, 10]
 
 
+async def test_a_call_has_its_place_before_it_is_prepared(made_up: MadeUp) -> None:
+    engine = HeldEngine(made_up.engine)
+    engine.prepare_on.clear()
+    engine.let.release()
+    servicer = make_servicer(made_up.bundle, engine, Limits(queue=1))
+    gone = asyncio.create_task(servicer.Generate(pb.GenerateRequest(), Mock()))
+    assert await asyncio.to_thread(engine.preparing.wait, PATIENCE)
+    with pytest.raises(ResourceExhausted):
+        await servicer.Generate(pb.GenerateRequest(), Mock())
+    assert engine.prepared == 1
+    gone.cancel()
+    await asyncio.wait({gone})
+    kept = asyncio.create_task(servicer.Generate(pb.GenerateRequest(), Mock()))
+    engine.prepare_on.set()
+    assert len((await kept).items) == 10
+    assert engine.runs == [1]
+    await servicer.close()
+
+
+async def test_what_cannot_be_prepared_frees_its_place(made_up: MadeUp) -> None:
+    unknown = parity_is("even")
+    unknown.equals.attribute = "none"
+    request = pb.GenerateRequest(constraints=ItemConstraints(filter=unknown))
+    async with busy(made_up, Limits(queue=1)) as server:
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await server.stub.Generate(request)
+            assert errors.from_rpc(caught.value).reason == "UNKNOWN_ATTRIBUTE"
+        kept = server.stub.Generate(pb.GenerateRequest())
+        await server.until_waiting(1)
+        server.model.let.release(2)
+        assert len((await kept).items) == 10
+
+
 async def test_a_call_sees_one_version_of_the_catalog(made_up: MadeUp) -> None:
     old = made_up.engine.snapshot
     renamed = CodedUpsert(
@@ -150,12 +199,9 @@ async def test_a_call_sees_one_version_of_the_catalog(made_up: MadeUp) -> None:
     async with busy(made_up, Limits()) as server:
         call = server.stub.Rank(request)
         await server.until_waiting(1)
-        try:
-            made_up.engine.swap(new)
-            later = server.stub.Rank(request)
-            await server.until_waiting(2)
-        finally:
-            made_up.engine.swap(old)
+        server.servicer.follower.engine = made_up.engine.over(new)
+        later = server.stub.Rank(request)
+        await server.until_waiting(2)
         server.model.let.release(3)
         before, after = await call, await later
     assert item_ids(before.reranked) == ["i1"]
