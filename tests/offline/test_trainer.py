@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from offline.dataset.schema import Holdout
 from offline.training import deadline
+from offline.training.checkpoint import Progress
 from offline.training.config import TrainingConfig
 from offline.training.deadline import OutOfTime
 from offline.training.trainer import train
+from offline.training.validation import Validation
 
 ITEMS, STEPS = 5, 3
 CONFIG = TrainingConfig(
@@ -63,13 +65,20 @@ class Learner:
         return self.model.weight.detach().clone()
 
 
+def trained(
+    learner: Learner, holdout: Holdout, config: TrainingConfig, path: Path | None = None
+) -> Progress:
+    validation = Validation.of(holdout, learner.scores, config)
+    return train(learner, validation, config, path=path)
+
+
 def changed(**changes: object) -> TrainingConfig:
     return CONFIG.model_copy(update=changes)
 
 
 def test_the_best_epoch_is_what_is_left_in_the_model() -> None:
     learner = Learner(3, 1, 2, 4)
-    done = train(learner, SOMEBODY, CONFIG)
+    done = trained(learner, SOMEBODY, CONFIG)
     assert done.curve == pytest.approx({1: 0.5, 2: 1.0, 3: 1 / np.log2(3), 4: 1 / np.log2(5)})
     assert (done.epoch, done.step, done.best_epoch) == (4, 4 * STEPS, 2)
     assert torch.equal(learner.weights(), learner.asked[1])
@@ -82,20 +91,20 @@ def test_the_best_epoch_is_what_is_left_in_the_model() -> None:
 )
 def test_training_stops_when_patience_is_at_its_end(patience: int, epochs: int, best: int) -> None:
     learner = Learner(3, 2, 4, 3, 4, 1)
-    done = train(learner, SOMEBODY, changed(epochs=6, patience=patience))
+    done = trained(learner, SOMEBODY, changed(epochs=6, patience=patience))
     assert (done.epoch, done.best_epoch) == (epochs, best)
 
 
 def test_validation_comes_every_few_epochs_and_at_the_end() -> None:
     learner = Learner(3, 2, 1)
-    done = train(learner, SOMEBODY, changed(epochs=5, evaluate_every=2))
+    done = trained(learner, SOMEBODY, changed(epochs=5, evaluate_every=2))
     assert sorted(done.curve) == [2, 4, 5]
 
 
 def test_the_running_average_is_validated_and_kept_and_does_not_change_training() -> None:
     plain, averaged = Learner(), Learner(2, 2, 2, 1)
-    train(plain, NOBODY, CONFIG)
-    train(averaged, SOMEBODY, changed(average=0.6))
+    train(plain, None, CONFIG)
+    trained(averaged, SOMEBODY, changed(average=0.6))
     assert len(plain.before) == 4 * STEPS
     for ours, theirs in zip(averaged.before, plain.before, strict=True):
         assert torch.equal(ours, theirs)
@@ -109,9 +118,10 @@ def test_the_running_average_is_validated_and_kept_and_does_not_change_training(
     assert torch.equal(averaged.weights(), averaged.asked[3])
 
 
-def test_without_anybody_to_ask_the_last_epoch_is_the_best() -> None:
+@pytest.mark.parametrize("holdout", [None, NOBODY])
+def test_without_anybody_to_ask_the_last_epoch_is_the_best(holdout: Holdout | None) -> None:
     learner = Learner()
-    done = train(learner, NOBODY, CONFIG)
+    done = trained(learner, holdout, CONFIG) if holdout else train(learner, None, CONFIG)
     assert done.curve == dict.fromkeys(range(1, 5), 0.0)
     assert done.best_epoch == 4
     assert not torch.equal(learner.weights(), learner.before[-1])
@@ -128,7 +138,7 @@ def test_only_some_users_are_asked_the_same_ones_each_time() -> None:
     users = np.arange(40, dtype=np.int32)
     histories = [np.array([user % 4 + 1], np.int32) for user in users]
     many = Holdout(users, histories, np.zeros(40, np.int32))
-    train(Listening(1, 1, 1, 1), many, changed(validation_users=9))
+    trained(Listening(1, 1, 1, 1), many, changed(validation_users=9))
     assert len(asked) == 4
     assert all(part == asked[0] for part in asked)
     assert len(asked[0]) == 9
@@ -139,13 +149,13 @@ def test_out_of_time_it_stops_between_epochs_and_goes_on_to_the_same_result(
 ) -> None:
     config, path = changed(average=0.6), tmp_path / "checkpoint.safetensors"
     unbroken, first, second = Learner(), Learner(), Learner()
-    train(unbroken, NOBODY, config)
+    train(unbroken, None, config)
     with deadline.limited(60):
         late = SimpleNamespace(monotonic=lambda: 1e12 * (len(first.before) > STEPS))
         monkeypatch.setattr("offline.training.deadline.time", late)
         with pytest.raises(OutOfTime):
-            train(first, NOBODY, config, path=path)
+            train(first, None, config, path=path)
     assert len(first.before) == 2 * STEPS
-    done = train(second, NOBODY, config, path=path)
+    done = train(second, None, config, path=path)
     assert (done.epoch, len(second.before)) == (4, 2 * STEPS)
     assert torch.equal(second.weights(), unbroken.weights())
