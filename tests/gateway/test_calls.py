@@ -48,7 +48,7 @@ class Pool:
         return [len(service.requests) for service in self.services]
 
     def states(self) -> list[State]:
-        return [t.circuit.state for t in self.client._caller.targets._targets.values()]
+        return [t.circuit.state for t in self.client.targets._targets.values()]
 
 
 @asynccontextmanager
@@ -180,7 +180,7 @@ async def test_names_are_looked_up(tmp_path: Path) -> None:
         one = Pool([service], client)
         await one.search()
         assert one.asked == [1]
-        known = client._caller.targets._targets
+        known = client.targets._targets
         assert f"ipv4:127.0.0.1:{port}" in known
         await client.close()
 

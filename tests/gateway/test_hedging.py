@@ -97,7 +97,7 @@ async def test_a_caller_that_leaves_cancels_both(tmp_path: Path) -> None:
         await asyncio.gather(*(service.cancelled.wait() for service in two.services))
         with pytest.raises(asyncio.CancelledError):
             await call
-        assert [t.in_flight for t in two.client._caller.targets._targets.values()] == [0, 0]
+        assert [t.in_flight for t in two.client.targets._targets.values()] == [0, 0]
 
 
 async def test_a_target_that_always_loses_is_set_aside(tmp_path: Path) -> None:
