@@ -49,6 +49,7 @@ def test_what_is_no_token_is_refused(token: str) -> None:
     answer = listed(9)
     with pytest.raises(errors.InvalidArgument) as caught:
         cut(answer, read_page(pb.RecommendRequest(page_token=token)), digest_of(QUERY, answer))
+    assert "none that this server gave out" in str(caught.value)
     assert caught.value.reason == "INVALID_PAGE_TOKEN"
 
 
@@ -146,6 +147,7 @@ async def test_a_token_is_of_one_list(stack: Stack, changed: dict[str, Any]) -> 
             **{"user_id": "ann", "page_token": first.next_page_token, **changed}
         )
     assert caught.value.reason == "INVALID_PAGE_TOKEN"
+    assert "the request, the user's history or a bundle is another" in str(caught.value)
 
 
 async def test_another_bundle_makes_another_list(stack: Stack) -> None:
