@@ -17,7 +17,7 @@ from offline.generator.tokenizer import from_scratch
 from services.generator.decoding.engine import UserContext
 from services.generator.prompts import read_templates
 from tests import tiny_bundle
-from tests.generator.item_oracle import Oracle
+from tests.generator.items.item_oracle import Oracle
 from tests.generator.made_up import EOS, PAD, UNKNOWN, Served, random_t5, write_bundle_of
 
 ITEM_PROMPTS = """\

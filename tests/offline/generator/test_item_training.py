@@ -22,9 +22,9 @@ from offline.training.checkpoint import CheckpointError
 from offline.training.config import TrainingConfig
 from services.generator.prompts import PromptError, Template
 from tests.generator.made_up import EOS, PAD, UNKNOWN, level_texts, random_levels, random_t5
-from tests.offline.test_query_encoder import ITEMS, cycles
+from tests.offline.query_encoder.test_query_encoder import ITEMS, cycles
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TEMPLATES = (
     Template("sequential", "seen", "after {history}", "{target}"),
     Template("sequential", "seen", "what follows {history}", "{target}"),
@@ -110,7 +110,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from rich.progress import Progress
-from tests.offline.test_item_training import train_here
+from tests.offline.generator.test_item_training import train_here
 
 class Killer(Progress):
     advanced = 0.0

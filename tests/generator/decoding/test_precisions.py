@@ -15,6 +15,7 @@ from offline.generator.export.layers import T5Weights
 from offline.generator.export.parity import prompts_of
 from services.generator.decoding.engine import GeneratorEngine, RankingQuery
 from services.generator.decoding.providers import Compute, choose_precision
+from tests.generator.decoding.test_engine import random_context, wish
 from tests.generator.made_up import (
     COMPUTE,
     EXACT_INT8,
@@ -24,7 +25,6 @@ from tests.generator.made_up import (
     random_t5,
     write_made_up,
 )
-from tests.generator.test_engine import random_context, wish
 
 LOWER: tuple[Precision, ...] = ("int8", "fp16")
 CPU = Compute(threads=1)

@@ -191,7 +191,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from rich.progress import Progress
-from tests.offline.test_generator_training import train_here
+from tests.offline.generator.test_generator_training import train_here
 
 class Killer(Progress):
     advanced = 0.0
@@ -209,7 +209,7 @@ def test_killed_in_the_middle_it_resumes_to_the_same_result(tmp_path: Path) -> N
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path)],
         env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         check=False,
     )
     assert done.returncode == -signal.SIGKILL

@@ -12,9 +12,9 @@ from offline.generator.items.scores import exact_scores
 from services.generator.decoding.diagnostics import by_token, read_tokens
 from services.generator.decoding.engine import GeneratorEngine, RankingQuery, UserContext
 from services.generator.decoding.providers import Compute
+from tests.generator.decoding.test_engine import NONE, random_context, wish
 from tests.generator.made_up import EXACT_INT8, level_texts, random_levels
 from tests.generator.made_up_items import MAX_HISTORY, MadeUpItems, write_made_up_items
-from tests.generator.test_engine import NONE, random_context, wish
 
 SIZES: dict[int, tuple[int, ...]] = {1: (100,), 2: (9, 13), 3: (4, 5, 6)}
 

@@ -11,8 +11,8 @@ from core.errors import BundleError, InvalidArgument
 from services.generator.catalog.coded import CodedCatalog, CodedUpsert
 from services.generator.catalog.follower import make
 from services.generator.decoding.engine import RankingQuery, UserContext
+from tests.generator.decoding.test_engine import NONE, random_context, wish
 from tests.generator.made_up_items import CONTENT, MadeUpItems
-from tests.generator.test_engine import NONE, random_context, wish
 
 OTHER = np.linspace(-1, 1, CONTENT, dtype=np.float32)
 

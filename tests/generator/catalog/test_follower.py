@@ -21,7 +21,7 @@ from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as rpc
 from tests.generator.calls import item_ids
-from tests.generator.fake_catalog import FakeCatalog
+from tests.generator.catalog.fake_catalog import FakeCatalog
 from tests.generator.made_up import MadeUp
 from tests.processes import PATIENCE
 

@@ -10,8 +10,8 @@ from core import errors
 from gateway.calls.caller import CallPolicy
 from gateway.calls.circuit import State
 from gateway.calls.latency import ENOUGH
+from tests.gateway.calls.test_calls import pool, settle
 from tests.gateway.fakes import WAIT, FakeCandidate
-from tests.gateway.test_calls import pool, settle
 
 FEW = CallPolicy(hedge_ratio=0.05)
 MANY = CallPolicy(hedge_ratio=1.0, retry_ratio=1.0)

@@ -7,7 +7,7 @@ import pytest
 
 from core.errors import ResourceExhausted, Unavailable
 from services.generator.batching import Limits, Served, model_queue
-from tests.generator.fake_model import (
+from tests.generator.batching.fake_model import (
     FakeJob,
     FakeModel,
     FakeQueue,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import importlib, os, sys
 from pathlib import Path
@@ -24,7 +24,7 @@ save_file({name: weights.clone() for name, weights in state.items()}, own)
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["test_item_training", "test_generator_training"])
 def test_two_processes_train_one_model(tmp_path: Path, trainer: str) -> None:
-    module = f"tests.offline.{trainer}"
+    module = f"tests.offline.generator.{trainer}"
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
     done = subprocess.run(

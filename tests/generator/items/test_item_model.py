@@ -14,7 +14,7 @@ from offline.generator.items.batches import IGNORE, ItemBatch
 from offline.generator.items.model import SEEN_SCALE, ItemT5
 from offline.generator.items.scores import exact_scores
 from offline.training import blocks
-from tests.generator.item_oracle import Oracle
+from tests.generator.items.item_oracle import Oracle
 from tests.generator.made_up import random_levels
 from tests.generator.made_up_items import random_item_t5
 

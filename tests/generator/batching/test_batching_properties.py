@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.generator.batching import MAX_PADDING, Limits, Served, choose
-from tests.generator.fake_model import FakeJob, FakeModel, batching, submit, until_waiting
+from tests.generator.batching.fake_model import FakeJob, FakeModel, batching, submit, until_waiting
 
 jobs_of_any_kind = st.lists(
     st.builds(FakeJob, name=st.just(0), group=st.sampled_from("abc"), tokens=st.integers(1, 60)),

@@ -108,7 +108,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from offline.query_encoder import train
-from tests.offline.test_query_encoder import CONFIG, DATASET, VECTORS
+from tests.offline.query_encoder.test_query_encoder import CONFIG, DATASET, VECTORS
 
 class Killer(train.ProgressBar):
     advanced = 0.0
@@ -134,7 +134,7 @@ def test_killed_in_an_epoch_it_resumes_to_the_same_result(
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(path)],
         check=False,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         env=os.environ | threads,
     )
     assert done.returncode == -signal.SIGKILL
