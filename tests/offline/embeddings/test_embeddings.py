@@ -1,140 +1,27 @@
 """The text embedder against transformers and against pooling by hand, on tiny random models."""
 
-import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from rich.progress import Progress
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModel,
-    BertConfig,
-    BertModel,
-    GPT2Config,
-    GPT2Model,
     PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2Model,
-    T5Config,
-    T5Model,
 )
 
 from offline.embeddings import (
     EmbedderConfig,
-    export_text_encoder,
     load_embedder,
-    quantize_text_encoder,
 )
 from offline.embeddings import embed as embed_all
-from offline.embeddings.export import _export_graph
 from offline.embeddings.layout import UnsupportedModel
-from offline.parity import ParityError
-from services.candidate.retrieval.encoders import OnnxTextEncoder
-
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "good", "bad", "film", "genres", "drama", ","]
-UNKNOWN = WORDS[1]
-TEXTS = ["the good film", "film", "the bad film , genres drama , drama , the", "zebra good"]
-
-
-def save(directory: Path, tokenizer: Tokenizer) -> None:
-    wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer,
-        pad_token=WORDS[0],
-        unk_token=UNKNOWN,
-        model_max_length=64,
-        padding_side="left",
-    )
-    wrapped.save_pretrained(directory)
-
-
-def save_word_tokenizer(directory: Path) -> None:
-    vocabulary = {word: i for i, word in enumerate(WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    save(directory, tokenizer)
-
-
-def save_byte_tokenizer(directory: Path) -> None:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {symbol: i for i, symbol in enumerate([*WORDS[:4], *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    save(directory, tokenizer)
-
-
-def bert(directory: Path) -> Path:
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    BertModel(config).save_pretrained(directory)
-    save_word_tokenizer(directory)
-    return directory
-
-
-def qwen(directory: Path) -> Path:
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=260,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        bos_token_id=None,
-        eos_token_id=3,
-    )
-    Qwen2Model(config).save_pretrained(directory)
-    save_byte_tokenizer(directory)
-    return directory
-
-
-def gpt2(directory: Path) -> Path:
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=260,
-        n_embd=16,
-        n_layer=2,
-        n_head=2,
-        n_positions=64,
-        bos_token_id=3,
-        eos_token_id=3,
-    )
-    GPT2Model(config).save_pretrained(directory)
-    save_byte_tokenizer(directory)
-    return directory
-
-
-def t5(directory: Path) -> Path:
-    torch.manual_seed(0)
-    config = T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, num_layers=1, num_heads=2, d_ff=32)
-    T5Model(config).save_pretrained(directory)
-    save_word_tokenizer(directory)
-    return directory
-
-
-MODELS: list[Callable[[Path], Path]] = [bert, qwen, gpt2, t5]
-
-
-def embed(directory: Path, texts: list[str] = TEXTS, **options: Any) -> np.ndarray[Any, Any]:
-    return embed_all(texts, EmbedderConfig(model=str(directory), device="cpu", **options))
+from tests.offline.embeddings.tiny_embedders import MODELS, TEXTS, bert, embed, gpt2, qwen, t5
 
 
 def write_json(path: Path, value: object) -> None:
@@ -295,82 +182,3 @@ def test_progress_reaches_the_number_of_texts(tmp_path: Path) -> None:
     progress = Progress(disable=True)
     embed_all(TEXTS, EmbedderConfig(model=str(bert(tmp_path)), batch_size=3), progress)
     assert [(t.completed, t.total) for t in progress.tasks] == [(4, 4)]
-
-
-@pytest.mark.parametrize("make", MODELS)
-def test_export_serves_without_torch(tmp_path: Path, make: Callable[[Path], Path]) -> None:
-    make(tmp_path / "model")
-    embedder = load_embedder(EmbedderConfig(model=str(tmp_path / "model"), prompt="the film "))
-    export = export_text_encoder(embedder, tmp_path, probes=TEXTS)
-    assert export.min_cosine > 0.9999
-    assert (export.dimension, export.prompt) == (16, "the film ")
-    assert export.files == ("text_encoder.onnx", "text_tokenizer.json")
-    tokenizer = Tokenizer.from_file(str(tmp_path / "text_tokenizer.json"))
-    session = ort.InferenceSession(tmp_path / "text_encoder.onnx")
-    encodings = tokenizer.encode_batch([export.prompt + text for text in TEXTS])
-    inputs = {
-        "input_ids": np.array([e.ids for e in encodings]),
-        "attention_mask": np.array([e.attention_mask for e in encodings]),
-    }
-    (vectors,) = session.run(["vectors"], inputs)
-    expected = embed(tmp_path / "model", prompt="the film ")
-    np.testing.assert_allclose(vectors, expected, atol=1e-5)
-
-
-def test_weights_beyond_a_protobuf_go_beside_the_graph(tmp_path: Path) -> None:
-    embedder = load_embedder(EmbedderConfig(model=str(bert(tmp_path / "model"))))
-    graph = tmp_path / "text_encoder.onnx"
-    _export_graph(embedder.encoder, graph, limit=0)
-    assert sorted(path.name for path in tmp_path.glob("text*")) == [
-        graph.name,
-        graph.name + ".data",
-    ]
-    ids, mask = embedder.tokenize(TEXTS)
-    inputs = {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
-    (vectors,) = ort.InferenceSession(graph).run(None, inputs)
-    np.testing.assert_allclose(vectors, embed(tmp_path / "model"), atol=1e-5)
-
-
-def test_an_export_that_differs_fails_loudly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    embedder = load_embedder(EmbedderConfig(model=str(bert(tmp_path / "model"))))
-    export = _export_graph
-
-    def broken(encoder: Any, path: Path) -> None:
-        export(encoder, path)
-        with torch.no_grad():
-            next(encoder.parameters()).mul_(-3.0)
-
-    monkeypatch.setattr("offline.embeddings.export._export_graph", broken)
-    with pytest.raises(ParityError, match="cosine"):
-        export_text_encoder(embedder, tmp_path)
-
-
-def test_a_graph_without_matrix_products_stays(tmp_path: Path) -> None:
-    embedder = load_embedder(EmbedderConfig(model=str(gpt2(tmp_path / "model"))))
-    export_text_encoder(embedder, tmp_path)  # GPT-2's are Gemm
-    assert quantize_text_encoder(embedder, tmp_path, TEXTS, embed(tmp_path / "model")) is None
-
-
-@pytest.mark.parametrize("make", [bert, qwen, t5])
-def test_int8_replaces_the_graph_where_it_finds_the_same(
-    tmp_path: Path, make: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    embedder = load_embedder(EmbedderConfig(model=str(make(tmp_path / "model"))))
-    export_text_encoder(embedder, tmp_path)
-    graph, before = tmp_path / "text_encoder.onnx", (tmp_path / "text_encoder.onnx").read_bytes()
-    texts = [" ".join(words) for words in itertools.permutations(WORDS[4:9], 3)]
-    vectors = embed(tmp_path / "model", texts)
-    monkeypatch.setattr("offline.embeddings.int8.MIN_RECALL", 1.1)
-    recall = quantize_text_encoder(embedder, tmp_path, texts, vectors)
-    assert recall is not None
-    assert graph.read_bytes() == before
-    monkeypatch.setattr("offline.embeddings.int8.MIN_RECALL", recall)
-    assert quantize_text_encoder(embedder, tmp_path, texts, vectors) == recall
-    assert "MatMulIntegerToFloat" in {node.op_type for node in onnx.load(graph).graph.node}
-    encoder = OnnxTextEncoder(graph, tmp_path / "text_tokenizer.json", prefix="", threads=1)
-    found = encoder.encode_batch(texts)
-    assert (found * vectors).sum(1).min() > 0.98
-    # What a text is batched with does not matter.
-    np.testing.assert_allclose(found[:3], [encoder.encode(t) for t in texts[:3]], atol=1e-5)
