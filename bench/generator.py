@@ -146,7 +146,7 @@ def _sides(
     asked: list[RankingQuery],
 ) -> dict[str, Callable[[], object]]:
     engine = engines["fp32"]
-    prompts = [engine.render(query.context, engine.snapshot) for query in asked]
+    prompts = [engine.render(query.context) for query in asked]
     return {
         "transformers": partial(reference, engine, subject.model, asked),
         **{f"ctranslate2_{p}": partial(others[p].generate, prompts) for p in PRECISIONS},

@@ -42,7 +42,7 @@ def times_of_runs(
         users = [asked[i] for i in rng.choice(len(asked), batch, replace=False)]
         groups: dict[Hashable, list[DecodingJob]] = {}
         for user in users:
-            job = engine.prepare(_query(engine, kind, user, rng), engine.snapshot)
+            job = engine.prepare(_query(engine, kind, user, rng))
             groups.setdefault(job.group, []).append(job)
         taken.append(timed(lambda g=groups: [engine.run(jobs) for jobs in g.values()])[1])  # type: ignore[misc]
     return taken

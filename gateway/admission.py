@@ -6,8 +6,10 @@ at once, with the time after which there will be room. Nobody is turned away aft
 By Little's law the calls in flight, over the seconds that each takes, are the calls that end in a
 second: that is how near a turn is.
 
-`retry_after` decides. The server asks it before it reads a call, which makes a refusal cheap, and
-`call` asks it when the call is there to queue, because others may have come while it was read.
+`retry_after` decides, once for each call: the server asks it before it reads the call, which makes
+a refusal cheap. Whoever is let in gets a turn. A call that is still being read is not counted: who
+announces a call and never sends it would hold a place for ever. So a call whose message comes late
+may wait longer than was foreseen; those that come meanwhile are refused.
 """
 
 import asyncio
@@ -52,19 +54,14 @@ class Admission:
         return (len(self._calls) + 1) * self._seconds / self._limit
 
     def retry_after(self) -> float | None:
-        """The seconds after which to try again, when the turn of a call would come too late."""
+        """The seconds after which to try again, when the turn of a call would come too late; else
+        None."""
         wait = self.expected_wait
         return wait if wait > self._max_wait else None
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:
-        """The time that is worked on a call of somebody who waits for it.
-
-        Raises:
-            ResourceExhausted: reason OVERLOADED, at once: its turn would come too late.
-        """
-        if (seconds := self.retry_after()) is not None:
-            raise overloaded(seconds)
+        """The time that is worked on a call of somebody who waits for it."""
         async with self._turn(self._calls):
             yield
 
@@ -124,8 +121,11 @@ class Turns:
         """The time that is worked on a call of somebody who waits for it.
 
         Raises:
-            ResourceExhausted: reason OVERLOADED, at once: its turn would come too late.
+            ResourceExhausted: reason OVERLOADED, at once, where it asks for diagnostics and their
+                turn would come too late: that is seen in the message alone.
         """
+        if diagnostics and (seconds := self.diagnostics.retry_after()) is not None:
+            raise overloaded(seconds)
         async with self.diagnostics.call() if diagnostics else nullcontext(), self.requests.call():
             yield
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from core.errors import InvalidArgument
 from gateway.domain import Answer, Query
-from serving.validation import negative
+from serving.validation import negative, page_token_error
 from tandem.v1 import recommendation_service_pb2 as pb
 
 _TOKEN: Final = struct.Struct(">BB16s")
@@ -56,9 +56,9 @@ def read_page(request: pb.RecommendRequest) -> Page:
         token = base64.b64decode(request.page_token, altchars=b"-_", validate=True)
         form, start, digest = _TOKEN.unpack(token)
     except (ValueError, binascii.Error, struct.error):
-        raise _other_list() from None
+        raise page_token_error() from None
     if form != _FORM:
-        raise _other_list()
+        raise page_token_error()
     return Page(request.page_size, start, digest)
 
 

@@ -19,6 +19,7 @@ from gateway.history.opening import open_store, retention_of
 from gateway.history.servicer import HistoryMethods
 from gateway.history.upkeep import Upkeep
 from gateway.pages import Page, cut, digest_of, read_page
+from gateway.recommend.diagnostics import Diagnosis
 from gateway.recommend.recommender import Recommender
 from gateway.requests import DEFAULT_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
@@ -61,7 +62,8 @@ class RecommendationServicer(HistoryMethods):
             requests=Admission(settings.max_in_flight, patience),
             diagnostics=Admission(settings.max_diagnostics, patience),
         )
-        self._recommender = Recommender.of(bundle, candidate, generator, histories)
+        diagnosis = Diagnosis(candidate.diagnose, generator.diagnose)
+        self._recommender = Recommender.of(bundle, candidate, generator, histories, diagnosis)
 
     @classmethod
     def load(cls, bundle: Bundle, settings: GatewaySettings) -> "RecommendationServicer":

@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import grpc
 import structlog
@@ -30,9 +30,22 @@ FIRST_PAUSE: Final = 0.05
 USUAL_SECONDS: Final = 0.1
 """What an answer takes, while that is not known."""
 
+
+class Versioned(Protocol):
+    """What every response of a service says."""
+
+    @property
+    def bundle_version(self) -> str:
+        """Of the bundle that answered."""
+
+    @property
+    def catalog_sequence(self) -> int:
+        """Of the last change of the catalog that answered."""
+
+
 S = TypeVar("S")
 Q = TypeVar("Q")
-R = TypeVar("R")
+R = TypeVar("R", bound=Versioned)
 Method = Callable[[S], grpc.aio.UnaryUnaryMultiCallable[Q, R]]
 """Takes one method from a stub."""
 
@@ -62,22 +75,45 @@ class _Attempt(Generic[S]):
 
 
 class Caller(Generic[S]):
-    """Calls one service.
+    """Calls one service; what asks it for something is below this, in `clients`.
 
     Args:
         service: its name in errors and logs.
-        targets: where it is.
+        protobuf_service: the full name of its protobuf service.
+        stub: its generated class.
+        target: its addresses; see `Targets`.
+        bundle_version: of the gateway's own bundle, which the service should have too.
         policy: how it is called.
     """
 
-    def __init__(self, service: str, targets: Targets[S], policy: CallPolicy) -> None:
+    def __init__(
+        self,
+        service: str,
+        protobuf_service: str,
+        stub: Callable[[grpc.aio.Channel], S],
+        target: str,
+        bundle_version: str,
+        policy: CallPolicy,
+    ) -> None:
         self.service = service
-        self.targets = targets
+        self.targets = Targets(target, protobuf_service, stub, policy.limits)
+        self.version = bundle_version
+        """Of the bundle that answered last."""
+        self._bundle_version = bundle_version
+        self._noticed = {bundle_version}
         self._policy = policy
         self._extra = Budget(policy.retry_ratio)
         self._hedges = Budget(policy.hedge_ratio)
         self._hedge_delay = HedgeDelay()
         self._latencies: defaultdict[type, Latencies] = defaultdict(Latencies)
+
+    async def ready(self) -> None:
+        """Waits, for as long as it takes, until the service can be called."""
+        await self.targets.ready()
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self.targets.close()
 
     async def call(self, method: Method[S, Q, R], request: Q, deadline: Deadline) -> R:
         """Makes a call within the deadline, under the request id of the call being served.
@@ -97,14 +133,28 @@ class Caller(Generic[S]):
         while True:
             attempts += 1
             try:
-                return await self._hedged(method, request, deadline, tried)
+                response = await self._hedged(method, request, deadline, tried)
             except errors.Error as failure:
                 pause = random.uniform(0, FIRST_PAUSE * 2 ** (attempts - 1))  # noqa: S311
                 if not self._may_retry(failure, attempts, deadline, pause):
                     if failure.code not in CALLERS_MISTAKES:
                         log.warning("service call failed", service=self.service, error=str(failure))
                     raise translate(failure, self.service) from failure
+            else:
+                self._compare(response.bundle_version)
+                return response
             await asyncio.sleep(pause)
+
+    def _compare(self, version: str) -> None:
+        self.version = version
+        if version not in self._noticed:
+            self._noticed.add(version)
+            log.warning(
+                "service has another bundle",
+                service=self.service,
+                theirs=version,
+                ours=self._bundle_version,
+            )
 
     def _may_retry(
         self, failure: errors.Error, attempts: int, deadline: Deadline, pause: float

@@ -1,13 +1,11 @@
 """Clients of the two services: domain values in and out, and errors of the gateway's own tree."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, Generic, Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
 
 import grpc
-import structlog
 
-from gateway.calls.caller import Caller, CallPolicy, Method
-from gateway.calls.targets import Targets
+from gateway.calls.caller import Caller, CallPolicy, Versioned
 from gateway.deadline import Deadline
 from gateway.domain import (
     Answered,
@@ -31,84 +29,9 @@ from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as generator_pb
 from tandem.v1 import generator_service_pb2_grpc as generator_grpc
 
-log = structlog.get_logger()
-
 DEFAULT: Final = CallPolicy()
 
-
-class _Versioned(Protocol):
-    """Every response names the bundle and the catalog that answered."""
-
-    @property
-    def bundle_version(self) -> str: ...
-
-    @property
-    def catalog_sequence(self) -> int: ...
-
-
-S = TypeVar("S")
 T = TypeVar("T")
-Q = TypeVar("Q")
-R = TypeVar("R", bound=_Versioned)
-
-
-class ServiceClient(Generic[S]):
-    """What calls of both services have in common.
-
-    Args:
-        name: of the service, as errors and logs call it.
-        protobuf_service: the full name of its protobuf service.
-        stub: its generated class.
-        target: its addresses; see `Targets`.
-        bundle_version: of the gateway's own bundle, which the service should have too.
-        policy: how it is called.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        protobuf_service: str,
-        stub: Callable[[grpc.aio.Channel], S],
-        target: str,
-        bundle_version: str,
-        policy: CallPolicy,
-    ) -> None:
-        self.name = name
-        targets = Targets(target, protobuf_service, stub, policy.limits)
-        self._caller = Caller(name, targets, policy)
-        self._bundle_version = bundle_version
-        self._noticed = {bundle_version}
-        self.version = bundle_version
-        """Of the bundle that answered last."""
-
-    async def ready(self) -> None:
-        """Waits, for as long as it takes, until the service can be called."""
-        await self._caller.targets.ready()
-
-    async def close(self) -> None:
-        """Closes the connections."""
-        await self._caller.targets.close()
-
-    async def call(self, method: Method[S, Q, R], request: Q, deadline: Deadline) -> R:
-        """Makes a call.
-
-        Raises:
-            TandemError: it failed; see `gateway.calls.failures`.
-        """
-        response = await self._caller.call(method, request, deadline)
-        self._compare(response.bundle_version)
-        return response
-
-    def _compare(self, version: str) -> None:
-        self.version = version
-        if version not in self._noticed:
-            self._noticed.add(version)
-            log.warning(
-                "service has another bundle",
-                service=self.name,
-                theirs=version,
-                ours=self._bundle_version,
-            )
 
 
 class CandidateStubs:
@@ -121,7 +44,7 @@ class CandidateStubs:
         self.catalog = catalog_grpc.CatalogServiceStub(channel)
 
 
-class CandidateClient(ServiceClient[CandidateStubs]):
+class CandidateClient(Caller[CandidateStubs]):
     """Calls the candidate's process: the candidate service, and the catalog beside it."""
 
     def __init__(self, target: str, bundle_version: str, policy: CallPolicy = DEFAULT) -> None:
@@ -190,7 +113,7 @@ class CandidateClient(ServiceClient[CandidateStubs]):
         return _answered(found, response)
 
 
-class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"]):
+class GeneratorClient(Caller["generator_grpc.GeneratorServiceAsyncStub"]):
     """Calls the generator service."""
 
     def __init__(self, target: str, bundle_version: str, policy: CallPolicy = DEFAULT) -> None:
@@ -256,7 +179,7 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
         return _answered(found, response)
 
 
-def _answered(value: T, response: _Versioned) -> Answered[T]:
+def _answered(value: T, response: Versioned) -> Answered[T]:
     return Answered(value, Origin(response.bundle_version, response.catalog_sequence))
 
 

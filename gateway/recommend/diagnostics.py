@@ -15,6 +15,7 @@ from gateway.domain import (
     Answered,
     Diagnostics,
     Fallback,
+    ItemCode,
     ItemDiagnostics,
     Recommended,
     ResolvedQuery,
@@ -23,7 +24,6 @@ from gateway.domain import (
     Scored,
     StageRank,
 )
-from gateway.recommend.services import Services
 from gateway.recommend.strategies import LAST_SHARE
 from gateway.recommend.trace import RequestTrace
 from gateway.rules import ListRules, effects
@@ -47,54 +47,65 @@ class MadeList:
     """The rules."""
 
 
-async def diagnose(made: MadeList, trace: RequestTrace, services: Services) -> Diagnostics:
-    """Says why a list is what it is.
+class Question(Protocol[T]):
+    """What a service says of given items; of those that it knows."""
 
-    Args:
-        made: the list.
-        trace: of the request; a service that cannot be asked is noted there.
-        services: the services.
-
-    Raises:
-        TandemError: a service cannot be asked, and the request forbids to do without.
-    """
-    request = made.request
-    ruled: dict[str, list[RuleEffect]] = {}
-    for effect in effects(made.pool, made.list_rules):
-        ruled.setdefault(effect.item_id, []).append(effect)
-    shown = dict.fromkeys(item.item_id for item in made.listed)
-    left_out = [item_id for item_id in ruled if item_id not in shown]
-    item_ids = [*shown, *left_out[:MAX_LEFT_OUT]]
-    stages = _stages(trace.ranked)
-    retrievals, codes = await asyncio.gather(
-        _asked(trace, "diagnose_search", services.candidate.diagnose, request, item_ids),
-        _asked(trace, "diagnose_items", services.generator.diagnose, request, item_ids),
-    )
-    return Diagnostics(
-        items=tuple(
-            ItemDiagnostics(
-                item_id,
-                stages=tuple(stages.get(item_id, ())),
-                retrieval=retrievals.get(item_id, Retrieval()),
-                code=codes.get(item_id),
-                rules=tuple(ruled.get(item_id, ())),
-            )
-            for item_id in item_ids
-        ),
-        history=request.history,
-    )
-
-
-class _Question(Protocol[T]):
     def __call__(
         self, request: ResolvedQuery, items: Sequence[str], deadline: Deadline
-    ) -> Awaitable[Answered[Mapping[str, T]]]: ...
+    ) -> Awaitable[Answered[Mapping[str, T]]]:
+        """Asks."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Says why lists are what they are."""
+
+    retrieval: Question[Retrieval]
+    """What the candidate service makes of items."""
+    codes: Question[ItemCode]
+    """What the generator makes of their codes, token by token."""
+
+    async def of(self, made: MadeList, trace: RequestTrace) -> Diagnostics:
+        """Says why a list is what it is.
+
+        Args:
+            made: the list.
+            trace: of the request; a service that cannot be asked is noted there.
+
+        Raises:
+            TandemError: a service cannot be asked, and the request forbids to do without.
+        """
+        request = made.request
+        ruled: dict[str, list[RuleEffect]] = {}
+        for effect in effects(made.pool, made.list_rules):
+            ruled.setdefault(effect.item_id, []).append(effect)
+        shown = dict.fromkeys(item.item_id for item in made.listed)
+        left_out = [item_id for item_id in ruled if item_id not in shown]
+        item_ids = [*shown, *left_out[:MAX_LEFT_OUT]]
+        stages = _stages(trace.ranked)
+        retrievals, codes = await asyncio.gather(
+            _asked(trace, "diagnose_search", self.retrieval, request, item_ids),
+            _asked(trace, "diagnose_items", self.codes, request, item_ids),
+        )
+        return Diagnostics(
+            items=tuple(
+                ItemDiagnostics(
+                    item_id,
+                    stages=tuple(stages.get(item_id, ())),
+                    retrieval=retrievals.get(item_id, Retrieval()),
+                    code=codes.get(item_id),
+                    rules=tuple(ruled.get(item_id, ())),
+                )
+                for item_id in item_ids
+            ),
+            history=request.history,
+        )
 
 
 async def _asked(
     trace: RequestTrace,
     name: str,
-    question: _Question[T],
+    question: Question[T],
     request: ResolvedQuery,
     item_ids: Sequence[str],
 ) -> Mapping[str, T]:

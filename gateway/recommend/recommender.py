@@ -10,7 +10,7 @@ from gateway.deadline import Deadline
 from gateway.domain import Answer, Fallback, Query, ResolvedQuery, Strategy
 from gateway.history import HistoryStore
 from gateway.recommend.blend import Weights
-from gateway.recommend.diagnostics import MadeList, diagnose
+from gateway.recommend.diagnostics import Diagnosis, MadeList
 from gateway.recommend.fallback import PopularItems
 from gateway.recommend.rule_inputs import RuleInputLoader, described
 from gateway.recommend.services import Candidate, Generator, Services
@@ -32,10 +32,17 @@ class Recommender:
     shortlist: int
     """How many items the generator reorders, where no more are asked for."""
     bundle_version: str
+    diagnosis: Diagnosis | None = None
+    """Says why a list is what it is; None where nobody is to be told."""
 
     @classmethod
     def of(
-        cls, bundle: Bundle, candidate: Candidate, generator: Generator, histories: HistoryStore
+        cls,
+        bundle: Bundle,
+        candidate: Candidate,
+        generator: Generator,
+        histories: HistoryStore,
+        diagnosis: Diagnosis | None = None,
     ) -> "Recommender":
         """A recommender with the bundle's weights, and its popularity to fall back to."""
         blend = bundle.manifest.blend
@@ -54,6 +61,7 @@ class Recommender:
             rule_inputs=RuleInputLoader(candidate, popularity.fields),
             shortlist=blend.shortlist,
             bundle_version=bundle.version,
+            diagnosis=diagnosis,
         )
 
     async def recommend(self, query: Query, deadline: Deadline) -> Answer:
@@ -84,9 +92,9 @@ class Recommender:
         inputs = await self.rule_inputs.load(request, outcome, trace)
         items = apply_rules(outcome.items, inputs.list_rules)
         diagnostics = None
-        if query.diagnostics:
+        if query.diagnostics and self.diagnosis is not None:
             made = MadeList(request, outcome.items, items, inputs.list_rules)
-            diagnostics = await diagnose(made, trace, self.services)
+            diagnostics = await self.diagnosis.of(made, trace)
         unknown = set(outcome.missing)
         missing = [item for item in request.history if item in unknown]
         return Answer(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.deadline import Deadline
-from gateway.domain import Answered, ItemCode, Ranked, ResolvedQuery, Retrieval, Strategy
+from gateway.domain import Answered, Ranked, ResolvedQuery, Strategy
 from gateway.recommend.blend import Weights
 from gateway.recommend.fallback import PopularItems
 
@@ -23,14 +23,9 @@ class Candidate(Protocol):
     ) -> Answered[Mapping[str, bytes]]:
         """What given items are, as `serving.item_fields` encodes it; of those that exist."""
 
-    async def diagnose(
-        self, request: ResolvedQuery, items: Sequence[str], deadline: Deadline
-    ) -> Answered[Mapping[str, Retrieval]]:
-        """What retrieval makes of given items; of those that it knows."""
-
 
 class Generator(Protocol):
-    """The generator service."""
+    """The generator service, as far as recommendations need it."""
 
     async def rerank(
         self, request: ResolvedQuery, items: Sequence[str], deadline: Deadline
@@ -46,11 +41,6 @@ class Generator(Protocol):
         self, request: ResolvedQuery, items: Sequence[str], count: int, deadline: Deadline
     ) -> Answered[tuple[Ranked, Ranked]]:
         """Generates `count` items, and scores given ones, of which there is at least one."""
-
-    async def diagnose(
-        self, request: ResolvedQuery, items: Sequence[str], deadline: Deadline
-    ) -> Answered[Mapping[str, ItemCode]]:
-        """The codes of given items, token by token; of those that it knows."""
 
 
 @dataclass(frozen=True)

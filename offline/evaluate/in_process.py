@@ -15,7 +15,7 @@ from core.bundle import Bundle
 from core.catalog import Catalog
 from core.constraints import Constraints
 from gateway.deadline import Deadline
-from gateway.domain import Answered, ItemCode, Ranked, ResolvedQuery, Retrieval, Scored, Strategy
+from gateway.domain import Answered, Ranked, ResolvedQuery, Scored, Strategy
 from gateway.domain import Query as GatewayQuery
 from gateway.history.bundle import BundleHistoryStore
 from gateway.recommend.recommender import Recommender
@@ -30,6 +30,7 @@ from services.generator.decoding.engine import (
     RankingQuery,
     UserContext,
 )
+from serving.item_fields import encode_item
 
 _AT_ONCE: Final = 32
 """Users whose prompts share runs of the model."""
@@ -90,7 +91,7 @@ async def _pipeline_lists(
 
 @dataclass(frozen=True)
 class _Candidate:
-    """The candidate service, as far as lists without pins need it."""
+    """The candidate service."""
 
     engine: CandidateEngine
 
@@ -110,16 +111,14 @@ class _Candidate:
         return Answered(Ranked(tuple(scored), tuple(missing)))
 
     async def items(
-        self, item_ids: Sequence[str], deadline: Deadline
+        self,
+        item_ids: Sequence[str],
+        deadline: Deadline,  # noqa: ARG002
     ) -> Answered[Mapping[str, bytes]]:
-        """Not asked for: nothing is pinned."""
-        raise NotImplementedError
-
-    async def diagnose(
-        self, request: ResolvedQuery, items: Sequence[str], deadline: Deadline
-    ) -> Answered[Mapping[str, Retrieval]]:
-        """Not asked for."""
-        raise NotImplementedError
+        """What given items are."""
+        catalog = self.engine.catalog
+        found = [catalog.items[position] for position in catalog.lookup(item_ids)[0].tolist()]
+        return Answered({item.item_id: encode_item(item) for item in found})
 
 
 @dataclass(frozen=True)
@@ -158,12 +157,6 @@ class _Generator:
     ) -> Answered[tuple[Ranked, Ranked]]:
         """Does both."""
         return Answered(await self._answer(request, items, count))
-
-    async def diagnose(
-        self, request: ResolvedQuery, items: Sequence[str], deadline: Deadline
-    ) -> Answered[Mapping[str, ItemCode]]:
-        """Not asked for."""
-        raise NotImplementedError
 
     async def _answer(
         self, request: ResolvedQuery, items: Sequence[str] | None, count: int | None

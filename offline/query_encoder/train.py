@@ -18,6 +18,7 @@ from offline.query_encoder.model import QueryEncoder, QueryModel, principal_comp
 from offline.training.config import batch_items_for
 from offline.training.together import device as own_device
 from offline.training.trainer import train
+from offline.training.validation import Validation
 
 FloatArray = NDArray[np.float32]
 
@@ -63,10 +64,6 @@ class _Learner:
         """See `offline.training.trainer.Learner`."""
         return self.model.loss(batch)
 
-    def scores(self, histories: Sequence[NDArray[np.int32]]) -> FloatArray:
-        """See `offline.training.trainer.Learner`."""
-        return self.model.scores(histories)
-
 
 def train_query_encoder(
     dataset: Dataset,
@@ -103,7 +100,7 @@ def train_query_encoder(
         model = QueryModel(config, start).to(where)
         done = train(
             _Learner(model, dataset.train(), config),
-            dataset.holdout("validation"),
+            Validation.of(dataset.holdout("validation"), model.scores, config.train),
             config.train,
             path=checkpoint_path,
             fingerprint=_fingerprint(dataset, content_vectors, config),

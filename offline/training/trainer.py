@@ -9,25 +9,20 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.progress import Progress as ProgressBar
 from torch import Tensor, nn
 
-from offline.dataset.schema import Holdout
-from offline.metrics import ndcg, ranks_from_scores
 from offline.training import checkpoint, deadline
 from offline.training.checkpoint import Progress
 from offline.training.config import TrainingConfig
 from offline.training.together import average_gradients, rank, together, world
+from offline.training.validation import Validation
 
 Batch = TypeVar("Batch")
-
-_USERS_AT_ONCE: Final = 256
-"""Validation scores of so many users are held at a time."""
 
 
 class Learner(Protocol[Batch]):
@@ -47,24 +42,21 @@ class Learner(Protocol[Batch]):
     def loss(self, batch: Batch) -> Tensor:
         """The mean loss of a batch."""
 
-    def scores(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-        """[histories, items] what the model makes of every item after each history."""
-
 
 def train(
     learner: Learner[Batch],
-    validation: Holdout,
+    validation: Validation | None,
     config: TrainingConfig,
     *,
     path: Path | None = None,
     fingerprint: str = "",
     bar: ProgressBar | None = None,
 ) -> Progress:
-    """Trains a model in place, and leaves it as it was best on validation.
+    """Trains a model in place, and leaves it as it was best on validation, or at last without one.
 
     Args:
         learner: what learns, on the device where it is to be trained.
-        validation: what it is judged by: NDCG@10, seen items left out.
+        validation: what it is judged by.
         config: how.
         path: where to keep the state between epochs; nowhere when None.
         fingerprint: of everything that the result depends on beside the configuration.
@@ -77,7 +69,7 @@ def train(
         CheckpointError: the checkpoint is of another training.
         OutOfTime: `deadline.limited` says so before an epoch; the checkpoint has those before.
     """
-    loop = _Loop(learner, _some(validation, config), config, bar or ProgressBar(disable=True))
+    loop = _Loop(learner, validation, config, bar or ProgressBar(disable=True))
     with together():
         done = loop.run(path, f"{config.model_dump_json()} {fingerprint}")
     checkpoint.restore(learner.model, done.best)
@@ -89,7 +81,7 @@ class _Loop(Generic[Batch]):
     def __init__(
         self,
         learner: Learner[Batch],
-        validation: Holdout,
+        validation: Validation | None,
         config: TrainingConfig,
         bar: ProgressBar,
     ) -> None:
@@ -176,7 +168,8 @@ class _Loop(Generic[Batch]):
         own = [parameter.detach().clone() for parameter in self._parameters]
         self._put(self._average)
         self._model.eval()
-        done = done.validated(self._ndcg(), self._model)
+        ndcg = 0.0 if self._validation is None else self._validation.ndcg()
+        done = done.validated(ndcg, self._model)
         self._put(own)
         return done
 
@@ -184,21 +177,6 @@ class _Loop(Generic[Batch]):
     def _put(self, values: Sequence[Tensor]) -> None:
         for parameter, value in zip(self._parameters, values, strict=False):
             parameter.copy_(value)
-
-    def _ndcg(self) -> float:
-        """NDCG@10 on the validation targets, seen items left out; 0 without any user to ask."""
-        histories, targets = self._validation.histories, self._validation.targets
-        if not len(targets):
-            return 0.0
-        ranks = [
-            ranks_from_scores(
-                self._learner.scores(histories[start : start + _USERS_AT_ONCE]),
-                targets[start : start + _USERS_AT_ONCE],
-                seen=histories[start : start + _USERS_AT_ONCE],
-            )
-            for start in range(0, len(targets), _USERS_AT_ONCE)
-        ]
-        return ndcg(np.concatenate(ranks), 10)
 
 
 def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -211,16 +189,6 @@ def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimize
         {"params": free, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, betas=(0.9, 0.98))
-
-
-def _some(validation: Holdout, config: TrainingConfig) -> Holdout:
-    """At most `validation_users` of the users, picked by the seed."""
-    if len(validation.users) <= config.validation_users:
-        return validation
-    rng = np.random.default_rng(config.seed)
-    picked = np.sort(rng.choice(len(validation.users), config.validation_users, replace=False))
-    histories = [validation.histories[i] for i in picked]
-    return Holdout(validation.users[picked], histories, validation.targets[picked])
 
 
 def _schedule(position: float, step: int, warmup_steps: int) -> float:

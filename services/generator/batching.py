@@ -1,7 +1,5 @@
 """Adaptive batching: calls that come while the model is busy share its next run.
 
-    submit ──▶ prepared on a worker thread ──▶ queued ──▶ run on the one inference thread
-
 The queue is that of `serving/batch_queue.py`; here is which of the waiting jobs run together. A
 batch is as long as its longest prompt, and what is shorter is padded at full cost. Hence a batch
 takes the jobs that are nearest in length to its oldest one, while little of it would be padding.
@@ -17,7 +15,6 @@ from typing import Final, Generic, Protocol, TypeVar
 import structlog
 
 from serving.batch_queue import BatchQueue, Place
-from serving.workers import Workers
 
 log = structlog.get_logger()
 
@@ -26,8 +23,6 @@ MAX_PADDING: Final = 0.25
 MAX_CELLS: Final = 2**22
 """What a batch's prefixes may come to, each compared with all others of its job: as much as the
 2,048 of one large call alone. Attention takes some 4 bytes for each, in each head."""
-PREPARERS: Final = 2
-"""Threads that prepare: a slow job, such as a filter over a large catalog, holds up no other."""
 
 
 class BatchJob(Protocol):
@@ -77,8 +72,12 @@ class Served(Generic[A]):
     """How many jobs it had."""
 
 
-class Batcher(Generic[J, A]):
-    """Runs jobs in batches, on a thread of its own.
+def model_queue(
+    run: Callable[[Sequence[J]], Sequence[A]],
+    limits: Limits,
+    clock: Callable[[], float] = time.perf_counter,
+) -> BatchQueue[J, Served[A]]:
+    """The queue in front of a model.
 
     Args:
         run: answers the jobs of one group, in order; blocks. When it fails for several jobs it is
@@ -87,66 +86,30 @@ class Batcher(Generic[J, A]):
         clock: tells the time in seconds.
     """
 
-    def __init__(
-        self,
-        run: Callable[[Sequence[J]], Sequence[A]],
-        limits: Limits,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
-        self._run = run
-        self.limits = limits
-        self._clock = clock
-        self._preparers = Workers(PREPARERS)
-        self._queue: BatchQueue[J, Served[A]] = BatchQueue(
-            self._run_batch,
-            self._next_batch,
-            max_waiting=limits.queue,
-            reason="QUEUE_FULL",
-            waits="calls wait for the model",
-            max_wait=limits.wait,
-            clock=clock,
-        )
-
-    async def submit(self, prepare: Callable[[], J]) -> Served[A]:
-        """Prepares a job and answers it.
-
-        When the caller is cancelled before the job runs, the job leaves the queue and never does.
-
-        Args:
-            prepare: makes the job; called on a worker thread.
-
-        Raises:
-            ResourceExhausted: reason QUEUE_FULL, before anything was done; or WAITED_TOO_LONG.
-            Unavailable: reason DRAINING, after `close`.
-            Exception: whatever `prepare` or `run` raised for this job.
-        """
-        with self._queue.place() as place:
-            place.put(await self._preparers.run(prepare))
-            return await place.answer()
-
-    @property
-    def waiting(self) -> int:
-        """How many jobs are ready to run and wait for the model."""
-        return self._queue.ready
-
-    async def close(self) -> None:
-        """Takes no more jobs, answers those that it has, and ends its threads."""
-        await self._queue.close()
-        self._preparers.close()
-
-    def _next_batch(self, ready: Sequence[Place[J, Served[A]]]) -> Sequence[Place[J, Served[A]]]:
-        return [ready[i] for i in choose([place.job for place in ready], self.limits.batch)]
-
-    def _run_batch(self, batch: Sequence[Place[J, Served[A]]]) -> None:
-        started = self._clock()
-        answers = self._run([place.job for place in batch])
+    def answer(batch: Sequence[Place[J, Served[A]]]) -> None:
+        started = clock()
+        answers = run([place.job for place in batch])
         if len(answers) != len(batch):
             raise RuntimeError(f"{len(answers)} answers came for {len(batch)} jobs")
-        ran = self._clock() - started
-        log.debug("batch", size=len(batch), waiting=self.waiting, ms=round(ran * 1e3, 3))
-        for place, answer in zip(batch, answers, strict=True):
+        ran = clock() - started
+        log.debug("batch", size=len(batch), waiting=queue.ready, ms=round(ran * 1e3, 3))
+        for place, found in zip(batch, answers, strict=True):
             prepared, queued = place.since - place.arrived, started - place.since
-            place.settle(Served(answer, prepared, queued, ran, batch=len(batch)))
+            place.settle(Served(found, prepared, queued, ran, batch=len(batch)))
+
+    def next_batch(ready: Sequence[Place[J, Served[A]]]) -> Sequence[Place[J, Served[A]]]:
+        return [ready[i] for i in choose([place.job for place in ready], limits.batch)]
+
+    queue: BatchQueue[J, Served[A]] = BatchQueue(
+        answer,
+        next_batch,
+        max_waiting=limits.queue,
+        reason="QUEUE_FULL",
+        waits="calls wait for the model",
+        max_wait=limits.wait,
+        clock=clock,
+    )
+    return queue
 
 
 def choose(

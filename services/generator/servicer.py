@@ -1,15 +1,15 @@
 """GeneratorService: messages in, queries to the engine in batches, messages out."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
 from core.bundle import Bundle
 from core.catalog import Catalog, ItemArray
-from services.generator.batching import Batcher, Limits, Served
+from services.generator.batching import Limits, Served, model_queue
 from services.generator.catalog.client import CatalogFeed
 from services.generator.catalog.follower import Follower
 from services.generator.decoding import diagnostics
@@ -34,11 +34,15 @@ from services.generator.requests import (
 from services.generator.settings import GeneratorSettings
 from serving.item_fields import ItemFieldWriter
 from serving.timings import stage_timing
+from serving.workers import Workers
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as pb_grpc
 
 RpcContext = grpc.aio.ServicerContext[Any, Any]
+
+PREPARERS: Final = 2
+"""Threads that prepare: a slow job, such as a filter over a large catalog, holds up no other."""
 
 
 @dataclass(frozen=True)
@@ -57,26 +61,27 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
     """Answers `Rerank`, `Generate`, `Rank` and `DiagnoseItems`.
 
     Args:
-        engine: does the work.
+        follower: has the engine, and from `warm_up` to `close` changes its catalog as another's
+            changes. A call takes the engine that is current when it starts.
         users: the position of each user in the bundle.
         version: of the bundle, named in every response.
-        batcher: runs the engine.
-        follower: changes the engine's catalog as another's changes; from `warm_up` to `close`.
+        limits: of batching.
     """
 
     def __init__(
         self,
-        engine: GeneratorEngine,
+        follower: Follower,
         users: Mapping[str, int],
         version: str,
-        batcher: Batcher[DecodingJob, RankingAnswer],
-        follower: Follower | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        self.engine = engine
+        self.follower = follower
         self._users = users
         self._version = version
-        self._batcher = batcher
-        self._follower = follower
+        self._limits = limits or Limits()
+        self._preparers = Workers(PREPARERS)
+        self.queue = model_queue(follower.engine.run, self._limits)
+        """Jobs that wait for the model, which all versions of the engine share."""
         self._fields = ItemFieldWriter()
 
     @classmethod
@@ -87,36 +92,33 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         )
         engine = GeneratorEngine.load(bundle, compute, settings.precision)
         limits = Limits(settings.max_batch, settings.max_queue, settings.max_queue_ms / 1e3)
-        batcher = Batcher(engine.run, limits)
-        follower = None
+        feed = None
         if settings.catalog is not None:
-            follower = Follower(engine, CatalogFeed(settings.catalog, bundle.version))
-        return cls(engine, bundle.histories.user_index, bundle.version, batcher, follower)
+            feed = CatalogFeed(settings.catalog, bundle.version)
+        return cls(Follower(engine, feed), bundle.histories.user_index, bundle.version, limits)
 
     async def warm_up(self) -> None:
         """Runs a full batch, which takes the most memory, and makes one call of each kind.
 
         Then the catalog begins to follow the candidate's.
         """
-        snapshot = self.engine.snapshot
-        some = snapshot.catalog.ids(range(min(100, len(snapshot.catalog))))
+        engine = self.follower.engine
+        catalog = engine.snapshot.catalog
+        some = catalog.ids(range(min(100, len(catalog))))
         wanted = Wanted(DEFAULT_RESULTS)
-        history, _ = snapshot.catalog.lookup(some[:1])
-        query = RankingQuery(
-            UserContext(None, history), wanted.resolve(snapshot.catalog, history), None
-        )
-        job = await asyncio.to_thread(self.engine.prepare, query, snapshot)
-        await asyncio.to_thread(self.engine.run, [job] * self._batcher.limits.batch)
+        history, _ = catalog.lookup(some[:1])
+        query = RankingQuery(UserContext(None, history), wanted.resolve(catalog, history), None)
+        job = await asyncio.to_thread(engine.prepare, query)
+        await asyncio.to_thread(engine.run, [job] * self._limits.batch)
         for shortlist, generation in ((some, None), ((), wanted), (some, wanted)):
             await self._answer(RankingRequest("", some[:1], shortlist, generation))
-        if self._follower is not None:
-            self._follower.start()
+        self.follower.start()
 
     async def close(self) -> None:
         """Stops following, and the threads."""
-        if self._follower is not None:
-            await self._follower.close()
-        await self._batcher.close()
+        await self.follower.close()
+        await self.queue.close()
+        self._preparers.close()
 
     async def Rerank(self, request: pb.RerankRequest, _context: RpcContext) -> pb.RerankResponse:
         """Orders given items by the probability that the model gives each of them."""
@@ -162,7 +164,8 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
     ) -> pb.DiagnoseItemsResponse:
         """Says what the scores of given items are made of, token by token."""
         asked = read_diagnose(request)
-        snapshot = self.engine.snapshot
+        engine = self.follower.engine
+        snapshot = engine.snapshot
         history, items, missing = _lookup(snapshot.catalog, asked)
         response = pb.DiagnoseItemsResponse(
             missing_item_ids=missing,
@@ -174,44 +177,49 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         context = UserContext(self._users.get(asked.user_id), history)
 
         def prepare() -> DecodingJob:
-            job = self.engine.prepare(RankingQuery(context, shortlist=items), snapshot)
-            return diagnostics.by_token(job)
+            return diagnostics.by_token(engine.prepare(RankingQuery(context, shortlist=items)))
 
-        served = await self._batcher.submit(prepare)
+        served = await self._served(prepare)
         scores = diagnostics.read_tokens(served.answer, snapshot.codes.shape[1])
-        found = diagnostics.codes(self.engine, snapshot, items, scores)
+        found = diagnostics.codes(engine, items, scores)
         for item_id, code in zip(snapshot.catalog.ids(items), found, strict=True):
             response.items.append(_code(item_id, code))
         return response
 
     async def _answer(self, request: RankingRequest) -> _Reply:
-        # One version of the catalog from here to the end, whatever becomes of the engine's.
-        snapshot = self.engine.snapshot
-        catalog = snapshot.catalog
+        engine = self.follower.engine  # one version of the catalog from here to the end
+        catalog, sequence = engine.snapshot.catalog, engine.snapshot.sequence
         history, shortlist, missing = _lookup(catalog, request)
         if request.wanted is None and not len(shortlist):
-            return _Reply(missing, snapshot.sequence)
+            return _Reply(missing, sequence)
         context = UserContext(self._users.get(request.user_id), history)
 
         def prepare() -> DecodingJob:
             wanted = request.wanted
             generation = None if wanted is None else wanted.resolve(catalog, history)
             query = RankingQuery(context, generation, shortlist if len(shortlist) else None)
-            return self.engine.prepare(query, snapshot)
+            return engine.prepare(query)
 
-        served = await self._batcher.submit(prepare)
+        served = await self._served(prepare)
         generated = _scored(served.answer.generated, catalog)
         if request.wanted is not None and served.answer.generated is not None:
             items = [catalog.items[position] for position in served.answer.generated.items]
             self._fields.write(generated, items, request.wanted.fields)
         return _Reply(
             missing=missing,
-            sequence=snapshot.sequence,
+            sequence=sequence,
             generated=generated,
             reranked=_scored(served.answer.reranked, catalog),
             timings=_timings(served),
             batch_size=served.batch,
         )
+
+    async def _served(self, prepare: Callable[[], DecodingJob]) -> Served[RankingAnswer]:
+        """Makes a job on a thread, and has the model answer it; its place in the queue is taken
+        before anything is done."""
+        with self.queue.place() as place:
+            place.put(await self._preparers.run(prepare))
+            return await place.answer()
 
 
 def _lookup(catalog: Catalog, request: RankingRequest) -> tuple[ItemArray, ItemArray, list[str]]:

@@ -6,8 +6,6 @@ from typing import Any, TypeAlias
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from services.candidate.catalog.live import LiveCatalog
 from services.candidate.index.flat import FlatIndex, Neighbors
@@ -16,6 +14,7 @@ from services.candidate.retrieval.similarity import SimilarityOptions
 from services.candidate.servicer import CandidateServicer
 from serving.testing import serving
 from serving.workers import Workers
+from tandem import errors
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
 from tandem.v1.common_pb2 import (
@@ -315,10 +314,5 @@ async def test_bytes_that_are_no_message(method: str) -> None:
     await servicer.close()
 
 
-def error_reason(error: grpc.aio.AioRpcError) -> str:
-    status = rpc_status.from_call(error)
-    assert status is not None
-    info = error_details_pb2.ErrorInfo()
-    assert status.details[0].Unpack(info)
-    assert info.domain == "tandem"
-    return str(info.reason)
+def error_reason(error: grpc.aio.AioRpcError) -> str | None:
+    return errors.from_rpc(error).reason

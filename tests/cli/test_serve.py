@@ -10,7 +10,8 @@ import typer
 import cli.serve.all
 from cli.serve import app
 from cli.serve.all import DECIDED, KINDS, StackSettings
-from serving.settings import ServerSettings, default_of, flag_of, load_settings
+from core.errors import SettingsError
+from serving.settings import ServerSettings, default_of, flag_of, load_settings, variable_of
 from tests.cli.command import run
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -31,6 +32,33 @@ def test_every_setting_is_an_option_with_help(process: str) -> None:
         assert flag_of(name) in option.opts
         assert str(fields[name].description) in option.help.replace("\\[", "[")
         assert default_of(fields[name]) in option.help
+
+
+def _read(
+    kind: type[ServerSettings], variables: dict[str, str], known: dict[str, Path], name: str
+) -> str:
+    """What a setting is, or what is wrong with it."""
+    try:
+        return str(getattr(load_settings(kind, variables, **known), name))
+    except SettingsError as error:
+        return error.message
+
+
+@pytest.mark.parametrize("process", KINDS)
+def test_every_setting_has_a_variable_and_a_key(process: str, tmp_path: Path) -> None:
+    """Each is told something impossible, by both: whoever complains of it has read it."""
+    kind, bundle = KINDS[process], write_tiny_bundle(tmp_path)
+    file = tmp_path / "tandem.toml"
+    for name in kind.model_fields.keys() - {"config"}:
+        known = {} if name == "bundle" else {"bundle": bundle}
+        variable, text = variable_of(name), "impossible, unless it is a text"
+        assert _read(kind, {variable: text}, known, name).startswith((f"{variable}: ", text))
+        for table, key in (("", name), (f"[{kind.table}]\n", f"{kind.table}.{name}")):
+            if not table and name not in ServerSettings.model_fields:
+                continue
+            file.write_text(f"{table}{name} = [[]]")
+            with pytest.raises(SettingsError, match=f"^{key} in .*tandem.toml: "):
+                load_settings(kind, {}, config=file, **known)
 
 
 def test_all_has_the_options_of_each() -> None:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tandem
-from core.errors import ResourceExhausted
-from gateway.admission import FIRST_GUESS_SECONDS, Admission
+from gateway.admission import FIRST_GUESS_SECONDS, Admission, Turns
 from tandem.v1 import candidate_service_pb2 as candidate_pb
-from tests.gateway.stack import running
+from tandem.v1 import recommendation_service_pb2 as pb
+from tests.gateway.stack import raw, running
 from tests.tiny_bundle import write_tiny_bundle
 
 
@@ -51,12 +51,8 @@ async def test_beyond_the_limit_calls_wait_and_beyond_that_they_are_turned_away(
     callers = [Caller(admission) for _ in range(2 + 3)]
     await settle()
     assert [caller.runs for caller in callers] == [True, True, False, False, False]
-    with pytest.raises(ResourceExhausted) as caught:
-        async with admission.call():
-            pass
-    assert caught.value.reason == "OVERLOADED"
     # Four calls before it, of 50 ms each, two at a time.
-    assert caught.value.retry_after == pytest.approx(4 * FIRST_GUESS_SECONDS / 2)
+    assert admission.retry_after() == pytest.approx(4 * FIRST_GUESS_SECONDS / 2)
     await callers[0].end()
     await settle()
     assert [caller.runs for caller in callers] == [False, True, True, False, False]
@@ -67,14 +63,12 @@ async def test_beyond_the_limit_calls_wait_and_beyond_that_they_are_turned_away(
 
 async def test_without_a_queue() -> None:
     admission = Admission(limit=1, max_wait=0)
+    assert admission.retry_after() is None
     caller = Caller(admission)
     await settle()
-    with pytest.raises(ResourceExhausted):
-        async with admission.call():
-            pass
+    assert admission.retry_after() == pytest.approx(FIRST_GUESS_SECONDS)
     await caller.end()
-    async with admission.call():
-        pass
+    assert admission.retry_after() is None
 
 
 async def test_calls_come_before_bulk() -> None:
@@ -130,6 +124,45 @@ def test_turns_are_neither_lost_nor_made(limit: int, steps: list[tuple[int, bool
             await caller.end()
 
     asyncio.run(live())
+
+
+async def test_who_was_let_in_gets_a_turn() -> None:
+    """Also those who waited for a turn among diagnostics, and find others before them then."""
+    turns = Turns(requests=Admission(1, max_wait=0), diagnostics=Admission(1, max_wait=1))
+    order: list[str] = []
+    over = asyncio.Event()
+
+    async def call(name: str, *, diagnostics: bool) -> None:
+        async with turns.call(diagnostics=diagnostics):
+            order.append(name)
+            await over.wait()
+
+    calls = [asyncio.create_task(call("first", diagnostics=True))]
+    await settle()
+    calls.append(asyncio.create_task(call("second", diagnostics=True)))
+    calls.append(asyncio.create_task(call("plain", diagnostics=False)))
+    await settle()
+    assert turns.requests.retry_after() is not None
+    over.set()
+    await asyncio.gather(*calls)
+    assert order == ["first", "plain", "second"]
+
+
+async def test_a_burst_is_refused_beyond_the_limit(tmp_path: Path) -> None:
+    """Though all of it comes at once, and is asked for its message only after it was let in."""
+    async with running(write_tiny_bundle(tmp_path), max_in_flight=2, max_wait_ms=0) as stack:
+        may_answer = asyncio.Event()
+        stack.candidate.enter = lambda *_: may_answer.wait()  # type: ignore[assignment]
+        request = pb.RecommendRequest(user_id="ann", strategy=pb.STRATEGY_EMBEDDING)
+        calls = [asyncio.create_task(raw(stack.channel, "Recommend", request)) for _ in range(90)]
+        async with asyncio.timeout(30):
+            while sum(call.done() for call in calls) < 45:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
+        may_answer.set()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [each for each in answers if isinstance(each, tandem.ResourceExhausted)]
+    assert {each.reason for each in refused} == {"OVERLOADED"}
+    assert 2 <= len(answers) - len(refused) < 45
 
 
 async def test_diagnostics_have_a_limit_of_their_own(

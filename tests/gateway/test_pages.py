@@ -52,6 +52,12 @@ def test_what_is_no_token_is_refused(token: str) -> None:
     assert caught.value.reason == "INVALID_PAGE_TOKEN"
 
 
+@pytest.mark.parametrize("token", ["é", "AAAA", "none of ours"])
+def test_what_cannot_be_read_is_said_to_be_no_token(token: str) -> None:
+    with pytest.raises(errors.InvalidArgument, match="none that this server gave out"):
+        read_page(pb.RecommendRequest(page_token=token))
+
+
 def test_a_fingerprint_tells_requests_apart_and_keeps_nothing_of_them() -> None:
     query = Query("ann", None, 10, Strategy.RERANK)
     request = ResolvedQuery(query, ("i1", "i2"))
@@ -146,6 +152,7 @@ async def test_a_token_is_of_one_list(stack: Stack, changed: dict[str, Any]) -> 
             **{"user_id": "ann", "page_token": first.next_page_token, **changed}
         )
     assert caught.value.reason == "INVALID_PAGE_TOKEN"
+    assert "the request, the user's history or a bundle is another" in str(caught.value)
 
 
 async def test_another_bundle_makes_another_list(stack: Stack) -> None:

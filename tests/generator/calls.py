@@ -2,18 +2,19 @@
 
 from collections.abc import Iterable
 
-from services.generator.batching import Batcher
-from services.generator.decoding.engine import DecodingJob, RankingAnswer
+from core.bundle import Bundle
+from services.generator.batching import Limits
+from services.generator.catalog.follower import Follower
+from services.generator.decoding.engine import GeneratorEngine
 from services.generator.servicer import GeneratorServicer
 from tandem.v1 import common_pb2
-from tests.generator.made_up import MadeUp
 
 
 def make_servicer(
-    made_up: MadeUp, batcher: Batcher[DecodingJob, RankingAnswer]
+    bundle: Bundle, engine: GeneratorEngine, limits: Limits | None = None
 ) -> GeneratorServicer:
-    users = made_up.bundle.histories.user_index
-    return GeneratorServicer(made_up.engine, users, made_up.bundle.version, batcher)
+    users = bundle.histories.user_index
+    return GeneratorServicer(Follower(engine), users, bundle.version, limits)
 
 
 def ids(*positions: int) -> list[str]:

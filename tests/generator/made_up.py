@@ -24,6 +24,7 @@ from services.generator.decoding.engine import GeneratorEngine, RankingQuery, Us
 from services.generator.decoding.providers import Compute, execution_providers, multiplies_bytes
 from services.generator.prompts import read_templates
 from tests import tiny_bundle
+from tests.skips import HARDWARE
 
 PROMPTS = """\
 sequential; seen; {history} , next; {target}
@@ -54,7 +55,7 @@ class Served(ABC):
 
 EXACT_INT8 = pytest.mark.skipif(
     not multiplies_bytes(),
-    reason="8-bit products saturate on this CPU, which has no VNNI; it is served float32",
+    reason=f"{HARDWARE}a CPU with VNNI; without it 8-bit products saturate, and float32 is served",
 )
 
 

@@ -17,7 +17,7 @@ from offline.generator.tokenizer import from_scratch
 from services.generator.decoding.engine import UserContext
 from services.generator.prompts import read_templates
 from tests import tiny_bundle
-from tests.generator.item_oracle import Oracle
+from tests.generator.items.item_oracle import Oracle
 from tests.generator.made_up import EOS, PAD, UNKNOWN, Served, random_t5, write_bundle_of
 
 ITEM_PROMPTS = """\
@@ -58,7 +58,7 @@ class MadeUpItems(Served):
         """The log-probability of every item, live ones and others (which have none), by numpy."""
         snapshot, engine = self.engine.snapshot, self.engine
         assert snapshot.vectors is not None
-        prompt = engine.render(context, snapshot)
+        prompt = engine.render(context)
         words = [token for token in prompt if token < engine.parts.section.vocabulary]
         live = np.flatnonzero(snapshot.catalog.live)
         scores = np.full(len(snapshot.codes), -np.inf, np.float32)

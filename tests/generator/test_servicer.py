@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from services.generator.batching import Batcher, Limits
 from services.generator.decoding.engine import Generation, RankingQuery, UserContext
 from serving.testing import serving
 from serving.validation import attributes_of
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def stub(made_up: MadeUp) -> AsyncIterator["Stub"]:
-    servicer = make_servicer(made_up, Batcher(made_up.engine.run, Limits()))
+    servicer = make_servicer(made_up.bundle, made_up.engine)
     await servicer.warm_up()
     async with serving(servicer, rpc.add_GeneratorServiceServicer_to_server) as channel:
         yield rpc.GeneratorServiceStub(channel)
@@ -39,7 +38,7 @@ async def test_generates_what_the_engine_does(made_up: MadeUp, stub: "Stub") -> 
     )
     history, engine = np.array([1, 2], dtype=np.int32), made_up.engine
     query = RankingQuery(UserContext(None, history), Generation(5, None, history), None)
-    (expected,) = engine.run([engine.prepare(query, engine.snapshot)])
+    (expected,) = engine.run([engine.prepare(query)])
     assert expected.generated is not None
     assert item_ids(answer.items) == ids(*expected.generated.items)
     assert scores(answer.items) == expected.generated.scores.tolist()
@@ -282,7 +281,7 @@ async def test_bad_requests_are_the_callers_mistake(
 
 
 async def test_bytes_that_are_no_message_are_the_callers_mistake(made_up: MadeUp) -> None:
-    servicer = make_servicer(made_up, Batcher(made_up.engine.run, Limits()))
+    servicer = make_servicer(made_up.bundle, made_up.engine)
     async with serving(servicer, rpc.add_GeneratorServiceServicer_to_server) as channel:
         raw: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
             "/tandem.v1.GeneratorService/Generate"

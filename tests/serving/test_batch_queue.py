@@ -177,6 +177,19 @@ async def test_closing_runs_what_waits_and_takes_no_more(doubler: Doubler) -> No
     assert [await task for task in tasks] == [0, 2, 4, 6, 8, 10]
 
 
+@pytest.mark.parametrize("given_up", [False, True])
+async def test_closing_waits_for_jobs_that_are_being_made(doubler: Doubler, given_up: bool) -> None:
+    doubler.go.set()
+    with doubler.queue.place() as place:
+        closing = asyncio.create_task(doubler.queue.close())
+        await asyncio.sleep(0)  # let it begin
+        if not given_up:
+            place.put(4)
+            assert await place.answer() == 8
+    await closing
+    assert doubler.batches == ([] if given_up else [[4]])
+
+
 async def test_a_queue_that_was_never_used_closes() -> None:
     await Doubler().queue.close()
 

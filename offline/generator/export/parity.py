@@ -129,7 +129,7 @@ def reference(
 
 def prompts_of(engine: GeneratorEngine, queries: Sequence[RankingQuery]) -> Prompts:
     """The prompts of queries, padded."""
-    rendered = [engine.render(query.context, engine.snapshot) for query in queries]
+    rendered = [engine.render(query.context) for query in queries]
     return Prompts.of(rendered, engine.parts.section.pad_token)
 
 

@@ -20,6 +20,7 @@ from offline.generator.items.scores import exact_scores
 from offline.training.config import batch_items_for
 from offline.training.together import device
 from offline.training.trainer import train
+from offline.training.validation import Validation
 from services.generator.prompts import (
     DIRECT,
     SEQUENTIAL,
@@ -132,7 +133,7 @@ def train_items(
     learner = ItemLearner(model.to(device()), source, prompts.words(prompts.serving, None))
     done = train(
         learner,
-        data.holdout("validation"),
+        Validation.of(data.holdout("validation"), learner.scores, config.loop),
         config.loop,
         path=path,
         fingerprint=_fingerprint(model, source),

@@ -4,25 +4,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor
 from transformers import T5ForConditionalGeneration
 
-from offline.dataset.schema import Holdout
 from offline.generator.config import TokenTrainConfig
 from offline.generator.tokens.examples import ExampleSource, Window
 from offline.generator.tokens.model import MultiTargetLoss
 from offline.training.together import device
 from offline.training.trainer import train
-
-_NOBODY: Final = Holdout(np.empty(0, np.int32), [], np.empty(0, np.int32))
-"""Who is asked in validations: scoring every item token by token would take longer than training,
-so the last epoch is the one that is kept."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +47,6 @@ class TokenLearner:
         loss: Tensor = self.model(*(tensor.to(device()) for tensor in written.tensors))
         return loss
 
-    def scores(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-        """Not asked for: nobody is validated on."""
-        raise NotImplementedError
-
 
 def train_tokens(
     model: T5ForConditionalGeneration,
@@ -82,7 +71,8 @@ def train_tokens(
     loss = MultiTargetLoss(model).to(device())
     learner = TokenLearner(loss, source, config.batch_size)
     fingerprint = _fingerprint(source, config)
-    train(learner, _NOBODY, config.loop, path=path, fingerprint=fingerprint, bar=bar)
+    # Scoring every item token by token would take longer than training: nobody is validated on.
+    train(learner, None, config.loop, path=path, fingerprint=fingerprint, bar=bar)
     torch.nn.Module.to(model, "cpu")  # transformers wraps its own `to` untyped
 
 

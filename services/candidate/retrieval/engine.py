@@ -226,7 +226,7 @@ class CandidateEngine:
                 content = self._scorer.content_of(history)
                 best = content.space.index.search(content.query, count, left)
             case Basis.HISTORY:
-                named = self.sources(history)
+                named = self._scorer.sources(history, basis)
                 sources = [(weight, source) for _, weight, source in named]
                 best = fuse(sources, count, left, len(self.catalog))
                 (transitions,) = (source for name, _, source in named if name == "transitions")
@@ -245,7 +245,7 @@ class CandidateEngine:
 
     def sources(self, history: ItemArray) -> list[tuple[str, float, Source]]:
         """What adds up to the score of an item after a history: names, weights and sources."""
-        return self._scorer.sources(history)
+        return self._scorer.sources(history, self.basis(history))
 
     def similar_to_items(
         self,

@@ -54,9 +54,14 @@ class HistoryScorer:
             return Basis.CONTENT
         return Basis.HISTORY
 
-    def sources(self, history: ItemArray) -> list[tuple[str, float, Source]]:
-        """What adds up to the score of an item after a history: names, weights and sources."""
-        match self.basis(history):
+    def sources(self, history: ItemArray, basis: Basis) -> list[tuple[str, float, Source]]:
+        """What adds up to the score of an item after a history: names, weights and sources.
+
+        Args:
+            history: positions, oldest first.
+            basis: that of the history.
+        """
+        match basis:
             case Basis.POPULARITY:
                 return [("popularity", 1.0, PopularitySource(self.popularity))]
             case Basis.CONTENT:

@@ -1,6 +1,6 @@
 """The generator's catalog follows that of the candidate service, where items come and go.
 
-    feed ──▶ inbox ──▶ all that is there, as one ──▶ next version, on a thread ──▶ engine
+    feed ──▶ inbox ──▶ all that is there, as one ──▶ next version, on a thread ──▶ next engine
 
 The follower resumes after the last change that it has made, however often the connection breaks.
 Where the candidate's catalog turns out not to be the one that was followed (it was restored from an
@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -66,11 +67,11 @@ class CatalogProgress:
 
 
 class Follower:
-    """Keeps an engine's catalog as the candidate's is.
+    """Holds the engine that serves, and keeps its catalog as the candidate's is.
 
     Args:
-        engine: whose catalog is the bundle's own; nobody else changes it.
-        feed: of the candidate's changes.
+        engine: the first, whose catalog is the bundle's own.
+        feed: of the candidate's changes; None where the catalog stays as it is.
         backoff: between attempts to reach it.
         quiet: seconds after which, when nothing comes, all that had happened has come.
     """
@@ -78,12 +79,13 @@ class Follower:
     def __init__(
         self,
         engine: GeneratorEngine,
-        feed: Feed,
+        feed: Feed | None = None,
         backoff: Backoff | None = None,
         quiet: float = QUIET_SECONDS,
     ) -> None:
+        self.engine = engine
+        """That of the version that is served; a request takes it once."""
         self.progress = CatalogProgress()
-        self._engine = engine
         self._feed = feed
         self._backoff = backoff or Backoff()
         self._quiet = quiet
@@ -96,22 +98,27 @@ class Follower:
         that changed several times, only the last change comes."""
         self._told: dict[str, CodedChange] = {}
         """Those of them that are in the log."""
-        self._background = Background("catalog follower", self._run)
+        self._background = (
+            None if feed is None else Background("catalog follower", partial(self._run, feed))
+        )
 
     def start(self) -> None:
-        """Begins to follow; to be called on the event loop."""
-        self._background.start()
+        """Begins to follow, where there is a feed; to be called on the event loop."""
+        if self._background is not None:
+            self._background.start()
 
     async def close(self) -> None:
-        """Follows no more; the engine keeps what it has."""
-        await self._background.stop()
-        await self._feed.close()
+        """Follows no more; the engine stays."""
+        if self._background is not None:
+            await self._background.stop()
+        if self._feed is not None:
+            await self._feed.close()
 
-    async def _run(self) -> None:
+    async def _run(self, feed: Feed) -> None:
         """Follows forever, through whatever becomes of the candidate."""
         while True:
             try:
-                await self._follow()
+                await self._follow(feed)
             except Disconnected as error:
                 if isinstance(error, OtherCatalog):
                     self._begin_anew()
@@ -119,9 +126,9 @@ class Follower:
                     log.warning("catalog not followed", **self._where(), error=str(error))
             await asyncio.sleep(self._backoff.next())
 
-    async def _follow(self) -> None:
+    async def _follow(self, feed: Feed) -> None:
         """Follows until the feed ends."""
-        async with _receiving(self._feed.steps(self.progress.sequence)) as inbox:
+        async with _receiving(feed.steps(self.progress.sequence)) as inbox:
             if step := await inbox.take():
                 await self._make(step)
             self._backoff.reset()
@@ -147,7 +154,7 @@ class Follower:
         self.progress.changes += len(last) - len(refusals)
         self._keep(refusals)
         if not self._anew:
-            self._engine.swap(self._next)
+            self.engine = self.engine.over(self._next)
         ms = round((time.perf_counter() - started) * 1e3, 3)
         log.info("catalog changed", **self._where(), changes=len(step.changes), ms=ms)
 
@@ -164,7 +171,7 @@ class Follower:
 
     def _settle(self) -> None:
         """Serves what there is, and gives up on what could not be made with all that has come."""
-        self._engine.swap(self._next)
+        self.engine = self.engine.over(self._next)
         self._anew = False
         self._tell(self._held.values())
 
@@ -197,7 +204,7 @@ class Follower:
         if not self.progress.sequence:
             return
         log.warning("catalog is begun anew", **self._where())
-        self._next = replace(self._base, version=self._engine.snapshot.version + 1)
+        self._next = replace(self._base, version=self.engine.snapshot.version + 1)
         self._anew = True
         self._held, self._told = {}, {}
         self.progress.sequence = 0

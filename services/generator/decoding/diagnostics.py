@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from services.generator.catalog.coded import CodedCatalog
 from services.generator.decoding.engine import DecodingJob, GeneratorEngine, RankingAnswer
 
 
@@ -61,19 +60,18 @@ def read_tokens(answer: RankingAnswer, levels: int) -> NDArray[np.float32]:
 
 def codes(
     engine: GeneratorEngine,
-    snapshot: CodedCatalog,
     items: NDArray[np.int32],
     log_probabilities: NDArray[np.float32],
 ) -> list[Code]:
     """Puts the codes of items together with the log-probabilities of their tokens."""
-    tokenizer, pad = engine.parts.tokenizer, engine.parts.section.pad_token
+    parts, snapshot = engine.parts, engine.snapshot
     return [
         Code(
             snapshot.code_texts[item],
             tuple(
-                Token(tokenizer.id_to_token(token) or str(token), score)
+                Token(parts.tokenizer.id_to_token(token) or str(token), score)
                 for token, score in zip(snapshot.codes[item].tolist(), row, strict=True)
-                if token != pad
+                if token != parts.section.pad_token
             ),
         )
         for item, row in zip(items.tolist(), log_probabilities.tolist(), strict=True)

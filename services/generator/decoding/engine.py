@@ -131,11 +131,16 @@ class DecodingJob:
 
 
 class GeneratorEngine:
-    """The P5 model of one bundle, and the current version of its catalog."""
+    """The P5 model of one bundle over one version of its catalog, and never changes.
+
+    Args:
+        parts: the model, which engines of other versions share.
+        snapshot: the version of the catalog.
+    """
 
     def __init__(self, parts: GeneratorParts, snapshot: CodedCatalog) -> None:
         self.parts = parts
-        self._snapshot = snapshot
+        self.snapshot = snapshot
 
     @classmethod
     def load(
@@ -160,48 +165,38 @@ class GeneratorEngine:
         parts = load_parts(bundle, chosen, compute)
         return cls(parts, load_catalog(bundle, parts.tokenizer))
 
-    @property
-    def snapshot(self) -> CodedCatalog:
-        """The current version of the catalog; a request keeps the one that it started with."""
-        return self._snapshot
-
-    def swap(self, snapshot: CodedCatalog) -> None:
-        """Makes another version current. Jobs that were prepared before keep theirs."""
-        self._snapshot = snapshot
+    def over(self, snapshot: CodedCatalog) -> "GeneratorEngine":
+        """The same model over another version of the catalog."""
+        return GeneratorEngine(self.parts, snapshot)
 
     def with_template(self, template: Template) -> "GeneratorEngine":
         """The same model, asked with another prompt."""
-        return GeneratorEngine(replace(self.parts, template=template), self._snapshot)
+        return GeneratorEngine(replace(self.parts, template=template), self.snapshot)
 
     def untold(self) -> "GeneratorEngine":
         """The same model, not told what the history holds, beside reading it.
 
         For evaluation: it shows what the learned number for seen items is worth.
         """
-        return GeneratorEngine(replace(self.parts, told_seen=False), self._snapshot)
+        return GeneratorEngine(replace(self.parts, told_seen=False), self.snapshot)
 
-    def prepare(self, query: RankingQuery, snapshot: CodedCatalog) -> DecodingJob:
-        """Does the part of a query's work that needs no model.
-
-        Args:
-            query: whose positions are of the snapshot.
-            snapshot: a version of the catalog.
-        """
-        search, wish = None, query.generation
+    def prepare(self, query: RankingQuery) -> DecodingJob:
+        """Does the part of a query's work that needs no model."""
+        search, wish, trie = None, query.generation, self.snapshot.trie
         if wish is not None:
-            alive = snapshot.trie.alive(wish.allowed, wish.denied)
+            alive = trie.alive(wish.allowed, wish.denied)
             search = _Search(wish.count, alive, self._beams(wish.count))
         return DecodingJob(
-            snapshot=snapshot,
-            prompt=self.render(query.context, snapshot),
+            snapshot=self.snapshot,
+            prompt=self.render(query.context),
             seen=query.context.history,
             search=search,
             shortlist=query.shortlist,
-            tree=None if query.shortlist is None else snapshot.trie.prefixes(query.shortlist),
+            tree=None if query.shortlist is None else trie.prefixes(query.shortlist),
         )
 
     def run(self, jobs: Sequence[DecodingJob]) -> list[RankingAnswer]:
-        """Answers jobs of one group, in order."""
+        """Answers jobs of one group, in order, prepared over this version or over another."""
         graphs = self.parts.graphs
         prompts = Prompts.of(
             [job.prompt for job in jobs],
@@ -227,11 +222,10 @@ class GeneratorEngine:
         return [RankingAnswer(*parts) for parts in zip(generated, reranked, strict=True)]
 
     def answer(self, queries: Sequence[RankingQuery]) -> list[RankingAnswer]:
-        """Answers queries about the current catalog, those of one kind together."""
-        snapshot = self._snapshot
+        """Answers queries, those of one kind together."""
         groups: dict[Hashable, list[tuple[int, DecodingJob]]] = {}
         for place, query in enumerate(queries):
-            job = self.prepare(query, snapshot)
+            job = self.prepare(query)
             groups.setdefault(job.group, []).append((place, job))
         answers: dict[int, RankingAnswer] = {}
         for members in groups.values():
@@ -247,14 +241,15 @@ class GeneratorEngine:
         """What `answer` reranks, for queries that all have a shortlist."""
         return _all([answer.reranked for answer in self.answer(queries)])
 
-    def render(self, context: UserContext, snapshot: CodedCatalog) -> list[int]:
+    def render(self, context: UserContext) -> list[int]:
         """The prompt about a user, as token ids."""
         parts = self.parts
         newest = context.history[-parts.section.max_history :]
         # Without a history a user may be known by name, if the model was taught it.
         template = parts.template if len(newest) or not parts.names(context.user) else parts.direct
         if parts.section.inputs == "tokens":
-            return self._words(template, context.user, [snapshot.code_texts[i] for i in newest])
+            texts = self.snapshot.code_texts
+            return self._words(template, context.user, [texts[i] for i in newest])
         items: list[int] = (newest + parts.section.vocabulary).tolist()
         return self._words(template, context.user) + items
 

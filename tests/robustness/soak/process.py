@@ -120,7 +120,7 @@ async def main() -> None:
     settings = load_settings(GeneratorSettings, port=0)
     configure_logging("generator", settings.log_level, as_json=False, stream=sys.stderr)
     servicer = GeneratorServicer.load(Bundle.open(settings.bundle), settings)
-    engine = servicer.engine
+    follower = servicer.follower
     api = Api("tandem.v1.GeneratorService", add_GeneratorServiceServicer_to_server)
     host = ServiceHost(settings, Service("generator", [api], lambda _: servicer))
     port = await host.start()
@@ -134,12 +134,13 @@ async def main() -> None:
     async for line in reader:
         order = json.loads(line)
         if "changes" in order:
+            engine = follower.engine
             changes = [_change(engine, document) for document in order["changes"]]
             # Made on a thread: calls go on meanwhile, about the version that they began with.
-            engine.swap(await asyncio.to_thread(engine.snapshot.apply, changes))
-            _say({"version": engine.snapshot.version})
+            follower.engine = engine.over(await asyncio.to_thread(engine.snapshot.apply, changes))
+            _say({"version": follower.engine.snapshot.version})
         else:
-            _say(_memory(engine))
+            _say(_memory(follower.engine))
     await host.drain()
 
 

@@ -1,0 +1,311 @@
+"""Calls of several targets over real channels: whom they go to, how often, and what is learned."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import errors
+from core.bundle import Bundle
+from gateway.calls import targets as targets_module
+from gateway.calls.budget import Budget
+from gateway.calls.caller import CallPolicy
+from gateway.calls.circuit import Circuit, Limits, State, Verdict
+from gateway.calls.clients import CandidateClient
+from gateway.calls.failures import judge
+from gateway.calls.latency import ENOUGH, EVERY, MAX_FACTOR, WINDOW, HedgeDelay, Latencies
+from gateway.calls.targets import choose, parse, resolve
+from gateway.deadline import Deadline
+from gateway.domain import Query, ResolvedQuery, Strategy
+from serving.testing import listening
+from tests.gateway.fakes import WAIT, FakeCandidate, attach_candidate
+from tests.tiny_bundle import write_tiny_bundle
+
+LATER = errors.Unavailable("later", reason="LATER")
+
+
+@dataclass
+class Pool:
+    """Candidate services, and a client of all of them."""
+
+    services: list[FakeCandidate]
+    client: CandidateClient
+
+    async def search(self, *history: str, seconds: float = 10.0) -> None:
+        query = Query("", history, max_results=3, strategy=Strategy.EMBEDDING)
+        deadline = Deadline.of_caller(seconds, default=seconds, limit=seconds)
+        await self.client.search(ResolvedQuery(query, history), 3, deadline)
+
+    @property
+    def asked(self) -> list[int]:
+        return [len(service.requests) for service in self.services]
+
+    def states(self) -> list[State]:
+        return [t.circuit.state for t in self.client.targets._targets.values()]
+
+
+@asynccontextmanager
+async def pool(path: Path, size: int, policy: CallPolicy) -> AsyncIterator[Pool]:
+    bundle = Bundle.open(write_tiny_bundle(path))
+    services = [FakeCandidate(bundle) for _ in range(size)]
+    async with AsyncExitStack() as opened:
+        addresses = [
+            await opened.enter_async_context(listening(service, attach_candidate))
+            for service in services
+        ]
+        client = CandidateClient(",".join(addresses), bundle.version, policy)
+        opened.push_async_callback(client.close)
+        await client.ready()
+        yield Pool(services, client)
+
+
+async def settle(pool: Pool, calls: int = 30) -> None:
+    """Earns retries, and connects everything."""
+    for _ in range(calls):
+        await pool.search()
+
+
+async def test_targets_take_turns(tmp_path: Path) -> None:
+    async with pool(tmp_path, 3, CallPolicy()) as three:
+        await settle(three)
+        before = three.asked
+        await settle(three, 30)
+        assert [now - then for now, then in zip(three.asked, before, strict=True)] == [10, 10, 10]
+
+
+async def test_a_target_that_fails_is_tried_elsewhere_set_aside_and_found_again(
+    tmp_path: Path,
+) -> None:
+    limits = Limits(failures=3, rest_seconds=0.2)
+    async with pool(tmp_path, 2, CallPolicy(limits=limits)) as two:
+        await settle(two, 60)
+        two.services[0].failure = LATER
+        while State.OPEN not in two.states():
+            await two.search()  # every call is answered all the same
+        asked = two.asked[0]
+        for _ in range(5):
+            await two.search()
+        assert two.asked[0] <= asked + 1  # at most a probe
+        two.services[0].failure = None
+        while two.states() != [State.CLOSED] * 2:
+            await two.search()
+        asked = two.asked[0]
+        await settle(two, 10)
+        assert two.asked[0] == asked + 5
+
+
+async def test_when_all_are_set_aside_calls_fail_at_once(tmp_path: Path) -> None:
+    limits = Limits(failures=3, rest_seconds=60.0)
+    async with pool(tmp_path, 2, CallPolicy(limits=limits)) as two:
+        for service in two.services:
+            service.failure = errors.Internal("no", reason="NO")
+        for _ in range(6):
+            with pytest.raises(errors.Internal):
+                await two.search()
+        asked = sum(two.asked)
+        for _ in range(20):
+            with pytest.raises(errors.Unavailable) as caught:
+                await two.search()
+            assert caught.value.reason == "CIRCUIT_OPEN"
+        assert sum(two.asked) == asked == 6
+
+
+async def test_what_callers_do_wrong_sets_nobody_aside(tmp_path: Path) -> None:
+    async with pool(tmp_path, 1, CallPolicy()) as one:
+        for failure in (
+            errors.InvalidArgument("bad", reason="BAD"),
+            errors.NotFound("no", reason="NO"),
+            errors.ResourceExhausted("busy", reason="BUSY"),
+        ):
+            one.services[0].failure = failure
+            for _ in range(20):
+                with pytest.raises(type(failure)):
+                    await one.search()
+        assert one.states() == [State.CLOSED]
+        assert one.asked == [60]  # and none of them is tried again
+
+
+async def test_one_impatient_caller_closes_a_target_to_nobody(tmp_path: Path) -> None:
+    async with pool(tmp_path, 1, CallPolicy()) as one:
+        for _ in range(20):
+            with pytest.raises(errors.DeadlineExceeded):
+                await one.search(WAIT, seconds=0.02)
+        assert one.states() == [State.CLOSED]
+        for _ in range(5):
+            with pytest.raises(errors.DeadlineExceeded):
+                await one.search(WAIT, seconds=0.3)
+        assert one.states() == [State.OPEN]
+
+
+async def test_a_retry_storm_does_not_happen(tmp_path: Path) -> None:
+    # A circuit that never opens, so that only the budget holds attempts down.
+    limits = Limits(failures=10_000, window=10_000)
+    async with pool(tmp_path, 2, CallPolicy(limits=limits)) as two:
+        for service in two.services:
+            service.failure = LATER
+        calls = 0
+        for _ in range(10):
+            outcomes = await asyncio.gather(
+                *(two.search() for _ in range(20)), return_exceptions=True
+            )
+            assert all(isinstance(outcome, errors.Unavailable) for outcome in outcomes)
+            calls += len(outcomes)
+            assert sum(two.asked) <= 1.2 * calls
+        assert sum(two.asked) > 1.1 * calls  # and retries there are
+
+
+async def test_nothing_is_tried_again_past_the_deadline(tmp_path: Path) -> None:
+    async with pool(tmp_path, 1, CallPolicy()) as one:
+        await settle(one)
+        one.services[0].failure = LATER
+        asked = one.asked[0]
+        with pytest.raises(errors.DeadlineExceeded):
+            await one.search(seconds=0.0)
+        assert one.asked[0] == asked
+
+
+async def test_names_are_looked_up(tmp_path: Path) -> None:
+    bundle = Bundle.open(write_tiny_bundle(tmp_path))
+    service = FakeCandidate(bundle)
+    async with listening(service, attach_candidate) as address:
+        port = address.rpartition(":")[2]
+        client = CandidateClient(f"dns:///localhost:{port}", bundle.version)
+        one = Pool([service], client)
+        await one.search()
+        assert one.asked == [1]
+        known = client.targets._targets
+        assert f"ipv4:127.0.0.1:{port}" in known
+        await client.close()
+
+
+async def test_addresses_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = Bundle.open(write_tiny_bundle(tmp_path))
+    services = [FakeCandidate(bundle) for _ in range(2)]
+    attach = attach_candidate
+    async with listening(services[0], attach) as first, listening(services[1], attach) as second:
+        now: list[str] = [first]
+
+        async def look_up(entry: str) -> Sequence[str]:
+            if not now:
+                raise OSError("no such name")
+            return list(now)
+
+        monkeypatch.setattr(targets_module, "resolve", look_up)
+        monkeypatch.setattr(targets_module, "RESOLVE_SECONDS", 1e-6)
+        client = CandidateClient("dns:///somewhere:1", bundle.version)
+        both = Pool(services, client)
+        await both.search()
+        now[:] = [second]
+        while not both.asked[1]:
+            await both.search()
+        now.clear()  # the look-up fails: what was known stays
+        asked = both.asked
+        for _ in range(5):
+            await both.search()
+        assert both.asked == [asked[0], asked[1] + 5]
+        await client.close()
+
+
+@pytest.mark.parametrize("spec", ["", " , ", "dns:///nowhere", "dns:///:1", "dns:///host:port"])
+def test_addresses_that_are_none(spec: str) -> None:
+    with pytest.raises(ValueError, match=r"address|port"):
+        parse(spec)
+
+
+async def test_addresses() -> None:
+    assert parse("a:1, b:2 ,a:1,dns:///c:3") == ("a:1", "b:2", "dns:///c:3")
+    assert await resolve("a:1") == ["a:1"]
+    assert await resolve("dns:///127.0.0.1:5") == ["ipv4:127.0.0.1:5"]
+    assert await resolve("dns:///[::1]:5") == ["ipv6:[::1]:5"]
+
+
+@given(st.floats(0.0, 1.0), st.lists(st.booleans(), max_size=300))
+def test_a_budget_is_never_overdrawn(ratio: float, asks: list[bool]) -> None:
+    budget, spent = Budget(ratio), 0
+    for earned, ask in enumerate(asks, start=1):
+        budget.earn()
+        spent += ask and budget.spend()
+        assert spent <= ratio * earned + 1e-6
+
+
+@given(st.integers(1, 1000))
+def test_what_is_saved_up_is_bounded(calls: int) -> None:
+    budget = Budget(0.5, capacity=7.0)
+    for _ in range(calls):
+        budget.earn()
+    assert sum(budget.spend() for _ in range(1000)) == min(calls // 2, 7)
+
+
+@pytest.mark.parametrize("count", [ENOUGH, ENOUGH + 1, ENOUGH + EVERY, WINDOW])
+def test_the_95th_percentile(count: int) -> None:
+    latencies, seconds = Latencies(), np.random.default_rng(count).exponential(size=count).tolist()
+    for number, value in enumerate(seconds, start=1):
+        latencies.record(value)
+        if number < ENOUGH:
+            assert latencies.p95 is None
+    known = sorted(seconds[: len(seconds) // EVERY * EVERY])
+    assert latencies.p95 == known[int(0.95 * (len(known) - 1))]
+
+
+@given(st.lists(st.booleans(), max_size=200))
+def test_hedges_come_later_where_they_cannot_be_afforded(afforded: list[bool]) -> None:
+    delay = HedgeDelay()
+    for each in afforded:
+        before = delay.factor
+        delay.learn(afforded=each)
+        assert 1.0 <= delay.factor <= MAX_FACTOR
+        assert delay.factor <= before if each else delay.factor >= before
+
+
+@dataclass(eq=False)
+class Option:
+    circuit: Circuit
+    in_flight: int
+    reachable: bool
+
+
+@st.composite
+def options(draw: st.DrawFn) -> Option:
+    circuit = Circuit(Limits(failures=1), lambda: 0.0)
+    if draw(st.booleans()):
+        permit = circuit.enter()
+        assert permit is not None
+        circuit.leave(permit, Verdict.BAD)
+    return Option(circuit, draw(st.integers(0, 3)), draw(st.booleans()))
+
+
+@given(st.lists(options(), max_size=6), st.integers(0, 100), st.data())
+def test_the_choice_is_the_best_that_there_is(
+    targets: list[Option], turn: int, data: st.DataObject
+) -> None:
+    tried = data.draw(st.lists(st.sampled_from(targets))) if targets else []
+    chosen = choose(targets, tried, turn)
+    ready = [target for target in targets if target.circuit.state is not State.OPEN]
+    if chosen is None:
+        assert not ready
+        return
+    assert chosen in ready
+    for other in ready:
+        assert (chosen in tried, not chosen.reachable, chosen.in_flight) <= (
+            other in tried,
+            not other.reachable,
+            other.in_flight,
+        )
+
+
+def test_verdicts() -> None:
+    code = grpc.StatusCode
+    for had_time in (True, False):
+        for good in (code.INVALID_ARGUMENT, code.NOT_FOUND, code.RESOURCE_EXHAUSTED):
+            assert judge(good, had_time=had_time) is Verdict.GOOD
+        for bad in (code.UNAVAILABLE, code.INTERNAL, code.UNKNOWN):
+            assert judge(bad, had_time=had_time) is Verdict.BAD
+    assert judge(code.DEADLINE_EXCEEDED, had_time=True) is Verdict.BAD
+    assert judge(code.DEADLINE_EXCEEDED, had_time=False) is Verdict.NONE
