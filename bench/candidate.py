@@ -74,7 +74,7 @@ def measure_echo(candidate: Process, bundle: Bundle, seconds: float) -> Figures:
 def measure_live(candidate: Process, bundle: Bundle, seconds: float) -> Figures:
     """Measures searches while items come in, and how fast those come; each turn takes `seconds`."""
     search = Load(f"{SERVICE}.Search", _searches(bundle), seconds, callers=SEARCHERS)
-    upsert = f"{SERVICE}.UpsertItems"
+    upsert = "tandem.v1.CatalogService.UpsertItems"
     steady = Load(upsert, _upserts(bundle, vectors=True), seconds, rate=SENT // ITEMS_A_CALL)
     texts = Load(upsert, _upserts(bundle, vectors=False), seconds, callers=WRITERS)
 

@@ -39,13 +39,16 @@ def filled(text: str, kept: Path) -> str:
         text: the document.
         kept: the folder of the measurements' JSON.
 
-    Raises:
-        FileNotFoundError: it shows one that is not kept.
+    Returns:
+        The document; where nothing is kept yet, it says how to measure.
     """
 
     def block(found: re.Match[str]) -> str:
-        report = json.loads((kept / f"{found[1]}.json").read_text(encoding="utf-8"))
-        return f"<!-- bench:{found[1]} -->\n{shown(report)}\n<!-- /bench -->"
+        name, file = found[1], kept / f"{found[1]}.json"
+        measured = f"*Not measured yet: `python -m bench.{name}`.*"
+        if file.is_file():
+            measured = shown(json.loads(file.read_text(encoding="utf-8")))
+        return f"<!-- bench:{name} -->\n{measured}\n<!-- /bench -->"
 
     return BLOCK.sub(block, text)
 

@@ -59,9 +59,10 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def called(*arguments: object) -> int:
     """The exit code of `python -m bench.load` with these."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["bench.load", *map(str, arguments)])
-        run_command(load.main)
+        with pytest.raises(SystemExit) as ended:
+            run_command(load.main)
     return int(ended.value.code or 0)
 
 
@@ -179,7 +180,7 @@ class TestRunner:
         assert "518 NotFound" in capsys.readouterr().out  # the warm-up's and the run's
 
     def test_time_that_connecting_took_is_given_again(
-        self, bundle: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch
+        self, checkout: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """ghz's duration begins before it connects, which takes long on a busy machine."""
         monkeypatch.setenv("FAKE_CONNECTING", "3")
