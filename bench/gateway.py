@@ -41,9 +41,9 @@ from bench.lib.ghz import RATE, RECOMMEND, Load, Run, find_ghz, together
 from bench.lib.report import publish, run, served_precision
 from bench.lib.requests import load_requests, write
 from bench.lib.resets import resetting
-from bench.lib.stack import serve_all
 from bench.lib.timing import in_turns, timed
 from core.bundle import Bundle
+from offline.evaluate.served import serving
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 
@@ -212,8 +212,8 @@ def main(
     find_ghz()
     opened = Bundle.open(bundle, verify=False)
     figures: Figures = {}
-    with serve_all(bundle) as address:
-        gateway = Gateway(address, opened, seconds)
+    with serving(bundle) as addresses:
+        gateway = Gateway(addresses["gateway"], opened, seconds)
         for measure in (measure_echo, measure_overhead, measure_item_fields, measure_callers):
             figures |= measure(gateway)
         best = int(figures["sustained_callers"]), figures["sustained_calls_per_second"]

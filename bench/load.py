@@ -21,8 +21,8 @@ from rich.progress import track
 from bench.lib.ghz import Run, find_ghz, run_ghz
 from bench.lib.report import publish, run, served_precision
 from bench.lib.requests import load_requests, write
-from bench.lib.stack import serve_all
 from core.bundle import Bundle
+from offline.evaluate.served import serving
 
 CONFIGS: Final = Path("deploy/ghz")
 WARM_UP_SECONDS: Final = 1.0
@@ -45,8 +45,9 @@ def main(
     if requests_only:
         return
     ghz = find_ghz()
-    with nullcontext(address) if address else serve_all(bundle) as at:
-        runs = measure(ghz, sorted(CONFIGS.glob("*.json")), at, seconds)
+    stack = nullcontext({"gateway": address}) if address else serving(bundle)
+    with stack as addresses:
+        runs = measure(ghz, sorted(CONFIGS.glob("*.json")), addresses["gateway"], seconds)
     figures = {name: value for each in runs for name, value in each.figures().items()}
     publish(
         "load", figures, table(runs), precision=served_precision(opened), caches="warm",

@@ -14,35 +14,28 @@ divides it, with T5-small's heads and vocabulary.
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import numpy as np
 import typer
 
 from bench.catalog import item
 from bench.generator import MODEL
 from bench.lib.ghz import RECOMMEND, Load, find_ghz
+from bench.lib.held import proc_bytes
 from bench.lib.random_t5 import code_texts, random_levels
 from bench.lib.report import publish, run, served_precision
 from bench.lib.requests import load_requests, write
-from bench.lib.stack import Process, serving
+from bench.lib.stack import serving
 from core.bundle import Bundle
 from core.catalog import Catalog
-from gateway.history.bundle import BundleHistoryStore
 from offline.generator.tokens.model import PRESETS
-from services.generator.batching import Limits, choose
-from services.generator.decoding.engine import GeneratorEngine, RankingQuery, UserContext
-from services.generator.decoding.providers import Compute
 
 FEW, MANY = 1_000, 51_000
-RERANKED: Final = 1_000
 CODES: Final = {2: (160,) * 2, 3: (256,) * 3, 4: (100,) * 4}
 """How many values each level has, by the length of codes."""
-COMPUTE: Final = Compute(threads=2)
 SERVICES: Final = ("candidate", "generator", "gateway")
 TABLE: Final = (
     ("memory", *SERVICES),
@@ -57,46 +50,6 @@ TABLE: Final = (
 )  # fmt: skip
 
 Figures = dict[str, float]
-
-
-def _rerank(bundle: Bundle) -> float:
-    """MB by which the peak exceeds what was held before."""
-    engine, rng = GeneratorEngine.load(bundle, COMPUTE, "fp32"), np.random.default_rng(0)
-
-    def query(count: int) -> RankingQuery:
-        chosen = rng.choice(bundle.manifest.items, (2, count), replace=False).astype(np.int32)
-        return RankingQuery(UserContext(None, chosen[0, :5]), shortlist=chosen[1])
-
-    engine.rerank([query(10)])
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
-    before = _status("self", "VmHWM")
-    jobs = [engine.prepare(query(RERANKED), engine.snapshot) for _ in range(Limits.batch)]
-    while jobs:
-        chosen = choose(jobs, Limits.batch)
-        engine.run([jobs[i] for i in chosen])
-        jobs = [job for i, job in enumerate(jobs) if i not in chosen]
-    return (_status("self", "VmHWM") - before) / 1e6
-
-
-def _held(load: Callable[[Bundle], Any]) -> Callable[[Bundle], float]:
-    """Bytes of a process that has loaded something."""
-
-    def measure(bundle: Bundle) -> float:
-        kept = load(bundle)
-        size = _status("self", "VmRSS")
-        del kept
-        return size
-
-    return measure
-
-
-CHILDREN: Final[dict[str, Callable[[Bundle], float]]] = {
-    # Its vectors are mapped, and its indexes are in the table of kinds.
-    "candidate": _held(lambda bundle: (bundle.catalog, bundle.histories)),
-    "generator": _held(lambda b: (GeneratorEngine.load(b, COMPUTE, "fp32"), b.histories)),
-    "gateway": _held(BundleHistoryStore),
-    "rerank": _rerank,
-}
 
 
 def measure_growth(directory: Path) -> Figures:
@@ -137,7 +90,7 @@ def measure_processes(path: Path, seconds: float) -> Figures:
         services["gateway"] = opened.enter_context(serving("gateway", path, environment=where))
         Load(RECOMMEND, requests, seconds).run(services["gateway"].address)
         return {
-            f"{name}_{key.lower()}_mb": _smaps(process, key) / 1e6
+            f"{name}_{key.lower()}_mb": proc_bytes(f"{process.process.pid}/smaps_rollup", key) / 1e6
             for name, process in services.items()
             for key in ("Anonymous", "Pss")
         }
@@ -163,22 +116,8 @@ def _bundle(
 
 
 def _in_a_child(name: str, bundle: Path) -> float:
-    command = [sys.executable, "-m", "bench.memory", "--child", name, "--bundle", str(bundle)]
+    command = [sys.executable, "-m", "bench.lib.held", name, str(bundle)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def _status(pid: str, key: str) -> float:
-    return _kilobytes(Path(f"/proc/{pid}/status"), key)
-
-
-def _smaps(process: Process, key: str) -> float:
-    return _kilobytes(Path(f"/proc/{process.process.pid}/smaps_rollup"), key)
-
-
-def _kilobytes(file: Path, key: str) -> float:
-    """Bytes of an entry that Linux gives in kB."""
-    lines = file.read_text(encoding="ascii").splitlines()
-    return 1024 * float(next(line.split()[1] for line in lines if line.startswith(f"{key}:")))
 
 
 def main(
@@ -186,12 +125,8 @@ def main(
         "bundles/ml-100k/current"
     ),
     seconds: Annotated[float, typer.Option(help="Of calls, before processes are measured.")] = 5.0,
-    child: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Measure memory."""
-    if child:
-        print(CHILDREN[child](Bundle.open(bundle, verify=False)))
-        return
     find_ghz()
     with tempfile.TemporaryDirectory() as directory:
         figures = measure_growth(Path(directory)) | measure_rerank(Path(directory))

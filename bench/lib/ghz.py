@@ -26,6 +26,7 @@ TIMEOUT_SECONDS: Final = 2
 """A call's deadline: an answer after it is none."""
 
 RATE: Final = operator.attrgetter("answers_per_second")
+"""Of a `Run`."""
 LONGEST_SECONDS: Final = 60.0
 """Up to so long a closed loop is run where shorter ones made no call."""
 

@@ -21,6 +21,7 @@ from core.bundle import Bundle
 from core.errors import BundleError
 from core.manifest import Precision
 from offline.build.publish import git_revision
+from offline.evaluate.served import ServingError
 from services.generator.decoding.providers import Compute, choose_precision
 
 REPORTS: Final = Path("build/bench")
@@ -36,7 +37,7 @@ def run(main: Callable[..., None]) -> None:
     """Runs a command; what its user can mend is told in one line, with exit code 1."""
     try:
         typer.run(main)
-    except (GhzError, BundleError, ChildProcessError) as error:
+    except (GhzError, BundleError, ChildProcessError, ServingError) as error:
         Console(stderr=True).print(f"[red]{error}", highlight=False, soft_wrap=True)
         sys.exit(1)
 
