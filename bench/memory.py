@@ -70,7 +70,7 @@ def measure_growth(directory: Path) -> Figures:
 
 def measure_rerank(directory: Path) -> Figures:
     """MB that reranking takes for a moment, by the length of codes."""
-    shape = MODEL.shape | {"num_layers": 1, "num_decoder_layers": 1}  # the peak is one layer's
+    shape = {**MODEL.shape, "num_layers": 1, "num_decoder_layers": 1}  # the peak is one layer's
     return {
         f"rerank_{length}_mb": _in_a_child(
             "rerank",

@@ -7,6 +7,7 @@ float32, over validation targets, as the build's gate does. On a CPU without VNN
 saturate, which the figures then include, and `--precision auto` serves float32.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -50,9 +51,7 @@ def main(
     with Progress(transient=True) as progress:
         for precision in opened.manifest.generator.precisions[1:]:
             task = progress.add_task(precision, total=2 * len(asked))
-            loss = measure_loss(
-                opened, precision, asked, lambda n, task=task: progress.advance(task, n)
-            )
+            loss = measure_loss(opened, precision, asked, partial(progress.advance, task))
             table.append(row(precision, loss))
             figures |= {
                 f"{precision}_relative_loss": loss.relative_loss,

@@ -69,8 +69,10 @@ def publish(
     for row in every[1:]:
         printed.add_row(*row)
     seconds = round(time.monotonic() - _STARTED)
-    where = environment() | {"command": command_line(f"bench.{name}"), "precision": precision}
-    where |= {"caches": caches, "seconds": seconds} | facts
+    where = {
+        **environment(), "command": command_line(f"bench.{name}"), "precision": precision,
+        "caches": caches, "seconds": seconds, **facts,
+    }  # fmt: skip
     path = write_report(name, {**rounded, "table": rows}, where)
     Console().print(printed)
     Console().print(f"written to {path}")

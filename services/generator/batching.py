@@ -23,9 +23,10 @@ log = structlog.get_logger()
 
 MAX_PADDING: Final = 0.25
 """The share of a batch's tokens that may be padding."""
-MAX_CELLS: Final = 2**22
-"""What a batch's prefixes may come to, each compared with all others of its job: four calls of the
-1,024 that one pass reads at most. Attention takes some 4 bytes for each, in each head."""
+MAX_CELLS: Final = 2**21
+"""What a batch's prefixes may come to, each compared with all others of its job: two calls of the
+1,024 that one pass reads at most. Attention takes some 4 bytes for each, in each head, and logits
+4 bytes for each prefix and token of the vocabulary."""
 PREPARERS: Final = 2
 """Threads that prepare: a slow job, such as a filter over a large catalog, holds up no other."""
 

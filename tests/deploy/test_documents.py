@@ -77,8 +77,10 @@ def test_tables_are_those_that_were_measured() -> None:
 def test_a_table_names_what_it_was_measured_with(tmp_path: Path) -> None:
     text = "Before.\n\n<!-- bench:index -->\nold\n<!-- /bench -->\n\nAfter.\n"
     assert "Not measured yet: `python -m bench.index`" in filled(text, tmp_path)
-    where = {"command": "python -m bench.index", "precision": "fp32", "caches": "warm"}
-    where |= {"cores": 2, "cpu": "A CPU", "seconds": 9, "git_revision": "abc"}
+    where = {
+        "command": "python -m bench.index", "precision": "fp32", "caches": "warm",
+        "cores": 2, "cpu": "A CPU", "seconds": 9, "git_revision": "abc",
+    }  # fmt: skip
     report = {"recall": 1.0, "table": [["", "hnsw"], ["recall", "1.0"]], "environment": where}
     (tmp_path / "index.json").write_text(json.dumps(report), encoding="utf-8")
     written = filled(text, tmp_path)

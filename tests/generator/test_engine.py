@@ -137,9 +137,9 @@ def test_a_long_shortlist_is_scored_in_bounded_parts(
     """A pass compares each prefix with all others, so memory would grow with their square."""
     monkeypatch.setattr("services.generator.decoding.engine.MOST_PREFIXES", 30)
     rng = np.random.default_rng(6)
+    shortlists = [rng.permutation(served.items).astype(np.int32) for _ in range(3)]
     queries = [
-        RankingQuery(random_context(rng, served.items), shortlist=rng.permutation(served.items))
-        for _ in range(3)
+        RankingQuery(random_context(rng, served.items), shortlist=items) for items in shortlists
     ]
     jobs = [served.engine.prepare(query, served.engine.snapshot) for query in queries]
     assert max(job.prefixes for job in jobs) <= 30
