@@ -31,6 +31,8 @@ LONGEST_SECONDS: Final = 60.0
 """Up to so long a closed loop is run where shorter ones made no call."""
 
 _OK: Final = "OK"
+_STOPPED_BEFORE_IT_BEGAN: Final = "panic: send on closed channel"
+"""What ghz ends with where its duration is over before it has connected."""
 
 
 class GhzError(Exception):
@@ -227,6 +229,8 @@ def _run_once(ghz: Path, config: Path, address: str, seconds: float) -> Run:
         command += ["--duration", f"{seconds}s"] if seconds else []
         command += ["--format", "json", "--output", str(output), address]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if _STOPPED_BEFORE_IT_BEGAN in done.stderr:
+            raise NoCallError(f"ghz had no time to connect in {seconds} s")
         if done.returncode:
             raise GhzError(f"ghz cannot run {config}: {done.stderr.strip() or done.stdout.strip()}")
         return Run.of_report(json.loads(output.read_text(encoding="utf-8")))
