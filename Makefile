@@ -79,14 +79,17 @@ lint: $(READY) check-protos ## ruff, mypy --strict, import-linter, buf
 load: $(READY) ## load on the running services, by ghz: every strategy, and SimilarItems
 	$(BIN)/python -m bench.load --bundle $(BUNDLE)
 
-bench-generator: $(READY) ## the decoding engine beside transformers and CTranslate2, batching
+bench-generator: $(READY) ## the decoding engine beside others, batching, the catalog, precisions
 	$(UV) pip install --quiet --python $(BIN)/python -e '.[bench]'
 	$(BIN)/python -m bench.generator
 	$(BIN)/python -m bench.batching
+	$(BIN)/python -m bench.catalog
+	$(BIN)/python -m bench.precision --bundle $(BUNDLE)
 
-bench-candidate: $(READY) ## vector search against FAISS, calls against an echo, a live catalog
+bench-candidate: $(READY) ## vector search against FAISS, calls against an echo, a live catalog, memory
 	$(BIN)/python -m bench.index
 	$(BIN)/python -m bench.candidate --bundle $(BUNDLE)
+	$(BIN)/python -m bench.memory --bundle $(BUNDLE)
 
 bench-gateway: $(READY) ## the gateway: beside an echo, by stage, in overload, in bulk
 	$(BIN)/python -m bench.gateway --bundle $(BUNDLE)

@@ -16,17 +16,29 @@ import numpy as np
 import typer
 
 from bench.generator import make_subject
-from bench.lib.ghz import Load, find_ghz, together
-from bench.lib.report import publish, run
+from bench.lib.ghz import RATE, Load, Run, find_ghz
+from bench.lib.report import publish, run, served_precision
 from bench.lib.requests import Requests, write
 from bench.lib.stack import serving
-from bench.lib.timing import in_turns, median_ratio
+from bench.lib.timing import in_turns
 from core.bundle import Bundle
 
 CALLERS: Final = (1, 32)
 REQUESTS: Final = 512
-ROUNDS: Final = 5
+ROUNDS: Final = 3
 GENERATE: Final = "tandem.v1.GeneratorService.Generate"
+TABLE: Final = (
+    ("`Generate`, calls/s", "one at a time", "batched", "gain"),
+    *(
+        (
+            f"{n} caller{'s' * (n > 1)}",
+            f"{{one_at_a_time_{n}_callers_calls_per_second:.1f}}",
+            f"{{batched_{n}_callers_calls_per_second:.1f}}",
+            f"{{throughput_gain_{n}_callers:.2f}}",
+        )
+        for n in CALLERS
+    ),
+)
 _PATIENT: Final = ("--max-queue", "1024", "--max-queue-ms", "60000")
 """Nothing is shed: the callers are as many as they are, and wait."""
 
@@ -63,16 +75,13 @@ def measure_batching(
         for callers in CALLERS:
             load = Load(GENERATE, file, seconds, callers=callers)
             sides = {"one_at_a_time": one.address, "batched": many.address}
-            runs = in_turns({name: partial(load.run, at) for name, at in sides.items()}, rounds)
-            for name, side in runs.items():
-                whole, key = together(side), f"{callers}_callers_{name}"
-                figures[f"{key}_calls_per_second"] = whole.answers_per_second
-                figures |= {f"{key}_p{p}_ms": whole.percentile(p) for p in (50, 99)}
-            many_rates, one_rates = (
-                [turn.answers_per_second for turn in runs[name]]
-                for name in ("batched", "one_at_a_time")
-            )
-            gain = median_ratio(many_rates, one_rates)
+            turns = in_turns({name: partial(load.run, at) for name, at in sides.items()}, rounds)
+            figures |= turns.medians(f"{callers}_callers_calls_per_second", RATE)
+            for percent in (50, 99):
+                figures |= turns.medians(
+                    f"{callers}_callers_p{percent}_ms", partial(Run.percentile, percent=percent)
+                )
+            gain = turns.ratio("batched", "one_at_a_time", RATE)
             figures[f"throughput_gain_{callers}_callers"] = gain
     return figures
 
@@ -95,9 +104,12 @@ def main(
     """Measure what batching brings."""
     find_ghz()
     with tempfile.TemporaryDirectory() as directory:
-        bundle = make_subject(Path(directory)).bundle.path
-        figures = measure_batching(bundle, seconds, threads=threads)
-    publish("batching", figures, threads=threads, load_generator="ghz, on this machine")
+        bundle = make_subject(Path(directory)).bundle
+        figures = measure_batching(bundle.path, seconds, threads=threads)
+    publish(
+        "batching", figures, TABLE, precision=served_precision(bundle), caches="warm",
+        threads=threads, load_generator="ghz, on this machine",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

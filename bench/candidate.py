@@ -16,31 +16,29 @@ Both kinds write the same `IDS` items again and again, each time with another ve
 bundle of short codes has no room for more than a few hundred items beside its own.
 """
 
-import statistics
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import grpc
 import numpy as np
 import typer
 from google.protobuf import json_format
 
 from bench.lib import echo
-from bench.lib.ghz import Load, Run, find_ghz
+from bench.lib.ghz import RATE, Load, Run, find_ghz
 from bench.lib.report import publish, run
 from bench.lib.requests import Requests, newest_items, write
 from bench.lib.stack import Process, serving
-from bench.lib.timing import in_turns, median_ratio, milliseconds
+from bench.lib.timing import in_turns, milliseconds
 from core.bundle import Bundle
 from services.candidate.retrieval.encoders import OnnxTextEncoder
 from tandem.v1 import candidate_service_pb2 as pb
 
 ROUNDS: Final = 5
 CALLERS: Final = 16
-RATE: Final = 1_000
+SENT: Final = 1_000
 """Items with a vector that are written each second."""
 ITEMS_A_CALL: Final = 100
 IDS: Final = 300
@@ -49,6 +47,17 @@ WRITERS: Final = 4
 """Calls that wait for their acknowledgment at a time."""
 HISTORY: Final = 20
 SERVICE: Final = "tandem.v1.CandidateService"
+
+TABLE: Final = (
+    ("candidate service", ""),
+    ("`Similar` by item, 16 callers, calls/s", "{similar_calls_per_second:.0f}"),
+    ("of a bare echo's", "{similar_vs_echo:.2f}"),
+    ("items with a vector taken, of 1,000 sent a second", "{upserts_per_second:.0f}"),
+    ("p99 of two searchers meanwhile, and alone, ms",
+     "{search_p99_ms_while_upserting:.1f}, {search_p99_ms_alone:.1f}"),
+    ("items of text alone taken a second", "{text_upserts_per_second:.0f}"),
+    ("of the encoder's own rate", "{text_upserts_vs_encoder:.2f}"),
+)  # fmt: skip
 
 Figures = dict[str, float]
 
@@ -59,53 +68,43 @@ def measure_echo(candidate: Process, bundle: Bundle, seconds: float) -> Figures:
     requests: Requests = [{"query": {"items": {"item_ids": [item_id]}}} for item_id in items]
     load = Load(f"{SERVICE}.Similar", write("similar", requests), seconds, callers=CALLERS)
     request = json_format.ParseDict(requests[0], pb.SimilarRequest())
-    with grpc.insecure_channel(candidate.address) as channel:
-        similar: Any = channel.unary_unary(f"/{SERVICE}/Similar")
-        answer = similar(request.SerializeToString())
-    with echo.serving(answer) as bare:
-        sides = {"similar": candidate.address, "echo": bare}
-        runs = in_turns({name: partial(load.run, at) for name, at in sides.items()}, ROUNDS)
-    rates = {name: [turn.answers_per_second for turn in side] for name, side in runs.items()}
-    return {
-        "similar_vs_echo": median_ratio(rates["similar"], rates["echo"]),
-        **{f"{name}_calls_per_second": statistics.median(side) for name, side in rates.items()},
-    }
+    return echo.beside_echo("similar", load, candidate.address, request, ROUNDS)
 
 
 def measure_live(candidate: Process, bundle: Bundle, seconds: float) -> Figures:
     """Measures searches while items come in, and how fast those come; each turn takes `seconds`."""
     search = Load(f"{SERVICE}.Search", _searches(bundle), seconds, callers=SEARCHERS)
-    upsert = f"{SERVICE}.UpsertItems"
-    steady = Load(upsert, _upserts(bundle, vectors=True), seconds, rate=RATE // ITEMS_A_CALL)
+    upsert = "tandem.v1.CatalogService.UpsertItems"
+    steady = Load(upsert, _upserts(bundle, vectors=True), seconds, rate=SENT // ITEMS_A_CALL)
     texts = Load(upsert, _upserts(bundle, vectors=False), seconds, callers=WRITERS)
 
-    def both() -> tuple[Run, Run]:
+    def together() -> tuple[Run, Run]:
         with ThreadPoolExecutor(2) as threads:
-            runs = threads.map(lambda load: load.run(candidate.address), (search, steady))
-            found, written = runs
+            found, written = threads.map(lambda load: load.run(address), (search, steady))
         return found, written
 
-    sides: dict[str, Any] = {
-        "alone": partial(search.run, candidate.address),
-        "beside": both,
-        "texts": partial(texts.run, candidate.address),
-        "encoder": partial(_texts_per_second, _encoder(bundle), bundle),
+    address = candidate.address
+    sides: dict[str, Callable[[], Any]] = {
+        "alone": lambda: (search.run(address), None),
+        "upserting": together,
+        "texts": lambda: (texts.run(address), None),
     }
     turns = in_turns(sides, ROUNDS)
-    alone = [turn.percentile(99) for turn in turns["alone"]]
-    beside = [found.percentile(99) for found, _ in turns["beside"]]
-    written = [ITEMS_A_CALL * turn.answers_per_second for turn in turns["texts"]]
+    encoder = _texts_per_second(_encoder(bundle), bundle)
+    written = ITEMS_A_CALL * turns.median("texts", lambda turn: RATE(turn[0]))
     return {
-        "search_p99_ms_alone": statistics.median(alone),
-        "search_p99_ms_while_upserting": statistics.median(beside),
-        "p99_ratio_while_upserting": median_ratio(beside, alone),
-        "upserts_per_second": statistics.median(
-            ITEMS_A_CALL * upserts.answers_per_second for _, upserts in turns["beside"]
-        ),
-        "text_upserts_per_second": statistics.median(written),
-        "encoder_texts_per_second": statistics.median(turns["encoder"]),
-        "text_upserts_vs_encoder": median_ratio(written, turns["encoder"]),
+        "search_p99_ms_alone": turns.median("alone", _p99),
+        "search_p99_ms_while_upserting": turns.median("upserting", _p99),
+        "p99_ratio_while_upserting": turns.ratio("upserting", "alone", _p99),
+        "upserts_per_second": ITEMS_A_CALL * turns.median("upserting", lambda t: RATE(t[1])),
+        "text_upserts_per_second": written,
+        "encoder_texts_per_second": encoder,
+        "text_upserts_vs_encoder": written / encoder,
     }
+
+
+def _p99(turn: tuple[Run, Run | None]) -> float:
+    return turn[0].percentile(99)
 
 
 def _searches(bundle: Bundle) -> Path:
@@ -155,17 +154,21 @@ def main(
     bundle: Annotated[Path, typer.Option(help="Whose candidates are served.")] = Path(
         "bundles/ml-100k/current"
     ),
-    seconds: Annotated[float, typer.Option(help="Of each turn.")] = 3.0,
+    seconds: Annotated[float, typer.Option(help="Of each turn.")] = 2.0,
 ) -> None:
     """Measure the candidate service."""
     find_ghz()
     opened = Bundle.open(bundle, verify=False)
+    text = f"text encoder in {opened.manifest.candidate.text_precision}"
     with tempfile.TemporaryDirectory() as directory:
         store = f"{directory}/items.db"
         with serving("candidate", bundle, "--log-level", "warning", "--store", store) as candidate:
             figures = measure_echo(candidate, opened, seconds)
             figures |= measure_live(candidate, opened, seconds)
-    publish("candidate", figures, bundle=opened.version, load_generator="ghz, on this machine")
+    publish(
+        "candidate", figures, TABLE, precision=text, caches="warm", bundle=opened.version,
+        load_generator="ghz, on this machine",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,15 +2,17 @@
 
     python -m bench.gateway --bundle bundles/ml-100k/current
 
-The three services, bare servers to compare with and ghz are processes of this machine and share its
-cores. What is compared takes turns; a ratio is the median over rounds, and a percentile that of all
-rounds together. Goodput counts answers that are complete and come within two seconds.
+The three services, as `tandem serve all` starts them, bare servers to compare with and ghz are
+processes of this machine and share its cores. What is compared takes turns; a ratio is the median
+over rounds, and a percentile that of all rounds together. Degraded answers count as failed calls.
+Goodput counts answers that are complete and come within two seconds.
 
 - `recommend_vs_echo`: calls a second of embedding-only `Recommend`, over those of a bare grpc.aio
   server that is asked the same and gives one of the answers.
 - `proxy_vs_echo`: the same of a bare proxy in front of such a server: two hops, and nothing done.
 - `overhead_p50_ms`, `overhead_p99_ms`: what one caller waits for beyond the calls that the gateway
   makes for it. It includes the way from the caller to the gateway and back.
+- `item_fields_p50_ratio`: the latency of one caller with titles and attributes over that without.
 - `goodput_ratio_2x`, `goodput_ratio_5x`: goodput at two and at five times the load that the stack
   sustains, over the best of the round at any load.
 - `reject_p99_ms_…`, `accepted_p99_ratio_5x`: how long a refusal takes at that many times that load;
@@ -35,13 +37,13 @@ import typer
 from google.protobuf import json_format
 
 from bench.lib import echo
-from bench.lib.ghz import RECOMMEND, Load, Run, find_ghz, together
-from bench.lib.report import publish, run
+from bench.lib.ghz import RATE, RECOMMEND, Load, Run, find_ghz, together
+from bench.lib.report import publish, run, served_precision
 from bench.lib.requests import load_requests, write
-from bench.lib.resets import METHOD, resetting
-from bench.lib.stack import serve_all
-from bench.lib.timing import in_turns, median_ratio, timed
+from bench.lib.resets import resetting
+from bench.lib.timing import in_turns, timed
 from core.bundle import Bundle
+from offline.evaluate.served import serving
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 
@@ -49,6 +51,23 @@ ROUNDS: Final = 5
 CALLERS: Final = (1, 8, 32, 128)
 ONE_CONNECTION_CALLERS: Final = 80
 OVERLOADS: Final = (1, 2, 5)
+FIELDS: Final = {"item_fields": {"paths": ["title", "attributes"]}}
+TABLE: Final = (
+    ("gateway", ""),
+    ("sustained `rerank`, calls/s", "{sustained_calls_per_second:.0f}"),
+    ("goodput at 2 and 5 times that load, of the best",
+     "{goodput_ratio_2x:.2f}, {goodput_ratio_5x:.2f}"),
+    ("p99 of refusals there, ms", "{reject_p99_ms_2x:.0f}, {reject_p99_ms_5x:.0f}"),
+    ("p99 of answers at 5 times, times that at 1", "{accepted_p99_ratio_5x:.1f}"),
+    ("beyond its own calls, one caller, p50 and p99, ms",
+     "{overhead_p50_ms:.2f}, {overhead_p99_ms:.2f}"),
+    ("titles and attributes, times the latency without", "{item_fields_p50_ratio:.3f}"),
+    ("embedding-only, of a bare echo's calls/s", "{recommend_vs_echo:.2f}"),
+    ("a bare proxy before an echo", "{proxy_vs_echo:.2f}"),
+    ("a stream of requests, times the best unary load", "{batch_vs_unary:.2f}"),
+    ("beside 10,000 resets a second, times a neighbor's p99", "{neighbor_p99_ratio:.1f}"),
+    ("refused of 80 callers on one connection", "{one_connection_refused:.1%}"),
+)  # fmt: skip
 
 Figures = dict[str, float]
 
@@ -60,12 +79,7 @@ class Gateway:
         self.address = address
         self.seconds = seconds
         """For each measurement."""
-        self.requests = {
-            name: [request | {"forbid_degraded": True} for request in requests]
-            for name, requests in load_requests(bundle).items()
-            if name in ("recommend-rerank", "recommend-embedding")
-        }
-        self._files = {n: write(f"strict-{n}", data) for n, data in self.requests.items()}
+        self.requests = load_requests(bundle)
 
     def messages(self, strategy: str) -> list[pb.RecommendRequest]:
         """The requests of a strategy, for all users."""
@@ -74,29 +88,18 @@ class Gateway:
 
     def load(self, strategy: str, share: float = 1.0, **fields: Any) -> Load:
         """Calls of `Recommend` for a share of the time of a measurement."""
-        file = self._files[f"recommend-{strategy}"]
-        return Load(RECOMMEND, file, self.seconds * share, **fields)
+        name = f"recommend-{strategy}"
+        return Load(RECOMMEND, write(name, self.requests[name]), self.seconds * share, **fields)
 
 
 def measure_echo(gateway: Gateway) -> Figures:
-    """Compares embedding-only `Recommend` with bare servers."""
-    load = gateway.load("embedding", 1 / ROUNDS)
-    with grpc.insecure_channel(gateway.address) as channel:
-        recommend: Any = channel.unary_unary(METHOD)
-        answer = recommend(gateway.messages("embedding")[0].SerializeToString())
-    with echo.serving(answer) as bare, echo.serving(echo=bare) as proxy:
-        sides = {"echo": bare, "proxy": proxy, "embedding": gateway.address}
-        runs = in_turns({name: partial(load.run, at) for name, at in sides.items()}, ROUNDS)
-    rates = {name: [run.answers_per_second for run in side] for name, side in runs.items()}
-    return {
-        "recommend_vs_echo": median_ratio(rates["embedding"], rates["echo"]),
-        "proxy_vs_echo": median_ratio(rates["proxy"], rates["echo"]),
-        **{f"{name}_calls_per_second": statistics.median(side) for name, side in rates.items()},
-    }
+    """Compares embedding-only `Recommend` with bare servers, in turns."""
+    load, request = gateway.load("embedding", 1 / ROUNDS), gateway.messages("embedding")[0]
+    return echo.beside_echo("recommend", load, gateway.address, request, ROUNDS, proxied=True)
 
 
 def measure_overhead(gateway: Gateway) -> Figures:
-    """What one caller waits for beyond the gateway's own calls."""
+    """What one caller waits for beyond the gateway's own calls; ghz keeps no timings of answers."""
     own: list[float] = []
     requests = itertools.cycle(gateway.messages("rerank"))
     with grpc.insecure_channel(gateway.address) as channel:
@@ -110,18 +113,26 @@ def measure_overhead(gateway: Gateway) -> Figures:
     return {f"overhead_p{p}_ms": float(np.percentile(warm, p)) for p in (50, 99)}
 
 
+def measure_item_fields(gateway: Gateway) -> Figures:
+    """What titles and attributes of ten items add."""
+    plain = gateway.load("embedding", 1 / ROUNDS, callers=1)
+    described = [request | FIELDS for request in gateway.requests["recommend-embedding"]]
+    full = Load(RECOMMEND, write("described", described), plain.seconds, callers=1)
+    loads = {"plain": plain, "described": full}
+    turns = in_turns({n: partial(load.run, gateway.address) for n, load in loads.items()}, ROUNDS)
+    return {"item_fields_p50_ratio": turns.ratio("described", "plain", lambda r: r.percentile(50))}
+
+
 def measure_callers(gateway: Gateway) -> Figures:
     """Full `Recommend` from more and more callers."""
     gateway.load("rerank", 0.2).run(gateway.address)
-    runs = {n: gateway.load("rerank", callers=n).run(gateway.address) for n in CALLERS}
-    figures: Figures = {}
-    for callers, found in runs.items():
-        name = f"recommend_{callers}_callers"
-        figures[f"{name}_calls_per_second"] = found.answers_per_second
-        figures |= {f"{name}_p{p}_ms": found.percentile(p) for p in (50, 99)}
-    best = max(runs, key=lambda n: runs[n].answers_per_second)
-    sustained = runs[best].answers_per_second
-    return {**figures, "sustained_callers": best, "sustained_calls_per_second": sustained}
+    runs = {n: gateway.load("rerank", 0.5, callers=n).run(gateway.address) for n in CALLERS}
+    best = max(runs, key=lambda n: RATE(runs[n]))
+    return {
+        **{f"recommend_{n}_callers_calls_per_second": RATE(found) for n, found in runs.items()},
+        "sustained_callers": best,
+        "sustained_calls_per_second": RATE(runs[best]),
+    }
 
 
 def measure_overload(gateway: Gateway, callers: int, sustained: float) -> Figures:
@@ -136,20 +147,15 @@ def measure_overload(gateway: Gateway, callers: int, sustained: float) -> Figure
     loads = {"best": gateway.load("rerank", share, callers=callers)}
     for times in OVERLOADS:
         loads[f"{times}x"] = gateway.load("rerank", share, rate=max(1, round(times * sustained)))
-    runs = in_turns(
-        {name: partial(load.run, gateway.address) for name, load in loads.items()}, ROUNDS
-    )
-    rates = {name: [run.answers_per_second for run in side] for name, side in runs.items()}
-    best = [max(round_) for round_ in zip(*rates.values(), strict=True)]
-    whole = {name: together(side) for name, side in runs.items()}
-    return {
-        **{f"goodput_ratio_{n}x": median_ratio(rates[f"{n}x"], best) for n in (2, 5)},
-        **{
-            f"reject_p99_ms_{n}x": whole[f"{n}x"].percentile(99, "ResourceExhausted")
-            for n in (2, 5)
-        },
-        "accepted_p99_ratio_5x": whole["5x"].percentile(99) / whole["1x"].percentile(99),
-    }
+    turns = in_turns({n: partial(load.run, gateway.address) for n, load in loads.items()}, ROUNDS)
+    best = [max(map(RATE, each)) for each in zip(*turns.sides.values(), strict=True)]
+    whole = {name: together(side) for name, side in turns.sides.items()}
+    figures = {"accepted_p99_ratio_5x": whole["5x"].percentile(99) / whole["1x"].percentile(99)}
+    for name in ("2x", "5x"):
+        goodput = zip(map(RATE, turns.sides[name]), best, strict=True)
+        figures[f"goodput_ratio_{name}"] = statistics.median(good / most for good, most in goodput)
+        figures[f"reject_p99_ms_{name}"] = whole[name].percentile(99, "ResourceExhausted")
+    return figures
 
 
 def measure_batch(gateway: Gateway, callers: int, sustained: float) -> Figures:
@@ -167,24 +173,21 @@ def measure_batch(gateway: Gateway, callers: int, sustained: float) -> Figures:
             answers, ms = timed(lambda: list(stub.BatchRecommend(iter(requests))))
             return 1e3 * sum(answer.HasField("response") for answer in answers) / ms
 
-        sides = {"unary": lambda: load.run(gateway.address).answers_per_second, "batch": stream}
-        rates = in_turns(sides, ROUNDS)
-    return {
-        "batch_vs_unary": median_ratio(rates["batch"], rates["unary"]),
-        "batch_per_second": statistics.median(rates["batch"]),
-    }
+        sides = {"unary": lambda: float(RATE(load.run(gateway.address))), "batch": stream}
+        turns = in_turns(sides, ROUNDS)
+    return {"batch_vs_unary": turns.ratio("batch", "unary", float)}
 
 
 def measure_one_connection(gateway: Gateway) -> Figures:
     """What becomes of an honest crowd that brings everything over one connection."""
-    load = gateway.load("embedding", callers=ONE_CONNECTION_CALLERS, connections=1)
+    load = gateway.load("embedding", 0.5, callers=ONE_CONNECTION_CALLERS, connections=1)
     found = load.run(gateway.address)
     return {"one_connection_refused": found.failed.get("Unavailable", 0) / found.calls}
 
 
 def measure_resets(gateway: Gateway) -> Figures:
     """What a caller notices of a neighbor that opens calls and resets them at once."""
-    load = gateway.load("embedding", 2 / ROUNDS, callers=1)
+    load = gateway.load("embedding", 1 / ROUNDS, callers=1)
     per_second: list[float] = []
 
     def beside() -> Run:
@@ -193,8 +196,8 @@ def measure_resets(gateway: Gateway) -> Figures:
         per_second.append(resets.per_second)
         return found
 
-    runs = in_turns({"alone": lambda: load.run(gateway.address), "beside": beside}, ROUNDS)
-    p99 = {name: together(side).percentile(99) for name, side in runs.items()}
+    turns = in_turns({"alone": lambda: load.run(gateway.address), "beside": beside}, ROUNDS)
+    p99 = {name: together(side).percentile(99) for name, side in turns.sides.items()}
     return {
         "neighbor_p99_ratio": p99["beside"] / p99["alone"],
         "resets_per_second": statistics.median(per_second),
@@ -203,18 +206,23 @@ def measure_resets(gateway: Gateway) -> Figures:
 
 def main(
     bundle: Annotated[Path, typer.Option(help="What is served.")] = Path("bundles/ml-100k/current"),
-    seconds: Annotated[float, typer.Option(help="For each measurement.")] = 10.0,
+    seconds: Annotated[float, typer.Option(help="For each measurement.")] = 8.0,
 ) -> None:
     """Measure the gateway under load."""
     find_ghz()
     opened = Bundle.open(bundle, verify=False)
-    with serve_all(bundle) as address:
-        gateway = Gateway(address, opened, seconds)
-        figures = measure_echo(gateway) | measure_overhead(gateway) | measure_callers(gateway)
+    figures: Figures = {}
+    with serving(bundle) as addresses:
+        gateway = Gateway(addresses["gateway"], opened, seconds)
+        for measure in (measure_echo, measure_overhead, measure_item_fields, measure_callers):
+            figures |= measure(gateway)
         best = int(figures["sustained_callers"]), figures["sustained_calls_per_second"]
         figures |= measure_overload(gateway, *best) | measure_batch(gateway, *best)
         figures |= measure_one_connection(gateway) | measure_resets(gateway)
-    publish("gateway", figures, bundle=opened.version, load_generator="ghz, on this machine")
+    publish(
+        "gateway", figures, TABLE, precision=served_precision(opened), caches="warm",
+        bundle=opened.version, load_generator="ghz, on this machine",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

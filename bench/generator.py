@@ -9,23 +9,20 @@ the ratio of one round's times. CTranslate2 searches without any constraint, whi
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Annotated, Any, Final
 
 import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
 from bench.lib.random_t5 import RandomT5, Subject, code_texts, level_token, random_levels
 from bench.lib.report import publish, run
-from bench.lib.timing import median_ratio, times_in_turns
+from bench.lib.timing import times_in_turns
 from core.catalog import Catalog, CatalogItem
 from core.manifest import Precision
 from offline.generator.export.parity import reference
@@ -37,9 +34,10 @@ from services.generator.decoding.engine import (
     RankingQuery,
     UserContext,
 )
-from services.generator.decoding.providers import Compute
+from services.generator.decoding.providers import Compute, multiplies_bytes
 
 ITEMS, BIG = 1_700, 1_000_000
+BATCHES: Final = (1, 8)
 EXCLUDED: Final = 10_000
 PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "int8")
 MODEL: Final = RandomT5(
@@ -116,26 +114,18 @@ class CTranslate2:
 def against_others(
     subject: Subject, engines: Mapping[Precision, GeneratorEngine], threads: int, rounds: int
 ) -> Figures:
-    """Batches of 1 and 8, in both precisions, against both libraries."""
+    """Batches of 1 and 8, in each precision, against both libraries."""
     figures: Figures = {}
-    columns = [f"{name}\n{p}" for name in ("CTranslate2", "Tandem") for p in PRECISIONS]
-    table = Table("T5-small's\nshape, ms", "transformers\nfp32", *columns)
     with tempfile.TemporaryDirectory() as directory:
-        others = {p: CTranslate2(subject, Path(directory) / p, p, threads) for p in PRECISIONS}
-        for batch in (1, 8):
+        others = {p: CTranslate2(subject, Path(directory) / p, p, threads) for p in engines}
+        for batch in BATCHES:
             sides = _sides(subject, engines, others, queries(batch))
-            times = times_in_turns(sides, rounds, f"batch {batch}")
-            table.add_row(f"batch {batch}", *(f"{median(side):.1f}" for side in times.values()))
-            figures |= {f"ms_{name}_b{batch}": median(side) for name, side in times.items()}
-            for fast, slow in (
-                ("int8", "transformers"),
-                ("fp32", "transformers"),
-                ("int8", "ctranslate2_int8"),
-                ("fp32", "ctranslate2_fp32"),
-            ):
-                name = f"speedup_{fast}_vs_{slow}_b{batch}"
-                figures[name] = median_ratio(times[slow], times[fast])
-    Console().print(table)
+            turns = times_in_turns(sides, rounds, f"batch {batch}")
+            figures |= {f"ms_{side}_b{batch}": turns.median(side, float) for side in sides}
+            for precision in engines:
+                for other in ("transformers", f"ctranslate2_{precision}"):
+                    name = f"speedup_{precision}_vs_{other}_b{batch}"
+                    figures[name] = turns.ratio(other, precision, float)
     return figures
 
 
@@ -149,8 +139,8 @@ def _sides(
     prompts = [engine.render(query.context) for query in asked]
     return {
         "transformers": partial(reference, engine, subject.model, asked),
-        **{f"ctranslate2_{p}": partial(others[p].generate, prompts) for p in PRECISIONS},
-        **{p: partial(engines[p].generate, asked) for p in PRECISIONS},
+        **{f"ctranslate2_{p}": partial(others[p].generate, prompts) for p in engines},
+        **{p: partial(engine.generate, asked) for p, engine in engines.items()},
     }
 
 
@@ -160,7 +150,7 @@ def against_itself(subject: Subject, engine: GeneratorEngine, rounds: int) -> Fi
     rng = np.random.default_rng(0)
     denied = rng.integers(0, BIG, EXCLUDED).astype(np.int32)
     hundredth = rng.random(BIG) < 0.01
-    times = times_in_turns(
+    turns = times_in_turns(
         {
             "small": partial(engine.generate, queries(1)),
             "big": partial(big.generate, queries(1, BIG)),
@@ -171,9 +161,9 @@ def against_itself(subject: Subject, engine: GeneratorEngine, rounds: int) -> Fi
         "catalog",
     )
     return {
-        "latency_ratio_1m_items": median_ratio(times["big"], times["small"]),
-        "latency_ratio_exclude_10k": median_ratio(times["excluding"], times["big"]),
-        "latency_ratio_filter_1pct": median_ratio(times["filtering"], times["big"]),
+        "latency_ratio_1m_items": turns.ratio("big", "small", float),
+        "latency_ratio_exclude_10k": turns.ratio("excluding", "big", float),
+        "latency_ratio_filter_1pct": turns.ratio("filtering", "big", float),
     }
 
 
@@ -196,19 +186,42 @@ def _catalog(items: int) -> Catalog:
 
 def main(
     threads: Annotated[int, typer.Option(help="Of all sides; 0 means one per core.")] = 0,
-    rounds: Annotated[int, typer.Option(help="Turns of each side.")] = 7,
-    spin: Annotated[bool, typer.Option(help="As `tandem serve generator --spin`.")] = True,
+    rounds: Annotated[int, typer.Option(help="Turns of each side.")] = 5,
+    spin: Annotated[bool, typer.Option(help="As `tandem serve generator --spin`.")] = False,
 ) -> None:
     """Measure the generator's engine."""
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     compute = Compute(threads=threads, spin=spin)
+    # Without VNNI 8-bit products saturate, and are served by nobody.
+    precisions = PRECISIONS if multiplies_bytes() else PRECISIONS[:1]
     with tempfile.TemporaryDirectory() as directory:
         subject = make_subject(Path(directory))
-        engines = {p: GeneratorEngine.load(subject.bundle, compute, p) for p in PRECISIONS}
+        engines = {p: GeneratorEngine.load(subject.bundle, compute, p) for p in precisions}
         figures = against_others(subject, engines, threads, rounds)
-        figures |= against_itself(subject, engines["int8"], rounds)
-    publish("generator", figures, threads=threads, spin=int(spin))
+        figures |= against_itself(subject, engines[precisions[-1]], rounds)
+    publish(
+        "generator", figures, table(precisions), precision=" and ".join(precisions), caches="warm",
+        threads=threads, spin=int(spin),
+    )  # fmt: skip
+
+
+def table(precisions: Sequence[Precision]) -> list[list[str]]:
+    """Milliseconds a batch, and what a catalog costs."""
+    sides = ["transformers", *(f"ctranslate2_{p}" for p in precisions), *precisions]
+    names = ["`transformers` fp32", *(f"CTranslate2 {p}" for p in precisions)]
+    names += [f"Tandem {p}" for p in precisions]
+    ratios = {
+        "a catalog of a million items, times one of 1,700": "1m_items",
+        "excluding 10,000 of a million items, times without": "exclude_10k",
+        "a filter that leaves 1% of a million items, times without": "filter_1pct",
+    }
+    empty = [""] * (len(sides) - 1)
+    return [
+        ["", *names],
+        *([f"batch {n}, ms", *(f"{{ms_{side}_b{n}:.0f}}" for side in sides)] for n in BATCHES),
+        *([name, *empty, f"{{latency_ratio_{key}:.2f}}"] for name, key in ratios.items()),
+    ]
 
 
 if __name__ == "__main__":

@@ -39,6 +39,24 @@ CALLERS: Final = 8
 SHARES: Final = (0.5, 0.1, 0.01, 0.001)
 """Of the items that a filter lets pass."""
 
+TABLE: Final = (
+    ("{vectors:,} vectors of 128 numbers", ""),
+    ("recall@100 against exact search", "{recall_at_100_1m:.3f}"),
+    ("the least under filters that pass 50%, 10%, 1%, .1%, of any items or of whole clusters",
+     "{recall_filtered_min:.3f}"),
+    ("search, one caller: p50 and p99, and FAISS alone, ms",
+     "{search_p50_ms_1_callers:.2f}, {search_p99_ms_1_callers:.2f}; "
+     "{faiss_p50_ms_1_callers:.2f}, {faiss_p99_ms_1_callers:.2f}"),
+    ("the same from 8 threads",
+     "{search_p50_ms_8_callers:.2f}, {search_p99_ms_8_callers:.2f}; "
+     "{faiss_p50_ms_8_callers:.2f}, {faiss_p99_ms_8_callers:.2f}"),
+    ("times FAISS, the worse of both: p50, p99",
+     "{latency_ratio_vs_faiss_p50:.2f}, {latency_ratio_vs_faiss_p99:.2f}"),
+    ("bytes an item: index; with the mapped vector",
+     "{index_bytes_per_item:.0f}, {bytes_per_item:.0f}"),
+    ("building, seconds", "{build_seconds:.0f}"),
+)  # fmt: skip
+
 _CLUSTER: Final = 500
 _SPREAD: Final = 0.8
 _QUERIES: Final = 1_000
@@ -100,6 +118,7 @@ def measure_index(
     cloud = Cloud.of(items, queries)
     with tempfile.TemporaryDirectory() as directory:
         index, figures = _served(kind, cloud.vectors, Path(directory))
+        figures["vectors"] = items
         figures["recall_at_100_1m"] = recall(index, cloud.queries, COUNT)
         return figures | _latencies(index, cloud.queries) | _filtered(index, cloud)
 
@@ -191,7 +210,11 @@ def main(
     kind: Annotated[Literal["hnsw", "ivfpq"], typer.Option(help="Of the index.")] = "hnsw",
 ) -> None:
     """Measure the vector index."""
-    publish("index", measure_index(vectors, kind), vectors=vectors, index=kind)
+    figures = measure_index(vectors, kind)
+    publish(
+        "index", figures, TABLE, precision="float32 vectors", caches="warm", vectors=vectors,
+        index=kind,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

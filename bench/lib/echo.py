@@ -13,10 +13,15 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
+
+from bench.lib.ghz import RATE, Load
+from bench.lib.timing import in_turns
 
 
 @contextmanager
@@ -31,6 +36,34 @@ def serving(answer: bytes = b"", echo: str | None = None) -> Iterator[str]:
             yield f"127.0.0.1:{process.stdout.readline().decode().strip()}"
         finally:
             process.terminate()
+
+
+def beside_echo(
+    name: str, load: Load, address: str, request: Message, rounds: int, *, proxied: bool = False
+) -> dict[str, float]:
+    """Compares a method's calls a second with those of an echo that gives one of its answers.
+
+    Args:
+        name: of the method, in the figures.
+        load: its calls.
+        address: who answers them.
+        request: one of them.
+        rounds: turns of each side.
+        proxied: also of an echo behind a bare proxy, which are two hops as a gateway's.
+    """
+    service, _, method = load.method.rpartition(".")
+    with grpc.insecure_channel(address) as channel:
+        call: Any = channel.unary_unary(f"/{service}/{method}")
+        answer = call(request.SerializeToString())
+    with ExitStack() as opened:
+        sides = {name: address, "echo": opened.enter_context(serving(answer))}
+        if proxied:
+            sides["proxy"] = opened.enter_context(serving(echo=sides["echo"]))
+        turns = in_turns({side: partial(load.run, at) for side, at in sides.items()}, rounds)
+    ratios = {
+        f"{side}_vs_echo": turns.ratio(side, "echo", RATE) for side in sides if side != "echo"
+    }
+    return ratios | turns.medians("calls_per_second", RATE)
 
 
 class EveryMethod:

@@ -5,6 +5,7 @@ machine that is measured.
 """
 
 import json
+import operator
 import os
 import re
 import shutil
@@ -24,11 +25,22 @@ RECOMMEND: Final = "tandem.v1.RecommendationService.Recommend"
 TIMEOUT_SECONDS: Final = 2
 """A call's deadline: an answer after it is none."""
 
+RATE: Final = operator.attrgetter("answers_per_second")
+"""Of a `Run`."""
+LONGEST_SECONDS: Final = 60.0
+"""Up to so long a closed loop is run where shorter ones made no call."""
+
 _OK: Final = "OK"
+_STOPPED_BEFORE_IT_BEGAN: Final = "panic: send on closed channel"
+"""What ghz ends with where its duration is over before it has connected."""
 
 
 class GhzError(Exception):
     """ghz is missing, or did not run."""
+
+
+class NoCallError(GhzError):
+    """ghz ran, and made no call."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +66,10 @@ class Run:
         """Reads a report that `ghz --format json` wrote.
 
         Raises:
-            GhzError: it has no calls in it.
+            NoCallError: it has no calls in it.
         """
         if not report["count"]:
-            raise GhzError(f"{report['name']}: no call was made")
+            raise NoCallError(f"{report['name']}: no call was made")
         latency = {row["percentage"]: row["latency"] / 1e6 for row in report["latencyDistribution"]}
         codes = report["statusCodeDistribution"]
         options = report["options"]
@@ -73,7 +85,7 @@ class Run:
             p95=latency[95],
             p99=latency[99],
             failed={code: count for code, count in sorted(codes.items()) if code != _OK},
-            seconds=(options["duration"] if options.get("async") else report["total"]) / 1e9,
+            seconds=_seconds(options, report["total"] / 1e9),
             ms=ms,
         )
 
@@ -129,7 +141,7 @@ class Load:
         with tempfile.TemporaryDirectory() as directory:
             config = Path(directory) / "load.json"
             config.write_text(json.dumps(self._config()), encoding="utf-8")
-            return run_ghz(find_ghz(), config, address, self.seconds)
+            return run_ghz(find_ghz(), config, address, 0 if self.rate else self.seconds)
 
     def _config(self) -> dict[str, object]:
         service = self.method.split(".")[-2]
@@ -147,8 +159,13 @@ class Load:
             "duration-stop": "wait",
             "timeout": f"{TIMEOUT_SECONDS}s",
             "count-errors": True,
-            **({"async": True, "rps": self.rate} if self.rate else {}),
+            **(self._open_loop() if self.rate else {}),
         }
+
+    def _open_loop(self) -> dict[str, object]:
+        """By a count of calls: a duration would begin before ghz has connected."""
+        calls = max(1, round(self.rate * self.seconds))
+        return {"async": True, "rps": self.rate, "total": calls}
 
 
 def together(runs: Sequence[Run]) -> Run:
@@ -173,17 +190,47 @@ def find_ghz() -> Path:
     return Path(found)
 
 
-def run_ghz(ghz: Path, config: Path, address: str, seconds: float) -> Run:
-    """Runs one configuration against a server for some seconds.
+def run_ghz(ghz: Path, config: Path, address: str, seconds: float = 0.0) -> Run:
+    """Runs one configuration against a server.
+
+    ghz counts the time in which it connects as part of its duration. On a busy machine that can be
+    all of it, so a run without a call is made again with twice the time.
+
+    Args:
+        ghz: the program.
+        config: its JSON.
+        address: of the server.
+        seconds: how long; 0 for as many calls as the configuration says.
 
     Raises:
         GhzError: ghz could not run it. Calls that fail are no error here: see `Run.failed`.
+        NoCallError: nor did it make a call in `LONGEST_SECONDS`.
     """
+    while True:
+        try:
+            return _run_once(ghz, config, address, seconds)
+        except NoCallError:
+            if not 0 < seconds < LONGEST_SECONDS:
+                raise
+            seconds *= 2
+
+
+def _seconds(options: Mapping[str, Any], taken: float) -> float:
+    """For how long calls were made: an open loop's last answers come later."""
+    if not options.get("async"):
+        return taken
+    return max(float(options["total"]) / float(options["rps"]), taken - TIMEOUT_SECONDS)
+
+
+def _run_once(ghz: Path, config: Path, address: str, seconds: float) -> Run:
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory) / "report.json"
-        command = [str(ghz), "--config", str(config), "--duration", f"{seconds}s"]
+        command = [str(ghz), "--config", str(config)]
+        command += ["--duration", f"{seconds}s"] if seconds else []
         command += ["--format", "json", "--output", str(output), address]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if _STOPPED_BEFORE_IT_BEGAN in done.stderr:
+            raise NoCallError(f"ghz had no time to connect in {seconds} s")
         if done.returncode:
             raise GhzError(f"ghz cannot run {config}: {done.stderr.strip() or done.stdout.strip()}")
         return Run.of_report(json.loads(output.read_text(encoding="utf-8")))

@@ -5,49 +5,83 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import rich.table
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from bench.lib.ghz import GhzError
+from bench.results.pages import command_line
+from core.bundle import Bundle
 from core.errors import BundleError
+from core.manifest import Precision
 from offline.build.publish import git_revision
+from offline.evaluate.served import ServingError
+from services.generator.decoding.providers import Compute, choose_precision
 
 REPORTS: Final = Path("build/bench")
 _LIBRARIES: Final = ("grpcio", "onnxruntime-gpu", "onnxruntime", "faiss-cpu", "numpy")
 
+_STARTED: Final = time.monotonic()
+
 Figures = Mapping[str, float | int]
+Table = Sequence[Sequence[str]]
 
 
 def run(main: Callable[..., None]) -> None:
     """Runs a command; what its user can mend is told in one line, with exit code 1."""
     try:
         typer.run(main)
-    except (GhzError, BundleError, ChildProcessError) as error:
+    except (GhzError, BundleError, ChildProcessError, ServingError) as error:
         Console(stderr=True).print(f"[red]{error}", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
-def publish(name: str, figures: Figures, **facts: str | int) -> None:
-    """Prints the figures as a table, and writes `build/bench/<name>.json`.
+def publish(
+    name: str,
+    figures: Figures,
+    table: Table = (),
+    *,
+    precision: str,
+    caches: str,
+    **facts: str | int,
+) -> Path:
+    """Prints what was measured, and writes `build/bench/<name>.json`.
 
     Args:
         name: of the measurement.
         figures: by name.
-        facts: what they depend on, beside the environment.
+        table: rows of cells, the header first, in which `{name:.1f}` stands for a figure; what
+            the documents show (`bench.publish`).
+        precision: that figures are of, such as fp32; none where no model computes.
+        caches: warm or cold, and of what.
+        facts: what they depend on beside, and the environment.
     """
     rounded = {key: round(value, 4) for key, value in figures.items()}
-    table = Table("figure", box=None, header_style="bold")
-    table.add_column("", justify="right")
-    for key, value in rounded.items():
-        table.add_row(key, f"{value:,g}" if abs(value) < 1e6 else f"{value:,.0f}")
-    Console().print(table)
-    Console().print(f"written to {write_report(name, rounded, environment() | facts)}")
+    rows = [[cell.format_map(figures) for cell in row] for row in table]
+    every = rows or [["figure", ""], *([key, f"{value:,g}"] for key, value in rounded.items())]
+    printed = rich.table.Table(*every[0], box=None, header_style="bold")
+    for row in every[1:]:
+        printed.add_row(*row)
+    seconds = round(time.monotonic() - _STARTED)
+    where = {
+        **environment(), "command": command_line(f"bench.{name}"), "precision": precision,
+        "caches": caches, "seconds": seconds, **facts,
+    }  # fmt: skip
+    path = write_report(name, {**rounded, "table": rows}, where)
+    Console().print(printed)
+    Console().print(f"written to {path}")
+    return path
+
+
+def served_precision(bundle: Bundle) -> Precision:
+    """The precision of a bundle's generator that a server takes on this CPU."""
+    return choose_precision("auto", bundle.manifest.generator.precisions, Compute())
 
 
 def environment() -> dict[str, str | int]:
@@ -70,7 +104,7 @@ def environment() -> dict[str, str | int]:
 
 def write_report(
     name: str,
-    figures: Figures,
+    figures: Mapping[str, object],
     environment: Mapping[str, str | int],
     directory: Path = REPORTS,
 ) -> Path:

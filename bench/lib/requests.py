@@ -1,7 +1,6 @@
 """Request data for ghz, made from a bundle's real users. ghz takes a file's requests in turn."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,8 @@ Requests = list[dict[str, Any]]
 def load_requests(bundle: Bundle, *, max_results: int = 10) -> dict[str, Requests]:
     """Makes the requests of every configuration, by its name, in protobuf's JSON form.
 
-    `recommend-<strategy>` asks for each user by id, so that the gateway looks the history up;
+    `recommend-<strategy>` asks for each user by id, so that the gateway looks the history up, and
+    forbids degraded answers, so that these count as failed calls;
     `similar-items` asks for what is like the newest item of each user. Large data is thinned out
     evenly to `MAX_USERS`.
 
@@ -36,6 +36,7 @@ def load_requests(bundle: Bundle, *, max_results: int = 10) -> dict[str, Request
                 "user_id": user,
                 "strategy": f"STRATEGY_{strategy.upper()}",
                 "max_results": max_results,
+                "forbid_degraded": True,
             }
             for user in users
         ]
@@ -46,12 +47,6 @@ def load_requests(bundle: Bundle, *, max_results: int = 10) -> dict[str, Request
         for newest in users.values()
     ]
     return requests
-
-
-def write_requests(requests: Mapping[str, Requests], directory: Path = DATA) -> None:
-    """Writes one file for each configuration, where `data-file` expects it."""
-    for name, data in requests.items():
-        write(name, data, directory)
 
 
 def write(name: str, data: Requests, directory: Path = DATA) -> Path:

@@ -1,4 +1,4 @@
-"""The services as processes of this machine: one alone, or all three."""
+"""A service as a process of this machine; `offline.evaluate.served` starts all three."""
 
 import os
 import subprocess
@@ -14,11 +14,7 @@ from typing import Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from bench.lib.requests import DATA
-
 START_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 60.0
-_ANNOUNCEMENT: Final = "gateway serves at "
 
 
 @dataclass
@@ -94,38 +90,3 @@ def serving(
             yield process.start()
         finally:
             process.end()
-
-
-@contextmanager
-def serve_all(bundle: Path) -> Iterator[str]:
-    """Starts the three services on free ports, and yields the gateway's address.
-
-    They write their logs to `build/load/services.log`.
-
-    Raises:
-        ChildProcessError: they did not start.
-    """
-    ports = ["--port", "0", "--candidate-port", "0", "--generator-port", "0"]
-    command = [sys.executable, "-m", "cli.main", "serve", "all", "--bundle", str(bundle), *ports]
-    DATA.mkdir(parents=True, exist_ok=True)
-    log = DATA / "services.log"
-    with (
-        log.open("w", encoding="utf-8") as stderr,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
-    ):
-        try:
-            yield _announced(process, log)
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _announced(process: subprocess.Popen[str], log: Path) -> str:
-    """The address that `tandem serve all` prints once the gateway serves."""
-    for line in process.stdout or ():
-        if line.startswith(_ANNOUNCEMENT):
-            return line.removeprefix(_ANNOUNCEMENT).strip()
-    raise ChildProcessError(f"the services did not start; {log} says why")

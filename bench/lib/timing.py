@@ -2,8 +2,9 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from rich.progress import track
 
@@ -22,18 +23,35 @@ def milliseconds(work: Callable[[], object], rounds: int = 9) -> float:
     return statistics.median(timed(work)[1] for _ in range(rounds))
 
 
+@dataclass(frozen=True)
+class Turns(Generic[T]):
+    """What sides that took turns returned: by name, an entry for each round."""
+
+    sides: Mapping[str, list[T]]
+
+    def median(self, side: str, figure: Callable[[T], float]) -> float:
+        """The median over rounds of a side's figure."""
+        return statistics.median(map(figure, self.sides[side]))
+
+    def ratio(self, over: str, under: str, figure: Callable[[T], float]) -> float:
+        """The median over rounds of the ratio of two sides' figures in one round."""
+        pairs = zip(self.sides[over], self.sides[under], strict=True)
+        return statistics.median(figure(one) / figure(other) for one, other in pairs)
+
+    def medians(self, suffix: str, figure: Callable[[T], float]) -> dict[str, float]:
+        """The median of every side, under its name and a suffix."""
+        return {f"{side}_{suffix}": self.median(side, figure) for side in self.sides}
+
+
 def in_turns(
     sides: Mapping[str, Callable[[], T]], rounds: int, label: str = "Measuring"
-) -> dict[str, list[T]]:
+) -> Turns[T]:
     """Runs every side once a round, so that a drifting machine slows all of them.
 
     Args:
         sides: what is run, by name.
         rounds: that count; one more, the first, warms.
         label: of the progress bar.
-
-    Returns:
-        What each side returned, one entry a round.
     """
     for work in sides.values():
         work()
@@ -41,20 +59,15 @@ def in_turns(
     for _ in track(range(rounds), label, transient=True):
         for name, work in sides.items():
             found[name].append(work())
-    return found
+    return Turns(found)
 
 
 def times_in_turns(
     sides: Mapping[str, Callable[[], object]], rounds: int, label: str = "Measuring"
-) -> dict[str, list[float]]:
+) -> Turns[float]:
     """Like `in_turns`: the milliseconds of each side instead of what it returned."""
 
     def clocked(work: Callable[[], object]) -> Callable[[], float]:
         return lambda: timed(work)[1]
 
     return in_turns({name: clocked(work) for name, work in sides.items()}, rounds, label)
-
-
-def median_ratio(over: Sequence[float], under: Sequence[float]) -> float:
-    """The median over rounds of the ratio of two sides' figures."""
-    return statistics.median(o / u for o, u in zip(over, under, strict=True))

@@ -52,11 +52,12 @@ class Page:
     def _text(self) -> str:
         parts = [
             f"# {self.name}, indexing by indexing",
-            f"Made by `{self.command}`. Leave-one-out test items of all users, all items ranked. "
-            "`sequential` is asked with a history, `direct` (OpenP5's straightforward task) with a "
-            "user's name alone; `seen` with a prompt of training, `unseen` with another; by beam "
-            "search. `exact` ranks by every code's probability instead; there `seen items as "
-            "others` leaves out the learned number for what a history holds already.",
+            f"Made by `{self.command}`. Leave-one-out test items of all users; any item may be "
+            "listed. `sequential` is asked with a history, `direct` (OpenP5's straightforward "
+            "task) with a user's name alone; `seen` with a prompt of training, `unseen` with "
+            "another; by beam search, whose lists have as many items as beams. `exact` ranks all "
+            "items by every code's probability instead; there `seen items as others` leaves out "
+            "the learned number for what a history holds already.",
         ]
         if self.left:
             parts.append(f"Not done yet: {', '.join(self.left)}.")

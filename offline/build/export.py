@@ -17,7 +17,7 @@ from core.codes import read_code_texts
 from core.manifest import Precision
 from offline.build.drafts import SERVED, draft_manifest, link_or_copy, open_draft, write_catalog
 from offline.build.files import FACTS, RECORD, read_json, write_json
-from offline.build.precision import LIMIT, PrecisionLoss, measure_loss
+from offline.build.precision import PrecisionLoss, measure_loss
 from offline.build.precision import questions as precision_questions
 from offline.dataset.schema import Dataset
 from offline.evaluate.protocol import questions
@@ -62,8 +62,8 @@ def export(settings: "ExportSettings", earlier: "Earlier", out: Path) -> None:
         if "int8" not in bundle.manifest.generator.precisions:
             break
         loss = _measure_int8(bundle)
-        facts["int8"] = dataclasses.asdict(loss)
-        if loss.relative_loss <= LIMIT:
+        facts["int8"] = loss.to_json()
+        if loss.accepted:
             break
     write_json(out / "agreement.json", facts)
 
@@ -195,8 +195,5 @@ def _measure_int8(bundle: Bundle) -> PrecisionLoss:
     with Progress() as progress:
         task = progress.add_task("Comparing int8 with fp32", total=2 * len(asked))
         loss = measure_loss(bundle, "int8", asked, lambda n: progress.advance(task, n))
-        progress.console.print(
-            f"int8 loses {loss.relative_loss:+.2%} (± {loss.half_width:.2%}) of the NDCG@10 of "
-            f"fp32 over {loss.questions} rankings; at most {LIMIT:.0%} may be lost"
-        )
+        progress.console.print(f"int8 {loss}")
     return loss

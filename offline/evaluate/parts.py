@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from core.bundle import Bundle
 from core.catalog import ItemArray
 from offline.baselines import RECENT, RECENT_DECAY, transition_scores
-from offline.evaluate.protocol import DEPTH, METRICS, RANKINGS, RECALLS, Question, row
+from offline.evaluate.protocol import DEPTH, METRICS, RANKINGS, RECALLS, WHOLE, Question, row
 from offline.metrics import Ranking, Row, measure, ranks_from_scores
 from services.candidate.index.flat import Vector
 from services.candidate.retrieval.encoders import OnnxQueryEncoder
@@ -54,7 +54,7 @@ def baseline_rows(bundle: Bundle, asked: Sequence[Question], advance: Advance) -
                 seen = histories if ranking == "filtered" else None
                 ranks.append(ranks_from_scores(score(histories), targets, seen, ties="best"))
                 advance(len(chunk))
-            yield measure(name, ranking, np.concatenate(ranks), METRICS)
+            yield measure(name, ranking, np.concatenate(ranks), WHOLE)
 
 
 def retrieval_rows(bundle: Bundle, asked: Sequence[Question], advance: Advance) -> Iterator[Row]:

@@ -19,7 +19,9 @@ from offline.dataset.split import held_out
 from offline.metrics import Ranking, Row, measure, ranks_from_lists
 
 RANKINGS: Final[tuple[Ranking, ...]] = ("unfiltered", "filtered")
-METRICS: Final = ("hr@5", "ndcg@5", "hr@10", "ndcg@10", "mrr")
+METRICS: Final = ("hr@5", "ndcg@5", "hr@10", "ndcg@10")
+WHOLE: Final = (*METRICS, "mrr")
+"""Those of a ranking of all items; a list that is cut has no mean reciprocal rank."""
 RECALLS: Final = ("recall@50", "recall@100", "recall@200")
 DEPTH: Final = 200
 """Places of a list that are looked at; a target further down counts as not found."""

@@ -13,9 +13,9 @@ from offline.evaluate.agreement import TOLERANCE, Agreement
 from offline.evaluate.in_process import pipeline_lists
 from offline.evaluate.parts import baseline_rows, generator_rows, retrieval_rows
 from offline.evaluate.protocol import (
-    METRICS,
     RANKINGS,
     RECALLS,
+    WHOLE,
     Question,
     RankedList,
     Split,
@@ -123,11 +123,11 @@ def print_report(report: Report, console: Console | None = None) -> None:
     users = report.rows[0].users if report.rows else 0
     title = f"{report.bundle} on the {report.split} items of {report.dataset}, {users:,} users"
     table = Table("", "", title=title, box=None, pad_edge=False, header_style="bold")
-    for metric in METRICS:
+    for metric in WHOLE:
         table.add_column(metric.upper(), justify="right", no_wrap=True)
     for line in report.rows:
         name = line.name if line.users == users else f"{line.name}, {line.users:,} users"
-        table.add_row(name, line.ranking, *(_cell(line, metric) for metric in METRICS))
+        table.add_row(name, line.ranking, *(_cell(line, metric) for metric in WHOLE))
     console.print(table)
     for line in report.rows:
         if recalls := [
@@ -143,6 +143,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 
 def _cell(row: Row, metric: str) -> str:
+    if metric not in row.metrics:
+        return "–"  # of a list that is cut
     value = _short(row.metrics[metric], digits=4)
     if metric not in ("hr@10", "ndcg@10"):
         return value

@@ -20,9 +20,10 @@ log = structlog.get_logger()
 
 MAX_PADDING: Final = 0.25
 """The share of a batch's tokens that may be padding."""
-MAX_CELLS: Final = 2**22
-"""What a batch's prefixes may come to, each compared with all others of its job: as much as the
-2,048 of one large call alone. Attention takes some 4 bytes for each, in each head."""
+MAX_CELLS: Final = 2**21
+"""What a batch's prefixes may come to, each compared with all others of its job: two calls of the
+1,024 that one pass reads at most. Attention takes some 4 bytes for each, in each head, and logits
+4 bytes for each prefix and token of the vocabulary."""
 
 
 class BatchJob(Protocol):

@@ -1,6 +1,7 @@
 """The documents say what the code does."""
 
 import ast
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from google.protobuf.json_format import Parse
 from typer.main import get_command
 
+from bench.publish import BLOCK, KEPT, documents, filled
 from cli.main import app
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.deploy.settings_tables import DOCUMENT, replace_tables
@@ -59,6 +61,34 @@ def test_links_between_documents_lead_somewhere() -> None:
             assert linked.exists(), f"{document}: {target}"
             if anchor:
                 assert anchor in _anchors(linked), f"{document}: {target}"
+
+
+def test_tables_are_those_that_were_measured() -> None:
+    shown = set()
+    for document in documents(REPOSITORY):
+        text = document.read_text(encoding="utf-8")
+        shown |= set(BLOCK.findall(text))
+        assert text.count("<!-- bench:") == len(BLOCK.findall(text)), document
+        assert filled(text, REPOSITORY / KEPT) == text, f"{document}: run python -m bench.publish"
+    kept = {file.stem for file in (REPOSITORY / KEPT).glob("*.json")}
+    assert kept <= shown, "what nobody reads need not be kept"
+
+
+def test_a_table_names_what_it_was_measured_with(tmp_path: Path) -> None:
+    text = "Before.\n\n<!-- bench:index -->\nold\n<!-- /bench -->\n\nAfter.\n"
+    assert "Not measured yet: `python -m bench.index`" in filled(text, tmp_path)
+    where = {
+        "command": "python -m bench.index", "precision": "fp32", "caches": "warm",
+        "cores": 2, "cpu": "A CPU", "seconds": 9, "git_revision": "abc",
+    }  # fmt: skip
+    report = {"recall": 1.0, "table": [["", "hnsw"], ["recall", "1.0"]], "environment": where}
+    (tmp_path / "index.json").write_text(json.dumps(report), encoding="utf-8")
+    written = filled(text, tmp_path)
+    assert "| recall | 1.0 |" in written
+    assert "fp32, warm; 2 cores of A CPU, 9 s, revision abc" in written
+    assert written.startswith("Before.")
+    assert written.endswith("After.\n")
+    assert filled(written, tmp_path) == written
 
 
 @current

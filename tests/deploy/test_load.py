@@ -11,8 +11,9 @@ import pytest
 from google.protobuf import json_format
 
 from bench import load
-from bench.lib.ghz import INSTALL, GhzError, Run, find_ghz, run_ghz
-from bench.lib.requests import load_requests, write_requests
+from bench.lib.ghz import INSTALL, GhzError, Load, NoCallError, Run, find_ghz, run_ghz
+from bench.lib.report import run as run_command
+from bench.lib.requests import load_requests, write
 from core.bundle import Bundle
 from tandem.requests import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
@@ -31,6 +32,14 @@ report = json.loads(pathlib.Path({str(REPORT)!r}).read_text())
 report["name"] = config["name"]
 if not os.environ.get("FAKE_FAILURES"):
     report["statusCodeDistribution"] = {{"OK": report["count"]}}
+asked = sys.argv[sys.argv.index("--duration") + 1] if "--duration" in sys.argv else ""
+with open("asked", "a") as file:
+    file.write(asked + " ")
+pathlib.Path("config").write_text(json.dumps(config))
+if asked == "1.0s" and os.environ.get("FAKE_CONNECTING"):
+    sys.exit("panic: send on closed channel")
+if float(asked.rstrip("s") or 0) < float(os.environ.get("FAKE_CONNECTING", -1)):
+    report["count"] = 0
 pathlib.Path(sys.argv[sys.argv.index("--output") + 1]).write_text(json.dumps(report))
 """
 
@@ -48,6 +57,15 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(load, "WARM_UP_SECONDS", 0.2)
     return tmp_path
+
+
+def called(*arguments: object) -> int:
+    """The exit code of `python -m bench.load` with these."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["bench.load", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run_command(load.main)
+    return int(ended.value.code or 0)
 
 
 class TestConfigurations:
@@ -101,11 +119,17 @@ class TestRequestData:
             "ann"
         ]
 
-    def test_a_file_is_written_for_each(self, bundle: Path, tmp_path: Path) -> None:
+    def test_a_degraded_answer_counts_as_a_failure(self, bundle: Path) -> None:
         requests = load_requests(Bundle.open(bundle))
-        write_requests(requests, tmp_path / "data")
-        read = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("data/*.json")}
-        assert read == requests
+        for name in requests.keys() - {"similar-items"}:
+            messages = [_parse(request, pb.RecommendRequest()) for request in requests[name]]
+            assert all(message.forbid_degraded for message in messages)
+
+    def test_a_file_is_written_for_each(self, bundle: Path, checkout: Path) -> None:
+        assert called("--bundle", bundle, "--requests-only") == 0
+        files = (checkout / "build/load").glob("*.json")
+        read = {path.stem: json.loads(path.read_text()) for path in files}
+        assert read == load_requests(Bundle.open(bundle))
 
 
 class TestReport:
@@ -141,36 +165,64 @@ class TestRunner:
     def test_it_prints_a_table_and_writes_the_figures(
         self, bundle: Path, checkout: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert load.main(["--bundle", str(bundle), "--address", "127.0.0.1:1"]) == 0
+        assert called("--bundle", bundle, "--address", "127.0.0.1:1") == 0
         rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-        assert ["recommend-fuse", "32", "750.9", "47.6", "63.4", "66.5", "777", "none"] in rows
+        assert ["`recommend-fuse`", "750.9", "47.6", "63.4", "66.5", "777", "none"] in rows
         document = json.loads((checkout / "build/bench/load.json").read_text(encoding="utf-8"))
         assert document.pop("environment")["bundle"] == "tiny/1"
         assert document["similar-items/p99_ms"] == 66.46
+        assert len(document.pop("table")) == 1 + len(CONFIGS)
         assert {name.partition("/")[0] for name in document} == {c.stem for c in CONFIGS}
 
     def test_a_failed_call_is_a_failure(
         self, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("FAKE_FAILURES", "1")
-        assert load.main(["--bundle", str(bundle), "--address", "127.0.0.1:1"]) == 1
+        assert called("--bundle", bundle, "--address", "127.0.0.1:1") == 1
         assert "518 NotFound" in capsys.readouterr().out  # the warm-up's and the run's
+
+    def test_time_that_connecting_took_is_given_again(
+        self, checkout: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """ghz's duration begins before it connects, which takes long on a busy machine."""
+        monkeypatch.setenv("FAKE_CONNECTING", "3")
+        run = run_ghz(find_ghz(), CONFIGS[0], "127.0.0.1:1", 0.5)
+        assert run.calls == 777
+        asked = (checkout / "asked").read_text(encoding="utf-8").split()
+        assert asked == ["0.5s", "1.0s", "2.0s", "4.0s"]
+
+    def test_it_gives_up_on_one_that_never_calls(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FAKE_CONNECTING", "1000000")
+        with pytest.raises(NoCallError, match="no call was made"):
+            run_ghz(find_ghz(), CONFIGS[0], "127.0.0.1:1", 30.0)
+
+    def test_an_open_loop_makes_so_many_calls(
+        self, checkout: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        load = Load("tandem.v1.RecommendationService.Recommend", Path("x"), 0.5, rate=300)
+        monkeypatch.setenv("FAKE_CONNECTING", "1000000")
+        with pytest.raises(NoCallError):
+            load.run("127.0.0.1:1")
+        config = json.loads((checkout / "config").read_text(encoding="utf-8"))
+        assert (config["total"], config["rps"], config["async"]) == (150, 300, True)
+        assert not (checkout / "asked").read_text(encoding="utf-8").split()
 
     def test_without_ghz_it_says_how_to_get_it(
         self, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setattr("bench.lib.ghz.shutil.which", _only_go)
         monkeypatch.setattr("bench.lib.ghz._go_bin", lambda: "")
-        assert load.main(["--bundle", str(bundle)]) == 1
+        assert called("--bundle", bundle) == 1
         assert INSTALL in capsys.readouterr().err
 
-    def test_services_that_do_not_start_are_an_error_that_names_their_log(
-        self, bundle: Path, checkout: Path, capsys: pytest.CaptureFixture[str]
+    def test_services_that_do_not_start_are_an_error(
+        self, bundle: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         # A tiny bundle has no models: the candidate service refuses it.
-        assert load.main(["--bundle", str(bundle)]) == 1
-        assert "build/load/services.log says why" in capsys.readouterr().err
-        assert "rebuild it" in (checkout / "build/load/services.log").read_text(encoding="utf-8")
+        assert called("--bundle", bundle) == 1
+        errors = capfd.readouterr().err
+        assert "rebuild it" in errors
+        assert "the services did not start; their log is above" in errors
 
 
 @pytest.fixture(scope="module")
@@ -206,8 +258,7 @@ class TestWithGhz:
     def test_every_configuration_runs_without_an_error(
         self, address: str, bundle: Path, checkout: Path
     ) -> None:
-        arguments = ["--bundle", str(bundle), "--address", address, "--seconds", "0.5"]
-        assert load.main(arguments) == 0
+        assert called("--bundle", bundle, "--address", address, "--seconds", "0.5") == 0
         document = json.loads((checkout / "build/bench/load.json").read_text(encoding="utf-8"))
         for config in CONFIGS:
             assert document[f"{config.stem}/calls"] >= 32
@@ -218,7 +269,7 @@ class TestWithGhz:
     def test_failures_are_counted_by_code(self, ghz: Path, address: str, bundle: Path) -> None:
         requests = load_requests(Bundle.open(bundle))
         requests["recommend-rerank"][1]["user_id"] = "nobody"
-        write_requests(requests)
+        write("recommend-rerank", requests["recommend-rerank"])
         run = run_ghz(ghz, Path("deploy/ghz/recommend-rerank.json"), address, 0.5)
         assert set(run.failed) == {"NotFound"}
         assert 0 < run.failed["NotFound"] < run.calls

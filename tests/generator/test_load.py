@@ -30,7 +30,7 @@ def test_two_servers_are_compared_for_each_number_of_callers(made_up: MadeUp) ->
     for callers in (1, 32):
         assert figures[f"throughput_gain_{callers}_callers"] > 0
         for name in ("one_at_a_time", "batched"):
-            key = f"{callers}_callers_{name}"
+            key = f"{name}_{callers}_callers"
             assert figures[f"{key}_calls_per_second"] > 0
             assert 0 < figures[f"{key}_p50_ms"] <= figures[f"{key}_p99_ms"]
     assert len(figures) == 2 * (1 + 2 * 3)

@@ -1,6 +1,7 @@
 """Agreement of lists, samples, and nearest items; the rows are tested on a whole bundle."""
 
 import asyncio
+import io
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,25 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from cli.evaluate import _count
 from core.bundle import Bundle, write_bundle
 from offline.evaluate.agreement import Agreement, are_equal
 from offline.evaluate.in_process import _Runs
 from offline.evaluate.parts import _best
-from offline.evaluate.protocol import DEPTH, Question, RankedList, Split, questions, sample
+from offline.evaluate.protocol import (
+    DEPTH,
+    WHOLE,
+    Question,
+    RankedList,
+    Split,
+    questions,
+    row,
+    sample,
+)
+from offline.evaluate.report import Report, print_report
+from offline.metrics import measure
 from services.generator.decoding.engine import (
     GeneratorEngine,
     RankingAnswer,
@@ -133,3 +146,20 @@ def test_what_is_asked_in_one_turn_is_answered_together() -> None:
 
     asyncio.run(twice())
     assert engine.sizes == [3, 2]
+
+
+def test_lists_that_are_cut_have_no_mrr() -> None:
+    """A target beyond the end of a list would count as if it stood infinitely far down."""
+    asked = [Question(0, "u", np.array([1], np.int32), 2)]
+    of_lists = row("pipeline", "filtered", asked, [np.array([2, 3], np.int32)])
+    assert set(of_lists.metrics) == {"hr@5", "ndcg@5", "hr@10", "ndcg@10"}
+    whole = measure("popularity", "filtered", np.array([2.0]), WHOLE)
+    report = Report("b/1", "shop", "test", [whole, of_lists], Agreement(0, 0))
+    console = Console(width=110, file=io.StringIO(), force_terminal=True)
+    print_report(report, console)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    (first,) = [line for line in lines if "popularity" in line]
+    (second,) = [line for line in lines if "pipeline " in line]
+    assert ".5000" in first
+    assert second.rstrip().endswith("–")

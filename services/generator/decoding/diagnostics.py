@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.generator.decoding.engine import DecodingJob, GeneratorEngine, RankingAnswer
+from services.generator.decoding.trie import PrefixTree
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,18 @@ def by_token(job: DecodingJob) -> DecodingJob:
     Raises:
         ValueError: the job has no shortlist.
     """
-    if job.tree is None:
+    if job.shortlist is None:
         raise ValueError("there is no shortlist to diagnose")
-    items, levels = job.tree.child.shape
+    levels = job.snapshot.trie.levels
+    rows = np.arange(len(job.shortlist) * levels, dtype=np.int32)
+    return replace(job, trees=tuple(map(_by_token, job.trees)), shortlist=rows)
+
+
+def _by_token(tree: PrefixTree) -> PrefixTree:
+    items, levels = tree.child.shape
     alone = np.tile(np.eye(levels, dtype=np.bool_), (items, 1))
-    child = np.where(alone, np.repeat(job.tree.child, levels, axis=0), -1)
-    tree = replace(
-        job.tree, path=np.repeat(job.tree.path, levels, axis=0), child=child.astype(np.int32)
-    )
-    return replace(job, tree=tree, shortlist=np.arange(items * levels, dtype=np.int32))
+    child = np.where(alone, np.repeat(tree.child, levels, axis=0), -1)
+    return replace(tree, path=np.repeat(tree.path, levels, axis=0), child=child.astype(np.int32))
 
 
 def read_tokens(answer: RankingAnswer, levels: int) -> NDArray[np.float32]:

@@ -22,11 +22,14 @@ from services.generator.catalog.coded import CodedCatalog
 from services.generator.decoding.graphs import Prompts
 from services.generator.decoding.parts import GeneratorParts, load_catalog, load_parts
 from services.generator.decoding.providers import Compute, choose_precision
-from services.generator.decoding.trie import PrefixTree
+from services.generator.decoding.trie import PrefixTree, Trie
 from services.generator.prompts import Template, render_ids, user_text
 
 _DEAD: Final = -1e29
 """Above the score of what is not allowed, below every sum of log-probabilities."""
+MOST_PREFIXES: Final = 1_024
+"""That the decoder reads of a shortlist in one pass: each attends to all others, so memory grows
+with their square. A longer shortlist is scored in parts, which changes no score."""
 
 T = TypeVar("T")
 
@@ -102,7 +105,8 @@ class DecodingJob:
     """What the history holds."""
     search: _Search | None
     shortlist: ItemArray | None
-    tree: PrefixTree | None
+    trees: tuple[PrefixTree, ...] = ()
+    """Of the parts of the shortlist, in its order; each is read in one pass."""
 
     @property
     def tokens(self) -> int:
@@ -111,22 +115,23 @@ class DecodingJob:
 
     @property
     def prefixes(self) -> int:
-        """How many prefixes of codes lead to the shortlist; the memory of a run grows with their
+        """How many prefixes of codes one pass reads at most; its memory grows with their
         square."""
-        return 0 if self.tree is None else len(self.tree.token)
+        return max((len(tree.token) for tree in self.trees), default=0)
 
     @property
     def group(self) -> Hashable:
         """Jobs of equal groups may run together.
 
         More beams search further: that they are part of it keeps answers independent of company.
-        A short shortlist would be padded to a long one: those share a batch whose numbers of
-        prefixes, and of items, lie between the same powers of two.
+        A short shortlist would be padded to a long one: those share a batch that have as many
+        parts, and whose numbers of prefixes, and of items, lie between the same powers of two.
         """
         beams = None if self.search is None else self.search.beams
-        if self.tree is None:
+        if not self.trees:
             return self.snapshot.version, beams
-        sizes = len(self.tree.token).bit_length(), len(self.tree.path).bit_length()
+        items = max(len(tree.path) for tree in self.trees)
+        sizes = len(self.trees), self.prefixes.bit_length(), items.bit_length()
         return self.snapshot.version, beams, *sizes
 
 
@@ -192,7 +197,7 @@ class GeneratorEngine:
             seen=query.context.history,
             search=search,
             shortlist=query.shortlist,
-            tree=None if query.shortlist is None else trie.prefixes(query.shortlist),
+            trees=() if query.shortlist is None else _parts(trie, query.shortlist),
         )
 
     def run(self, jobs: Sequence[DecodingJob]) -> list[RankingAnswer]:
@@ -214,11 +219,15 @@ class GeneratorEngine:
                 found = score[row, : search.count] > _DEAD
                 leaves = node[row, : search.count][found] - trie.leaf_base
                 generated[row] = Ranked(trie.leaf_item[leaves], score[row, : search.count][found])
-        if trees := _all([job.tree for job in jobs]):
-            for row, (job, score) in enumerate(
-                zip(jobs, graphs.rerank(encoded, trees), strict=True)
-            ):
-                reranked[row] = _by_score(job.shortlist, score)
+        if jobs[0].trees:
+            passes = [
+                graphs.rerank(encoded, trees)
+                for trees in zip(*(job.trees for job in jobs), strict=True)
+            ]
+            for row, job in enumerate(jobs):
+                own = zip(passes, job.trees, strict=True)
+                scores = np.concatenate([found[row, : len(tree.path)] for found, tree in own])
+                reranked[row] = _by_score(job.shortlist, scores)
         return [RankingAnswer(*parts) for parts in zip(generated, reranked, strict=True)]
 
     def answer(self, queries: Sequence[RankingQuery]) -> list[RankingAnswer]:
@@ -285,9 +294,16 @@ def _all(values: Sequence[T | None]) -> list[T]:
     return [value for value in values if value is not None]
 
 
+def _parts(trie: Trie, shortlist: ItemArray) -> tuple[PrefixTree, ...]:
+    """The prefixes of a shortlist, in as many parts as keep each to `MOST_PREFIXES`."""
+    # Beside the root, an item has a prefix of its own on each level but the last, at most.
+    items = (MOST_PREFIXES - 1) // max(1, trie.levels - 1)
+    parts = np.array_split(shortlist, max(1, -(-len(shortlist) // items)))
+    return tuple(trie.prefixes(part) for part in parts)
+
+
 def _by_score(items: ItemArray | None, scores: NDArray[np.float32]) -> Ranked | None:
     if items is None:
         return None
-    own = scores[: len(items)]
-    order = np.argsort(-own, kind="stable")
-    return Ranked(items[order], own[order])
+    order = np.argsort(-scores, kind="stable")
+    return Ranked(items[order], scores[order])

@@ -131,6 +131,24 @@ def test_other_codes_and_models(tmp_path: Path, texts: list[str], t5: dict[str, 
         np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
 
 
+def test_a_long_shortlist_is_scored_in_bounded_parts(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass compares each prefix with all others, so memory would grow with their square."""
+    monkeypatch.setattr("services.generator.decoding.engine.MOST_PREFIXES", 30)
+    rng = np.random.default_rng(6)
+    shortlists = [rng.permutation(served.items).astype(np.int32) for _ in range(3)]
+    queries = [
+        RankingQuery(random_context(rng, served.items), shortlist=items) for items in shortlists
+    ]
+    jobs = [served.engine.prepare(query, served.engine.snapshot) for query in queries]
+    assert max(job.prefixes for job in jobs) <= 30
+    for query, ranked in zip(queries, served.engine.rerank(queries), strict=True):
+        assert sorted(ranked.items.tolist()) == list(range(served.items))
+        expected = served.exact(query.context)
+        np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
+
+
 def test_codes_that_begin_other_codes(tmp_path: Path) -> None:
     """`item_1`, `item_10` and `item_108`: each ends with the end-of-sequence token."""
     levels = [(1,), (1, 0), (1, 0, 8), (2,), (2, 0), (3, 1, 4)]
