@@ -46,6 +46,13 @@ class _Versioned(Protocol):
     def catalog_sequence(self) -> int: ...
 
 
+class _Generated(_Versioned, Protocol):
+    """Every list of the generator names what its catalog does not have."""
+
+    @property
+    def missing_item_ids(self) -> Iterable[str]: ...
+
+
 S = TypeVar("S")
 T = TypeVar("T")
 Q = TypeVar("Q")
@@ -80,6 +87,8 @@ class ServiceClient(Generic[S]):
         self._noticed = {bundle_version}
         self.version = bundle_version
         """Of the bundle that answered last."""
+        self.sequence = 0
+        """Of the last change in the catalog that answered last."""
 
     async def ready(self) -> None:
         """Waits, for as long as it takes, until the service can be called."""
@@ -97,6 +106,7 @@ class ServiceClient(Generic[S]):
         """
         response = await self._caller.call(method, request, deadline)
         self._compare(response.bundle_version)
+        self.sequence = response.catalog_sequence
         return response
 
     def _compare(self, version: str) -> None:
@@ -209,7 +219,7 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
         """Scores given items."""
         message = generator_pb.RerankRequest(context=_context(request), item_ids=items)
         response = await self.call(lambda stub: stub.Rerank, message, deadline)
-        return _answered(_ranked(response.items, response.missing_item_ids), response)
+        return _answered(_ranked(response.items, response), response)
 
     async def generate(
         self, request: ResolvedQuery, count: int, deadline: Deadline
@@ -222,7 +232,7 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
             item_fields=field_mask(request.query.needed_fields),
         )
         response = await self.call(lambda stub: stub.Generate, message, deadline)
-        return _answered(_ranked(response.items, response.missing_item_ids), response)
+        return _answered(_ranked(response.items, response), response)
 
     async def rank(
         self, request: ResolvedQuery, items: Sequence[str], count: int, deadline: Deadline
@@ -236,8 +246,7 @@ class GeneratorClient(ServiceClient["generator_grpc.GeneratorServiceAsyncStub"])
             item_fields=field_mask(request.query.needed_fields),
         )
         response = await self.call(lambda stub: stub.Rank, message, deadline)
-        missing = response.missing_item_ids
-        both = _ranked(response.generated, missing), _ranked(response.reranked, missing)
+        both = _ranked(response.generated, response), _ranked(response.reranked, response)
         return _answered(both, response)
 
     async def diagnose(
@@ -269,12 +278,13 @@ def _shortlisted(item: candidate_pb.ShortlistedItem) -> Scored:
     return Scored(item.item_id, item.score, transitions)
 
 
-def _ranked(items: Iterable[common_pb2.ScoredItem], missing: Iterable[str]) -> Ranked:
+def _ranked(items: Iterable[common_pb2.ScoredItem], response: _Generated) -> Ranked:
     messages = tuple(items)
     return Ranked(
         items=tuple(Scored(item.item_id, item.score) for item in messages),
-        missing=tuple(missing),
+        missing=tuple(response.missing_item_ids),
         fields=_EncodedFields(messages),
+        sequence=response.catalog_sequence,
     )
 
 
