@@ -5,6 +5,7 @@ which targets an earlier attempt went to and what extra calls the budget allows.
 """
 
 import asyncio
+import math
 import random
 import time
 from collections import defaultdict
@@ -152,18 +153,21 @@ class Caller(Generic[S]):
         """
         target, verdict = attempt.target, Verdict.NONE
         target.in_flight += 1
+        kind, started = type(request), time.monotonic()
         try:
             seconds = deadline.remaining()
-            usual = self._latencies[type(request)].p95 or USUAL_SECONDS
+            usual = self._latencies[kind].p95 or USUAL_SECONDS
             response = await method(target.stub)(
                 request, timeout=seconds, metadata=((REQUEST_ID_HEADER, request_id.get()),)
             )
         except grpc.aio.AioRpcError as error:
             failure = errors.from_rpc(error)
-            verdict = judge(failure.code, had_time=seconds >= usual)
+            answers = target.answered.get(kind, -math.inf) > started
+            verdict = judge(failure, had_time=seconds >= usual, answers=answers)
             raise failure from error
         else:
             verdict = Verdict.GOOD
+            target.answered[kind] = time.monotonic()
             return response
         finally:
             target.in_flight -= 1
