@@ -3,22 +3,26 @@
 Inside Tandem an item is its position (an int32); identifiers are translated once, at the edge.
 
 A `Catalog` is one version, and never changes. `apply` makes the next, which shares all that stays
-the same, so that whoever began with a version goes on with it undisturbed. A position means the
-same item in every version of a process: what is new is appended, and what is removed stays as a
-tombstone, which `ids` and `items` still answer for and nothing else finds.
+the same, so that whoever began with a version goes on with it undisturbed. From one to the next a
+position means the same item: what is new is appended, and what is removed stays as a tombstone,
+which `ids` and `items` still answer for and nothing else finds. Where a catalog has many of them
+(`sparse`) it is made anew without, and only there positions change (`compacted`).
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.attributes import AttributeIndex, ItemArray
+from core.attributes import AttributeIndex, ItemArray, Mask, differing
+from core.changes import AttributeValues, CatalogItem, Change, Delete, Update, Upsert
 from core.errors import BundleError
+from core.masks import MaskMemory
 from core.persistent import PersistentMap, PersistentSequence, append
 
 __all__ = [
@@ -29,55 +33,24 @@ __all__ = [
     "Delete",
     "ItemArray",
     "Mask",
+    "Update",
     "Upsert",
 ]
 
-Mask = NDArray[np.bool_]
-AttributeValues = tuple[str | float, ...]
+MANY_TOMBSTONES: Final = 1 << 12
+"""Below so many nothing is compacted: they cost a search a tenth of a millisecond."""
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogItem:
-    """An item as it is shown, embedded and filtered."""
-
-    item_id: str
-    title: str
-    text: str
-    attributes: Mapping[str, AttributeValues]
-    popularity: int
-    """Interactions in the training data."""
-
-
-@dataclass(frozen=True)
-class Upsert:
-    """Adds an item, or replaces the one that has its identifier."""
-
-    item: CatalogItem
-
-    @property
-    def item_id(self) -> str:
-        """The identifier of the item."""
-        return self.item.item_id
-
-
-@dataclass(frozen=True)
-class Delete:
-    """Removes an item."""
-
-    item_id: str
-
-
-Change = Upsert | Delete
-
-
-@dataclass(frozen=True)
+@dataclass
 class _Difference:
     """What is between one version and the next."""
 
-    added: list[CatalogItem]
-    removed: dict[int, CatalogItem]
+    added: list[CatalogItem] = field(default_factory=list)
+    removed: dict[int, CatalogItem] = field(default_factory=dict)
     """By position, which may be that of an item that is added and removed at once."""
-    moved: dict[str, int | None]
+    updated: dict[int, CatalogItem] = field(default_factory=dict)
+    """What stands at positions of the version before from now on."""
+    moved: dict[str, int | None] = field(default_factory=dict)
     """Identifiers with another position than before; None for what is removed."""
 
 
@@ -95,22 +68,29 @@ class _Version:
     def difference(self, changes: Iterable[Change]) -> _Difference:
         """What the changes, one after another, come to."""
         start = len(self.items)
-        added: list[CatalogItem] = []
-        removed: dict[int, CatalogItem] = {}
-        moved: dict[str, int | None] = {}
+        made = _Difference()
         for change in changes:
             item_id = change.item_id
-            at = moved[item_id] if item_id in moved else self.positions.get(item_id)
+            at = made.moved[item_id] if item_id in made.moved else self.positions.get(item_id)
             if at is not None:
-                there = self.items[at] if at < start else added[at - start]
-                if isinstance(change, Upsert) and change.item == there:
-                    continue
-                removed[at] = there
-            moved[item_id] = None
-            if isinstance(change, Upsert):
-                moved[item_id] = start + len(added)
-                added.append(change.item)
-        return _Difference(added, removed, moved)
+                own = self.items[at] if at < start else made.added[at - start]
+                there = made.updated.get(at, own)
+                if not isinstance(change, Delete):
+                    if change.item == there:
+                        continue
+                    if isinstance(change, Update) and change.item.popularity == there.popularity:
+                        if at < start:
+                            made.updated[at] = change.item
+                        else:
+                            made.added[at - start] = change.item
+                        continue
+                made.removed[at] = own
+                made.updated.pop(at, None)
+            made.moved[item_id] = None
+            if not isinstance(change, Delete):
+                made.moved[item_id] = start + len(made.added)
+                made.added.append(change.item)
+        return made
 
     def after(self, changes: Iterable[Change]) -> "_Version":
         """The version that the changes lead to."""
@@ -119,18 +99,50 @@ class _Version:
         live[list(change.removed)] = False
         live.flags.writeable = False
         return _Version(
-            items=self.items.extended(change.added),
+            items=self.items.replaced(change.updated).extended(change.added),
             positions=self.positions.updated(change.moved),
-            attributes=self.attributes.updated(
-                len(self.items),
-                [item.attributes for item in change.added],
-                [item.attributes for item in change.removed.values()],
-            ),
+            attributes=self._indexed(change),
             popularity=append(
                 self.popularity, np.array([item.popularity for item in change.added], np.int64)
             ),
             live=live,
         )
+
+    def _indexed(self, change: _Difference) -> AttributeIndex:
+        gained = [
+            (position, item.attributes)
+            for position, item in enumerate(change.added, len(self.items))
+        ]
+        lost = []
+        for position, item in change.updated.items():
+            before, after = differing(self.items[position].attributes, item.attributes)
+            lost.append((position, before))
+            gained.append((position, after))
+        retired = [attributes for _, attributes in lost]
+        retired += [item.attributes for item in change.removed.values()]
+        return self.attributes.updated(gained, lost, retired)
+
+    def compacted(self, base: int) -> "tuple[_Version, ItemArray]":
+        """The version without the tombstones from a position on, and where each item was."""
+        tail = base + np.flatnonzero(self.live[base:])
+        kept = np.concatenate([np.arange(base), tail]).astype(np.int32)
+        rows = list(enumerate(map(self.items.__getitem__, tail.tolist()), base))
+        stale = enumerate(self.items[base:], base)
+        gained = [(position, item.attributes) for position, item in rows]
+        live = self.live[kept]
+        live.flags.writeable = False
+        version = _Version(
+            items=self.items.truncated(base).extended(item for _, item in rows),
+            positions=self.positions.updated({item.item_id: position for position, item in rows}),
+            attributes=self.attributes.updated(
+                gained,
+                [(position, item.attributes) for position, item in stale],
+                [attributes for _, attributes in gained],
+            ),
+            popularity=append((), np.concatenate(self.popularity)[kept]),
+            live=live,
+        )
+        return version, kept
 
 
 class Catalog:
@@ -142,6 +154,10 @@ class Catalog:
     def __init__(self, items: Iterable[CatalogItem] = ()) -> None:
         given = tuple(items)
         self._version = _Version().after(map(Upsert, given))
+        self.base = len(given)
+        """How many items the first version had, whose positions are theirs for ever."""
+        self.masks = MaskMemory()
+        """Of this version, what filters came to."""
         if np.count_nonzero(self.live) < len(given):
             raise BundleError("catalog.jsonl names an item twice")
 
@@ -178,14 +194,36 @@ class Catalog:
     def apply(self, changes: Iterable[Change]) -> "Catalog":
         """Makes the next version: the changes one after another, all of them or, on error, none.
 
-        An item that is replaced moves to a new position; to move one that is the same in every
-        field, delete it first. An upsert of exactly what is there changes nothing, and neither does
-        deleting what is not there: `lookup` tells beforehand.
+        An item that is replaced by an `Upsert` moves to a new position; to move one that is the
+        same in every field, delete it first. An upsert of exactly what is there changes nothing,
+        and neither does deleting what is not there: `lookup` tells beforehand.
 
-        The cost grows with the changes: 1,000 of them take about 10 ms among a million items.
+        The cost grows with the changes: 1,000 of them take about 10 ms among a million items, and
+        an `Update` besides a copy of the postings and columns whose values it changes.
         """
+        return self._followed_by(self._version.after(changes))
+
+    @property
+    def sparse(self) -> bool:
+        """Whether among what was added there are more tombstones than items, and many."""
+        tail = self.live[self.base :]
+        items = int(np.count_nonzero(tail))
+        return len(tail) - items > max(items, MANY_TOMBSTONES)
+
+    def compacted(self) -> tuple["Catalog", ItemArray]:
+        """The same version without the tombstones among what was added.
+
+        Returns:
+            The version, and for each of its positions the one that the item has had, ascending.
+        """
+        version, kept = self._version.compacted(self.base)
+        return self._followed_by(version), kept
+
+    def _followed_by(self, version: _Version) -> "Catalog":
         following = Catalog.__new__(Catalog)
-        following._version = self._version.after(changes)
+        following._version = version
+        following.base = self.base
+        following.masks = MaskMemory()
         return following
 
     def ids(self, positions: Iterable[int]) -> list[str]:
@@ -209,18 +247,11 @@ class Catalog:
 
     def having(self, attribute: str, values: Iterable[str | float]) -> Mask:
         """Marks the live items that have one of the values. Shape [positions]."""
-        return self._marked(self._version.attributes.having(attribute, values))
+        return self._version.attributes.having(attribute, values, self.live)
 
     def within(self, attribute: str, low: float, high: float) -> Mask:
         """Marks the live items that have a number in [low, high]. Shape [positions]."""
-        return self._marked(self._version.attributes.within(attribute, low, high))
-
-    def _marked(self, lists: Iterable[ItemArray]) -> Mask:
-        mask = np.zeros(len(self), dtype=np.bool_)
-        for items in lists:
-            mask[items] = True
-        mask &= self.live
-        return mask
+        return self._version.attributes.within(attribute, low, high, self.live)
 
     @classmethod
     def read(cls, path: Path) -> "Catalog":

@@ -1,6 +1,6 @@
 """Which items a list may hold: by identifier, and as positions of a catalog."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,13 +21,18 @@ class Constraints:
     include_seen: bool = False
     """Whether items that the request is about may be in the list."""
 
-    def mask(self, catalog: Catalog) -> Mask | None:
+    def mask(self, catalog: Catalog, proceed: Callable[[], None] = lambda: None) -> Mask | None:
         """What filter and allowed items let through, bool [positions]; None for everything.
 
+        Args:
+            catalog: the items.
+            proceed: see `evaluate`.
+
         Raises:
-            InvalidArgument: reason UNKNOWN_ATTRIBUTE, for an attribute that no item has.
+            InvalidArgument: reason UNKNOWN_ATTRIBUTE, for an attribute that no item has, or
+                FILTER_TOO_COSTLY.
         """
-        passing = None if self.filter is None else evaluate(self.filter, catalog)
+        passing = None if self.filter is None else evaluate(self.filter, catalog, proceed)
         if not self.allowed:
             return passing
         listed = np.zeros(len(catalog), np.bool_)

@@ -56,17 +56,20 @@ def most_marginal(
         int64 [at most `count`], the places of the chosen items, in the order of their choice.
     """
     chosen = np.empty(min(count, len(relevance)), np.int64)
-    most = np.full(len(relevance), -np.inf) if beside is None else beside
-    left = np.ones(len(relevance), np.bool_)
+    # What an item is worth without the list, and what its likeness to that takes from it.
+    own = (1.0 - diversity) * relevance
+    less = np.zeros(len(own)) if beside is None else diversity * beside
+    left = np.ones(len(own), np.bool_)
     for turn in range(len(chosen)):
-        worth = relevance
-        if diversity and (turn or beside is not None):
-            worth = (1.0 - diversity) * relevance - diversity * most
-        eligible = left if eligibility is None else eligibility.among(left)
-        chosen[turn] = best = int(np.argmax(np.where(eligible, worth, -np.inf)))
-        left[best] = False
+        first = not turn and beside is None
+        worth = relevance if first else own - less
+        if eligibility is not None:
+            worth = np.where(eligibility.among(left), worth, -np.inf)
+        chosen[turn] = best = int(np.argmax(worth))
+        left[best], own[best] = False, -np.inf
         if eligibility is not None:
             eligibility.take(best)
         if diversity:
-            most = np.maximum(most, likeness(best))
+            more: Scores = diversity * likeness(best).astype(np.float64)
+            less = more if first else np.maximum(less, more)
     return chosen

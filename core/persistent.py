@@ -5,7 +5,7 @@ Here a version costs what its changes cost, not what the catalog does, and nothi
 piece that holds up other threads for more than a moment.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain
 from typing import Final, Generic, TypeVar, overload
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 T = TypeVar("T")
+P = TypeVar("P", bound=Sized)
 Number = TypeVar("Number", bound=np.generic)
 
 PARTS: Final = 1 << 14
@@ -61,7 +62,7 @@ class PersistentMap(Generic[K, V]):
 
 
 class PersistentSequence(Sequence[T]):
-    """A sequence in chunks; the next version, which only ever appends, shares all but the last."""
+    """A sequence in chunks; the next version shares those that stay the same."""
 
     def __init__(self, items: Iterable[T] = ()) -> None:
         given = tuple(items)
@@ -96,16 +97,47 @@ class PersistentSequence(Sequence[T]):
         tail._length += full * CHUNK
         return tail
 
+    def truncated(self, length: int) -> "PersistentSequence[T]":
+        """The next version: the first `length` items, of which there are as many."""
+        full = length // CHUNK
+        head: PersistentSequence[T] = PersistentSequence()
+        head._chunks, head._length = self._chunks[:full], full * CHUNK
+        return head.extended(self[full * CHUNK : length])
+
+    def replaced(self, changes: Mapping[int, T]) -> "PersistentSequence[T]":
+        """The next version: other items at some places."""
+        chunks: dict[int, list[T]] = {}
+        for index, item in changes.items():
+            number, place = divmod(index, CHUNK)
+            chunks.setdefault(number, list(self._chunks[number]))[place] = item
+        following: PersistentSequence[T] = PersistentSequence()
+        following._chunks = tuple(
+            tuple(chunks[number]) if number in chunks else chunk
+            for number, chunk in enumerate(self._chunks)
+        )
+        following._length = self._length
+        return following
+
 
 def append(
     pieces: tuple[NDArray[Number], ...], more: NDArray[Number]
 ) -> tuple[NDArray[Number], ...]:
-    """The next version of an array that only ever grows, kept in pieces.
+    """The next version of an array that is kept in pieces; see `grown`."""
+    return grown(pieces, more, np.concatenate)
+
+
+def grown(pieces: tuple[P, ...], more: P, join: Callable[[Sequence[P]], P]) -> tuple[P, ...]:
+    """The next version of something that grows, kept in pieces.
 
     A piece is at least twice as long as the next, so that there are few, and an element is copied
     only each time that its piece doubles.
+
+    Args:
+        pieces: so far.
+        more: what comes at the end.
+        join: makes one piece of two.
     """
-    grown = [*pieces, more] if len(more) else [*pieces]
-    while len(grown) > 1 and len(grown[-2]) < 2 * len(grown[-1]):
-        grown[-2:] = [np.concatenate(grown[-2:])]
-    return tuple(grown)
+    joined = [*pieces, more] if len(more) else [*pieces]
+    while len(joined) > 1 and len(joined[-2]) < 2 * len(joined[-1]):
+        joined[-2:] = [join(joined[-2:])]
+    return tuple(joined)

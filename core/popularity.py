@@ -32,6 +32,13 @@ class ItemPopularity:
         places = np.searchsorted(-self.counts[self.order], -counts[added], side="right")
         return ItemPopularity(joined, np.insert(self.order, places, added + np.int32(start)))
 
+    def compacted(self, kept: ItemArray) -> "ItemPopularity":
+        """Keeps some items, whose positions are int32 [kept], ascending; they move together."""
+        moved = np.full(len(self.counts), -1, np.int32)
+        moved[kept] = np.arange(len(kept), dtype=np.int32)
+        order = moved[self.order]
+        return ItemPopularity(self.counts[kept], order[order >= 0])
+
     def best(self, count: int, allowed: Mask | None) -> tuple[ItemArray, NDArray[np.float64]]:
         """The most popular allowed items, most first, and their `log_probability`.
 

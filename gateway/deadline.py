@@ -6,12 +6,9 @@ makes a share of what is left of its caller's time, less a margin in which to an
 
 import time
 from dataclasses import dataclass
-from typing import Final
 
 from core.errors import DeadlineExceeded
-
-MARGIN_FRACTION: Final = 0.1
-MAX_MARGIN_SECONDS: Final = 0.05
+from serving.deadline import margin
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,7 @@ class Deadline:
             limit: seconds that no call may exceed, whatever the caller allows.
         """
         budget = min(default if remaining is None else remaining, limit)
-        margin = min(budget * MARGIN_FRACTION, MAX_MARGIN_SECONDS)
-        return cls(time.monotonic() + budget - margin)
+        return cls(time.monotonic() + budget - margin(budget))
 
     def share(self, fraction: float) -> "Deadline":
         """The moment until which one step may take, so that time is left for those that follow.

@@ -136,6 +136,9 @@ class Ranked:
     """Items of the request that the service's catalog does not have."""
     fields: Mapping[str, bytes] = field(default_factory=dict)
     """What was asked for of each item, as `serving.item_fields` encodes it."""
+    sequence: int | None = None
+    """Of the last change in the catalog that `fields` are from, where that may be behind the
+    candidate's; 0 for the bundle's own."""
 
 
 class Recommended(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Final
 
 from core.errors import InvalidArgument
-from core.filters import attributes_of, require
+from core.filters import attributes_of, condition_count, require
 from gateway.domain import Boost, Cap, Pin, Query, Rules, Strategy
 from serving import validation as edge
 from serving.item_fields import read_item_fields
@@ -105,6 +105,12 @@ def _read_boosts(request: pb.RecommendRequest, attributes: Collection[str]) -> t
         condition = edge.item_filter(message.condition)
         require(attributes_of(condition), attributes)
         boosts.append(Boost(condition, message.boost))
+    conditions = sum(condition_count(each.condition) for each in boosts)
+    if conditions > edge.MAX_FILTER_NODES:
+        raise InvalidArgument(
+            f"the boosts have {conditions} conditions; give at most {edge.MAX_FILTER_NODES} in all",
+            reason="FILTER_TOO_LARGE",
+        )
     return tuple(boosts)
 
 

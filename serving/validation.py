@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from core.attributes import Attributes
 from core.constraints import Constraints
 from core.errors import InvalidArgument
-from core.filters import AllOf, AnyOf, Filter, Not, OneOf, Range
+from core.filters import VALUES_PER_CONDITION, AllOf, AnyOf, Filter, Not, OneOf, Range
 from tandem.v1 import common_pb2
 
 MAX_HISTORY = 10_000
@@ -19,8 +19,6 @@ MAX_ALLOWED = 10_000
 MAX_ID_BYTES = 512
 MAX_FILTER_DEPTH = 8
 MAX_FILTER_NODES = 256
-VALUES_PER_FILTER_NODE = 8
-"""A value of a list is cheaper than a condition: so many of them count as one more node."""
 
 
 def result_count(requested: int, *, default: int, limit: int) -> int:
@@ -108,7 +106,7 @@ def item_filter(message: common_pb2.ItemFilter) -> Filter:
             case "one_of":
                 if not node.one_of.values:
                     raise _empty("one_of needs at least one value")
-                spend(len(node.one_of.values) // VALUES_PER_FILTER_NODE)
+                spend(len(node.one_of.values) // VALUES_PER_CONDITION)
                 values = tuple(_value(v) for v in node.one_of.values)
                 return OneOf(_attribute(node.one_of.attribute), values)
             case "range":

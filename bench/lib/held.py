@@ -51,7 +51,7 @@ def rerank(bundle: Bundle) -> float:
     engine.rerank([query(10)])
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
     before = proc_bytes("self/status", "VmHWM")
-    jobs = [engine.prepare(query(RERANKED), engine.snapshot) for _ in range(Limits.batch)]
+    jobs = [engine.prepare(query(RERANKED)) for _ in range(Limits.batch)]
     while jobs:
         chosen = choose(jobs, Limits.batch)
         engine.run([jobs[i] for i in chosen])

@@ -5,6 +5,7 @@ which targets an earlier attempt went to and what extra calls the budget allows.
 """
 
 import asyncio
+import math
 import random
 import time
 from collections import defaultdict
@@ -99,6 +100,8 @@ class Caller(Generic[S]):
         self.targets = Targets(target, protobuf_service, stub, policy.limits)
         self.version = bundle_version
         """Of the bundle that answered last."""
+        self.sequence = 0
+        """Of the last change in the catalog that answered last."""
         self._bundle_version = bundle_version
         self._noticed = {bundle_version}
         self._policy = policy
@@ -142,6 +145,7 @@ class Caller(Generic[S]):
                     raise translate(failure, self.service) from failure
             else:
                 self._compare(response.bundle_version)
+                self.sequence = response.catalog_sequence
                 return response
             await asyncio.sleep(pause)
 
@@ -202,18 +206,21 @@ class Caller(Generic[S]):
         """
         target, verdict = attempt.target, Verdict.NONE
         target.in_flight += 1
+        kind, started = type(request), time.monotonic()
         try:
             seconds = deadline.remaining()
-            usual = self._latencies[type(request)].p95 or USUAL_SECONDS
+            usual = self._latencies[kind].p95 or USUAL_SECONDS
             response = await method(target.stub)(
                 request, timeout=seconds, metadata=((REQUEST_ID_HEADER, request_id.get()),)
             )
         except grpc.aio.AioRpcError as error:
             failure = errors.from_rpc(error)
-            verdict = judge(failure.code, had_time=seconds >= usual)
+            answers = target.answered.get(kind, -math.inf) > started
+            verdict = judge(failure, had_time=seconds >= usual, answers=answers)
             raise failure from error
         else:
             verdict = Verdict.GOOD
+            target.answered[kind] = time.monotonic()
             return response
         finally:
             target.in_flight -= 1

@@ -1,7 +1,7 @@
 """Clients of the two services: domain values in and out, and errors of the gateway's own tree."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import grpc
 
@@ -32,6 +32,13 @@ from tandem.v1 import generator_service_pb2_grpc as generator_grpc
 DEFAULT: Final = CallPolicy()
 
 T = TypeVar("T")
+
+
+class _Generated(Versioned, Protocol):
+    """Every list of the generator names what its catalog does not have."""
+
+    @property
+    def missing_item_ids(self) -> Iterable[str]: ...
 
 
 class CandidateStubs:
@@ -132,7 +139,7 @@ class GeneratorClient(Caller["generator_grpc.GeneratorServiceAsyncStub"]):
         """Scores given items."""
         message = generator_pb.RerankRequest(context=_context(request), item_ids=items)
         response = await self.call(lambda stub: stub.Rerank, message, deadline)
-        return _answered(_ranked(response.items, response.missing_item_ids), response)
+        return _answered(_ranked(response.items, response), response)
 
     async def generate(
         self, request: ResolvedQuery, count: int, deadline: Deadline
@@ -145,7 +152,7 @@ class GeneratorClient(Caller["generator_grpc.GeneratorServiceAsyncStub"]):
             item_fields=field_mask(request.query.needed_fields),
         )
         response = await self.call(lambda stub: stub.Generate, message, deadline)
-        return _answered(_ranked(response.items, response.missing_item_ids), response)
+        return _answered(_ranked(response.items, response), response)
 
     async def rank(
         self, request: ResolvedQuery, items: Sequence[str], count: int, deadline: Deadline
@@ -159,8 +166,7 @@ class GeneratorClient(Caller["generator_grpc.GeneratorServiceAsyncStub"]):
             item_fields=field_mask(request.query.needed_fields),
         )
         response = await self.call(lambda stub: stub.Rank, message, deadline)
-        missing = response.missing_item_ids
-        both = _ranked(response.generated, missing), _ranked(response.reranked, missing)
+        both = _ranked(response.generated, response), _ranked(response.reranked, response)
         return _answered(both, response)
 
     async def diagnose(
@@ -192,12 +198,13 @@ def _shortlisted(item: candidate_pb.ShortlistedItem) -> Scored:
     return Scored(item.item_id, item.score, transitions)
 
 
-def _ranked(items: Iterable[common_pb2.ScoredItem], missing: Iterable[str]) -> Ranked:
+def _ranked(items: Iterable[common_pb2.ScoredItem], response: _Generated) -> Ranked:
     messages = tuple(items)
     return Ranked(
         items=tuple(Scored(item.item_id, item.score) for item in messages),
-        missing=tuple(missing),
+        missing=tuple(response.missing_item_ids),
         fields=_EncodedFields(messages),
+        sequence=response.catalog_sequence,
     )
 
 

@@ -31,18 +31,25 @@ def is_trouble(error: Exception) -> bool:
     return isinstance(error, DeadlineExceeded | ResourceExhausted | Internal | Unavailable)
 
 
-def judge(code: grpc.StatusCode, *, had_time: bool) -> Verdict:
+def judge(failure: errors.Error, *, had_time: bool, answers: bool) -> Verdict:
     """What a failed call says about its target.
 
+    A request that asks for much may take longer than its caller has. That is not the target's
+    fault, and must not close it to all others; a target that hangs answers nobody.
+
     Args:
-        code: what the call ended with.
-        had_time: whether its deadline left as much time as answers take. A call that ran out of
-            less says nothing: one impatient caller must not close a target to all others.
+        failure: what the call ended with. Where the target itself says that the time ran out, with
+            a reason, it was at work.
+        had_time: whether the deadline left as much time as answers take.
+        answers: whether the target answered another call of the method meanwhile.
     """
+    code = failure.code
     if code in CALLERS_MISTAKES or code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return Verdict.GOOD
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED and not had_time:
-        return Verdict.NONE
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        if failure.reason:
+            return Verdict.GOOD
+        return Verdict.BAD if had_time and not answers else Verdict.NONE
     return Verdict.BAD
 
 

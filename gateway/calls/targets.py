@@ -11,7 +11,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypeVar
 
 import grpc
@@ -83,6 +83,8 @@ class Target(Generic[S]):
     stub: S
     circuit: Circuit
     in_flight: int = 0
+    answered: dict[type, float] = field(default_factory=dict)
+    """When it last answered a request of a type, on the monotonic clock."""
 
     @property
     def reachable(self) -> bool:

@@ -1,15 +1,17 @@
 """What the rules of a list need to know of items: which exist, and what attributes they have.
 
 The services say what attributes the items have that they find. Pinned items were not found by a
-search, so the candidate service is asked for them: whether they exist still, and what they are. No
-call is made for a request without pins.
+search, so the candidate service is asked for them: whether they exist still, and what they are.
+Where a list has items from a catalog that is behind the candidate's (of a generator that does not
+follow it, or has yet to catch up), and goes by their attributes, it is asked for these as well. No
+other call is made.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from core.errors import TandemError
-from core.filters import satisfies
+from core.filters import satisfying
 from gateway.domain import Fallback, Recommended, ResolvedQuery
 from gateway.recommend.services import Candidate
 from gateway.recommend.strategies import LAST_SHARE, Outcome
@@ -26,7 +28,7 @@ class RuleInputs:
     missing: Sequence[str]
     """Pinned items that do not exist."""
     fields: Mapping[str, bytes]
-    """Of the pinned items."""
+    """Of the items that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,16 @@ class RuleInputLoader:
         pinned = [pin.item_id for pin in query.rules.pins]
         listed = [item.item_id for item in outcome.items]
         denied = query.constraints.forbidden((*listed, *pinned), request.history)
-        found = await self._look_up(pinned, outcome, trace)
+        latest = self.candidate.sequence
+        behind = [i for i in listed if query.rules.choosy and outcome.is_behind(i, latest)]
+        found = await self._look_up([*dict.fromkeys((*pinned, *behind))], outcome, trace)
+        denied |= {item_id for item_id in behind if item_id not in found}
         known = {item_id: decode_attributes(encoded) for item_id, encoded in found.items()}
         if (condition := query.constraints.filter) is not None:
-            denied |= {item_id for item_id in known if not satisfies(condition, known[item_id])}
+            (passing,) = satisfying([condition], list(known.values()))
+            denied |= {
+                item_id for item_id, passes in zip(known, passing, strict=True) if not passes
+            }
         if query.rules.choosy:
             known = {i: decode_attributes(outcome.fields_of(i)) for i in listed} | known
         rules = replace(query.rules, pins=tuple(p for p in query.rules.pins if p.item_id in found))
@@ -74,9 +82,13 @@ class RuleInputLoader:
             )
         except TandemError as error:
             trace.do_without("items", error, Fallback.NONE)
-        listed = {item.item_id: outcome.fields_of(item.item_id) for item in outcome.items}
-        believed = {**listed, **self.popular}
-        return {item_id: believed[item_id] for item_id in item_ids if item_id in believed}
+        listed = {item.item_id for item in outcome.items}
+        # A service knows what has changed since the bundle, which the popular items are from.
+        return {
+            item_id: outcome.fields_of(item_id) or self.popular.get(item_id, b"")
+            for item_id in item_ids
+            if item_id in listed or item_id in self.popular
+        }
 
 
 def described(

@@ -13,6 +13,10 @@ from gateway.recommend.fallback import PopularItems
 class Candidate(Protocol):
     """The candidate service, as far as recommendations need it."""
 
+    @property
+    def sequence(self) -> int:
+        """Of the last change in its catalog, as far as it was asked; 0 for the bundle's own."""
+
     async def search(
         self, request: ResolvedQuery, count: int, deadline: Deadline
     ) -> Answered[Ranked]:

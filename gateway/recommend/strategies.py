@@ -102,12 +102,21 @@ class Outcome:
     """The one that found it, after whatever failed; None for what is popular."""
     items: Sequence[Recommended]
     missing: Sequence[str]
-    fields: Sequence[Mapping[str, bytes]] = ()
-    """What the items are; each source knows those that it found."""
+    sources: Sequence[Ranked] = ()
+    """What the items are from; each source knows the fields of those that it found."""
 
     def fields_of(self, item_id: str) -> bytes:
         """What an item is; nothing where that was not asked for."""
-        return next((known[item_id] for known in self.fields if item_id in known), b"")
+        source = self._source(item_id)
+        return source.fields[item_id] if source else b""
+
+    def is_behind(self, item_id: str, sequence: int) -> bool:
+        """Whether an item's fields are from a catalog that has yet to come to a sequence."""
+        source = self._source(item_id)
+        return source is not None and source.sequence is not None and source.sequence < sequence
+
+    def _source(self, item_id: str) -> Ranked | None:
+        return next((source for source in self.sources if item_id in source.fields), None)
 
 
 async def embedding(call: StrategyCall) -> Outcome:
@@ -172,7 +181,7 @@ async def _reranked(call: StrategyCall, shortlist: Ranked, weights: Weights) -> 
         call.trace.do_without("rerank", error, Fallback.RETRIEVAL)
         return _retrieval(shortlist)
     items = call.blend(shortlist.items, scores, weights)
-    return Outcome(Strategy.RERANK, items, shortlist.missing, (shortlist.fields,))
+    return Outcome(Strategy.RERANK, items, shortlist.missing, (shortlist,))
 
 
 async def _merged(call: StrategyCall, shortlist: Ranked, weights: Weights) -> Outcome:
@@ -184,18 +193,18 @@ async def _merged(call: StrategyCall, shortlist: Ranked, weights: Weights) -> Ou
         call.trace.do_without("rank", error, Fallback.RETRIEVAL)
         return _retrieval(shortlist)
     items = call.blend(shortlist.items, (*generated.items, *reranked.items), weights)
-    missing, fields = (*shortlist.missing, *generated.missing), (shortlist.fields, generated.fields)
-    return Outcome(Strategy.FUSE, items, missing, fields)
+    missing = (*shortlist.missing, *generated.missing)
+    return Outcome(Strategy.FUSE, items, missing, (shortlist, generated))
 
 
 def _retrieval(shortlist: Ranked) -> Outcome:
     items = retrieved_only(shortlist.items)
-    return Outcome(Strategy.EMBEDDING, items, shortlist.missing, (shortlist.fields,))
+    return Outcome(Strategy.EMBEDDING, items, shortlist.missing, (shortlist,))
 
 
 def _generation(generated: Ranked) -> Outcome:
     items = generated_only(generated.items)
-    return Outcome(Strategy.GENERATE, items, generated.missing, (generated.fields,))
+    return Outcome(Strategy.GENERATE, items, generated.missing, (generated,))
 
 
 async def _generated(call: StrategyCall) -> Outcome:
@@ -223,4 +232,5 @@ def _popular(call: StrategyCall) -> Outcome:
     with call.trace.watch.stage("popularity"):
         items = call.services.popularity.best(call.request, call.count)
     call.trace.ranked["popularity"] = items
-    return Outcome(None, items, (), (call.services.popularity.fields,))
+    popular = Ranked((), fields=call.services.popularity.fields, sequence=0)
+    return Outcome(None, items, (), (popular,))

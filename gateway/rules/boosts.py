@@ -7,15 +7,19 @@ once, from the places of their scores, so that no boost depends on the order of 
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from core.attributes import Attributes
-from core.filters import satisfies
+from core.filters import satisfying
 from gateway.domain import Boost
 
 
-def boost_of(attributes: Attributes, boosts: Sequence[Boost]) -> float:
-    """What an item's boosts add up to, from -1 to 1."""
-    total = sum(each.boost for each in boosts if satisfies(each.condition, attributes))
-    return max(-1.0, min(1.0, total))
+def boosts_of(items: Sequence[Attributes], boosts: Sequence[Boost]) -> NDArray[np.float64]:
+    """What each item's boosts add up to, from -1 to 1. Shape [items]."""
+    satisfied = satisfying([each.condition for each in boosts], items)
+    total = np.array([each.boost for each in boosts], np.float64) @ satisfied
+    return np.clip(total, -1.0, 1.0)
 
 
 def boosted(pool: Sequence[Attributes], boosts: Sequence[Boost], span: int) -> list[int]:
@@ -30,8 +34,6 @@ def boosted(pool: Sequence[Attributes], boosts: Sequence[Boost], span: int) -> l
         Every place in the pool, in the new order; items that are moved to one place keep theirs.
     """
     # Rounded, so that what is one place to whoever chose the boosts is one to floats.
-    moved = [
-        round(place - span * boost_of(attributes, boosts), 6)
-        for place, attributes in enumerate(pool)
-    ]
-    return sorted(range(len(pool)), key=moved.__getitem__)
+    moved = np.round(np.arange(len(pool)) - span * boosts_of(pool, boosts), 6)
+    order: list[int] = np.argsort(moved, kind="stable").tolist()
+    return order

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from gateway.domain import Recommended, Rule, RuleEffect, Rules
 from gateway.rules.apply import ListRules, allowed, apply_rules, ranked
-from gateway.rules.boosts import boost_of
+from gateway.rules.boosts import boosts_of
 from gateway.rules.choice import full
 
 
@@ -60,8 +60,9 @@ def _removed(
 def _boosted(
     after: dict[str, int], before: dict[str, int], list_rules: ListRules
 ) -> Iterator[RuleEffect]:
-    for item_id, now in after.items():
-        place, boost = before[item_id], boost_of(list_rules.of(item_id), list_rules.rules.boosts)
+    boosts = boosts_of([list_rules.of(item_id) for item_id in after], list_rules.rules.boosts)
+    for (item_id, now), boost in zip(after.items(), boosts.tolist(), strict=True):
+        place = before[item_id]
         if boost and now != place and min(now, place) <= list_rules.count:
             shown = now if now <= list_rules.count else 0
             yield RuleEffect(item_id, Rule.BOOST, f"boosted by {boost:+g}", place, shown)

@@ -95,6 +95,11 @@ class _Candidate:
 
     engine: CandidateEngine
 
+    @property
+    def sequence(self) -> int:
+        """Of the last change in the catalog."""
+        return self.engine.sequence
+
     async def search(
         self,
         request: ResolvedQuery,

@@ -132,9 +132,7 @@ class CatalogClient:
     def list_items(
         self, *, page_size: int = 0, timeout: float | None = None
     ) -> Iterator[ItemMessage]:
-        """Yields the whole catalog, in no order that means anything, page by page.
-
-        An item that is replaced meanwhile may come twice.
+        """Yields the whole catalog, in the order of identifiers, page by page.
 
         Args:
             page_size: items per call; 0 is the server's default, 100.

@@ -35,3 +35,6 @@ class ChangeSet:
     changes: Sequence[PlacedChange]
     sequence: int
     """Of the last of them."""
+    staying: frozenset[str] = frozenset()
+    """Items that have, after the changes, the vectors and the code that they have had: other things
+    are said of them, and they stay where they are."""

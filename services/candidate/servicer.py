@@ -26,6 +26,7 @@ from services.candidate.retrieval.diagnostics import Diagnosed, diagnose
 from services.candidate.retrieval.engine import CandidateEngine
 from services.candidate.retrieval.shortlist import Basis, Shortlist
 from services.candidate.retrieval.similarity import SimilarityOptions
+from serving.deadline import check_deadline
 from serving.item_fields import Fields, ItemFieldWriter
 from serving.workers import Workers
 from tandem.v1 import candidate_service_pb2 as pb
@@ -174,7 +175,7 @@ def _search(engine: CandidateEngine, query: SearchQuery) -> tuple[Shortlist, lis
     shortlist = engine.search(
         history,
         query.count,
-        allowed=query.constraints.mask(catalog),
+        allowed=query.constraints.mask(catalog, check_deadline),
         excluded=catalog.lookup(query.constraints.excluded)[0],
         include_seen=query.constraints.include_seen,
     )
@@ -184,7 +185,7 @@ def _search(engine: CandidateEngine, query: SearchQuery) -> tuple[Shortlist, lis
 def _similar(engine: CandidateEngine, query: SimilarQuery) -> tuple[Neighbors, list[str]]:
     catalog, constraints = engine.catalog, query.constraints
     limits = _Limits(
-        allowed=constraints.mask(catalog),
+        allowed=constraints.mask(catalog, check_deadline),
         excluded=catalog.lookup(constraints.excluded)[0],
         options=query.options,
     )

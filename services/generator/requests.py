@@ -11,6 +11,7 @@ from core.constraints import UNCONSTRAINED, Constraints
 from core.errors import InvalidArgument
 from services.generator.decoding.engine import Generation
 from serving import validation as edge
+from serving.deadline import check_deadline
 from serving.item_fields import Fields, read_item_fields
 from tandem.v1 import generator_service_pb2 as pb
 
@@ -32,12 +33,14 @@ class Wanted:
         """The same in positions; takes milliseconds where there is a filter and a large catalog.
 
         Raises:
-            InvalidArgument: reason UNKNOWN_ATTRIBUTE, for an attribute that no item has.
+            InvalidArgument: reason UNKNOWN_ATTRIBUTE, for an attribute that no item has, or
+                FILTER_TOO_COSTLY.
+            DeadlineExceeded: the call's deadline passed while the filter was evaluated.
         """
         denied, _ = catalog.lookup(self.constraints.excluded)
         if not self.constraints.include_seen:
             denied = np.concatenate([denied, history])
-        return Generation(self.count, self.constraints.mask(catalog), denied)
+        return Generation(self.count, self.constraints.mask(catalog, check_deadline), denied)
 
 
 @dataclass(frozen=True)

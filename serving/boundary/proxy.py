@@ -16,6 +16,7 @@ from serving.boundary.in_flight import InFlight
 from serving.boundary.parsing import StreamedRequests, parse
 from serving.boundary.shedding import Shedder
 from serving.boundary.status import to_status
+from serving.deadline import adopt_deadline
 from serving.telemetry import REQUEST_ID_HEADER, accept_request_id, request_id
 from tandem.channel import MAX_ANSWER_BYTES
 
@@ -140,6 +141,7 @@ def _surrounded(method: str, answer: Callable[[Any, Context], Awaitable[Any]]) -
     async def surrounded(raw: Any, context: Context) -> Any:
         started = time.perf_counter()
         _adopt_request_id(context)
+        adopt_deadline(context.time_remaining())
         code, reason = "OK", ""
         try:
             return await answer(raw, context)

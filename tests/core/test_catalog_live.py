@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.catalog import Catalog, CatalogItem, Change, Delete, Upsert
+from core.catalog import Catalog, CatalogItem, Change, Delete, Update, Upsert
 from core.errors import InvalidArgument
 from core.filters import Filter, Not, OneOf, evaluate
-from tests.core.filter_model import attributes, attributes_of, conditions, holds, item
+from tests.core.filter_model import Attributes, attributes, attributes_of, conditions, holds, item
 
 Model = dict[str, CatalogItem]
 
@@ -21,7 +21,8 @@ IDS = [f"i{number}" for number in NUMBERS]
 
 items = st.builds(item, st.sampled_from(NUMBERS), attributes, st.sampled_from(["Film", "Play"]))
 changes: st.SearchStrategy[list[Change]] = st.lists(
-    st.builds(Upsert, items) | st.builds(Delete, st.sampled_from(IDS)), max_size=8
+    st.builds(Upsert, items) | st.builds(Update, items) | st.builds(Delete, st.sampled_from(IDS)),
+    max_size=8,
 )
 
 
@@ -29,7 +30,7 @@ def changed(model: Model, changes: list[Change]) -> Model:
     following = dict(model)
     for change in changes:
         match change:
-            case Upsert(item):
+            case Upsert(item) | Update(item):
                 following[item.item_id] = item
             case Delete(item_id):
                 following.pop(item_id, None)
@@ -70,7 +71,29 @@ def test_every_version_answers_as_if_built_from_scratch(
     for version, expected in versions:
         check(version, expected, condition)
         # A position means the same item ever after.
-        assert list(catalog.items)[: len(version)] == list(version.items)
+        assert catalog.ids(range(len(version))) == version.ids(range(len(version)))
+
+
+@given(
+    st.lists(items, max_size=6), st.lists(st.tuples(changes, st.booleans()), max_size=5), conditions
+)
+def test_a_compacted_version_answers_as_before(
+    first: list[CatalogItem], batches: list[tuple[list[Change], bool]], condition: Filter
+) -> None:
+    model = {item.item_id: item for item in first}
+    catalog = Catalog(model.values())
+    base = catalog.ids(range(len(catalog)))
+    for batch, compacts in batches:
+        catalog, model = catalog.apply(batch), changed(model, batch)
+        if compacts:
+            before = catalog
+            catalog, kept = catalog.compacted()
+            assert catalog.ids(range(len(catalog))) == before.ids(kept)
+            assert catalog.live.tolist() == before.live[kept].tolist()
+            assert catalog.live[len(base) :].all()
+            check(before, model, condition)
+        assert catalog.ids(range(len(base))) == base
+        check(catalog, model, condition)
 
 
 @given(st.lists(items, max_size=6), changes, changes, conditions)
@@ -99,6 +122,32 @@ def test_an_item_that_is_already_there_stays_where_it_is() -> None:
     assert again.live.tolist() == [True]
     moved = catalog.apply([Delete("i0"), Upsert(item(0, {"genre": ("War",)}))])
     assert moved.live.tolist() == [False, True]
+
+
+def test_an_update_stays_where_it_is_and_adds_no_row() -> None:
+    catalog = Catalog([item(0, {"genre": ("War",), "year": (1990.0,)}), item(1, {"year": (1.0,)})])
+    versions = [catalog]
+    for year in range(1, 301):
+        now: Attributes = {"genre": ("War", f"g{year}"), "year": (1990.0 + year,)}
+        versions.append(versions[-1].apply([Update(item(0, now))]))
+    last = versions[-1]
+    assert (len(last), last.lookup(["i0"])[0].tolist()) == (2, [0])
+    assert last.having("genre", ["War"]).tolist() == [True, False]
+    assert not last.having("genre", ["g299"]).any()
+    assert last.within("year", 1990.0, 2289.0).tolist() == [False, False]
+    assert last.within("year", 2290.0, 2290.0).tolist() == [True, False]
+    assert catalog.within("year", 1990.0, 1990.0).tolist() == [True, False]
+    index = last._version.attributes
+    assert sum(len(piece) for piece in index.columns["year"]) == 2
+    assert index.postings.get(("genre", "g1")) is None
+
+
+def test_an_update_of_another_popularity_moves() -> None:
+    old = item(0, {})
+    other = CatalogItem("i0", old.title, old.text, {}, old.popularity + 1)
+    catalog = Catalog([old]).apply([Update(other), Update(item(1, {}))])
+    assert catalog.lookup(["i0", "i1"])[0].tolist() == [1, 2]
+    assert catalog.popularity.tolist() == [0, 1, 1]
 
 
 def test_deleting_what_is_not_there_changes_nothing_and_is_known_beforehand() -> None:

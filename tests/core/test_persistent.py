@@ -46,6 +46,18 @@ def test_a_sequence_is_a_tuple_at_every_version(sizes: list[int]) -> None:
                 version[outside]
 
 
+@given(st.integers(0, 3 * CHUNK), st.data())
+def test_a_sequence_may_be_cut_and_replaced_in(length: int, data: st.DataObject) -> None:
+    before: PersistentSequence[int] = PersistentSequence(range(length))
+    cut = data.draw(st.integers(0, length))
+    assert list(before.truncated(cut)) == list(range(cut))
+    assert list(before.truncated(cut).extended([7, 8])) == [*range(cut), 7, 8]
+    places = data.draw(st.sets(st.integers(0, length - 1), max_size=5)) if length else set()
+    after = before.replaced({place: -place for place in places})
+    assert list(after) == [-i if i in places else i for i in range(length)]
+    assert list(before) == list(range(length))
+
+
 def test_a_position_may_be_an_integer_of_numpy() -> None:
     sequence = PersistentSequence("abc")
     assert [sequence[i] for i in np.array([2, 0], np.int32)] == ["c", "a"]

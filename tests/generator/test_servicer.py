@@ -1,6 +1,7 @@
 """The generator's RPCs over a real server, bad input first of all."""
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
 import grpc
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from core.catalog import Catalog
 from services.generator.decoding.engine import Generation, RankingQuery, UserContext
 from serving.testing import serving
 from serving.validation import attributes_of
@@ -15,7 +17,7 @@ from tandem import errors
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as rpc
-from tandem.v1.common_pb2 import ItemConstraints
+from tandem.v1.common_pb2 import AttributeValue, ItemConstraints, ItemFilter
 from tests.generator.calls import ids, item_ids, make_servicer, parity_is, scores
 from tests.generator.made_up import MadeUp
 
@@ -83,6 +85,31 @@ async def test_generated_items_say_what_they_are(made_up: MadeUp, stub: "Stub") 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.Generate(generate)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_filter_ends_at_the_deadline(stub: "Stub", monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated = []
+    having = Catalog.having
+
+    def slow(self: Catalog, attribute: str, values: Iterable[str | float]) -> np.ndarray:
+        evaluated.append(attribute)
+        time.sleep(0.02)
+        return having(self, attribute, values)
+
+    monkeypatch.setattr(Catalog, "having", slow)
+    many = [
+        ItemFilter(equals=ItemFilter.Equals(attribute="parity", value=AttributeValue(number=n)))
+        for n in range(200)
+    ]
+    every = ItemConstraints(filter=ItemFilter(any_of=ItemFilter.AnyOf(filters=many)))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Generate(pb.GenerateRequest(constraints=every), timeout=0.3)
+    failure = errors.from_rpc(caught.value)
+    assert (failure.code, failure.reason) == (
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        "DEADLINE_EXCEEDED",
+    )
+    assert 0 < len(evaluated) <= 0.3 / 0.02
 
 
 async def test_leaves_out_what_it_is_told_to(stub: "Stub") -> None:

@@ -283,8 +283,9 @@ class ListItemsRequest(_message.Message):
     """
     page_token: _builtins.str
     """The `next_page_token` of the page before; empty for the first.
-    INVALID_ARGUMENT with reason INVALID_PAGE_TOKEN when it is not one that
-    this server gave out since it started: begin anew.
+    It means the same to every server of the catalog, also after a restart.
+    INVALID_ARGUMENT with reason INVALID_PAGE_TOKEN when it is not one of this
+    list: begin anew.
     """
     def __init__(
         self,
@@ -323,9 +324,8 @@ class ListItemsResponse(_message.Message):
     """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Item]:
-        """The items, in no order that means anything. An item that is there from the
-        first page to the last comes at least once; one that is replaced meanwhile
-        may come twice.
+        """The items, in the order of their identifiers, code point by code point. An
+        item that is there from the first page to the last comes exactly once.
         """
 
     def __init__(

@@ -166,7 +166,9 @@ class ItemFilter(_message.Message):
     genres) satisfies a condition when any one of its values does. A condition
     on an attribute that the bundle does not have is INVALID_ARGUMENT with
     reason UNKNOWN_ATTRIBUTE. At most 8 levels deep and 256 nodes large, where
-    every 8 values of a `one_of` count as one more node.
+    every 8 values of a `one_of` count as one more node; and where the conditions
+    times the items of the catalog come to over 67,108,864, INVALID_ARGUMENT with
+    reason FILTER_TOO_COSTLY.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -265,7 +265,8 @@ class RecommendRequest(_message.Message):
     @_builtins.property
     def boosts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConditionBoost]:
         """What to show higher or lower than it would stand. At most 20; more is
-        INVALID_ARGUMENT with reason TOO_MANY_BOOSTS.
+        INVALID_ARGUMENT with reason TOO_MANY_BOOSTS, and over 256 conditions in all
+        of them with reason FILTER_TOO_LARGE.
         """
 
     def __init__(

@@ -1,5 +1,6 @@
 """The place of a new item: a vector in both spaces, and a code, without any training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +12,7 @@ from core.catalog import CatalogItem
 from core.codes import ItemCode, ItemCodes
 from core.errors import BundleError
 from services.candidate.catalog.code_allocator import CodeAllocator
-from services.candidate.changes import PlacedItem
+from services.candidate.changes import PlacedChange, PlacedItem
 from services.candidate.index.flat import Vector
 from services.candidate.index.space import SpaceName
 from services.candidate.retrieval.engine import CandidateEngine
@@ -78,6 +79,32 @@ class ColdStartPlacer:
         at = int(positions[0])
         content, behavior = (engine.space(name).take(positions)[0] for name in SpaceName)
         return PlacedItem(engine.catalog.items[at], content, behavior, self.code(engine, at))
+
+    def staying(self, engine: CandidateEngine, changes: Sequence[PlacedChange]) -> frozenset[str]:
+        """The items that have, after changes of a version, the vectors and the code that they have
+        in it."""
+        last = {change.item_id: change for change in changes}
+        _, missing = engine.catalog.lookup(last)
+        absent = set(missing)
+        there = [
+            change
+            for change in last.values()
+            if isinstance(change, PlacedItem) and change.item_id not in absent
+        ]
+        if not there:
+            return frozenset()
+        positions, _ = engine.catalog.lookup(change.item_id for change in there)
+        same = np.array(
+            [
+                self.code(engine, at) == change.code
+                for at, change in zip(positions.tolist(), there, strict=True)
+            ]
+        )
+        content = np.stack([change.content for change in there])
+        behavior = np.stack([change.behavior for change in there])
+        for name, new in ((SpaceName.CONTENT, content), (SpaceName.BEHAVIOR, behavior)):
+            same &= (engine.space(name).take(positions) == new).all(axis=1)
+        return frozenset(there[place].item_id for place in np.flatnonzero(same))
 
     def code(self, engine: CandidateEngine, position: int) -> ItemCode:
         """The code of an item of a version."""

@@ -2,9 +2,8 @@
 
 from typing import Final
 
-import numpy as np
-
 from core.catalog import Catalog, CatalogItem, ItemArray
+from services.candidate.catalog.listing import ItemOrder
 from services.candidate.catalog.live import Step
 from services.candidate.catalog.requests import PageQuery
 from services.candidate.changes import PlacedItem
@@ -21,16 +20,18 @@ def item_messages(catalog: Catalog, positions: ItemArray) -> list[common_pb2.Ite
     return [item_message(catalog.items[position]) for position in positions.tolist()]
 
 
-def page_messages(catalog: Catalog, query: PageQuery) -> tuple[list[common_pb2.Item], int | None]:
-    """Writes a page of the catalog; and where the next begins, None after the last."""
+def page_messages(
+    catalog: Catalog, order: ItemOrder, query: PageQuery
+) -> tuple[list[common_pb2.Item], bool]:
+    """Writes a page of the catalog, and says whether another follows."""
     page: list[common_pb2.Item] = []
     room = PAGE_BYTES
-    for position in (query.start + np.flatnonzero(catalog.live[query.start :])).tolist():
+    for position in order.after(catalog, query.after):
         if len(page) == query.size or room <= 0:
-            return page, position
+            return page, True
         page.append(item_message(catalog.items[position]))
         room -= page[-1].ByteSize()
-    return page, None
+    return page, False
 
 
 def item_message(item: CatalogItem) -> common_pb2.Item:

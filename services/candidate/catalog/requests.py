@@ -1,5 +1,6 @@
 """Reading requests that are about the catalog itself: every limit of the contract enforced."""
 
+import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,14 +25,16 @@ MAX_NAME_BYTES: Final = 128
 MAX_VALUE_BYTES: Final = 512
 MAX_ATTRIBUTES_BYTES: Final = 16 * 2**10
 DEFAULT_PAGE: Final = 100
+LISTING: Final = "after"
+"""What a page token begins with, which one of another list does not."""
 
 
 @dataclass(frozen=True)
 class PageQuery:
     """A page of the catalog to list."""
 
-    start: int
-    """The position to begin at."""
+    after: str
+    """The identifier of the last item of the page before; empty for the first page."""
     size: int
     """Items to list."""
 
@@ -88,28 +91,29 @@ def read_watch(request: pb.WatchItemsRequest, version: str) -> int:
     return request.after_sequence
 
 
-def read_list(request: pb.ListItemsRequest, server: str) -> PageQuery:
+def read_list(request: pb.ListItemsRequest) -> PageQuery:
     """Checks a page to list.
-
-    Args:
-        request: the message.
-        server: this process, to which alone its tokens mean something.
 
     Raises:
         InvalidArgument: it breaks a rule of the contract.
     """
     size = edge.page_size(request.page_size, default=DEFAULT_PAGE, limit=MAX_ITEMS)
     if not request.page_token:
-        return PageQuery(0, size)
-    given_by, _, start = request.page_token.partition(".")
-    if given_by != server or not (start.isascii() and start.isdecimal() and len(start) < 12):
+        return PageQuery("", size)
+    kind, _, encoded = request.page_token.partition(".")
+    try:
+        after = base64.b64decode(encoded, altchars=b"-_", validate=True).decode()
+    except ValueError:
+        after = ""
+    if kind != LISTING or not after:
         raise edge.page_token_error()
-    return PageQuery(int(start), size)
+    return PageQuery(after, size)
 
 
-def page_token(server: str, start: int) -> str:
-    """Writes what `read_list` reads."""
-    return f"{server}.{start}"
+def page_token(last: str) -> str:
+    """Writes what `read_list` reads: the identifier that a page ends with, so that it means the
+    same to every server that has the catalog."""
+    return f"{LISTING}.{base64.urlsafe_b64encode(last.encode()).decode()}"
 
 
 def _item_ids(ids: Sequence[str], *, field: str) -> Sequence[str]:

@@ -1,12 +1,12 @@
 """CatalogService: what there is, beside the candidate service that searches it."""
 
-import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
 import grpc
 
+from services.candidate.catalog.listing import ItemOrder
 from services.candidate.catalog.live import LiveCatalog
 from services.candidate.catalog.messages import item_messages, page_messages, step_message
 from services.candidate.catalog.requests import (
@@ -38,8 +38,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self._live = live
         self._version = version
         self._workers = workers
-        self._name = secrets.token_hex(4)
-        """Of this process, in the page tokens that it gives out."""
+        self._order = ItemOrder(live.engine.catalog)
 
     async def UpsertItems(
         self, request: pb.UpsertItemsRequest, _context: RpcContext
@@ -87,11 +86,11 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         """Lists a page of the catalog."""
         engine = self._live.engine
         catalog = engine.catalog
-        query = read_list(request, self._name)
-        items, following = await self._workers.run(page_messages, catalog, query)
+        query = read_list(request)
+        items, more = await self._workers.run(page_messages, catalog, self._order, query)
         return pb.ListItemsResponse(
             items=items,
-            next_page_token="" if following is None else page_token(self._name, following),
+            next_page_token=page_token(items[-1].item_id) if more else "",
             total_size=catalog.live_count,
             bundle_version=self._version,
             catalog_sequence=engine.sequence,

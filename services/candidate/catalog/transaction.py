@@ -132,7 +132,8 @@ class CatalogWriter:
                 if isinstance(stored.change, PlacedItem):
                     self._placer.allocator.reserve(stored.change.code)
             changes = [stored.change for stored in page]
-            engine = engine.applied(ChangeSet(changes, page[-1].sequence))
+            staying = self._placer.staying(engine, changes)
+            engine = engine.applied(ChangeSet(changes, page[-1].sequence, staying))
         self._placer.allocator.commit()
         return engine
 
@@ -160,7 +161,8 @@ class CatalogWriter:
             if transaction.changes:
                 # First in memory: once it is on disk nothing must be able to fail any more.
                 last = self.store.sequence + len(transaction.changes)
-                engine = engine.applied(ChangeSet(transaction.changes, last))
+                staying = self._placer.staying(engine, transaction.changes)
+                engine = engine.applied(ChangeSet(transaction.changes, last, staying))
                 self.store.append(transaction.changes)
         except BaseException:
             allocator.rollback(0)

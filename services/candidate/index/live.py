@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from core.catalog import Mask
+from core.catalog import ItemArray, Mask
 from services.candidate.index.flat import FlatIndex, Neighbors, VectorIndex, best_of
 from services.candidate.index.ivf import IvfIndex
 from services.candidate.index.vectors import Vector, Vectors
@@ -73,6 +73,16 @@ class LiveIndex:
         known = dict(zip(map(id, self._vectors.added), self._pieces, strict=True))
         pieces = tuple(known.get(id(piece)) or _index(piece) for piece in grown.added)
         return LiveIndex(self.base, grown, pieces)
+
+    def compacted(self, kept: ItemArray) -> "LiveIndex":
+        """The next version: the base, and of what follows it the vectors of these items alone.
+
+        Args:
+            kept: int32 [items], ascending, all of the base first.
+        """
+        base = LiveIndex.of(self.base)
+        added = kept[len(self.base) :]
+        return base.extended(self._vectors.take(added)) if len(added) else base
 
 
 def _index(piece: Vector) -> VectorIndex:

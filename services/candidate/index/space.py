@@ -118,6 +118,10 @@ class Space:
         """The next version, with these vectors, float32 [more, dimension], at the end."""
         return Space(self.index.extended(vectors))
 
+    def compacted(self, kept: ItemArray) -> "Space":
+        """The next version, of these items alone, all of the base among them; see `Catalog`."""
+        return Space(self.index.compacted(kept))
+
 
 def kind_for(items: int) -> IndexKind:
     """The kind of index that suits a catalog of this size."""

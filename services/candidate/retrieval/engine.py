@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 
 from core.bundle import Bundle
-from core.catalog import Catalog, Change, Delete, ItemArray, Mask, Upsert
+from core.catalog import Catalog, ItemArray, Mask
 from core.codes import ItemCode
 from core.persistent import PersistentSequence
 from core.popularity import ItemPopularity
-from services.candidate.changes import ChangeSet, PlacedItem
+from services.candidate.changes import ChangeSet
 from services.candidate.index.flat import Neighbors, Vector
 from services.candidate.index.space import Space, SpaceName
 from services.candidate.retrieval.encoders import (
@@ -25,6 +25,7 @@ from services.candidate.retrieval.encoders import (
     TextEncoder,
 )
 from services.candidate.retrieval.fusion import Source, fuse
+from services.candidate.retrieval.indexed import IndexedCatalog
 from services.candidate.retrieval.scoring import HistoryScorer
 from services.candidate.retrieval.shortlist import Basis, Shortlist, SourceWeights
 from services.candidate.retrieval.similarity import (
@@ -132,34 +133,30 @@ class CandidateEngine:
         )
 
     def applied(self, change_set: ChangeSet) -> "CandidateEngine":
-        """Makes the next version, which shares with this one all that stays the same.
-
-        The last change of each item counts. An item that is replaced moves to a new position.
-        """
-        last = {change.item_id: change for change in change_set.changes}
-        placed = [change for change in last.values() if isinstance(change, PlacedItem)]
-        changes: list[Change] = [Delete(item_id) for item_id in last]
-        changes += [Upsert(item.item) for item in placed]
-        content, behavior = (self._spaces[name] for name in SpaceName)
-        if placed:
-            content = content.extended(np.stack([item.content for item in placed]))
-            behavior = behavior.extended(np.stack([item.behavior for item in placed]))
+        """Makes the next version, which shares with this one all that stays the same; see
+        `IndexedCatalog.applied`."""
+        scorer = self._scorer
+        indexed = IndexedCatalog(
+            catalog=self.catalog,
+            sequence=self.sequence,
+            codes=self.codes,
+            content=scorer.content,
+            behavior=scorer.behavior,
+            transitions=scorer.transitions,
+            popularity=scorer.popularity,
+        ).applied(change_set)
         return CandidateEngine(
-            catalog=self.catalog.apply(changes),
-            sequence=change_set.sequence,
-            codes=self.codes.extended(item.code for item in placed),
-            content=content,
-            behavior=behavior,
-            query_encoder=self._scorer.query_encoder,
+            catalog=indexed.catalog,
+            sequence=indexed.sequence,
+            codes=indexed.codes,
+            content=indexed.content,
+            behavior=indexed.behavior,
+            transitions=indexed.transitions,
+            popularity=indexed.popularity,
+            query_encoder=scorer.query_encoder,
             text_encoder=self._text_encoder,
-            transitions=self._scorer.transitions.extended(
-                len(self.catalog), self._positions([item.item_id for item in placed])
-            ),
-            weights=self._scorer.weights,
-            popularity=self._scorer.popularity.extended(
-                np.array([item.item.popularity for item in placed], np.int64)
-            ),
-            max_history=self._scorer.max_history,
+            weights=scorer.weights,
+            max_history=scorer.max_history,
         )
 
     def retuned(self, weights: SourceWeights, window: int, decay: float) -> "CandidateEngine":
@@ -168,14 +165,6 @@ class CandidateEngine:
         transitions = replace(self._scorer.transitions, window=window, decay=decay)
         other._scorer = replace(self._scorer, weights=weights, transitions=transitions)
         return other
-
-    def _positions(self, item_ids: Sequence[str]) -> ItemArray:
-        """Where items are, int32 [items]; -1 for those that are not there."""
-        known, missing = self.catalog.lookup(item_ids)
-        positions = np.full(len(item_ids), -1, np.int32)
-        absent = set(missing)
-        positions[[item_id not in absent for item_id in item_ids]] = known
-        return positions
 
     def space(self, name: SpaceName) -> Space:
         """One of the two spaces."""

@@ -110,6 +110,22 @@ class Transitions:
         places[rows[known]] = known
         return replace(self, rows=rows, places=places)
 
+    def compacted(self, kept: ItemArray) -> "Transitions":
+        """The next version: of the positions some are kept, int32 [kept], ascending, the table's
+        own first; they move together.
+
+        A row whose item is not there any more leads to the position that it was counted for, which
+        belongs to nothing else.
+        """
+        if self.rows is None or self.places is None:
+            return self
+        moved = np.full(max(int(kept.max()), int(self.places.max())) + 1, -1, np.int32)
+        moved[kept] = np.arange(len(kept), dtype=np.int32)
+        places = moved[self.places]
+        gone = np.flatnonzero(places < 0)
+        places[gone] = gone
+        return replace(self, rows=self._rows_of(kept), places=places)
+
     def _rows_of(self, items: ItemArray) -> ItemArray:
         """The rows of items, -1 for those that have none."""
         rows = np.full(len(items), -1, np.int32)

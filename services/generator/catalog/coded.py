@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from core.catalog import Catalog, CatalogItem, Change, Delete, ItemArray, Upsert
+from core.catalog import Catalog, CatalogItem, Change, Delete, ItemArray, Update, Upsert
 from core.codes import CodeFormat
 from core.errors import BundleError, InvalidArgument
 from core.persistent import PersistentSequence
@@ -56,7 +56,8 @@ CodedChange = CodedUpsert | Delete
 class CodedCatalog:
     """One version of the catalog, immutable; a request keeps the one that it started with.
 
-    A position means the same item and the same code in every version of a process.
+    From one version to the next a position means the same item, the same code and the same vector,
+    except where there have come to be many tombstones: then it is `compacted`.
     """
 
     version: int
@@ -147,7 +148,7 @@ class CodedCatalog:
         if len(added) or len(gone):
             codes = np.concatenate([codes, rows[moved]])
             trie = trie.replaced(codes, gone, added)
-        return replace(
+        following = replace(
             self,
             version=self.version + 1,
             catalog=catalog,
@@ -155,6 +156,21 @@ class CodedCatalog:
             codes=codes,
             trie=trie,
             vectors=vectors,
+        )
+        return following._compacted() if catalog.sparse else following
+
+    def _compacted(self) -> "CodedCatalog":
+        """The same version without the tombstones of items that were added to the bundle's."""
+        catalog, kept = self.catalog.compacted()
+        added = kept[catalog.base :].tolist()
+        texts = [self.code_texts[position] for position in added]
+        return replace(
+            self,
+            catalog=catalog,
+            code_texts=self.code_texts.truncated(catalog.base).extended(texts),
+            codes=self.codes[kept],
+            trie=self.trie.renumbered(kept),
+            vectors=None if self.vectors is None else self.vectors[kept],
         )
 
     def check(self, change: CodedUpsert) -> None:
@@ -199,15 +215,17 @@ class CodedCatalog:
         self, changes: Iterable[CodedChange], rows: Int32, placed: Float32
     ) -> Iterable[Change]:
         """The changes without codes. What is known to the model by another code or vector moves,
-        even if the item is the same."""
+        even if the item is the same; whatever else is said of an item, it stays."""
         known = iter(zip(rows, placed, strict=True))
         for change in changes:
             if isinstance(change, Delete):
                 yield change
                 continue
-            if not self._has(change, *next(known)):
+            if self._has(change, *next(known)):
+                yield Update(change.item)
+            else:
                 yield Delete(change.item_id)
-            yield Upsert(change.item)
+                yield Upsert(change.item)
 
     def _has(self, change: CodedUpsert, row: Int32, vector: Float32) -> bool:
         """Whether the item has this very code, and this vector."""

@@ -22,7 +22,7 @@ a filter that half of the items pass, under 1 ms where 1% do, and about 2 ms for
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Final
@@ -129,10 +129,13 @@ class Trie:
         added = added[np.lexsort(codes[added].T[::-1])]
         places, _ = self.find(codes[added])
         dead = np.sort(self.item_leaf[gone])
-        order = np.insert(
-            np.delete(self.leaf_item, dead), places - np.searchsorted(dead, places), added
-        )
-        return self._of_order(codes, order)
+        places -= np.searchsorted(dead, places)
+        return self._of_order(codes, np.insert(np.delete(self.leaf_item, dead), places, added))
+
+    def renumbered(self, kept: Int32) -> "Trie":
+        """The trie of the same items, at other positions: [positions] where each was, ascending."""
+        leaf_item = np.searchsorted(kept, self.leaf_item).astype(np.int32)
+        return replace(self, leaf_item=leaf_item, item_leaf=self.item_leaf[kept])
 
     @classmethod
     def _of_order(cls, codes: Int32, leaf_item: Int32) -> "Trie":

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from services.candidate.catalog import live as live_module
 from services.candidate.catalog.embedding import BATCH, TextBatches
 from services.candidate.catalog.live import LiveCatalog
 from services.candidate.catalog.transaction import EditResult, NewItem
+from services.candidate.changes import ChangeSet
 from services.candidate.index.flat import Vector
 from services.candidate.index.space import SpaceName
 from services.candidate.retrieval.engine import CandidateEngine
-from tests.candidate.coded import make_writer
+from tests.candidate.coded import make_placer, make_writer
 from tests.candidate.made_up import LetterTextEncoder, make_world, positions, unit
 from tests.candidate.small_bundle import VALUES
 
@@ -94,7 +96,7 @@ async def test_an_item_with_other_attributes_keeps_its_vectors_and_its_code(
     monkeypatch.setattr(LetterTextEncoder, "encode_batch", never)
     assert await live.write([new("n", year=(2000.0,)), new("i4", text)]) == EditResult(3, ())
     engine = live.engine
-    assert engine.codes[1] == code
+    assert (engine.codes[0], len(engine.codes), len(engine.catalog)) == (code, 1, 31)
     there = engine.catalog.lookup(["n", "i4"])[0]
     content = engine.space(SpaceName.CONTENT).take(there)
     np.testing.assert_array_equal(content, [near(1), WORLD.content[4]])
@@ -108,15 +110,49 @@ async def test_people_go_on_to_and_from_an_item_that_was_edited(live: LiveCatalo
         shortlist = engine.search(engine.catalog.lookup(history)[0], 30, include_seen=True)
         return dict(zip(ids(engine, shortlist.items), shortlist.scores.tolist(), strict=True))
 
-    before = [found(live.engine, history) for history in histories]
-    for year in (2000.0, 2001.0):  # i4 moves twice, the others once
-        edited = ["i4", "i9"] if year == 2000.0 else ["i4", "i1"]
-        texts = [live.engine.catalog.items[int(i[1:])].text for i in edited]
-        await live.write(
-            [new(i, text, year=(year,)) for i, text in zip(edited, texts, strict=True)]
-        )
+    engine = live.engine
+    before = [found(engine, history) for history in histories]
+    for sequence, edited in enumerate((["i4", "i9"], ["i4", "i1"]), start=1):  # i4 moves twice
+        items = [make_placer().placed(WORLD.engine, item_id) for item_id in edited]
+        moved = [replace(item, item=replace(item.item, title="New")) for item in items if item]
+        engine = engine.applied(ChangeSet(moved, sequence))
+    assert engine.catalog.lookup(["i4", "i9", "i1"])[0].tolist() == [32, 31, 33]
     for history, expected in zip(histories, before, strict=True):
-        assert found(live.engine, history) == pytest.approx(expected)
+        assert found(engine, history) == pytest.approx(expected)
+
+
+async def test_attributes_may_change_for_ever_at_no_cost(live: LiveCatalog) -> None:
+    await live.write([new("n", vector=near(1))])
+    before = live.engine
+    text = before.catalog.items[4].text
+    for year in range(300):
+        await live.write([new("n", year=(float(year),)), new("i4", text, year=(float(year),))])
+    engine = live.engine
+    assert engine.sequence == 601
+    assert len(engine.catalog) == len(engine.space(SpaceName.CONTENT)) == 31
+    for name in SpaceName:
+        assert engine.space(name) is before.space(name)
+    assert ids(engine, np.flatnonzero(engine.catalog.within("year", 299.0, 299.0))) == ["i4", "n"]
+
+
+async def test_an_item_keeps_its_place_after_a_restart(live: LiveCatalog, tmp_path: Path) -> None:
+    text = live.engine.catalog.items[4].text
+    await live.write([new("n", vector=near(1)), new("i4", text, year=(1.0,)), new("i5", "other")])
+    await live.write([new("n", year=(2.0,))])
+    path = tmp_path / "copy.sqlite"
+    live._writer.store.copy(path)  # type: ignore[union-attr]
+    writer = make_writer(path)
+    engine = writer.replayed(WORLD.engine)
+    writer.store.close()
+    assert engine.catalog.lookup(["i4"])[0].tolist() == [4]
+    assert len(engine.catalog) == 32
+    for item_id in ("n", "i4", "i5"):
+        (here,), (there,) = (e.catalog.lookup([item_id])[0] for e in (engine, live.engine))
+        assert engine.catalog.items[here] == live.engine.catalog.items[there]
+        (own, other) = (writer._placer.placed(e, item_id) for e in (engine, live.engine))
+        assert own is not None and other is not None  # noqa: PT018
+        assert own.code == other.code
+        np.testing.assert_array_equal(own.behavior, other.behavior)
 
 
 async def test_an_item_with_another_text_moves(live: LiveCatalog) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import grpc
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tandem
 from core import errors
 from core.bundle import Bundle
 from gateway.calls import targets as targets_module
@@ -139,6 +141,39 @@ async def test_one_impatient_caller_closes_a_target_to_nobody(tmp_path: Path) ->
                 await one.search(WAIT, seconds=0.02)
         assert one.states() == [State.CLOSED]
         for _ in range(5):
+            with pytest.raises(errors.DeadlineExceeded):
+                await one.search(WAIT, seconds=0.3)
+        assert one.states() == [State.OPEN]
+
+
+async def test_what_a_caller_asks_too_much_of_sets_nobody_aside(tmp_path: Path) -> None:
+    """The service says that the time ran out, or that the work is too much."""
+    async with pool(tmp_path, 1, CallPolicy()) as one:
+        for failure in (
+            errors.DeadlineExceeded("at work", reason="DEADLINE_EXCEEDED"),
+            errors.InvalidArgument("too much", reason="FILTER_TOO_COSTLY"),
+            errors.ResourceExhausted("too much", reason="QUEUE_FULL"),
+        ):
+            one.services[0].failure = failure
+            for _ in range(20):
+                with pytest.raises(type(failure)):
+                    await one.search(seconds=0.5)
+        assert one.states() == [State.CLOSED]
+
+
+async def test_a_target_that_answers_others_does_not_hang(tmp_path: Path) -> None:
+    limits = Limits(failures=3, window=6)
+    async with pool(tmp_path, 1, CallPolicy(limits=limits)) as one:
+        await settle(one)
+        for _ in range(6):
+            late = asyncio.create_task(one.search(WAIT, seconds=0.3))
+            await one.services[0].waiting.wait()
+            one.services[0].waiting.clear()
+            await one.search()
+            with pytest.raises(errors.DeadlineExceeded):
+                await late
+        assert one.states() == [State.CLOSED]
+        for _ in range(3):  # it answers nobody any more
             with pytest.raises(errors.DeadlineExceeded):
                 await one.search(WAIT, seconds=0.3)
         assert one.states() == [State.OPEN]
@@ -302,10 +337,17 @@ def test_the_choice_is_the_best_that_there_is(
 
 def test_verdicts() -> None:
     code = grpc.StatusCode
-    for had_time in (True, False):
+
+    def verdict(code: grpc.StatusCode, reason: str, *, had_time: bool, answers: bool) -> Verdict:
+        return judge(tandem.Error(code, "", reason), had_time=had_time, answers=answers)
+
+    for had_time, answers in product((True, False), repeat=2):
         for good in (code.INVALID_ARGUMENT, code.NOT_FOUND, code.RESOURCE_EXHAUSTED):
-            assert judge(good, had_time=had_time) is Verdict.GOOD
+            given = verdict(good, "", had_time=had_time, answers=answers)
+            assert given is Verdict.GOOD
         for bad in (code.UNAVAILABLE, code.INTERNAL, code.UNKNOWN):
-            assert judge(bad, had_time=had_time) is Verdict.BAD
-    assert judge(code.DEADLINE_EXCEEDED, had_time=True) is Verdict.BAD
-    assert judge(code.DEADLINE_EXCEEDED, had_time=False) is Verdict.NONE
+            assert verdict(bad, "", had_time=had_time, answers=answers) is Verdict.BAD
+        late = verdict(code.DEADLINE_EXCEEDED, "", had_time=had_time, answers=answers)
+        assert late is (Verdict.BAD if had_time and not answers else Verdict.NONE)
+        told = verdict(code.DEADLINE_EXCEEDED, "LATE", had_time=had_time, answers=answers)
+        assert told is Verdict.GOOD

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import DeadlineExceeded
-from gateway.deadline import MAX_MARGIN_SECONDS, Deadline
+from gateway.deadline import Deadline
+from serving.deadline import MAX_MARGIN_SECONDS
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,8 @@
 """Answers without a service: what they are made of, what they say of it, when they are errors."""
 
 import asyncio
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 import tandem
 from core import errors
+from core.catalog import Catalog
 from core.constraints import Constraints
 from core.filters import OneOf, evaluate
 from gateway.domain import Query, ResolvedQuery, Strategy
@@ -238,6 +241,28 @@ async def test_without_histories_everybody_gets_the_same(
     response = await ask(stack, "RERANK", constraints=having("genre", "War"))
     assert steps(response)[-1] == ("generate", "POPULARITY")
     assert ids(response) == ["i2", "i4", "i5", "i8", "i10"]
+
+
+async def test_a_fallback_goes_through_its_items_once_a_condition(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the event loop: never items times conditions, and a filter that comes again is known."""
+    looked: list[float] = []
+    within = Catalog.within
+
+    def counted(self: Catalog, attribute: str, low: float, high: float) -> Any:
+        looked.append(low)
+        return within(self, attribute, low, high)
+
+    monkeypatch.setattr(Catalog, "within", counted)
+    stack.candidate.failure = stack.generator.failure = GONE
+    years = reduce(or_, (filters.between("year", low, 3000.0) for low in range(200)))
+    for _ in range(3):
+        response = await ask(
+            stack, "RERANK", constraints=ItemConstraints(filter=years.message), max_results=5
+        )
+        assert response.strategy == pb.STRATEGY_POPULARITY
+    assert sorted(looked) == [float(low) for low in range(200)]
 
 
 POPULARITY = PopularItems(catalog())

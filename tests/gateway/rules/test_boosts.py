@@ -1,6 +1,8 @@
 """Boosts: against brute force, against what they promise, and over real channels."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from core.attributes import Attributes
 from core.filters import OneOf
 from gateway.domain import Boost, Cap, Pin, Recommended, Rule, RuleEffect, Rules
 from gateway.rules import ListRules, apply_rules, depth, effects
-from gateway.rules.boosts import boost_of, boosted
+from gateway.rules.boosts import boosted, boosts_of
 from tandem import filters
 from tandem.requests import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
@@ -60,8 +62,9 @@ def test_items_with_the_same_boost_keep_their_order(
 ) -> None:
     order = boosted(pool, boosts, span)
     assert sorted(order) == list(range(len(pool)))
-    for total in {boost_of(attributes, boosts) for attributes in pool}:
-        alike = [place for place in order if boost_of(pool[place], boosts) == total]
+    totals = boosts_of(pool, boosts).tolist()
+    for total in set(totals):
+        alike = [place for place in order if totals[place] == total]
         assert alike == sorted(alike)
 
 
@@ -158,6 +161,7 @@ async def test_what_is_boosted_comes_first(stack: Stack, strategy: StrategyName)
         ([(filters.equals("genre", "War"), 1.01)], "BOOST_OUT_OF_RANGE"),
         ([(filters.equals("genre", "War"), float("nan"))], "BOOST_OUT_OF_RANGE"),
         ([(filters.equals("genre", "War"), 0.1)] * 21, "TOO_MANY_BOOSTS"),
+        ([(reduce(or_, [filters.equals("genre", "War")] * 129), 0.1)] * 2, "FILTER_TOO_LARGE"),
         ([(~filters.equals("genres", "War"), 0.1)], "UNKNOWN_ATTRIBUTE"),
         ([(filters.between("genre", 2, 1), 0.1)], "EMPTY_RANGE"),
     ],

@@ -9,8 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.attributes import Attributes
-from core.catalog import Catalog, CatalogItem
-from core.filters import AllOf, AnyOf, Filter, Not, OneOf, Range, evaluate, satisfies
 from gateway.domain import Cap, Pin, Recommended, Rules
 from gateway.rules import ListRules, apply_rules, depth
 
@@ -239,36 +237,3 @@ def test_a_choosy_list_needs_a_deeper_pool() -> None:
     assert depth(10, Rules(pins=(Pin("a"),))) == 10
     assert depth(10, Rules(caps=(Cap("genre", 1),))) == 40
     assert depth(10, Rules(diversity=0.1)) == 40
-
-
-conditions: st.SearchStrategy[Filter] = st.recursive(
-    st.one_of(
-        st.builds(OneOf, st.just("genre"), st.lists(values, min_size=1).map(tuple)),
-        st.builds(
-            OneOf, st.just("year"), st.lists(st.sampled_from([1.0, 2.0]), min_size=1).map(tuple)
-        ),
-        st.builds(Range, st.sampled_from(["year", "genre"]), st.just(1.5), st.just(2.5)),
-    ),
-    lambda inner: st.one_of(
-        st.builds(AllOf, st.lists(inner, min_size=1, max_size=2).map(tuple)),
-        st.builds(AnyOf, st.lists(inner, min_size=1, max_size=2).map(tuple)),
-        st.builds(Not, inner),
-    ),
-    max_leaves=5,
-)
-
-
-@given(conditions, attributes)
-def test_an_item_satisfies_what_a_catalog_finds_it_by(
-    condition: Filter, attributes: Attributes
-) -> None:
-    other: Attributes = {"genre": ("a",), "year": (1.0,), "maker": ("a",)}
-    catalog = Catalog(
-        [
-            CatalogItem("own", "", "", attributes, 0),
-            CatalogItem("other", "", "", other, 0),
-        ]
-    )
-    assert [satisfies(condition, attributes), satisfies(condition, other)] == evaluate(
-        condition, catalog
-    ).tolist()

@@ -12,7 +12,7 @@ from tandem import filters
 from tandem.requests import StrategyName
 from tandem.v1 import catalog_service_pb2 as catalog_pb
 from tandem.v1 import recommendation_service_pb2 as pb
-from tests.gateway.fakes import retrieval_score
+from tests.gateway.fakes import generator_score, retrieval_score
 from tests.gateway.stack import STRATEGIES, UNSEEN, Stack, best, ids, raw
 from tests.tiny_bundle import GENRES, ITEMS, catalog
 
@@ -138,6 +138,61 @@ async def test_items_of_a_later_catalog_bring_their_attributes(stack: Stack) -> 
     assert not lookups(stack)
     (request,) = stack.candidate.requests
     assert list(request.item_fields.paths) == ["attributes"]
+
+
+@pytest.mark.parametrize("strategy", ["generate", "fuse"])
+async def test_rules_go_by_the_catalog_as_it_is_now(stack: Stack, strategy: StrategyName) -> None:
+    """The generator has the bundle's attributes, and the candidate's catalog has changed since."""
+    scored = stack.candidate.scored
+    stack.candidate.scored = lambda scores, count: scored(  # type: ignore[method-assign]
+        scores, min(count, 2)
+    )
+    stack.candidate.sequence = stack.generator.sequence = 7
+    asked: dict[str, Any] = {"max_results": 3, "caps": {"genre": 1}, "item_fields": ["attributes"]}
+    plain = await stack.client.recommend("ann", strategy=strategy, **asked)
+    assert not lookups(stack), "the generator has all changes"
+    stack.generator.sequence = 6
+    for item_id in stack.candidate.live:
+        stack.candidate.live[item_id] = [f"own of {item_id}"]
+    gone = ids(plain)[-1]
+    del stack.candidate.live[gone]
+    # The service that was asked last tells how far the catalog is.
+    await stack.client.recommend("ann", strategy="embedding")
+    response = await stack.client.recommend("ann", strategy=strategy, **asked)
+    generated = {item_id for asked in lookups(stack) for item_id in asked}
+    assert generated
+    for item in response.recommendations:
+        (genre,) = [value.text for value in item.attributes["genre"].values][:1]
+        assert item.item_id not in generated or genre == f"own of {item.item_id}"
+    assert gone not in generated or gone not in ids(response)
+    if strategy == "generate":
+        best_now = [i for i in best(generator_score, UNSEEN, 4) if i != gone][:3]
+        assert ids(response) == best_now, "no two are alike any more"
+
+
+async def test_a_pin_has_the_attributes_that_a_service_knows_of_it(stack: Stack) -> None:
+    """The catalog cannot be asked for it, but the generator has found it."""
+    stack.candidate.failure = errors.Internal("gone", reason="GONE")
+    describe = stack.generator.describe
+
+    def replaced(request: Any, messages: Any) -> None:
+        describe(request, messages)
+        for message in messages:
+            del message.attributes["genre"].values[:]
+            message.attributes["genre"].values.add(text=f"own of {message.item_id}")
+
+    stack.generator.describe = replaced  # type: ignore[method-assign]
+    response = await stack.client.recommend(
+        "ann",
+        strategy="generate",
+        max_results=3,
+        pin={"i9": 1},
+        caps={"genre": 1},
+        item_fields=["attributes"],
+    )
+    assert ids(response)[0] == "i9"
+    (first, *_) = response.recommendations
+    assert [value.text for value in first.attributes["genre"].values] == ["own of i9"]
 
 
 async def test_without_the_catalog_what_is_popular_is_believed(stack: Stack) -> None:

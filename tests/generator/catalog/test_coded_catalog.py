@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core import catalog as catalog_module
 from core.catalog import Catalog, CatalogItem, Delete
 from core.errors import BundleError, InvalidArgument
 from services.generator.catalog.coded import CodedCatalog, CodedChange, CodedUpsert
@@ -121,10 +122,25 @@ def test_every_version_is_as_if_built_from_scratch(
     for number, (version, expected) in enumerate(versions):
         assert version.version == number
         check(version, expected, ends=ends)
-        # A position means the same item and the same code ever after.
+        # A position means the same item and the same code, as long as there are few tombstones.
         known = len(version.codes)
         assert current.codes[:known].tolist() == version.codes.tolist()
         assert current.code_texts[:known] == version.code_texts[:]
+
+
+@given(stories())
+def test_a_compacted_version_is_as_if_built_from_scratch(
+    story: tuple[Model, list[list[CodedChange]], bool],
+) -> None:
+    model, batches, ends = story
+    current = coded(model, 2 + ends, ends=ends)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalog_module, "MANY_TOMBSTONES", 0)
+        for batch in batches:
+            following = changed(model, batch)
+            if len({code for _, code in following.values()}) == len(following):
+                current, model = current.apply(batch), following
+            check(current, model, ends=ends)
 
 
 def abc() -> tuple[CodedCatalog, Model]:
@@ -136,9 +152,24 @@ def abc() -> tuple[CodedCatalog, Model]:
 def test_an_item_keeps_its_code_when_only_its_attributes_change() -> None:
     first, _ = abc()
     second = first.apply([upsert("i0", (2, 2), "Play")])
-    assert second.catalog.lookup(["i0"])[0].tolist() == [3]
-    assert second.trie.leaf_item.tolist() == [3, 1, 2]
-    assert first.trie.leaf_item.tolist() == [0, 1, 2]
+    assert second.catalog.lookup(["i0"])[0].tolist() == [0]
+    assert second.catalog.items[0].title == "Play"
+    assert first.catalog.items[0].title == "Film"
+    assert second.trie is first.trie
+    assert second.codes is first.codes
+    for title in map(str, range(300)):
+        second = second.apply([upsert("i0", (2, 2), title)])
+    assert (len(second.catalog), second.version) == (3, 301)
+
+
+def test_codes_may_change_for_ever_in_bounded_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_module, "MANY_TOMBSTONES", 5)
+    current, model = abc()
+    for turn in range(100):
+        batch = [upsert("i0", (2, 2 + turn % 3 * 2)), upsert("i4", (4, 2 + turn % 5))]
+        current, model = current.apply(batch), changed(model, batch)
+        check(current, model)
+        assert len(current.catalog) == len(current.codes) <= 3 + 2 + 5 + 2
 
 
 def test_an_item_moves_when_only_its_code_changes() -> None:

@@ -141,7 +141,7 @@ def test_a_long_shortlist_is_scored_in_bounded_parts(
     queries = [
         RankingQuery(random_context(rng, served.items), shortlist=items) for items in shortlists
     ]
-    jobs = [served.engine.prepare(query, served.engine.snapshot) for query in queries]
+    jobs = [served.engine.prepare(query) for query in queries]
     assert max(job.prefixes for job in jobs) <= 30
     for query, ranked in zip(queries, served.engine.rerank(queries), strict=True):
         assert sorted(ranked.items.tolist()) == list(range(served.items))
