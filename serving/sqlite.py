@@ -12,7 +12,7 @@ import fcntl
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -33,18 +33,20 @@ class Schema:
     name: str
     """Of the kind, in messages: "the history store"."""
     version: str
-    """Files of another one are refused."""
+    """Files of another one are refused, unless they can be upgraded."""
     tables: str
     """SQL that makes them where they are missing."""
+    upgrades: Mapping[str, Callable[[sqlite3.Connection], None]] = field(default_factory=dict)
+    """By an earlier version: moves what its tables hold into these, inside of a transaction."""
 
     def check(self, path: Path, facts: Mapping[str, str]) -> None:
-        """Checks that a file was written with this schema.
+        """Checks that a file was written with this schema, or one that can be upgraded.
 
         Raises:
             SettingsError: it was written with another one.
         """
         found = facts.get("schema", self.version)
-        if found != self.version:
+        if found != self.version and found not in self.upgrades:
             raise SettingsError(
                 f"{self.name} {path} has schema {found}, and this Tandem writes {self.version}"
             )
@@ -93,6 +95,7 @@ class DurableFile:
                 connection.execute(_FACTS)
                 schema.check(path, read_facts(connection))
                 connection.executescript(schema.tables)
+                _upgrade(connection, schema)
                 prepare(connection)
                 connection.execute(
                     "INSERT OR IGNORE INTO facts VALUES ('schema', ?)", (schema.version,)
@@ -158,6 +161,14 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _upgrade(connection: sqlite3.Connection, schema: Schema) -> None:
+    upgrade = schema.upgrades.get(read_facts(connection).get("schema", schema.version))
+    if upgrade is not None:
+        with transaction(connection):
+            upgrade(connection)
+            write_facts(connection, {"schema": schema.version})
 
 
 def storage_error(error: sqlite3.Error, *, reason_full: str, otherwise: TandemError) -> TandemError:
