@@ -28,11 +28,22 @@ class Scrubs:
         scrub: scrubs the first of some partitions, and returns how many. When it raises an error,
             all of them are due again, later.
         share: of the time that scrubbing may take, above 0 and up to 1.
+        clock: tells the time in seconds.
+        pause: waits for some seconds.
     """
 
-    def __init__(self, scrub: Callable[[Sequence[int]], Awaitable[int]], share: float) -> None:
+    def __init__(
+        self,
+        scrub: Callable[[Sequence[int]], Awaitable[int]],
+        share: float,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._scrub = scrub
         self._share = share
+        self._clock = clock
+        self._pause = pause
         self._due: _Waiting = {}
         """Those that have been due the longest come first."""
         self._running: _Waiting = {}
@@ -72,10 +83,10 @@ class Scrubs:
             if not self._due:
                 self._wake.clear()
                 await self._wake.wait()
-            started = time.perf_counter()
+            started = self._clock()
             error = await self._scrub_some()
-            taken = time.perf_counter() - started
-            await asyncio.sleep(self._backoff.next() if error else taken * (1 / self._share - 1))
+            taken = self._clock() - started
+            await self._pause(self._backoff.next() if error else taken * (1 / self._share - 1))
 
     async def _scrub_some(self) -> Exception | None:
         """Scrubs what has been due the longest; returns what went wrong."""
