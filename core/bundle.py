@@ -97,10 +97,13 @@ class Histories:
     user_index: dict[str, int]
     indptr: NDArray[np.int64]
     items: ItemArray
+    times: NDArray[np.int64] | None = None
+    """When each of `items` was, in microseconds since 1970; None where the data gave an order and
+    no times, and in bundles from before there were any."""
 
     @classmethod
     def read(cls, bundle: Bundle) -> "Histories":
-        """Reads `users.json` and the two arrays beside it.
+        """Reads `users.json` and the arrays beside it.
 
         Raises:
             BundleError: they do not belong together, or name items that the catalog lacks.
@@ -112,19 +115,27 @@ class Histories:
         if (
             len(indptr) != len(users) + 1
             or (indptr[0], indptr[-1]) != ends
-            or any(np.diff(indptr) < 0)
+            or (np.diff(indptr) < 0).any()
         ):
             raise BundleError("histories_indptr.npy does not divide the histories among the users")
         if len(items) and not (items.min() >= 0 and items.max() < bundle.manifest.items):
             raise BundleError("histories_items.npy names items that the catalog does not have")
-        return cls({user: i for i, user in enumerate(users)}, indptr, items)
+        times = _read_times(bundle, indptr)
+        return cls({user: i for i, user in enumerate(users)}, indptr, items, times)
 
     def of(self, user_id: str) -> ItemArray | None:
         """The user's items as positions, or None for an unknown user."""
+        part = self._part(user_id)
+        return None if part is None else self.items[part]
+
+    def times_of(self, user_id: str) -> NDArray[np.int64] | None:
+        """When each of the user's items was; None for an unknown user, and without `times`."""
+        part = self._part(user_id)
+        return None if part is None or self.times is None else self.times[part]
+
+    def _part(self, user_id: str) -> slice | None:
         user = self.user_index.get(user_id)
-        if user is None:
-            return None
-        return self.items[self.indptr[user] : self.indptr[user + 1]]
+        return None if user is None else slice(self.indptr[user], self.indptr[user + 1])
 
 
 @contextmanager
@@ -207,6 +218,20 @@ def _read_users(file: Path) -> list[str]:
     if len(set(users)) != len(users):
         raise BundleError(f"{file} names users twice")
     return users
+
+
+def _read_times(bundle: Bundle, indptr: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    if "histories_times.npy" not in bundle.manifest.files:
+        return None
+    times = bundle.array("histories_times", np.int64)
+    users = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    if (
+        len(times) != len(users)
+        or (times < 0).any()
+        or ((np.diff(times) < 0) & (np.diff(users) == 0)).any()
+    ):
+        raise BundleError("histories_times.npy does not say when the items of the histories were")
+    return times
 
 
 def _check_files(path: Path, manifest: Manifest) -> None:

@@ -51,6 +51,13 @@ class GatewaySettings(ServerSettings):
         description="Items of histories that are kept in memory beside SQLite, about 70 bytes "
         "each; those of the users who came last.",
     )
+    history_scrub_share: float = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="Share of the time, at most, that goes into leaving no bytes of deleted users "
+        "in SQLite's files.",
+    )
     history_timeout: float = Field(
         default=0.25, gt=0, description="Seconds that Redis may take for an operation."
     )

@@ -12,7 +12,7 @@ import fcntl
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -20,6 +20,8 @@ from core.errors import ResourceExhausted, SettingsError, TandemError
 
 FULL_RETRY_SECONDS: Final = 5.0
 """When to come back where the disk is full."""
+STATEMENTS: Final = 4_096
+"""That a connection keeps prepared, at most: a store that divides its tables has many."""
 
 _FACTS: Final = (
     "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID"
@@ -33,18 +35,20 @@ class Schema:
     name: str
     """Of the kind, in messages: "the history store"."""
     version: str
-    """Files of another one are refused."""
+    """Files of another one are refused, unless they can be upgraded."""
     tables: str
     """SQL that makes them where they are missing."""
+    upgrades: Mapping[str, Callable[[sqlite3.Connection], None]] = field(default_factory=dict)
+    """By an earlier version: moves what its tables hold into these, inside of a transaction."""
 
     def check(self, path: Path, facts: Mapping[str, str]) -> None:
-        """Checks that a file was written with this schema.
+        """Checks that a file was written with this schema, or one that can be upgraded.
 
         Raises:
             SettingsError: it was written with another one.
         """
         found = facts.get("schema", self.version)
-        if found != self.version:
+        if found != self.version and found not in self.upgrades:
             raise SettingsError(
                 f"{self.name} {path} has schema {found}, and this Tandem writes {self.version}"
             )
@@ -93,6 +97,7 @@ class DurableFile:
                 connection.execute(_FACTS)
                 schema.check(path, read_facts(connection))
                 connection.executescript(schema.tables)
+                _upgrade(connection, schema)
                 prepare(connection)
                 connection.execute(
                     "INSERT OR IGNORE INTO facts VALUES ('schema', ?)", (schema.version,)
@@ -125,7 +130,13 @@ def connect(path: Path, busy_seconds: float = 5.0) -> sqlite3.Connection:
         path: of the file.
         busy_seconds: how long to wait for another process that has it locked, such as a backup.
     """
-    return sqlite3.connect(path, busy_seconds, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(
+        path,
+        busy_seconds,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=STATEMENTS,
+    )
 
 
 @contextmanager
@@ -158,6 +169,14 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _upgrade(connection: sqlite3.Connection, schema: Schema) -> None:
+    upgrade = schema.upgrades.get(read_facts(connection).get("schema", schema.version))
+    if upgrade is not None:
+        with transaction(connection):
+            upgrade(connection)
+            write_facts(connection, {"schema": schema.version})
 
 
 def storage_error(error: sqlite3.Error, *, reason_full: str, otherwise: TandemError) -> TandemError:

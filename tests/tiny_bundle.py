@@ -1,7 +1,7 @@
 """A whole bundle of a dozen made-up items, for tests that need one but no model."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -91,8 +91,15 @@ def write_files(directory: Path, histories: Mapping[str, list[int]] = HISTORIES)
     np.save(directory / "histories_items.npy", np.array([*chain(*histories.values())], np.int32))
 
 
-def write_tiny_bundle(root: Path, version: str = "1", **sections: object) -> Path:
-    """Writes `root/tiny/<version>`, and returns the link `root/tiny/current`."""
+def write_tiny_bundle(
+    root: Path, version: str = "1", times: Sequence[int] | None = None, **sections: object
+) -> Path:
+    """Writes `root/tiny/<version>`, and returns the link `root/tiny/current`.
+
+    `times` says when the interactions were, in microseconds since 1970; None leaves that out.
+    """
     with write_bundle(root, manifest(version, **sections)) as directory:
         write_files(directory)
+        if times is not None:
+            np.save(directory / "histories_times.npy", np.array(times, np.int64))
     return root / "tiny" / "current"

@@ -33,7 +33,7 @@ class BundleHistoryStore:
         return tuple(self._catalog.ids(positions[-MAX_HISTORY:].tolist()))
 
     async def events(self, user_id: str, count: int) -> list[Event]:
-        """As the protocol says; see `events_of` for their times."""
+        """As the protocol says."""
         return events_of(self._bundle, user_id, count)
 
     async def record(self, events: Sequence[Event]) -> Recorded:  # noqa: ARG002
@@ -62,21 +62,34 @@ class BundleHistoryStore:
 def events_of(bundle: Bundle, user_id: str, count: int) -> list[Event]:
     """The newest `count` interactions of a user in a bundle's data, oldest first, as events.
 
-    A bundle knows their order and not their times. They get the last microseconds before the
-    bundle was made, so that what happens after comes after; and identifiers that are the same in
-    each version of the bundle, for as long as its data only grows at the end.
+    Their identifiers are the same in each version of the bundle, for as long as its data only grows
+    at the end. See `_times_of` for their times.
     """
     positions = bundle.histories.of(user_id)
     if positions is None:
         return []
-    made = datetime.fromisoformat(bundle.manifest.provenance.created)
-    start = int(made.timestamp()) * MICROSECONDS - len(positions)
     items = bundle.catalog.ids(positions.tolist())
+    times = _times_of(bundle, user_id, len(items))
     first = max(0, len(items) - count)
     return [
-        Event(f"{bundle.manifest.name}#{place}#{item}", user_id, item, start + place)
-        for place, item in enumerate(items[first:], start=first)
+        Event(f"{bundle.manifest.name}#{place}#{items[place]}", user_id, items[place], times[place])
+        for place in range(first, len(items))
     ]
+
+
+def _times_of(bundle: Bundle, user_id: str, count: int) -> list[int]:
+    """When the `count` interactions of a user were, in microseconds since 1970.
+
+    Times that the data has after the bundle was made are taken for that moment, so that what
+    happens later comes later. A bundle without times gives its interactions the last microseconds
+    before it was made: they come in order, and nothing can expire earlier than that.
+    """
+    made = datetime.fromisoformat(bundle.manifest.provenance.created)
+    end = int(made.timestamp()) * MICROSECONDS
+    times = bundle.histories.times_of(user_id)
+    if times is None:
+        return list(range(end - count, end))
+    return [min(time, end) for time in times.tolist()]
 
 
 def batches_of(bundle: Bundle, count: int) -> Iterator[list[Event]]:

@@ -38,6 +38,7 @@ def open_store(settings: GatewaySettings, bundle: Bundle) -> HistoryStore:
         retention,
         max_waiting=settings.history_max_queue,
         max_recent=settings.history_max_recent,
+        scrub_share=settings.history_scrub_share,
     )
 
 

@@ -1,8 +1,9 @@
 """Histories in Redis, for several gateways.
 
-Of each user there are two keys: a sorted set of its events by time, and the set of their
-identifiers. A member of the former begins with a number that grows with arrival, which orders
-events of the same time, and goes on with the event as JSON.
+Of each user there are two keys: a sorted set of the events that are kept, by time, and one of the
+identifiers of all events that were recorded, by the time of theirs. A member of the former begins
+with a number that grows with arrival, which orders events of the same time, and goes on with the
+event as JSON.
 
 Redis acknowledges what it has been told to keep: with `appendonly yes` and `appendfsync always`
 that survives SIGKILL and loss of power, with `everysec` SIGKILL alone. A Redis that keeps nothing,
@@ -42,10 +43,12 @@ _RECORD: Final = """
 local events, ids, arrivals = KEYS[1], KEYS[2], KEYS[3]
 local kept, oldest, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
-local function drop(members)
-  for _, member in ipairs(members) do
-    redis.call('ZREM', events, member)
-    redis.call('SREM', ids, cjson.decode(string.sub(member, 17))[1])
+-- Identifiers were a plain set before they outlived their events.
+if redis.call('TYPE', ids).ok == 'set' then
+  redis.call('DEL', ids)
+  local rows = redis.call('ZRANGE', events, 0, -1, 'WITHSCORES')
+  for i = 1, #rows, 2 do
+    redis.call('ZADD', ids, rows[i + 1], cjson.decode(string.sub(rows[i], 17))[1])
   end
 end
 
@@ -54,18 +57,20 @@ local full = redis.call('ZRANGE', events, -kept, -kept, 'WITHSCORES')[2]
 local new, known = 0, 0
 for i = 4, #ARGV, 3 do
   local time, id = tonumber(ARGV[i]), ARGV[i + 1]
-  if redis.call('SISMEMBER', ids, id) == 1 then
+  local before = redis.call('ZSCORE', ids, id)
+  if before and tonumber(before) >= oldest then
     known = known + 1
   elseif time >= oldest and (not full or time > tonumber(full)) then
     local arrival = string.format('%016d', redis.call('INCR', arrivals))
     redis.call('ZADD', events, ARGV[i], arrival .. ARGV[i + 2])
-    redis.call('SADD', ids, id)
+    redis.call('ZADD', ids, ARGV[i], id)
     new = new + 1
   end
 end
-if new > 0 then
-  drop(redis.call('ZRANGE', events, 0, -kept - 1))
-  drop(redis.call('ZRANGEBYSCORE', events, '-inf', '(' .. ARGV[2]))
+if new > 0 then  -- only now: a script that has removed something adds to a memory that is full
+  redis.call('ZREMRANGEBYRANK', events, 0, -kept - 1)
+  redis.call('ZREMRANGEBYSCORE', events, '-inf', '(' .. ARGV[2])
+  redis.call('ZREMRANGEBYSCORE', ids, '-inf', '(' .. ARGV[2])
 end
 if lifetime > 0 then
   local newest = redis.call('ZRANGE', events, -1, -1, 'WITHSCORES')[2]

@@ -2,27 +2,30 @@
 
 An acknowledged event survives SIGKILL and loss of power (`serving/sqlite.py`). One thread writes.
 
-A user that is deleted is gone from the files, too. SQLite's `secure_delete` overwrites rows where
-they are, but not the copies that stay in a page when its rows move to another (of 150 users that
-were deleted one after the other, 7 to 12 left some). So the file is written anew, by VACUUM, and
-the log that carried it is truncated, before a deletion is acknowledged; deletions that wait at the
-same time share that.
+A user that is deleted is gone from the files, too, before the deletion is acknowledged: its rows at
+once, and what is left of them in the pages where they were, and in the write-ahead log, when its
+turn comes (`partitions.py`, `scrubs.py`). Only a deletion that found something leads to that.
 """
 
+import asyncio
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
 from core.errors import TandemError
+from gateway.history import partitions
+from gateway.history.partitions import PARTITIONS, Partitions, sql
 from gateway.history.recent import History, RecentHistories
+from gateway.history.scrubs import Scrubs
 from gateway.history.store import Event, Recorded, Retention, unavailable
 from gateway.history.writer import Writer
-from serving.sqlite import DurableFile, Schema, connect, storage_error, write_facts
+from serving.sqlite import DurableFile, connect, storage_error, write_facts
 from serving.workers import Workers
 
 log = structlog.get_logger()
@@ -31,51 +34,33 @@ READERS: Final = 4
 BUSY_SECONDS: Final = 2.0
 """How long to wait for another process that has the file locked, such as a backup."""
 SWEEP_EVENTS: Final = 1_000
-"""Outdated events that are deleted at a time."""
-
-_TABLES: Final = """
-CREATE TABLE IF NOT EXISTS events (
-    sequence INTEGER PRIMARY KEY,  -- the order of arrival
-    user_id TEXT NOT NULL,
-    event_id TEXT NOT NULL,
-    item_id TEXT NOT NULL,
-    time INTEGER NOT NULL,         -- microseconds since 1970
-    UNIQUE (user_id, event_id)
-);
--- Holds all that a history needs, in its order.
-CREATE INDEX IF NOT EXISTS histories ON events (user_id, time, sequence, item_id);
-"""
-_SCHEMA: Final = Schema("the history store", version="1", tables=_TABLES)
-_BY_AGE: Final = "CREATE INDEX IF NOT EXISTS by_age ON events (time)"
-"""Only for sweeping: it makes every event dearer."""
-
-_NEWEST: Final = "FROM events WHERE user_id = ? AND time >= ? ORDER BY time DESC, sequence DESC"
-_ITEMS: Final = f"SELECT item_id, time {_NEWEST} LIMIT ?"
-_EVENTS: Final = f"SELECT event_id, user_id, item_id, time {_NEWEST} LIMIT ?"
-_TIME_OF: Final = f"SELECT time {_NEWEST} LIMIT 1 OFFSET ?"
-_FIND: Final = "SELECT 1 FROM events WHERE user_id = ? AND event_id = ?"
-_INSERT: Final = (
-    "INSERT OR IGNORE INTO events (user_id, event_id, item_id, time) VALUES (?, ?, ?, ?)"
-)
-_TRIM: Final = f"DELETE FROM events WHERE sequence IN (SELECT sequence {_NEWEST} LIMIT -1 OFFSET ?)"  # noqa: S608 - no text of a caller's
-_EXPIRE: Final = "DELETE FROM events WHERE user_id = ? AND time < ?"
-_SWEEP: Final = (
-    "DELETE FROM events WHERE sequence IN (SELECT sequence FROM events WHERE time < ? LIMIT ?)"
-)
+"""Outdated events of a partition that are deleted at a time."""
+SCRUB_SECONDS: Final = 0.01
+"""How long partitions are written anew while other writing waits; the last begun is ended."""
+LOG_SECONDS: Final = 0.1
+"""How long writing waits, when deletion empties the log, for what others have begun to read."""
 
 
 class SqliteHistoryStore:
     """A file of histories. One process at a time has it open."""
 
     def __init__(
-        self, file: DurableFile, writer: Writer, recent: RecentHistories, retention: Retention
+        self,
+        file: DurableFile,
+        partitions: Partitions,
+        writer: Writer,
+        recent: RecentHistories,
+        retention: Retention,
+        scrub_share: float,
     ) -> None:
         self.path = file.path
         self._file = file
+        self._partitions = partitions
         self._writer = writer
         self._readers = _Readers(file.path)
         self._recent = recent
         self._retention = retention
+        self._scrubs = Scrubs(self._scrub, scrub_share)
 
     @classmethod
     def open(
@@ -85,6 +70,7 @@ class SqliteHistoryStore:
         *,
         max_waiting: int = 10_000,
         max_recent: int = 200_000,
+        scrub_share: float = 0.2,
         max_pages: int | None = None,
     ) -> "SqliteHistoryStore":
         """Opens a file, or makes an empty one; ends deletions that were interrupted.
@@ -94,6 +80,7 @@ class SqliteHistoryStore:
             retention: what is kept; less than before takes effect as users have new events.
             max_waiting: events that may wait to be written.
             max_recent: see `RecentHistories`.
+            scrub_share: of the time that may go into leaving nothing of deleted users.
             max_pages: of 4 KiB, that the file may have; None for as many as the disk has.
 
         Raises:
@@ -102,24 +89,25 @@ class SqliteHistoryStore:
         """
         file = DurableFile.open(
             path,
-            _SCHEMA,
+            partitions.SCHEMA,
             taken=f"the history store {path} is open in another process; several gateways share a "
             "Redis: --history redis://HOST",
             busy_seconds=BUSY_SECONDS,
-            prepare=lambda c: _prepare(c, max_pages, sweeps=retention.lifetime is not None),
+            prepare=lambda c: _prepare(c, max_pages),
         )
+        found = Partitions.of_file(file.connection)
         writer = Writer(file.connection, max_waiting, _translate)
-        return cls(file, writer, RecentHistories(max_recent), retention)
+        return cls(file, found, writer, RecentHistories(max_recent), retention, scrub_share)
 
     async def record(self, events: Sequence[Event]) -> Recorded:
         """As the protocol says; all of the batch or nothing."""
         if not events:
             return Recorded()
-        kept = self._retention
+        of, kept = self._partitions.of, self._retention
         return await self._writer.run(
-            lambda c: _record(c, events, kept),
+            lambda c: _record(c, of, events, kept),
             weight=len(events),
-            committed=lambda: self._recent.forget({event.user_id for event in events}),
+            committed=lambda _: self._recent.forget({event.user_id for event in events}),
         )
 
     async def history(self, user_id: str) -> tuple[str, ...] | None:
@@ -128,21 +116,29 @@ class SqliteHistoryStore:
         return await self._recent.of(user_id, oldest, lambda: self._read(user_id))
 
     async def _read(self, user_id: str) -> History | None:
-        rows = await self._newest(_ITEMS, user_id, self._retention.events)
+        rows = await self._newest(partitions.ITEMS, user_id, self._retention.events)
         return History(tuple(item_id for item_id, _ in rows), since=rows[0][1]) if rows else None
 
     async def events(self, user_id: str, count: int) -> list[Event]:
         """As the protocol says."""
-        rows = await self._newest(_EVENTS, user_id, min(count, self._retention.events))
+        rows = await self._newest(partitions.EVENTS, user_id, min(count, self._retention.events))
         return [Event(*row) for row in rows]
 
     async def delete(self, user_id: str) -> int:
-        """As the protocol says."""
-        return await self._writer.run(
-            lambda c: _delete(c, user_id),
-            committed=lambda: self._recent.forget([user_id]),
-            settle=_scrub,
+        """As the protocol says; when the caller leaves, the deletion is ended all the same."""
+        partition, loop = self._partitions.of(user_id), asyncio.get_running_loop()
+
+        def committed(deleted: tuple[int, bool]) -> None:
+            self._recent.forget([user_id])
+            if deleted[1]:
+                loop.call_soon_threadsafe(self._scrubs.add, partition)
+
+        events, _ = await self._writer.run(
+            lambda c: partitions.delete(c, partition, user_id), committed=committed
         )
+        # Also where nothing was found: an earlier call may have left before the end.
+        await self._scrubs.done(partition)
+        return events
 
     async def seed(self) -> str | None:
         """As the protocol says."""
@@ -158,18 +154,27 @@ class SqliteHistoryStore:
         if self._retention.lifetime is None:
             return
         oldest = self._retention.oldest()
-        while await self._writer.run(lambda c: _sweep(c, oldest)) == SWEEP_EVENTS:
-            pass
+        for partition in range(PARTITIONS):
+            while await self._writer.run(partial(_sweep, partition=partition, oldest=oldest)):
+                pass
 
     async def close(self) -> None:
         """Writes what waits, and frees the file for another process."""
+        await self._scrubs.close()
         await self._writer.close()
         self._readers.close()
         self._file.close()
 
     async def _newest(self, query: str, user_id: str, count: int) -> list[tuple[Any, ...]]:
+        query = sql(query, self._partitions.of(user_id))
         rows = await self._readers.fetch(query, (user_id, self._retention.oldest(), count))
         return rows[::-1]
+
+    async def _scrub(self, due: Sequence[int]) -> int:
+        """Scrubs the first of some partitions; returns how many."""
+        return await self._writer.run(
+            lambda c: partitions.rewrite_first(c, due, SCRUB_SECONDS), settle=_empty_log
+        )
 
 
 class _Readers:
@@ -207,66 +212,61 @@ class _Readers:
             raise _translate(error) from error
 
 
-def _prepare(connection: sqlite3.Connection, max_pages: int | None, *, sweeps: bool) -> None:
-    connection.execute("PRAGMA secure_delete=ON")
-    connection.execute("PRAGMA temp_store=MEMORY")  # VACUUM leaves no copy elsewhere
+def _prepare(connection: sqlite3.Connection, max_pages: int | None) -> None:
     if max_pages is not None:
         connection.execute(f"PRAGMA max_page_count={int(max_pages)}")
-    connection.execute(_BY_AGE if sweeps else "DROP INDEX IF EXISTS by_age")
-    _scrub(connection)
+    partitions.prepare(connection)
 
 
 def _record(
-    connection: sqlite3.Connection, events: Sequence[Event], retention: Retention
+    connection: sqlite3.Connection,
+    partition_of: Callable[[str], int],
+    events: Sequence[Event],
+    retention: Retention,
 ) -> Recorded:
     by_user = defaultdict(list)
     for event in events:
         by_user[event.user_id].append(event)
     total = Recorded()
     for user_id, batch in by_user.items():
-        total += _record_of(connection, user_id, batch, retention)
+        total += _record_of(connection, partition_of(user_id), batch, retention)
     return total
 
 
 def _record_of(
-    connection: sqlite3.Connection, user_id: str, events: Sequence[Event], retention: Retention
+    connection: sqlite3.Connection, partition: int, events: Sequence[Event], retention: Retention
 ) -> Recorded:
     """Records one user's events, and drops what is no longer kept of it."""
-    oldest = retention.oldest()
+    user_id, oldest = events[0].user_id, retention.oldest()
+    last = (user_id, 0, 1, retention.events - 1)
     # Of a full history, the time that an event must be newer than.
-    full = connection.execute(_TIME_OF, (user_id, 0, retention.events - 1)).fetchone()
+    full = connection.execute(sql(partitions.PLACE, partition), last).fetchone()
     new = known = 0
     for event in events:
         if event.time >= oldest and (full is None or event.time > full[0]):
-            row = (user_id, event.event_id, event.item_id, event.time)
-            inserted = connection.execute(_INSERT, row).rowcount
-            new, known = new + inserted, known + 1 - inserted
-        elif connection.execute(_FIND, (user_id, event.event_id)).fetchone():
+            added = partitions.add(connection, partition, event, oldest)
+            new, known = new + added, known + 1 - added
+        elif partitions.is_known(connection, partition, event, oldest):
             known += 1
     if new:
-        connection.execute(_TRIM, (user_id, 0, retention.events))
-        connection.execute(_EXPIRE, (user_id, oldest))
+        connection.execute(sql(partitions.EXPIRE, partition), (user_id, oldest))
+        full = connection.execute(sql(partitions.PLACE, partition), last).fetchone()
+        if full is not None:
+            connection.execute(sql(partitions.TRIM, partition), (user_id, *full))
     return Recorded(new, known, len(events) - new - known)
 
 
-def _delete(connection: sqlite3.Connection, user_id: str) -> int:
-    write_facts(connection, {"scrub": "due"})
-    return connection.execute("DELETE FROM events WHERE user_id = ?", (user_id,)).rowcount
+def _empty_log(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA busy_timeout={int(LOG_SECONDS * 1_000)}")
+    try:
+        partitions.truncate(connection)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1_000)}")
 
 
-def _scrub(connection: sqlite3.Connection) -> None:
-    """Leaves no bytes in the files of what was deleted from the tables, if anything was."""
-    if not connection.execute("SELECT 1 FROM facts WHERE name = 'scrub'").fetchone():
-        return
-    connection.execute("VACUUM")
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise sqlite3.OperationalError("another process reads the file: deletion is not complete")
-    connection.execute("DELETE FROM facts WHERE name = 'scrub'")
-
-
-def _sweep(connection: sqlite3.Connection, oldest: int) -> int:
-    return connection.execute(_SWEEP, (oldest, SWEEP_EVENTS)).rowcount
+def _sweep(connection: sqlite3.Connection, *, partition: int, oldest: int) -> bool:
+    """Deletes some of what is too old; returns whether there may be more."""
+    return partitions.sweep(connection, partition, oldest, SWEEP_EVENTS) >= SWEEP_EVENTS
 
 
 def _translate(error: sqlite3.Error) -> TandemError:

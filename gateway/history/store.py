@@ -4,9 +4,9 @@ A user's history is ordered by the time of its events, whenever they arrive; eve
 time are in the order of arrival. Of each user the newest events are kept, as many as `Retention`
 says and for as long.
 
-An event's identifier is remembered for as long as the event is kept. That suffices for recording
-to be idempotent: an event that is sent again after it was dropped is older than all that is kept
-of a full history, and is turned away for that.
+An event is known by its identifier, whatever else it says. The identifier is remembered for as long
+as `Retention` keeps an event of that time, also when the event itself has made room for newer ones:
+one that comes again, perhaps without a time and so as the newest of all, is not recorded again.
 """
 
 import time

@@ -22,7 +22,7 @@ GROUP: Final = 5_000
 @dataclass(frozen=True)
 class _Job(Generic[T]):
     work: Callable[[sqlite3.Connection], T]
-    committed: Callable[[], None] | None
+    committed: Callable[[T], None] | None
     settle: Callable[[sqlite3.Connection], None] | None
 
 
@@ -56,7 +56,7 @@ class Writer:
         work: Callable[[sqlite3.Connection], T],
         *,
         weight: int = 1,
-        committed: Callable[[], None] | None = None,
+        committed: Callable[[T], None] | None = None,
         settle: Callable[[sqlite3.Connection], None] | None = None,
     ) -> T:
         """Does a piece of work, and returns once its result is on disk.
@@ -65,7 +65,8 @@ class Writer:
             work: called with the connection, inside of a transaction that it may share with other
                 work; when a shared one fails, each piece is tried again in its own.
             weight: roughly the rows that it writes.
-            committed: called once it is on disk, before anybody is told; must not fail.
+            committed: called with the result once it is on disk, before anybody is told, on the
+                writer's thread; must not fail.
             settle: called after that, outside of any transaction, before the result is returned;
                 once for all who waited with the same one.
 
@@ -88,10 +89,10 @@ class Writer:
                 results = [place.job.work(self._connection) for place in batch]
         except sqlite3.Error as error:
             raise self._translate(error) from error
-        for place in batch:
-            if place.job.committed is not None:
-                place.job.committed()
         done = list(zip(batch, results, strict=True))
+        for place, result in done:
+            if place.job.committed is not None:
+                place.job.committed(result)
         for settle in dict.fromkeys(place.job.settle for place in batch):
             failure = self._settle(settle)
             for place, result in done:

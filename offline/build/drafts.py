@@ -20,6 +20,7 @@ from core.manifest import (
 )
 from offline.build.files import FACTS, read_json
 from offline.dataset.schema import Dataset
+from offline.dataset.timestamps import microseconds
 
 DRAFT: Final = "draft"
 """The version of an unfinished bundle."""
@@ -98,6 +99,9 @@ def write_catalog(data: Dataset, directory: Path) -> None:
     (directory / "users.json").write_text(json.dumps(data.user_ids), encoding="utf-8")
     np.save(directory / "histories_indptr.npy", data.indptr, allow_pickle=False)
     np.save(directory / "histories_items.npy", data.item_index, allow_pickle=False)
+    times = microseconds(data.timestamps)
+    if times is not None:
+        np.save(directory / "histories_times.npy", times, allow_pickle=False)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

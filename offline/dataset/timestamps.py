@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import polars as pl
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from offline.dataset.table import Table
 
-__all__ = ["read_timestamps"]
+__all__ = ["microseconds", "read_timestamps"]
 
 # Tried in turn, with "T" read as a space and "Z" as "+00:00"; a time without a zone is UTC.
 DATE_FORMATS: Final = (
@@ -54,6 +57,19 @@ def read_timestamps(table: Table, column: str, notices: list[str]) -> pl.Series:
     return times
 
 
+def microseconds(times: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """What `read_timestamps` gave as microseconds since 1970, those before as 0.
+
+    None for numbers that are too small for times of any unit, such as positions.
+    """
+    for unit, per_second in PER_SECOND.items():
+        if _likely(times, unit).any():
+            up, down = max(1, int(1e6 / per_second)), max(1, int(per_second / 1e6))
+            limit = np.iinfo(np.int64).max // up
+            return np.clip(times, 0, limit) * up // down
+    return None
+
+
 def _read(table: Table, column: str) -> tuple[pl.Series, str | None]:
     """The timestamps, and their unit where the kind of the cells says it."""
     cells = table.frame[column]
@@ -82,10 +98,7 @@ def _unit(table: Table, column: str, times: pl.Series) -> str | None:
     Raises:
         DataError: Some are of one unit and some of another.
     """
-    rows = {
-        unit: ((times >= EARLIEST * per_second) & (times < LATEST * per_second)).arg_true()
-        for unit, per_second in PER_SECOND.items()
-    }
+    rows = {unit: _likely(times, unit).arg_true() for unit in PER_SECOND}
     units = sorted((unit for unit in rows if len(rows[unit])), key=lambda unit: -len(rows[unit]))
     if len(units) > 1:
         most, other = units[:2]
@@ -97,6 +110,12 @@ def _unit(table: Table, column: str, times: pl.Series) -> str | None:
             column,
         )
     return units[0] if units else None
+
+
+def _likely(times: Any, unit: str) -> Any:
+    """Which of some numbers, as polars or numpy has them, are likely times of a unit."""
+    per_second = PER_SECOND[unit]
+    return (times >= EARLIEST * per_second) & (times < LATEST * per_second)
 
 
 def _dates(cells: pl.Series) -> pl.Series:

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from core.bundle import Bundle, versions, write_bundle
@@ -221,6 +223,36 @@ def test_histories_of_items_that_are_not_there_are_refused(
         np.save(directory / "histories_items.npy", np.array(positions, np.int32))
     with pytest.raises(BundleError, match="histories"):
         _ = Bundle.open(tmp_path / "tiny" / "1").histories
+
+
+def with_times(root: Path, times: NDArray[Any]) -> Bundle:
+    with write_bundle(root, manifest()) as directory:
+        write_files(directory)  # ann has three items, bob one, cid none
+        np.save(directory / "histories_times.npy", times)
+    return Bundle.open(root / "tiny" / "1")
+
+
+def test_a_bundle_says_when_its_interactions_were(tmp_path: Path) -> None:
+    histories = with_times(tmp_path, np.array([5, 5, 9, 0], np.int64)).histories
+    found = {
+        user: times.tolist()
+        for user in HISTORIES
+        if (times := histories.times_of(user)) is not None
+    }
+    assert found == {"ann": [5, 5, 9], "bob": [0], "cid": []}
+    assert histories.times_of("nobody") is None
+
+
+def test_a_bundle_without_times_has_none(tmp_path: Path) -> None:
+    histories = Bundle.open(write_tiny_bundle(tmp_path)).histories
+    assert histories.times is None
+    assert histories.times_of("ann") is None
+
+
+@pytest.mark.parametrize("times", [[5, 4, 9, 0], [-1, 5, 9, 0], [5, 5, 9], [5, 5, 9, 0, 0]])
+def test_times_that_do_not_fit_the_histories_are_refused(tmp_path: Path, times: list[int]) -> None:
+    with pytest.raises(BundleError, match="histories_times"):
+        _ = with_times(tmp_path, np.array(times, np.int64)).histories
 
 
 @pytest.mark.parametrize("field", ["name", "version"])

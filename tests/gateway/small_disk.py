@@ -13,7 +13,7 @@ BALLAST = "ballast"
 """A file that takes up most of the disk; removing it makes room."""
 
 _SCRIPT = f"""
-mount -t tmpfs -o size=4m tmpfs "$1" && head -c 3m /dev/zero > "$1/{BALLAST}" || exit 1
+mount -t tmpfs -o size=16m tmpfs "$1" && head -c 8m /dev/zero > "$1/{BALLAST}" || exit 1
 shift
 exec "$@"
 """

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from gateway.history.redis import RedisHistoryStore
 from gateway.history.sqlite import SqliteHistoryStore
 from gateway.history.store import now
 from tests.gateway.redis_server import RedisServer, redis_server
-from tests.tiny_bundle import HISTORIES, item_id, write_tiny_bundle
+from tests.tiny_bundle import HISTORIES, item_id, manifest, write_tiny_bundle
 
 DAY = 86_400_000_000
 Open = Callable[[Retention], Awaitable[HistoryStore]]
@@ -113,9 +114,9 @@ async def test_only_the_newest_are_kept(opened: Open) -> None:
     store = await opened(Retention(events=3))
     assert await store.record([event(n) for n in (5, 1, 4, 2, 3)]) == Recorded(new=5)
     assert await store.history("ann") == ("i3", "i4", "i5")
-    # Sent again, what was dropped is not new: it is older than all that is kept.
+    # Sent again, what was dropped is not new; what was not there before is older than all of it.
     again = [event(n) for n in (5, 1, 4, 2, 3)]
-    assert await store.record(again) == Recorded(known=3, outdated=2)
+    assert await store.record(again) == Recorded(known=5)
     assert await store.record([event(0), event(6)]) == Recorded(new=1, outdated=1)
     assert await store.history("ann") == ("i4", "i5", "i6")
 
@@ -125,7 +126,7 @@ async def test_sending_again_changes_nothing_among_events_of_the_same_time(opene
     batch = [event(n, time=7) for n in range(5)]
     await store.record(batch)
     for _ in range(3):
-        assert await store.record(batch) == Recorded(known=3, outdated=2)
+        assert await store.record(batch) == Recorded(known=5)
         assert await store.history("ann") == ("i2", "i3", "i4")
 
 
@@ -216,3 +217,35 @@ async def test_it_is_filled_with_a_bundle_once(store: HistoryStore, tmp_path: Pa
 async def test_filling_keeps_the_newest_of_each_user(store: HistoryStore, tmp_path: Path) -> None:
     await fill(store, Bundle.open(write_tiny_bundle(tmp_path)), 2)
     assert await store.history("ann") == ("i1", "i2")
+
+
+MADE = 1_767_225_600_000_000  # when the tiny bundle was made, the beginning of 2026
+
+
+async def test_a_bundle_s_events_have_their_real_times(store: HistoryStore, tmp_path: Path) -> None:
+    times = [MADE - 9 * DAY, MADE - 9 * DAY, MADE + DAY, 0]  # the third cannot be
+    await fill(store, Bundle.open(write_tiny_bundle(tmp_path, times=times)), 100)
+    assert [e.time for e in await store.events("ann", 9)] == [*times[:2], MADE]
+    assert [e.time for e in await store.events("bob", 9)] == [0]
+
+
+async def test_what_came_between_data_and_build_comes_last(
+    store: HistoryStore, tmp_path: Path
+) -> None:
+    times = [MADE - 9 * DAY, MADE - 8 * DAY, MADE - 7 * DAY, 0]
+    await store.record([event(9, time=MADE - 1 * DAY)])
+    await fill(store, Bundle.open(write_tiny_bundle(tmp_path, times=times)), 100)
+    await store.record([event(8, time=MADE - 2 * DAY)])
+    assert await store.history("ann") == ("i0", "i1", "i2", "i8", "i9")
+
+
+async def test_a_bundle_s_events_expire_by_their_real_times(opened: Open, tmp_path: Path) -> None:
+    start = now()
+    times = [start - 30 * DAY, start - 20 * DAY, start - 5 * DAY, start - 30 * DAY]
+    made = {"created": datetime.fromtimestamp(start / 1e6, UTC).isoformat()}
+    provenance = manifest().provenance.model_copy(update=made)
+    path = write_tiny_bundle(tmp_path, times=times, provenance=provenance)
+    store = await opened(Retention(days=10))
+    await fill(store, Bundle.open(path), 100)
+    assert await store.history("ann") == ("i2",)
+    assert await store.history("bob") is None

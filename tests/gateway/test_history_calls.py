@@ -92,6 +92,19 @@ async def test_an_event_without_a_time_happens_now(stack: Stack) -> None:
     assert before - timedelta(seconds=1) < first.event_time.ToDatetime(UTC) <= datetime.now(UTC)
 
 
+async def test_an_event_without_a_time_is_recorded_once(stack: Stack) -> None:
+    events = [tandem.event("dee", f"i{n}", event_id=f"e{n}") for n in range(9)]
+    for each in events:
+        assert (await stack.client.record_events([each])).recorded == 1
+    kept = (await stack.client.get_history("dee")).events
+    assert [each.event_id for each in kept] == ["e8", "e7", "e6", "e5", "e4"]
+    # Also the four that have made room for newer ones.
+    for _ in range(2):
+        answer = await stack.client.record_events(events)
+        assert (answer.recorded, answer.known, answer.outdated) == (0, 9, 0)
+    assert (await stack.client.get_history("dee")).events == kept
+
+
 async def test_a_deleted_user_is_unknown(stack: Stack) -> None:
     for user, count in (("ann", 3), ("ann", 0), ("nobody", 0)):
         assert (await stack.client.delete_user(user)).deleted_events == count

@@ -167,11 +167,28 @@ async def test_nothing_of_a_deleted_user_is_left(server: RedisServer) -> None:
         ]
 
 
-async def test_identifiers_go_with_their_events(server: RedisServer) -> None:
+async def test_identifiers_stay_when_their_events_are_dropped(server: RedisServer) -> None:
     async with opened(server, Retention(events=3)) as store:
         await store.record(events("ann", 10))
-        known = server.command("smembers", "tandem:history:ids:ann")
-        assert sorted(known) == ["e7", "e8", "e9"]
+        known = server.command("zrange", "tandem:history:ids:ann", "0", "-1")
+        assert known == [f"e{n}" for n in range(10)]
+
+
+async def test_identifiers_go_when_events_of_their_time_do(server: RedisServer) -> None:
+    async with opened(server) as store:
+        await store.record([Event(f"e{n}", "ann", "i", now() - n * DAY) for n in range(5)])
+    async with opened(server, Retention(events=2, days=2.5)) as store:
+        await store.record([Event("e", "ann", "i", now())])
+        known = server.command("zrange", "tandem:history:ids:ann", "0", "-1")
+        assert known == ["e2", "e1", "e0", "e"]
+
+
+async def test_identifiers_of_an_earlier_version_are_known(server: RedisServer) -> None:
+    async with opened(server) as store:
+        await store.record(events("ann", 3))
+        server.command("del", "tandem:history:ids:ann")
+        server.command("sadd", "tandem:history:ids:ann", "e0", "e1", "e2")
+        assert await store.record(events("ann", 4)) == Recorded(new=1, known=3)
 
 
 async def test_users_expire_by_themselves(server: RedisServer) -> None:

@@ -6,13 +6,15 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from core.errors import ResourceExhausted, SettingsError, Unavailable
-from gateway.history import Event, Recorded, Retention
+from gateway.history import Event, Recorded, Retention, partitions
 from gateway.history import sqlite as module
+from gateway.history.partitions import PARTITIONS
 from gateway.history.sqlite import SqliteHistoryStore
 from gateway.history.store import DAY, now
 from gateway.history.writer import GROUP, Writer
@@ -20,9 +22,9 @@ from gateway.history.writer import GROUP, Writer
 
 @asynccontextmanager
 async def opened(
-    path: Path, retention: Retention | None = None, max_pages: int | None = None
+    path: Path, retention: Retention | None = None, **options: Any
 ) -> AsyncIterator[SqliteHistoryStore]:
-    store = SqliteHistoryStore.open(path, retention or Retention(), max_pages=max_pages)
+    store = SqliteHistoryStore.open(path, retention or Retention(), **options)
     try:
         yield store
     finally:
@@ -33,29 +35,48 @@ def events(user: str, count: int, start: int = 0) -> list[Event]:
     return [Event(f"e{n}", user, f"item {n}", n) for n in range(start, start + count)]
 
 
+def rows(connection: sqlite3.Connection, partition: int) -> list[tuple[str, str]]:
+    """The user and the item of each event in a partition."""
+    query = partitions.sql("SELECT user_id, item_id FROM events_{n}", partition)
+    return connection.execute(query).fetchall()
+
+
 def bytes_of(path: Path) -> bytes:
     """Everything that the store has on the disk."""
     return b"".join(file.read_bytes() for file in sorted(path.parent.glob(f"{path.name}*")))
 
 
-async def test_a_deleted_user_is_gone_from_the_files(tmp_path: Path) -> None:
-    path, random = tmp_path / "history.sqlite", np.random.default_rng(0)
+async def record_at_random(store: SqliteHistoryStore, users: list[str]) -> None:
+    """Splits, merges and reuses pages, as years of use do; names are in each event's texts."""
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        batch = []
+        for time in random.integers(1_000, size=50).tolist():
+            user = users[random.integers(len(users))]
+            mark = f"{user}/{random.integers(2**40):x}"
+            batch.append(Event(f"event {mark}", user, f"item {mark}", time))
+        await store.record(batch)
+
+
+@pytest.mark.parametrize("count", [PARTITIONS, 1])
+async def test_a_deleted_user_is_gone_from_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(partitions, "PARTITIONS", count)
+    path, random = tmp_path / "history.sqlite", np.random.default_rng(1)
     users = [f"user-{n:03}-{random.integers(2**40):x}" for n in range(60)]
-    async with opened(path, Retention(events=40)) as store:
-        # Pages split, merge and are reused, as they are by years of use.
-        for _ in range(300):
-            batch = []
-            for time in random.integers(1_000, size=10).tolist():
-                user = users[random.integers(len(users))]
-                mark = f"{user}/{random.integers(2**40):x}"
-                batch.append(Event(f"event {mark}", user, f"item {mark}", time))
-            await store.record(batch)
+    async with opened(path, Retention(events=40), scrub_share=1.0) as store:
+        await record_at_random(store, users)
+        before = {user: await store.history(user) for user in users}
         for user in users[:20]:
+            known = [partitions.event_hash(e.event_id) for e in await store.events(user, 40)]
             assert user.encode() in bytes_of(path)
+            assert all(hash_ in bytes_of(path) for hash_ in known)
             await store.delete(user)
             assert user.encode() not in bytes_of(path)
-        kept = [await store.history(user) for user in users[20:]]
-        assert all(history and len(history) > 20 for history in kept)
+            assert not any(hash_ in bytes_of(path) for hash_ in known)
+        after = {user: await store.history(user) for user in users}
+        assert after == {user: None if user in users[:20] else before[user] for user in users}
 
 
 async def test_deletions_that_wait_together_are_done_together(tmp_path: Path) -> None:
@@ -74,8 +95,8 @@ async def test_a_deletion_that_was_interrupted_is_ended_at_the_next_start(tmp_pa
     # As a process leaves it that dies between the deletion and what follows it.
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA secure_delete=OFF")
-        connection.execute("DELETE FROM events")
-        connection.execute("REPLACE INTO facts VALUES ('scrub', 'due')")
+        (partition,) = [n for n in range(PARTITIONS) if rows(connection, n)]
+        partitions.delete(connection, partition, "ann")
     assert b"item 99" in bytes_of(path)
     async with opened(path):
         assert b"item 99" not in bytes_of(path)
@@ -84,13 +105,13 @@ async def test_a_deletion_that_was_interrupted_is_ended_at_the_next_start(tmp_pa
 async def test_a_deletion_waits_for_whoever_reads_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(module, "LOG_SECONDS", 0.01)
     path = tmp_path / "history.sqlite"
     async with opened(path) as store:
         await store.record(events("ann", 100))
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
             reader.execute("BEGIN")
-            reader.execute("SELECT count(*) FROM events").fetchone()
+            reader.execute("SELECT * FROM facts").fetchone()
             with pytest.raises(Unavailable) as caught:
                 await store.delete("ann")
             assert caught.value.reason == "HISTORY_UNAVAILABLE"
@@ -131,7 +152,7 @@ async def fill(store: SqliteHistoryStore, acknowledged: list[str]) -> None:
 async def test_a_full_disk_loses_nothing_and_can_be_cleared(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite"
     acknowledged: list[str] = []
-    async with opened(path, max_pages=60) as store:
+    async with opened(path, max_pages=2 * PARTITIONS + 60) as store:
         with pytest.raises(ResourceExhausted) as caught:
             await fill(store, acknowledged)
         assert caught.value.reason == "HISTORY_FULL"
@@ -161,7 +182,10 @@ async def test_outdated_events_are_swept(tmp_path: Path) -> None:
     async with opened(path, Retention(days=1)) as store:
         await store.tend()
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT item_id FROM events").fetchall() == [("new",)]
+        left = [row for n in range(PARTITIONS) for row in rows(connection, n)]
+        assert left == [("ann", "new")]
+        ids = [partitions.sql("SELECT user_id FROM ids_{n}", n) for n in range(PARTITIONS)]
+        assert [row for query in ids for row in connection.execute(query)] == [("ann",)]
 
 
 async def test_readers_do_not_wait_for_the_writer(tmp_path: Path) -> None:

@@ -878,8 +878,9 @@ class Event(_message.Message):
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Names the event among those of its user: an event whose identifier is
-    known is not recorded again, whatever else it says. Required, at most 512
-    bytes.
+    known is not recorded again, whatever else it says. An identifier is known
+    for as long as the server keeps events of that time, also when newer ones
+    have taken the place of its own. Required, at most 512 bytes.
     """
     user_id: _builtins.str
     """The user. Required, at most 512 bytes."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from offline.build.drafts import write_catalog
 from offline.dataset import DataError, Dataset, Item
 from offline.dataset.prepare import k_core, prepare
 from offline.dataset.schema import id_order
@@ -41,6 +42,20 @@ def test_equal_timestamps_keep_the_order_of_the_file() -> None:
     made = dataset([("u", "c", 5), ("u", "a", 5), ("u", "b", 4), ("u", "d", 5)])
     assert [made.item_ids[i] for i in made.history(0)] == ["b", "c", "a", "d"]
     assert made.timestamps.tolist() == [4, 5, 5, 5]
+
+
+def test_a_bundle_keeps_the_times_of_its_data(tmp_path: Path) -> None:
+    made = dataset(
+        [("u", "b", 1_700_000_009), ("u", "a", 1_700_000_001), ("v", "a", 1_600_000_000)]
+    )
+    write_catalog(made, tmp_path)
+    times = np.load(tmp_path / "histories_times.npy").tolist()
+    assert times == [1_700_000_001_000_000, 1_700_000_009_000_000, 1_600_000_000_000_000]
+
+
+def test_a_bundle_of_positions_has_no_times(tmp_path: Path) -> None:
+    write_catalog(dataset([("u", "b", 1), ("u", "a", 2)]), tmp_path)
+    assert not (tmp_path / "histories_times.npy").exists()
 
 
 def brute_core(rows: list[Row], k: int) -> list[Row]:

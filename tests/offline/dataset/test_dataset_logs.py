@@ -5,11 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from offline.dataset import DataError, DataWarning, LogsConfig, load_logs, read_logs
 from offline.dataset.table import read_table
+from offline.dataset.timestamps import EARLIEST, LATEST, PER_SECOND, microseconds
 
 INTERACTIONS = "user_id,item_id,timestamp\n1,a,10\n2,b,20\n1,b,5\n2,a,30\n"
 ITEMS = "item_id,text\na,First\nb,Second\n"
@@ -140,6 +144,27 @@ def test_timestamps_of_one_unit_are_kept_as_they_are(factor: int, tmp_path: Path
     dataset, report = read_logs(config)
     assert [dataset.item_ids[i] for i in dataset.history(0)] == ["a", "b", "a"]
     assert report.notices == ()
+
+
+@given(
+    times=st.lists(st.integers(EARLIEST, LATEST - 1), min_size=1),
+    unit=st.sampled_from(["seconds", "milliseconds", "microseconds", "nanoseconds"]),
+    before_1970=st.lists(st.integers(-(2**40), -1)),
+)
+def test_times_of_every_unit_become_microseconds(
+    times: list[int], unit: str, before_1970: list[int]
+) -> None:
+    factor = int(PER_SECOND[unit])
+    stamps = np.array([*(t * factor for t in times), *before_1970], np.int64)
+    expected = [*(t * 10**6 for t in times), *(0 for _ in before_1970)]
+    found = microseconds(stamps)
+    assert found is not None
+    assert found.tolist() == expected
+
+
+@given(st.lists(st.integers(-(2**62), EARLIEST - 1)))
+def test_positions_are_no_times(positions: list[int]) -> None:
+    assert microseconds(np.array(positions, np.int64)) is None
 
 
 @pytest.mark.parametrize("late", ["2099-01-01", "2099-01-01T00:00:00Z", str(4_070_908_800_000)])
