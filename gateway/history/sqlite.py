@@ -6,7 +6,7 @@ A user that is deleted is gone from the files, too. SQLite's `secure_delete` ove
 they are, but not the copies that stay in a page when its rows move to another (of 150 users that
 were deleted one after the other, 7 to 12 left some). So the file is written anew, by VACUUM, and
 the log that carried it is truncated, before a deletion is acknowledged; deletions that wait at the
-same time share that.
+same time share that. What stays is a tombstone (`tombstones.py`).
 """
 
 import sqlite3
@@ -20,7 +20,8 @@ import structlog
 
 from core.errors import TandemError
 from gateway.history.recent import History, RecentHistories
-from gateway.history.store import Event, Recorded, Retention, unavailable
+from gateway.history.store import HOUR_SECONDS, Event, Recorded, Retention, now, unavailable
+from gateway.history.tombstones import TABLE, Tombstone, UserHash, is_deleted, put
 from gateway.history.writer import Writer
 from serving.sqlite import DurableFile, Schema, connect, storage_error, write_facts
 from serving.workers import Workers
@@ -33,7 +34,8 @@ BUSY_SECONDS: Final = 2.0
 SWEEP_EVENTS: Final = 1_000
 """Outdated events that are deleted at a time."""
 
-_TABLES: Final = """
+_TABLES: Final = (
+    """
 CREATE TABLE IF NOT EXISTS events (
     sequence INTEGER PRIMARY KEY,  -- the order of arrival
     user_id TEXT NOT NULL,
@@ -45,6 +47,8 @@ CREATE TABLE IF NOT EXISTS events (
 -- Holds all that a history needs, in its order.
 CREATE INDEX IF NOT EXISTS histories ON events (user_id, time, sequence, item_id);
 """
+    + TABLE
+)
 _SCHEMA: Final = Schema("the history store", version="1", tables=_TABLES)
 _BY_AGE: Final = "CREATE INDEX IF NOT EXISTS by_age ON events (time)"
 """Only for sweeping: it makes every event dearer."""
@@ -68,7 +72,12 @@ class SqliteHistoryStore:
     """A file of histories. One process at a time has it open."""
 
     def __init__(
-        self, file: DurableFile, writer: Writer, recent: RecentHistories, retention: Retention
+        self,
+        file: DurableFile,
+        writer: Writer,
+        recent: RecentHistories,
+        retention: Retention,
+        users: UserHash,
     ) -> None:
         self.path = file.path
         self._file = file
@@ -76,15 +85,17 @@ class SqliteHistoryStore:
         self._readers = _Readers(file.path)
         self._recent = recent
         self._retention = retention
+        self._users = users
 
     @classmethod
     def open(
         cls,
         path: Path,
         retention: Retention,
+        users: UserHash | None = None,
         *,
         max_waiting: int = 10_000,
-        max_recent: int = 200_000,
+        max_recent_bytes: int = 16 * 2**20,
         max_pages: int | None = None,
     ) -> "SqliteHistoryStore":
         """Opens a file, or makes an empty one; ends deletions that were interrupted.
@@ -92,32 +103,35 @@ class SqliteHistoryStore:
         Args:
             path: of the file.
             retention: what is kept; less than before takes effect as users have new events.
+            users: hashes the ids of users who are deleted; by default with the key that is in a
+                file beside it, and is made with it.
             max_waiting: events that may wait to be written.
-            max_recent: see `RecentHistories`.
+            max_recent_bytes: see `RecentHistories`.
             max_pages: of 4 KiB, that the file may have; None for as many as the disk has.
 
         Raises:
             SettingsError: another process has it open, or it is not a store, or cannot be
                 written to.
         """
+        users = users or UserHash.make(path.with_name(f"{path.name}.key"))
         file = DurableFile.open(
             path,
             _SCHEMA,
             taken=f"the history store {path} is open in another process; several gateways share a "
             "Redis: --history redis://HOST",
             busy_seconds=BUSY_SECONDS,
-            prepare=lambda c: _prepare(c, max_pages, sweeps=retention.lifetime is not None),
+            prepare=lambda c: _prepare(c, users, max_pages, sweeps=retention.lifetime is not None),
         )
         writer = Writer(file.connection, max_waiting, _translate)
-        return cls(file, writer, RecentHistories(max_recent), retention)
+        return cls(file, writer, RecentHistories(max_recent_bytes), retention, users)
 
-    async def record(self, events: Sequence[Event]) -> Recorded:
+    async def record(self, events: Sequence[Event], *, seeded: bool = False) -> Recorded:
         """As the protocol says; all of the batch or nothing."""
         if not events:
             return Recorded()
-        kept = self._retention
+        kept, seeds = self._retention, self._users if seeded else None
         return await self._writer.run(
-            lambda c: _record(c, events, kept),
+            lambda c: _record(c, events, kept, seeds),
             weight=len(events),
             committed=lambda: self._recent.forget({event.user_id for event in events}),
         )
@@ -138,8 +152,9 @@ class SqliteHistoryStore:
 
     async def delete(self, user_id: str) -> int:
         """As the protocol says."""
+        user = self._users.of(user_id)
         return await self._writer.run(
-            lambda c: _delete(c, user_id),
+            lambda c: _delete(c, user_id, user),
             committed=lambda: self._recent.forget([user_id]),
             settle=_scrub,
         )
@@ -153,13 +168,13 @@ class SqliteHistoryStore:
         """As the protocol says."""
         await self._writer.run(lambda c: write_facts(c, {"seed": bundle_version}))
 
-    async def tend(self) -> None:
+    async def tend(self) -> float:
         """Deletes events that are too old, some at a time so that others can write in between."""
-        if self._retention.lifetime is None:
-            return
-        oldest = self._retention.oldest()
-        while await self._writer.run(lambda c: _sweep(c, oldest)) == SWEEP_EVENTS:
-            pass
+        if self._retention.lifetime is not None:
+            oldest = self._retention.oldest()
+            while await self._writer.run(lambda c: _sweep(c, oldest)) == SWEEP_EVENTS:
+                pass
+        return HOUR_SECONDS
 
     async def close(self) -> None:
         """Writes what waits, and frees the file for another process."""
@@ -207,7 +222,10 @@ class _Readers:
             raise _translate(error) from error
 
 
-def _prepare(connection: sqlite3.Connection, max_pages: int | None, *, sweeps: bool) -> None:
+def _prepare(
+    connection: sqlite3.Connection, users: UserHash, max_pages: int | None, *, sweeps: bool
+) -> None:
+    users.check(connection)
     connection.execute("PRAGMA secure_delete=ON")
     connection.execute("PRAGMA temp_store=MEMORY")  # VACUUM leaves no copy elsewhere
     if max_pages is not None:
@@ -217,13 +235,20 @@ def _prepare(connection: sqlite3.Connection, max_pages: int | None, *, sweeps: b
 
 
 def _record(
-    connection: sqlite3.Connection, events: Sequence[Event], retention: Retention
+    connection: sqlite3.Connection,
+    events: Sequence[Event],
+    retention: Retention,
+    seeds: UserHash | None = None,
 ) -> Recorded:
+    """Records events; of a bundle's, for which `seeds` is given, those of users not deleted."""
     by_user = defaultdict(list)
     for event in events:
         by_user[event.user_id].append(event)
     total = Recorded()
     for user_id, batch in by_user.items():
+        if seeds is not None and is_deleted(connection, seeds.of(user_id)):
+            total += Recorded(outdated=len(batch))
+            continue
         total += _record_of(connection, user_id, batch, retention)
     return total
 
@@ -249,7 +274,8 @@ def _record_of(
     return Recorded(new, known, len(events) - new - known)
 
 
-def _delete(connection: sqlite3.Connection, user_id: str) -> int:
+def _delete(connection: sqlite3.Connection, user_id: str, user: bytes) -> int:
+    put(connection, [Tombstone(user, now())])
     write_facts(connection, {"scrub": "due"})
     return connection.execute("DELETE FROM events WHERE user_id = ?", (user_id,)).rowcount
 

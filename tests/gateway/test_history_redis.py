@@ -16,9 +16,10 @@ from core.bundle import Bundle
 from core.errors import ResourceExhausted, SettingsError, Unavailable
 from gateway.history import BundleHistoryStore, Event, Recorded, Retention
 from gateway.history.redis import RedisHistoryStore
+from gateway.history.redis.connection import Connection
 from gateway.history.store import DAY, now
 from gateway.history.upkeep import Upkeep
-from tests.gateway.redis_server import RedisServer, redis_server
+from tests.gateway.redis_server import RedisServer, open_redis, redis_flags, redis_server
 from tests.gateway.stack import running
 from tests.processes import PATIENCE, wait_until
 from tests.tiny_bundle import write_tiny_bundle
@@ -38,7 +39,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 async def opened(
     server: RedisServer, retention: Retention | None = None, seconds: float = TIMEOUT
 ) -> AsyncIterator[RedisHistoryStore]:
-    store = RedisHistoryStore(server.url, retention or Retention(), timeout=seconds)
+    store = open_redis(server, retention or Retention(), timeout=seconds)
     try:
         yield store
     finally:
@@ -162,8 +163,11 @@ async def test_nothing_of_a_deleted_user_is_left(server: RedisServer) -> None:
         keys = server.command("keys", "*")
         assert sorted(keys) == [
             "tandem:history:arrivals",
+            "tandem:history:deleted",
             "tandem:history:events:bob",
             "tandem:history:ids:bob",
+            "tandem:history:key",
+            "tandem:history:state:bob",
         ]
 
 
@@ -177,7 +181,7 @@ async def test_identifiers_go_with_their_events(server: RedisServer) -> None:
 async def test_users_expire_by_themselves(server: RedisServer) -> None:
     async with opened(server, Retention(days=2)) as store:
         await store.record([Event("e1", "ann", "i1", now() - DAY)])
-        for key in ("events", "ids"):
+        for key in ("events", "ids", "state"):
             (seconds,) = server.command("ttl", f"tandem:history:{key}:ann")
             assert 86_000 < int(seconds) <= 86_400
 
@@ -217,13 +221,13 @@ async def test_a_gateway_says_so_and_recommends_for_given_histories(
     server: RedisServer, tmp_path: Path
 ) -> None:
     path = write_tiny_bundle(tmp_path)
-    async with running(path, history=server.url) as stack:
+    async with running(path, **redis_flags(server)) as stack:
         await stack.servicer.warm_up()
         server.kill()
         for call in (
             stack.client.record_events([tandem.event("ann", "i5")]),
             stack.client.get_history("ann"),
-            stack.client.delete_user("ann"),
+            stack.client.delete_user("bob"),
         ):
             with pytest.raises(tandem.Unavailable) as caught:
                 await call
@@ -248,4 +252,4 @@ async def _recorded(client: tandem.AsyncClient) -> bool:
 
 def test_an_address_that_is_none() -> None:
     with pytest.raises(SettingsError, match="not the address of a Redis"):
-        RedisHistoryStore("http://localhost", Retention())
+        Connection("http://localhost", 1.0)
