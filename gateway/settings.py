@@ -51,7 +51,7 @@ class GatewaySettings(ServerSettings):
         default=16 * 2**20,
         ge=0,
         description="Bytes of histories that are at hand in memory: those of the users who came "
-        "last. About 70 are an item.",
+        "last. About 90 are an item.",
     )
     history_key_file: Path | None = Field(
         default=None,

@@ -13,7 +13,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, NamedTuple, TypeAlias
 
 PLACE_BYTES: Final = 400
-"""What a history takes beside its items: two objects, and its entry in the dictionary."""
+"""What a history takes beside its items: some small objects, and its entry in the dictionary."""
+ITEM_BYTES: Final = 84
+"""What an item's id takes beside its characters: the object, rounded up, and the place of it."""
 
 
 class History(NamedTuple):
@@ -122,5 +124,6 @@ def _size(user_id: str, place: _Place) -> int:
     """About the bytes of memory; none for a read that is under way, whose caller waits for it."""
     if not isinstance(place, History):
         return 0
-    items = sys.getsizeof(place.items) + sum(map(sys.getsizeof, place.items))
-    return items + sys.getsizeof(user_id) + sys.getsizeof(place.version) + PLACE_BYTES
+    # In one string, which is quicker than asking each for its size.
+    characters = sys.getsizeof("".join(place.items))
+    return PLACE_BYTES + sys.getsizeof(user_id) + ITEM_BYTES * len(place.items) + characters

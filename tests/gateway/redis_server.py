@@ -4,8 +4,8 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,21 @@ def open_redis(
     """Opens a gateway's store, with a file of deleted users in a directory of its own."""
     users, tombstones = UserHash(KEY), (directory or server.directory) / "deleted.sqlite"
     return RedisHistoryStore(server.url, retention, users, tombstones, **options)
+
+
+@asynccontextmanager
+async def opened_redis(
+    server: RedisServer,
+    retention: Retention | None = None,
+    directory: Path | None = None,
+    **options: Any,
+) -> AsyncIterator[RedisHistoryStore]:
+    """The same, closed at the end."""
+    store = open_redis(server, retention or Retention(), directory, **options)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def redis_flags(server: RedisServer, directory: Path | None = None) -> dict[str, Any]:

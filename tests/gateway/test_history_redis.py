@@ -2,8 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,7 @@ from gateway.history.redis import RedisHistoryStore
 from gateway.history.redis.connection import Connection
 from gateway.history.store import DAY, now
 from gateway.history.upkeep import Upkeep
-from tests.gateway.redis_server import RedisServer, open_redis, redis_flags, redis_server
+from tests.gateway.redis_server import RedisServer, opened_redis, redis_flags, redis_server
 from tests.gateway.stack import running
 from tests.processes import PATIENCE, wait_until
 from tests.tiny_bundle import write_tiny_bundle
@@ -35,15 +35,10 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-@asynccontextmanager
-async def opened(
+def opened(
     server: RedisServer, retention: Retention | None = None, seconds: float = TIMEOUT
-) -> AsyncIterator[RedisHistoryStore]:
-    store = open_redis(server, retention or Retention(), timeout=seconds)
-    try:
-        yield store
-    finally:
-        await store.close()
+) -> AbstractAsyncContextManager[RedisHistoryStore]:
+    return opened_redis(server, retention, timeout=seconds)
 
 
 def events(user: str, count: int, start: int = 0) -> list[Event]:

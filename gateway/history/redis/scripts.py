@@ -43,13 +43,7 @@ if deletion then
   end
 end
 
-local function parts(member)
-  local cut = string.find(member, '\\255', 17, true)
-  if cut then
-    return string.sub(member, 17, cut - 1), string.sub(member, cut + 1)
-  end
-  return unpack(cjson.decode(string.sub(member, 17)))
-end
+local find, sub = string.find, string.sub
 """
 
 RECORD: Final = (
@@ -64,8 +58,9 @@ end
 
 local function drop(members)
   for _, member in ipairs(members) do
+    local cut = find(member, '\\255', 17, true)
     redis.call('ZREM', events, member)
-    redis.call('SREM', ids, (parts(member)))
+    redis.call('SREM', ids, cut and sub(member, 17, cut - 1) or cjson.decode(sub(member, 17))[1])
   end
 end
 
@@ -119,9 +114,10 @@ if version ~= '' and version == ARGV[4] then
 end
 local members = redis.call('ZREVRANGEBYSCORE', events, '+inf', ARGV[5], 'LIMIT', 0, ARGV[6])
 local items, count = {}, #members
-for place, member in ipairs(members) do
-  local _, item = parts(member)
-  items[count - place + 1] = item
+for place = 1, count do
+  local member = members[place]
+  local cut = find(member, '\\255', 17, true)
+  items[count - place + 1] = cut and sub(member, cut + 1) or cjson.decode(sub(member, 17))[2]
 end
 local since = count > 0 and redis.call('ZSCORE', events, members[count]) or '0'
 return {version, since, table.concat(items, '\\255')}
