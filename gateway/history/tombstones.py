@@ -178,8 +178,8 @@ class DeletedUsers:
     hashes: frozenset[bytes]
     users: UserHash
 
-    def __contains__(self, user_id: str) -> bool:
-        return self.users.of(user_id) in self.hashes
+    def __contains__(self, user_id: object) -> bool:
+        return self.users.of(str(user_id)) in self.hashes
 
 
 def read_deleted(path: Path, key_file: Path) -> DeletedUsers:
