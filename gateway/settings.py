@@ -56,8 +56,8 @@ class GatewaySettings(ServerSettings):
     history_key_file: Path | None = Field(
         default=None,
         description="File with a secret of at least 32 bytes, for the keyed hashes by which "
-        "deleted users are remembered. Redis needs one, the same for each gateway; for a file of "
-        "histories it is made where none is named: `FILE.key`.",
+        "deleted users are remembered; made where it is missing. Required with Redis, and the same "
+        "for all its gateways; `FILE.key` by default for a file of histories.",
     )
     history_deleted_users: Path | None = Field(
         default=None,

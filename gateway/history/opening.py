@@ -37,7 +37,7 @@ def open_store(settings: GatewaySettings, bundle: Bundle) -> HistoryStore:
     return SqliteHistoryStore.open(
         Path(name),
         retention,
-        UserHash.read(settings.history_key_file) if settings.history_key_file else None,
+        UserHash.make(settings.history_key_file) if settings.history_key_file else None,
         max_waiting=settings.history_max_queue,
         max_recent_bytes=settings.history_max_recent_bytes,
     )
@@ -66,7 +66,7 @@ def _redis(
     return RedisHistoryStore(
         url,
         retention,
-        UserHash.read(settings.history_key_file),
+        UserHash.make(settings.history_key_file),
         settings.history_deleted_users or path,
         timeout=settings.history_timeout,
         max_recent_bytes=settings.history_max_recent_bytes,

@@ -79,6 +79,26 @@ async def test_a_new_gateway_that_fills_does_not_bring_them_back(
         assert await other.history("ann") is None
 
 
+async def test_a_gateway_that_starts_puts_them_back_first(
+    server: RedisServer, bundle: Bundle
+) -> None:
+    async with opened(server) as store:
+        await store.delete("ann")
+    server.command("FLUSHALL")
+    async with opened(server, "other") as other:
+        await fill(other, bundle, 100)
+    async with opened(server) as store:
+        histories = await asyncio.gather(*(store.history(user) for user in ("bob", *["ann"] * 9)))
+    assert histories == [("i3",), *[None] * 9]
+
+
+async def test_the_first_call_may_be_a_deletion(server: RedisServer) -> None:
+    async with opened(server) as store:
+        await store.record([event(1), event(2)])
+    async with opened(server, "other") as other:
+        assert await other.delete("ann") == 2
+
+
 @pytest.mark.parametrize("lost", ["deleted", "seed", "state:ann"])
 async def test_any_one_key_may_go(server: RedisServer, bundle: Bundle, lost: str) -> None:
     async with opened(server) as store, opened(server, "other") as other:
@@ -301,7 +321,7 @@ def test_a_key_is_made_once(tmp_path: Path) -> None:
     ("options", "complaint"),
     [
         ({}, "redis:// needs --history-key-file"),
-        ({"history_key_file": "nowhere"}, "cannot read the key"),
+        ({"history_key_file": "short/key"}, "cannot make the key"),
         ({"history_key_file": "short"}, "at least 32"),
     ],
 )

@@ -61,8 +61,9 @@ class Deletions:
         self._thread = Workers(1)
         self._newest = _NONE
         """The newest that is both in Redis and in the file."""
-        self._behind = True
-        """Whether Redis may lack some that are in the file."""
+        self._doubts, self._settled = 1, 0
+        """How often Redis may have come to lack some that are in the file, and up to which time
+        that has been seen to."""
         self._read_to = -1
         """The time up to which the file has what is in Redis."""
         self._compared = 0.0
@@ -76,13 +77,13 @@ class Deletions:
         Raises:
             TandemError: Redis or the file cannot be reached.
         """
-        while self._behind:
+        while self._doubts > self._settled:
             await self.sync()
         return [self._users.of(user_id), *self._newest]
 
     def lost(self) -> None:
-        """To be called when a script found that Redis has lost deletions."""
-        self._behind = True
+        """To be called when a script found that Redis has lost deletions: it gets them back."""
+        self._doubts += 1
 
     async def delete(self, user_id: str, run: Callable[[int], Awaitable[tuple[int, int]]]) -> int:
         """Deletes a user, and returns how many events there were.
@@ -95,12 +96,14 @@ class Deletions:
         Raises:
             TandemError: as `run` does; or the file cannot be written to.
         """
+        # What is put back is dropped before it can be counted: first, nothing is to be put back.
+        await self.arguments(user_id)
         user, begun = self._users.of(user_id), max(now(), self._read_to + 1)
         await self._on_disk(self._tombstones.put, [Tombstone(user, begun)])
         try:
             count, ended = await run(begun)
         except BaseException:
-            self._behind = True
+            self.lost()  # or never had this one
             raise
         if ended != begun:
             await self._on_disk(self._tombstones.put, [Tombstone(user, ended)])
@@ -151,15 +154,13 @@ class Deletions:
 
     async def _sync(self) -> None:
         await self._check_key()
+        if not await self._has(self._newest):
+            self.lost()
         old = time.monotonic() - self._compared > FULL_SECONDS
-        if old or self._behind or not await self._has(self._newest):
-            self._behind = False  # until a deletion fails, which may be before this ends
-            try:
-                await self._put_back()
-            except BaseException:
-                self._behind = True
-                raise
-            self._read_to, self._compared = -1, time.monotonic()
+        if old or self._doubts > self._settled:
+            doubts = self._doubts
+            await self._put_back()
+            self._settled, self._compared, self._read_to = doubts, time.monotonic(), -1
         self._newest = max(self._newest, await self._take_over(), key=_time)
 
     async def _check_key(self) -> None:
