@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from offline.build.config import BuildConfig
-    from offline.build.source import Filterable, Source, WithoutDeleted
+    from offline.build.source import Filterable, Source
 
 app = typer.Typer()
 
@@ -79,6 +79,38 @@ class ModelOptions:
         )
 
 
+@dataclass(frozen=True)
+class DeletedOptions:
+    """Who was deleted, and is left out."""
+
+    deleted_users: Annotated[
+        Path | None,
+        typer.Option(
+            help="A gateway's histories in SQLite, or with Redis its file of deleted users; either "
+            "may be in use: whoever was deleted there is left out."
+        ),
+    ] = None
+    history_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="The gateway's key, by which deleted users are known. \\[default: FILE.key, for "
+            "--deleted-users FILE]"
+        ),
+    ] = None
+
+    def left_out(self, source: "Filterable", console: "Console") -> "Source":
+        """The source without them; all of it where no file is named."""
+        from gateway.history.tombstones import read_deleted
+        from offline.build.source import WithoutDeleted
+
+        path = self.deleted_users
+        if path is None:
+            return source
+        deleted = read_deleted(path, self.history_key_file or path.with_name(f"{path.name}.key"))
+        console.print(f"{path}: {len(deleted.hashes):,} deleted users")
+        return WithoutDeleted(source, deleted)
+
+
 @app.command(
     epilog="Examples:\n\n"
     "tandem build ml-100k\n\n"
@@ -94,26 +126,13 @@ def build(
     training: TrainingOptions,
     model: ModelOptions,
     columns: ColumnOptions,
+    deleted: DeletedOptions,
     store: Annotated[
         Path | None,
         typer.Option(
             help="A candidate service's store, which may be in use: the items added or replaced in "
             "it join the item table. Their texts are embedded here, whatever vectors they have "
             "there. What was deleted stays."
-        ),
-    ] = None,
-    deleted_users: Annotated[
-        Path | None,
-        typer.Option(
-            help="A gateway's histories in SQLite, or with Redis its file of deleted users; either "
-            "may be in use: whoever was deleted there is left out."
-        ),
-    ] = None,
-    history_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="The gateway's key, by which deleted users are known. \\[default: FILE.key, for "
-            "--deleted-users FILE]"
         ),
     ] = None,
     until: Annotated[
@@ -145,9 +164,7 @@ def build(
     console = Console()
     if store is not None:
         found = _with_store(found, store, console)
-    source: Source = found
-    if deleted_users is not None:
-        source = _without(found, deleted_users, history_key_file, console)
+    source = deleted.left_out(found, console)
     request = BuildRequest(source, model.config(training), data.name or source.name)
     pipeline = Pipeline(request, StageCache(work, console, force=force))
     console.print(f"[bold green]{until}[/]: {pipeline.run(until, bundles)}")
@@ -160,14 +177,3 @@ def _with_store(source: "Filterable", store: Path, console: "Console") -> "Filte
     snapshot = read_items(store)
     console.print(f"{store}: {len(snapshot.items):,} items, as of change {snapshot.sequence:,}")
     return WithStore(source, snapshot)
-
-
-def _without(
-    source: "Filterable", path: Path, key_file: Path | None, console: "Console"
-) -> "WithoutDeleted":
-    from gateway.history.tombstones import read_deleted
-    from offline.build.source import WithoutDeleted
-
-    deleted = read_deleted(path, key_file or path.with_name(f"{path.name}.key"))
-    console.print(f"{path}: {len(deleted.hashes):,} deleted users")
-    return WithoutDeleted(source, deleted)

@@ -36,7 +36,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def opened(
-    server: RedisServer, retention: Retention | None = None, seconds: float = TIMEOUT
+    server: RedisServer, retention: Retention | None = None, seconds: float = 5.0
 ) -> AbstractAsyncContextManager[RedisHistoryStore]:
     return opened_redis(server, retention, timeout=seconds)
 
@@ -85,7 +85,7 @@ async def test_killed_and_back(server: RedisServer) -> None:
 
 async def test_stopped_and_back(server: RedisServer) -> None:
     users = [f"user {n}" for n in range(200)]
-    async with opened(server) as store:
+    async with opened(server, seconds=TIMEOUT) as store:
         for user in users:
             await store.record(events(user, 2))
         server.send(signal.SIGSTOP)
@@ -117,7 +117,7 @@ async def test_acknowledged_events_survive_its_death(server: RedisServer) -> Non
     def reached(count: int) -> bool:
         return len(acknowledged) >= count
 
-    async with opened(server, seconds=5.0) as store:
+    async with opened(server) as store:
         for round_ in range(2):
             enough = len(acknowledged) + 150 + 40 * round_
             writers = [asyncio.ensure_future(write(store, 10 * round_ + n)) for n in range(8)]
@@ -140,7 +140,7 @@ async def fill(store: RedisHistoryStore, acknowledged: list[str]) -> None:
 
 async def test_its_memory_is_full(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--maxmemory", "4mb") as server:
-        async with opened(server, seconds=5.0) as store:
+        async with opened(server) as store:
             acknowledged: list[str] = []
             with pytest.raises(ResourceExhausted) as caught:
                 await fill(store, acknowledged)
