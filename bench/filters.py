@@ -8,16 +8,15 @@ version of the catalog. `diversity` chooses a thousand of a thousand vectors. `e
 attributes of 30 items of a small catalog over and over, and compares a range before and after.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Annotated
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from bench.lib.report import environment, write_report
+from bench.lib.report import publish, run
 from core.catalog import Catalog, CatalogItem, Update
 from core.filters import AnyOf, Filter, OneOf, Range, marks
 from core.mmr import most_marginal
@@ -27,18 +26,13 @@ EDITED = 30
 GENRES = 20
 
 
-def main() -> None:
-    """Prints a table, and writes `build/bench/filters.json`."""
-    parser = argparse.ArgumentParser(description=__doc__, add_help=True)
-    parser.add_argument("--items", type=int, default=300_000)
-    parser.add_argument("--edits", type=int, default=120_000)
-    options = parser.parse_args()
-    figures = {**_filters(options.items), **_diversity(), **_edits(options.edits)}
-    table = Table("what", "figure", box=None)
-    for name, figure in figures.items():
-        table.add_row(name, f"{figure:.3f}")
-    Console().print(table)
-    write_report("filters", figures, environment() | {"items": str(options.items)})
+def main(
+    items: Annotated[int, typer.Option(help="Of the catalog that is filtered.")] = 300_000,
+    edits: Annotated[int, typer.Option(help="Of attributes, in all.")] = 120_000,
+) -> None:
+    """Measure filters, diversity and edits of attributes."""
+    figures = {**_filters(items), **_diversity(), **_edits(edits)}
+    publish("filters", figures, precision="none", caches="cold but for `again`", items=items)
 
 
 def _filters(items: int) -> dict[str, float]:
@@ -104,4 +98,4 @@ def _ms(work: Callable[[], object], times: int = 1) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

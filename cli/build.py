@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from offline.build.config import BuildConfig
-    from offline.build.source import Source
+    from offline.build.source import Filterable, Source
 
 app = typer.Typer()
 
@@ -79,11 +79,44 @@ class ModelOptions:
         )
 
 
+@dataclass(frozen=True)
+class DeletedOptions:
+    """Who was deleted, and is left out."""
+
+    deleted_users: Annotated[
+        Path | None,
+        typer.Option(
+            help="A gateway's histories in SQLite, or with Redis its file of deleted users; either "
+            "may be in use: whoever was deleted there is left out."
+        ),
+    ] = None
+    history_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="The gateway's key, by which deleted users are known. \\[default: FILE.key, for "
+            "--deleted-users FILE]"
+        ),
+    ] = None
+
+    def left_out(self, source: "Filterable", console: "Console") -> "Source":
+        """The source without them; all of it where no file is named."""
+        from gateway.history.tombstones import read_deleted
+        from offline.build.source import WithoutDeleted
+
+        path = self.deleted_users
+        if path is None:
+            return source
+        deleted = read_deleted(path, self.history_key_file or path.with_name(f"{path.name}.key"))
+        console.print(f"{path}: {len(deleted.hashes):,} deleted users")
+        return WithoutDeleted(source, deleted)
+
+
 @app.command(
     epilog="Examples:\n\n"
     "tandem build ml-100k\n\n"
     "tandem build --interactions orders.csv --items products.csv --name shop\n\n"
     "tandem build --interactions orders.csv --items products.csv --name shop --store items.db\n\n"
+    "tandem build ml-100k --deleted-users build/history/ml-100k.sqlite\n\n"
     "tandem build ml-1m --preset base --until codes\n\n"
     "torchrun --nproc-per-node 4 -m cli.main build ml-1m --preset base --until generator"
 )
@@ -93,6 +126,7 @@ def build(
     training: TrainingOptions,
     model: ModelOptions,
     columns: ColumnOptions,
+    deleted: DeletedOptions,
     store: Annotated[
         Path | None,
         typer.Option(
@@ -125,17 +159,18 @@ def build(
 
     if until not in NAMES:
         raise typer.BadParameter(f"the stages are: {', '.join(NAMES)}", param_hint="--until")
-    source = data.source(columns)
+    found = data.source(columns)
     check_torchrun(until)
     console = Console()
     if store is not None:
-        source = _with_store(source, store, console)
+        found = _with_store(found, store, console)
+    source = deleted.left_out(found, console)
     request = BuildRequest(source, model.config(training), data.name or source.name)
     pipeline = Pipeline(request, StageCache(work, console, force=force))
     console.print(f"[bold green]{until}[/]: {pipeline.run(until, bundles)}")
 
 
-def _with_store(source: "Source", store: Path, console: "Console") -> "Source":
+def _with_store(source: "Filterable", store: Path, console: "Console") -> "Filterable":
     from offline.build.source import WithStore
     from services.candidate.catalog.store import read_items
 

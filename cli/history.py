@@ -138,7 +138,8 @@ def delete_user(
 ) -> None:
     """Delete all that the gateway stores about a user; there is no way back.
 
-    A bundle that was built from the user's interactions still has them: build the next without.
+    A bundle that was built from the user's interactions still has them: build the next without, by
+    `tandem build --deleted-users`.
     """
     if not yes:
         typer.confirm(f"Delete all that is stored about user {user}?", abort=True)

@@ -1,5 +1,7 @@
 """What the gateway can be told, beside what every server can."""
 
+from pathlib import Path
+
 from pydantic import Field, field_validator
 
 from gateway.calls.caller import CallPolicy
@@ -45,11 +47,23 @@ class GatewaySettings(ServerSettings):
     history_max_queue: int = Field(
         default=10_000, gt=0, description="Events waiting for SQLite above which new ones are shed."
     )
-    history_max_recent: int = Field(
-        default=200_000,
+    history_max_recent_bytes: int = Field(
+        default=16 * 2**20,
         ge=0,
-        description="Items of histories that are kept in memory beside SQLite, about 70 bytes "
-        "each; those of the users who came last.",
+        description="Bytes of histories that are at hand in memory: those of the users who came "
+        "last. About 90 are an item.",
+    )
+    history_key_file: Path | None = Field(
+        default=None,
+        description="File with a secret of at least 32 bytes, for the keyed hashes by which "
+        "deleted users are remembered; made where it is missing. Required with Redis, and the same "
+        "for all its gateways; `FILE.key` by default for a file of histories.",
+    )
+    history_deleted_users: Path | None = Field(
+        default=None,
+        description="File of SQLite in which a gateway with Redis remembers deleted users, so that "
+        "they stay deleted whatever Redis loses; gateways of one machine may share it. By default "
+        "`build/history/NAME.deleted.sqlite`.",
     )
     history_scrub_share: float = Field(
         default=0.2,

@@ -55,12 +55,12 @@ class Schema:
 
 
 class DurableFile:
-    """A file that is open for writing; `-wal`, `-shm` and `.lock` are beside it meanwhile.
+    """A file that is open for writing; `-wal`, `-shm` and mostly `.lock` are beside it meanwhile.
 
     `connection` writes, in autocommit mode; it is for one thread at a time.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: BinaryIO) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: BinaryIO | None) -> None:
         self.path = path
         self.connection = connection
         self._lock = lock
@@ -71,7 +71,7 @@ class DurableFile:
         path: Path,
         schema: Schema,
         *,
-        taken: str,
+        taken: str | None,
         busy_seconds: float = 5.0,
         prepare: Callable[[sqlite3.Connection], None] = lambda _: None,
     ) -> "DurableFile":
@@ -80,7 +80,7 @@ class DurableFile:
         Args:
             path: of the file, whose directory is made if it is not there.
             schema: what it must be like.
-            taken: what to say when another process has it open.
+            taken: what to say when another process has it open; None where several may.
             busy_seconds: how long to wait for another process that has it locked, such as a backup.
             prepare: readies a connection and a file whose schema is right.
 
@@ -90,7 +90,8 @@ class DurableFile:
         """
         with ExitStack() as undo:
             try:
-                lock = undo.enter_context(_hold(path, taken))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock = None if taken is None else undo.enter_context(_hold(path, taken))
                 connection = undo.enter_context(closing(connect(path, busy_seconds)))
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
@@ -110,7 +111,8 @@ class DurableFile:
     def close(self) -> None:
         """Closes the file, for another process to open."""
         self.connection.close()
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def read_facts(connection: sqlite3.Connection) -> dict[str, str]:
@@ -203,7 +205,6 @@ def _hold(path: Path, taken: str) -> BinaryIO:
         OSError: the lock beside it cannot be written.
         SettingsError: another process holds it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # A file of its own: closing any descriptor of a database drops SQLite's own locks on it.
     lock = path.with_name(f"{path.name}.lock").open("wb")
     try:

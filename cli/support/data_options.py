@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from offline.build.source import LogsSource, MovieLensSource, Source
+from offline.build.source import Filterable, LogsSource, MovieLensSource
 from offline.dataset import LogsConfig
 
 
@@ -93,7 +93,7 @@ class DataOptions:
     ] = None
     data: Annotated[Path, typer.Option(help="Where MovieLens is kept.")] = Path("build/data")
 
-    def source(self, columns: ColumnOptions) -> Source:
+    def source(self, columns: ColumnOptions) -> Filterable:
         """The data.
 
         Args:

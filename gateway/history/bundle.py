@@ -8,7 +8,7 @@ import structlog
 
 from core.bundle import Bundle
 from core.errors import FailedPrecondition
-from gateway.history.store import MICROSECONDS, Event, HistoryStore, Recorded
+from gateway.history.store import HOUR_SECONDS, MICROSECONDS, Event, HistoryStore, Recorded
 from serving.validation import MAX_HISTORY
 
 log = structlog.get_logger()
@@ -36,7 +36,12 @@ class BundleHistoryStore:
         """As the protocol says."""
         return events_of(self._bundle, user_id, count)
 
-    async def record(self, events: Sequence[Event]) -> Recorded:  # noqa: ARG002
+    async def record(
+        self,
+        events: Sequence[Event],  # noqa: ARG002
+        *,
+        seeded: bool = False,  # noqa: ARG002
+    ) -> Recorded:
         """Refuses."""
         _refuse()
 
@@ -52,8 +57,9 @@ class BundleHistoryStore:
         """Refuses."""
         _refuse()
 
-    async def tend(self) -> None:
+    async def tend(self) -> float:
         """Nothing is ever due."""
+        return HOUR_SECONDS
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -107,7 +113,7 @@ def batches_of(bundle: Bundle, count: int) -> Iterator[list[Event]]:
 async def fill(store: HistoryStore, bundle: Bundle, count: int) -> None:
     """Records a bundle's histories in a store that has never been filled.
 
-    A store is filled once: later, users may have been deleted from it that a bundle still has.
+    A store is filled once, and with nobody who was deleted from it: a bundle still has them.
 
     Args:
         store: to fill.
@@ -122,7 +128,7 @@ async def fill(store: HistoryStore, bundle: Bundle, count: int) -> None:
         return
     total = Recorded()
     for batch in batches_of(bundle, count):
-        total += await store.record(batch)
+        total += await store.record(batch, seeded=True)
     await store.set_seed(bundle.version)
     log.info("filled the history store", bundle=bundle.version, events=total.new)
 

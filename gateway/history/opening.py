@@ -8,6 +8,7 @@ from core.errors import SettingsError
 from gateway.history.bundle import BundleHistoryStore
 from gateway.history.sqlite import SqliteHistoryStore
 from gateway.history.store import HistoryStore, Retention
+from gateway.history.tombstones import UserHash
 from gateway.settings import GatewaySettings
 
 DEFAULT_DIRECTORY: Final = Path("build/history")
@@ -27,7 +28,7 @@ def open_store(settings: GatewaySettings, bundle: Bundle) -> HistoryStore:
     if name == BUNDLE:
         return BundleHistoryStore(bundle)
     if name.startswith(_REDIS):
-        return _redis(name, settings.history_timeout, retention)
+        return _redis(name, settings, bundle, retention)
     if "://" in name:
         raise SettingsError(
             f"--history (or TANDEM_HISTORY): {name!r} is neither {BUNDLE!r}, a file, nor an "
@@ -36,8 +37,9 @@ def open_store(settings: GatewaySettings, bundle: Bundle) -> HistoryStore:
     return SqliteHistoryStore.open(
         Path(name),
         retention,
+        UserHash.make(settings.history_key_file) if settings.history_key_file else None,
         max_waiting=settings.history_max_queue,
-        max_recent=settings.history_max_recent,
+        max_recent_bytes=settings.history_max_recent_bytes,
         scrub_share=settings.history_scrub_share,
     )
 
@@ -47,11 +49,26 @@ def retention_of(settings: GatewaySettings) -> Retention:
     return Retention(settings.history_max_events, settings.history_days)
 
 
-def _redis(url: str, timeout: float, retention: Retention) -> HistoryStore:
+def _redis(
+    url: str, settings: GatewaySettings, bundle: Bundle, retention: Retention
+) -> HistoryStore:
+    if settings.history_key_file is None:
+        raise SettingsError(
+            "--history redis:// needs --history-key-file (or TANDEM_HISTORY_KEY_FILE), the same "
+            "for each gateway: the secret with which the ids of deleted users are hashed"
+        )
     try:
         from gateway.history.redis import RedisHistoryStore
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"--history {url} needs {error.name}: pip install '.[gateway]' in Tandem's source"
         ) from error
-    return RedisHistoryStore(url, retention, timeout=timeout)
+    path = DEFAULT_DIRECTORY / f"{bundle.manifest.name}.deleted.sqlite"
+    return RedisHistoryStore(
+        url,
+        retention,
+        UserHash.make(settings.history_key_file),
+        settings.history_deleted_users or path,
+        timeout=settings.history_timeout,
+        max_recent_bytes=settings.history_max_recent_bytes,
+    )

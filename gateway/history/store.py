@@ -18,6 +18,7 @@ from core.errors import Unavailable
 
 MICROSECONDS: Final = 1_000_000
 DAY: Final = 86_400 * MICROSECONDS
+HOUR_SECONDS: Final = 3_600.0
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,12 @@ class Retention:
 class HistoryStore(Protocol):
     """Keeps histories. Its methods are called on one event loop, any number at a time."""
 
-    async def record(self, events: Sequence[Event]) -> Recorded:
+    async def record(self, events: Sequence[Event], *, seeded: bool = False) -> Recorded:
         """Records a batch; once it returns, the events survive the death of any process.
+
+        Args:
+            events: to record.
+            seeded: whether they are a bundle's: then none is recorded of a user who was deleted.
 
         Raises:
             ResourceExhausted: reason HISTORY_QUEUE_FULL or HISTORY_FULL: nothing is promised of the
@@ -100,6 +105,9 @@ class HistoryStore(Protocol):
     async def delete(self, user_id: str) -> int:
         """Deletes all that is kept of a user, and returns how many events that were.
 
+        That the user was deleted is remembered as a keyed hash (`tombstones.py`), for good: a
+        bundle's history does not come back. What is recorded later makes a new history.
+
         Raises:
             ResourceExhausted, Unavailable, FailedPrecondition: as `record` does; calling it again
                 is safe, and ends what was begun.
@@ -119,8 +127,11 @@ class HistoryStore(Protocol):
             ResourceExhausted, Unavailable, FailedPrecondition: as `record` does.
         """
 
-    async def tend(self) -> None:
-        """Does what is due about once an hour: what is too old goes, what is amiss is logged.
+    async def tend(self) -> float:
+        """Does what is due now and then: what is too old goes, what is amiss is logged.
+
+        Returns:
+            In how many seconds to do it again.
 
         Raises:
             ResourceExhausted, Unavailable: as `record` does.

@@ -1,7 +1,6 @@
 """What a store needs beside calls: the bundle's histories at first, and care from then on."""
 
 import asyncio
-from typing import Final
 
 import structlog
 
@@ -12,8 +11,6 @@ from gateway.history.store import HistoryStore, Retention
 from serving.background import Background, Backoff
 
 log = structlog.get_logger()
-
-TEND_SECONDS: Final = 3_600.0
 
 
 class Upkeep:
@@ -46,9 +43,8 @@ class Upkeep:
         while True:
             try:
                 await fill(self._store, self._bundle, self._retention.events)
-                await self._store.tend()
+                seconds = await self._store.tend()
                 backoff.reset()
-                seconds = TEND_SECONDS
             except TandemError as error:
                 seconds = backoff.next()
                 log.warning("the history store is not ready", error=error.message, again_in=seconds)

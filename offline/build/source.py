@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +21,7 @@ from offline.dataset import (
 )
 
 if TYPE_CHECKING:
+    from gateway.history.tombstones import DeletedUsers
     from services.candidate.catalog.store import Snapshot
 
 
@@ -46,6 +47,20 @@ class Source(Protocol):
         """
 
 
+class Filterable(Source, Protocol):
+    """Data of which users can be left out."""
+
+    def load(
+        self, extra: Mapping[str, Item] | None = None, left_out: Container[str] = ()
+    ) -> Dataset:
+        """Reads it, fetching it first where it must be.
+
+        Args:
+            extra: items by id that join those of the data, and replace those of the same id.
+            left_out: ids of users whose interactions do not count.
+        """
+
+
 @dataclass(frozen=True)
 class MovieLensSource:
     """One of GroupLens' data sets, downloaded when it is not there."""
@@ -61,10 +76,12 @@ class MovieLensSource:
         """Its name: the content is pinned by checksum."""
         return {"movielens": self.name}
 
-    def load(self, extra: Mapping[str, Item] | None = None) -> Dataset:
+    def load(
+        self, extra: Mapping[str, Item] | None = None, left_out: Container[str] = ()
+    ) -> Dataset:
         """Downloads it once, and reads it."""
         fetch(self.name, self.directory)
-        return load_movielens(self.name, self.directory, extra=extra)
+        return load_movielens(self.name, self.directory, extra=extra, left_out=left_out)
 
 
 @dataclass(frozen=True)
@@ -89,9 +106,11 @@ class LogsSource:
             settings[file] = sha256(settings[file])
         return settings
 
-    def load(self, extra: Mapping[str, Item] | None = None) -> Dataset:
+    def load(
+        self, extra: Mapping[str, Item] | None = None, left_out: Container[str] = ()
+    ) -> Dataset:
         """Reads and checks them."""
-        return load_logs(self.config, extra)
+        return load_logs(self.config, extra, left_out)
 
 
 @dataclass(frozen=True)
@@ -101,7 +120,7 @@ class WithStore:
     Those that it deleted stay: histories hold them, and the store goes on deleting them.
     """
 
-    source: Source
+    source: Filterable
     snapshot: "Snapshot"
 
     @property
@@ -126,12 +145,46 @@ class WithStore:
             digest.update(json.dumps(dataclasses.asdict(item), sort_keys=True).encode())
         return {**self.source.facts(), "store": digest.hexdigest()}
 
-    def load(self, extra: Mapping[str, Item] | None = None) -> Dataset:
+    def load(
+        self, extra: Mapping[str, Item] | None = None, left_out: Container[str] = ()
+    ) -> Dataset:
         """Reads the source with the items of the store."""
-        return self.source.load({**self._items(), **(extra or {})})
+        return self.source.load({**self._items(), **(extra or {})}, left_out)
 
     def _items(self) -> dict[str, Item]:
         return {
             item.item_id: Item(item.item_id, item.title, item.text, item.attributes)
             for item in self.snapshot.items.values()
         }
+
+
+@dataclass(frozen=True)
+class WithoutDeleted:
+    """Another source, without the users who were deleted from a gateway's histories.
+
+    Somebody who came back is left out, too: the data do not say which rows are of before.
+    """
+
+    source: Filterable
+    deleted: "DeletedUsers"
+
+    @property
+    def name(self) -> str:
+        """That of the source."""
+        return self.source.name
+
+    @property
+    def store(self) -> StoreSection | None:
+        """That of the source."""
+        return self.source.store
+
+    def facts(self) -> dict[str, Any]:
+        """Those of the source, and the checksum of who was deleted, as keyed hashes."""
+        if not self.deleted.hashes:
+            return self.source.facts()
+        digest = hashlib.sha256(b"".join(sorted(self.deleted.hashes)))
+        return {**self.source.facts(), "deleted_users": digest.hexdigest()}
+
+    def load(self, extra: Mapping[str, Item] | None = None) -> Dataset:
+        """Reads the source without them."""
+        return self.source.load(extra, self.deleted)

@@ -22,13 +22,13 @@ import polars as pl
 
 from offline.dataset.encoding import UTF8
 from offline.dataset.errors import DataError, DataWarning
-from offline.dataset.prepare import prepare
+from offline.dataset.prepare import prepare, without_users
 from offline.dataset.schema import Dataset, Item
 from offline.dataset.table import Table, read_table
 from offline.dataset.timestamps import read_timestamps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
     from pathlib import Path
 
 __all__ = ["LogsConfig", "LogsReport", "load_logs", "read_logs"]
@@ -99,30 +99,41 @@ class LogsReport:
     notices: tuple[str, ...]
 
 
-def load_logs(config: LogsConfig, extra: Mapping[str, Item] | None = None) -> Dataset:
+def load_logs(
+    config: LogsConfig,
+    extra: Mapping[str, Item] | None = None,
+    left_out: Container[str] = (),
+) -> Dataset:
     """Read the logs; what was set right or left out becomes a `DataWarning`.
 
     Args:
         config: Where they are.
         extra: Items by id beside those of the item table, and in their place where both have one.
+        left_out: Ids of users whose interactions do not count.
 
     Raises:
         DataError: Something cannot be read; the message names file, row and column.
     """
-    dataset, report = read_logs(config, extra)
+    dataset, report = read_logs(config, extra, left_out)
     for notice in report.notices:
         warnings.warn(notice, DataWarning, stacklevel=2)
     return dataset
 
 
 def read_logs(
-    config: LogsConfig, extra: Mapping[str, Item] | None = None
+    config: LogsConfig,
+    extra: Mapping[str, Item] | None = None,
+    left_out: Container[str] = (),
 ) -> tuple[Dataset, LogsReport]:
     """Read the logs and report on them; `load_logs` says what the arguments are."""
     notices: list[str] = []
     catalog = {**_read_items(config, notices), **(extra or {})}
     interactions = _read_interactions(config, notices)
     rows = interactions.height
+    interactions = without_users(interactions, left_out)
+    if interactions.height < rows:
+        gone = _count(rows - interactions.height, "interaction")
+        notices.append(f"{gone} left out, of deleted users")
     interactions = _clean(interactions, catalog, config, notices)
     dataset = prepare(config.name, interactions.drop("row"), catalog, config.min_core)
     outside = interactions.height - len(dataset.item_index)

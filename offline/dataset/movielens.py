@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 
 from offline.dataset.errors import DataError
-from offline.dataset.prepare import prepare
+from offline.dataset.prepare import prepare, without_users
 from offline.dataset.schema import Dataset, Item
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["MovieLens", "load_movielens", "readable_title"]
@@ -45,6 +45,7 @@ def load_movielens(
     directory: Path,
     min_core: int = 5,
     extra: Mapping[str, Item] | None = None,
+    left_out: Container[str] = (),
 ) -> Dataset:
     """Read MovieLens as a dataset with the attributes `genre` (text) and `year` (a number).
 
@@ -54,6 +55,7 @@ def load_movielens(
         min_core: The `k` of the iterative k-core; the literature's protocol is 5, which leaves
             943 users, 1,349 items and 99,287 interactions of ML-100K.
         extra: Items by id beside MovieLens' own, and in their place where both have one.
+        left_out: Ids of users whose interactions do not count.
 
     Raises:
         DataError: The files are not there or have another shape.
@@ -70,7 +72,7 @@ def load_movielens(
     else:
         raise DataError(f"{folder} holds no MovieLens data: run `tandem data fetch {name}` first")
     catalog = {item.item_id: item for item in items} | dict(extra or {})
-    return prepare(name, interactions, catalog, min_core)
+    return prepare(name, without_users(interactions, left_out), catalog, min_core)
 
 
 def readable_title(title: str) -> str:

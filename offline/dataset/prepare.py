@@ -16,9 +16,21 @@ from offline.dataset.errors import DataError
 from offline.dataset.schema import Dataset, Item, id_order
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
-__all__ = ["k_core", "prepare"]
+__all__ = ["k_core", "prepare", "without_users"]
+
+
+def without_users(interactions: pl.DataFrame, left_out: Container[str]) -> pl.DataFrame:
+    """Leave out users.
+
+    Args:
+        interactions: Column `user`, among others.
+        left_out: Their ids.
+    """
+    users = interactions["user"].unique()
+    gone = [user for user in users if user in left_out]
+    return interactions.filter(~pl.col("user").is_in(gone)) if gone else interactions
 
 
 def k_core(interactions: pl.DataFrame, k: int) -> pl.DataFrame:

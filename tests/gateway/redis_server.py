@@ -4,14 +4,20 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.history import Retention
+from gateway.history.redis import RedisHistoryStore
+from gateway.history.tombstones import UserHash
 from tests.processes import PATIENCE, wait_until
+
+KEY = b"a key of deleted users for tests"
 
 
 @dataclass
@@ -58,6 +64,41 @@ class RedisServer:
                 return connection.recv(16).startswith(b"+PONG")
         except OSError:
             return False
+
+
+def open_redis(
+    server: RedisServer, retention: Retention, directory: Path | None = None, **options: Any
+) -> RedisHistoryStore:
+    """Opens a gateway's store, with a file of deleted users in a directory of its own."""
+    users, tombstones = UserHash(KEY), (directory or server.directory) / "deleted.sqlite"
+    return RedisHistoryStore(server.url, retention, users, tombstones, **options)
+
+
+@asynccontextmanager
+async def opened_redis(
+    server: RedisServer,
+    retention: Retention | None = None,
+    directory: Path | None = None,
+    **options: Any,
+) -> AsyncIterator[RedisHistoryStore]:
+    """The same, closed at the end."""
+    store = open_redis(server, retention or Retention(), directory, **options)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def redis_flags(server: RedisServer, directory: Path | None = None) -> dict[str, Any]:
+    """The settings of a gateway with this Redis, and what else it needs in a directory."""
+    directory = directory or server.directory
+    key = directory / "key"
+    key.write_bytes(KEY)
+    return {
+        "history": server.url,
+        "history_key_file": key,
+        "history_deleted_users": directory / "deleted.sqlite",
+    }
 
 
 @contextmanager

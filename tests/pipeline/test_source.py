@@ -9,15 +9,24 @@ import pytest
 from core.bundle import sha256
 from core.catalog import Delete
 from core.manifest import StoreSection
-from offline.build.source import LogsSource, MovieLensSource, Source, WithStore
-from offline.dataset import Dataset, LogsConfig
+from gateway.history import Retention
+from gateway.history.sqlite import SqliteHistoryStore
+from gateway.history.tombstones import DeletedUsers, UserHash
+from offline.build.source import (
+    Filterable,
+    LogsSource,
+    MovieLensSource,
+    WithoutDeleted,
+    WithStore,
+)
+from offline.dataset import DataError, Dataset, DataWarning, LogsConfig
 from services.candidate.catalog.store import read_items
 from services.candidate.changes import PlacedChange
 from tests.cli.command import run
 from tests.pipeline.made_up_store import append, put
 
 
-def with_store(source: Source, path: Path, *batches: Sequence[PlacedChange]) -> WithStore:
+def with_store(source: Filterable, path: Path, *batches: Sequence[PlacedChange]) -> WithStore:
     """The source with a store that had these changes appended to what it has."""
     append(path, *batches)
     return WithStore(source, read_items(path))
@@ -90,11 +99,15 @@ def test_movielens_takes_items_in_as_well(tmp_path: Path, monkeypatch: pytest.Mo
     (folder / "movies.dat").write_text("\n".join(movies) + "\n")
     monkeypatch.setattr("offline.build.source.fetch", lambda *_: folder)
     movielens = MovieLensSource("ml-1m", tmp_path)
+    left_out = WithoutDeleted(movielens, deleted("0"))
     source = with_store(movielens, tmp_path / "items.db", [put("2", "another film"), put("9")])
     data = source.load()
     assert data.item_ids == tuple("123456")
     assert [item.title for item in data.items[:2]] == ["Film 1 (1999)", "another film"]
     assert movielens.facts() == {"movielens": "ml-1m"}
+    # Of five who saw each, four are too few.
+    with pytest.raises(DataError):
+        left_out.load()
     assert source.facts().keys() == {"movielens", "store"}
 
 
@@ -120,6 +133,48 @@ def test_a_source_says_which_store_it_has_and_how_far(logs: LogsSource, tmp_path
     source = with_store(logs, tmp_path / "items.db", [put("n"), Delete("b")])
     assert source.store == StoreSection(id=source.snapshot.id, sequence=2)
     assert (source.name, logs.store) == (logs.name, None)
+
+
+def deleted(*user_ids: str) -> DeletedUsers:
+    users = UserHash(b"a key of deleted users for tests")
+    return DeletedUsers(frozenset(map(users.of, user_ids)), users)
+
+
+def test_deleted_users_are_left_out(logs: LogsSource, tmp_path: Path) -> None:
+    stored = with_store(logs, tmp_path / "items.db", [put("n")])
+    source = WithoutDeleted(stored, deleted("2", "nobody"))
+    with pytest.warns(DataWarning) as notices:
+        data = source.load()
+    assert "3 interactions left out, of deleted users" in [str(each.message) for each in notices]
+    # With only one user left who bought it, n has too few interactions, as if 2 never was.
+    assert histories(data) == {"1": ["a", "b"], "3": ["a", "b"]}
+    assert (source.name, source.store) == (stored.name, stored.store)
+
+
+@pytest.mark.filterwarnings("ignore::offline.dataset.errors.DataWarning")
+async def test_a_build_leaves_out_who_was_deleted(logs: LogsSource, tmp_path: Path) -> None:
+    path, work = tmp_path / "history.sqlite", tmp_path / "work"
+    store = SqliteHistoryStore.open(path, Retention())
+    await store.delete("2")
+    options = (
+        "build", "--interactions", str(logs.config.interactions), "--items",
+        str(logs.config.items), "--min-core", "2", "--until", "dataset", "--work", str(work),
+        "--deleted-users",
+    )  # fmt: skip
+    result = run(*options, str(path))  # while it is open
+    await store.close()
+    assert result.code == 0, result.stderr
+    (made,) = work.glob("dataset*/dataset.json")
+    assert Dataset.load(made.parent).user_ids == ("1", "3")
+    result = run(*options, str(tmp_path / "nowhere"))
+    assert (result.code, "cannot read the key" in result.stderr) == (1, True)
+
+
+def test_data_without_somebody_are_other_data(logs: LogsSource) -> None:
+    assert WithoutDeleted(logs, deleted()).facts() == logs.facts()
+    facts = [WithoutDeleted(logs, deleted(*each)).facts() for each in ("2", "3", "23", "32")]
+    assert facts[2] == facts[3]
+    assert len({each["deleted_users"] for each in facts}) == 3
 
 
 @pytest.mark.parametrize(

@@ -131,8 +131,10 @@ class RecommendationServiceServicer(object):
 
     def DeleteUser(self, request, context):
         """Deletes all that is stored about a user, the identifiers of its events
-        included. It answers once nothing is left. A user of whom nothing is stored
-        is no error.
+        included. It answers once nothing is left but a keyed hash of the user's
+        identifier, by which the user stays deleted; what is recorded later makes
+        a new history. A user of whom nothing is stored is no error. After an error
+        the user may be deleted all the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -61,8 +61,10 @@ class RecommendationServiceStub:
     """Reads the stored history of a user; NOT_FOUND when it has none."""
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.DeleteUserRequest, _recommendation_service_pb2.DeleteUserResponse]
     """Deletes all that is stored about a user, the identifiers of its events
-    included. It answers once nothing is left. A user of whom nothing is stored
-    is no error.
+    included. It answers once nothing is left but a keyed hash of the user's
+    identifier, by which the user stays deleted; what is recorded later makes
+    a new history. A user of whom nothing is stored is no error. After an error
+    the user may be deleted all the same.
     """
 
 @_typing.type_check_only
@@ -97,8 +99,10 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     """Reads the stored history of a user; NOT_FOUND when it has none."""
     DeleteUser: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.DeleteUserRequest, _recommendation_service_pb2.DeleteUserResponse]  # type: ignore[assignment]
     """Deletes all that is stored about a user, the identifiers of its events
-    included. It answers once nothing is left. A user of whom nothing is stored
-    is no error.
+    included. It answers once nothing is left but a keyed hash of the user's
+    identifier, by which the user stays deleted; what is recorded later makes
+    a new history. A user of whom nothing is stored is no error. After an error
+    the user may be deleted all the same.
     """
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -172,8 +176,10 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_recommendation_service_pb2.DeleteUserResponse, _abc.Awaitable[_recommendation_service_pb2.DeleteUserResponse]]:
         """Deletes all that is stored about a user, the identifiers of its events
-        included. It answers once nothing is left. A user of whom nothing is stored
-        is no error.
+        included. It answers once nothing is left but a keyed hash of the user's
+        identifier, by which the user stays deleted; what is recorded later makes
+        a new history. A user of whom nothing is stored is no error. After an error
+        the user may be deleted all the same.
         """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

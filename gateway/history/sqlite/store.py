@@ -4,7 +4,8 @@ An acknowledged event survives SIGKILL and loss of power (`serving/sqlite.py`). 
 
 A user that is deleted is gone from the files, too, before the deletion is acknowledged: its rows at
 once, and what is left of them in the pages where they were, and in the write-ahead log, when its
-turn comes (`partitions.py`, `scrubs.py`). Only a deletion that found something leads to that.
+turn comes (`partitions.py`, `scrubs.py`). Only a deletion that found something leads to that. What
+stays is a tombstone (`tombstones.py`).
 """
 
 import asyncio
@@ -19,12 +20,13 @@ from typing import Any, Final
 import structlog
 
 from core.errors import TandemError
-from gateway.history import partitions
-from gateway.history.partitions import PARTITIONS, Partitions, sql
 from gateway.history.recent import History, RecentHistories
-from gateway.history.scrubs import Scrubs
-from gateway.history.store import Event, Recorded, Retention, unavailable
-from gateway.history.writer import Writer
+from gateway.history.sqlite import partitions
+from gateway.history.sqlite.partitions import PARTITIONS, Partitions, sql
+from gateway.history.sqlite.scrubs import Scrubs
+from gateway.history.sqlite.writer import Writer
+from gateway.history.store import HOUR_SECONDS, Event, Recorded, Retention, now, unavailable
+from gateway.history.tombstones import Tombstone, UserHash, is_deleted, put
 from serving.sqlite import DurableFile, connect, storage_error, write_facts
 from serving.workers import Workers
 
@@ -51,6 +53,7 @@ class SqliteHistoryStore:
         writer: Writer,
         recent: RecentHistories,
         retention: Retention,
+        users: UserHash,
         scrub_share: float,
     ) -> None:
         self.path = file.path
@@ -60,6 +63,7 @@ class SqliteHistoryStore:
         self._readers = _Readers(file.path)
         self._recent = recent
         self._retention = retention
+        self._users = users
         self._scrubs = Scrubs(self._scrub, scrub_share)
 
     @classmethod
@@ -67,9 +71,10 @@ class SqliteHistoryStore:
         cls,
         path: Path,
         retention: Retention,
+        users: UserHash | None = None,
         *,
         max_waiting: int = 10_000,
-        max_recent: int = 200_000,
+        max_recent_bytes: int = 16 * 2**20,
         scrub_share: float = 0.2,
         max_pages: int | None = None,
     ) -> "SqliteHistoryStore":
@@ -78,8 +83,10 @@ class SqliteHistoryStore:
         Args:
             path: of the file.
             retention: what is kept; less than before takes effect as users have new events.
+            users: hashes the ids of users who are deleted; by default with the key that is in a
+                file beside it, and is made with it.
             max_waiting: events that may wait to be written.
-            max_recent: see `RecentHistories`.
+            max_recent_bytes: see `RecentHistories`.
             scrub_share: of the time that may go into leaving nothing of deleted users.
             max_pages: of 4 KiB, that the file may have; None for as many as the disk has.
 
@@ -87,25 +94,27 @@ class SqliteHistoryStore:
             SettingsError: another process has it open, or it is not a store, or cannot be
                 written to.
         """
+        users = users or UserHash.make(path.with_name(f"{path.name}.key"))
         file = DurableFile.open(
             path,
             partitions.SCHEMA,
             taken=f"the history store {path} is open in another process; several gateways share a "
             "Redis: --history redis://HOST",
             busy_seconds=BUSY_SECONDS,
-            prepare=lambda c: _prepare(c, max_pages),
+            prepare=lambda c: _prepare(c, users, max_pages),
         )
         found = Partitions.of_file(file.connection)
         writer = Writer(file.connection, max_waiting, _translate)
-        return cls(file, found, writer, RecentHistories(max_recent), retention, scrub_share)
+        recent = RecentHistories(max_recent_bytes)
+        return cls(file, found, writer, recent, retention, users, scrub_share)
 
-    async def record(self, events: Sequence[Event]) -> Recorded:
+    async def record(self, events: Sequence[Event], *, seeded: bool = False) -> Recorded:
         """As the protocol says; all of the batch or nothing."""
         if not events:
             return Recorded()
-        of, kept = self._partitions.of, self._retention
+        of, kept, seeds = self._partitions.of, self._retention, self._users if seeded else None
         return await self._writer.run(
-            lambda c: _record(c, of, events, kept),
+            lambda c: _record(c, of, events, kept, seeds),
             weight=len(events),
             committed=lambda _: self._recent.forget({event.user_id for event in events}),
         )
@@ -127,6 +136,7 @@ class SqliteHistoryStore:
     async def delete(self, user_id: str) -> int:
         """As the protocol says; when the caller leaves, the deletion is ended all the same."""
         partition, loop = self._partitions.of(user_id), asyncio.get_running_loop()
+        user = self._users.of(user_id)
 
         def committed(deleted: tuple[int, bool]) -> None:
             self._recent.forget([user_id])
@@ -134,7 +144,7 @@ class SqliteHistoryStore:
                 loop.call_soon_threadsafe(self._scrubs.add, partition)
 
         events, _ = await self._writer.run(
-            lambda c: partitions.delete(c, partition, user_id), committed=committed
+            lambda c: _delete(c, partition, user_id, user), committed=committed
         )
         # Also where nothing was found: an earlier call may have left before the end.
         await self._scrubs.done(partition)
@@ -149,14 +159,14 @@ class SqliteHistoryStore:
         """As the protocol says."""
         await self._writer.run(lambda c: write_facts(c, {"seed": bundle_version}))
 
-    async def tend(self) -> None:
+    async def tend(self) -> float:
         """Deletes events that are too old, some at a time so that others can write in between."""
-        if self._retention.lifetime is None:
-            return
+        partitions = range(PARTITIONS) if self._retention.lifetime is not None else ()
         oldest = self._retention.oldest()
-        for partition in range(PARTITIONS):
+        for partition in partitions:
             while await self._writer.run(partial(_sweep, partition=partition, oldest=oldest)):
                 pass
+        return HOUR_SECONDS
 
     async def close(self) -> None:
         """Writes what waits, and frees the file for another process."""
@@ -212,7 +222,8 @@ class _Readers:
             raise _translate(error) from error
 
 
-def _prepare(connection: sqlite3.Connection, max_pages: int | None) -> None:
+def _prepare(connection: sqlite3.Connection, users: UserHash, max_pages: int | None) -> None:
+    users.check(connection)
     if max_pages is not None:
         connection.execute(f"PRAGMA max_page_count={int(max_pages)}")
     partitions.prepare(connection)
@@ -223,12 +234,17 @@ def _record(
     partition_of: Callable[[str], int],
     events: Sequence[Event],
     retention: Retention,
+    seeds: UserHash | None = None,
 ) -> Recorded:
+    """Records events; of a bundle's, for which `seeds` is given, those of users not deleted."""
     by_user = defaultdict(list)
     for event in events:
         by_user[event.user_id].append(event)
     total = Recorded()
     for user_id, batch in by_user.items():
+        if seeds is not None and is_deleted(connection, seeds.of(user_id)):
+            total += Recorded(outdated=len(batch))
+            continue
         total += _record_of(connection, partition_of(user_id), batch, retention)
     return total
 
@@ -254,6 +270,16 @@ def _record_of(
         if full is not None:
             connection.execute(sql(partitions.TRIM, partition), (user_id, *full))
     return Recorded(new, known, len(events) - new - known)
+
+
+def _delete(
+    connection: sqlite3.Connection, partition: int, user_id: str, user: bytes
+) -> tuple[int, bool]:
+    """Deletes a user, and remembers that; who is deleted once more costs no writing."""
+    events, found = partitions.delete(connection, partition, user_id)
+    if found or not is_deleted(connection, user):
+        put(connection, [Tombstone(user, now())])
+    return events, found
 
 
 def _empty_log(connection: sqlite3.Connection) -> None:

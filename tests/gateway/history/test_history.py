@@ -12,10 +12,9 @@ import pytest
 from core.bundle import Bundle
 from gateway.history import Event, HistoryStore, Recorded, Retention
 from gateway.history.bundle import fill
-from gateway.history.redis import RedisHistoryStore
 from gateway.history.sqlite import SqliteHistoryStore
 from gateway.history.store import now
-from tests.gateway.redis_server import RedisServer, redis_server
+from tests.gateway.redis_server import RedisServer, open_redis, redis_server
 from tests.tiny_bundle import HISTORIES, item_id, manifest, write_tiny_bundle
 
 DAY = 86_400_000_000
@@ -42,7 +41,7 @@ async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         await current.aclose()
         store: HistoryStore
         if server is not None:
-            store = RedisHistoryStore(server.url, retention, timeout=5)
+            store = open_redis(server, retention, tmp_path, timeout=5)
         else:
             store = SqliteHistoryStore.open(tmp_path / "history.sqlite", retention)
         current.push_async_callback(store.close)

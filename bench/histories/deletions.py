@@ -1,6 +1,6 @@
 """What deleting users in SQLite costs those who record events meanwhile.
 
-    python -m bench.deletions --events 300000
+    python -m bench.histories.deletions --events 300000
 
 One caller records event after event, first alone, then while another deletes users without a pause:
 some that nobody knows, and some that have a history. Then 200 users are deleted at once.
@@ -29,7 +29,7 @@ AT_ONCE: Final = 200
 def main() -> None:
     """Prints milliseconds of recording an event, and seconds of deleting."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.deletions",
+        prog="python -m bench.histories.deletions",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from core.errors import ResourceExhausted, SettingsError, Unavailable
-from gateway.history import Event, Recorded, Retention, partitions
-from gateway.history import sqlite as module
-from gateway.history.partitions import PARTITIONS
-from gateway.history.sqlite import SqliteHistoryStore
+from gateway.history import Event, Recorded, Retention
+from gateway.history.sqlite import SqliteHistoryStore, partitions
+from gateway.history.sqlite import store as module
+from gateway.history.sqlite.partitions import PARTITIONS
+from gateway.history.sqlite.writer import GROUP, Writer
 from gateway.history.store import DAY, now
-from gateway.history.writer import GROUP, Writer
 
 
 @asynccontextmanager

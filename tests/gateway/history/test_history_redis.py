@@ -2,8 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -16,9 +16,10 @@ from core.bundle import Bundle
 from core.errors import ResourceExhausted, SettingsError, Unavailable
 from gateway.history import BundleHistoryStore, Event, Recorded, Retention
 from gateway.history.redis import RedisHistoryStore
+from gateway.history.redis.connection import Connection
 from gateway.history.store import DAY, now
 from gateway.history.upkeep import Upkeep
-from tests.gateway.redis_server import RedisServer, redis_server
+from tests.gateway.redis_server import RedisServer, opened_redis, redis_flags, redis_server
 from tests.gateway.stack import running
 from tests.processes import PATIENCE, wait_until
 from tests.tiny_bundle import write_tiny_bundle
@@ -34,15 +35,10 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-@asynccontextmanager
-async def opened(
-    server: RedisServer, retention: Retention | None = None, seconds: float = TIMEOUT
-) -> AsyncIterator[RedisHistoryStore]:
-    store = RedisHistoryStore(server.url, retention or Retention(), timeout=seconds)
-    try:
-        yield store
-    finally:
-        await store.close()
+def opened(
+    server: RedisServer, retention: Retention | None = None, seconds: float = 5.0
+) -> AbstractAsyncContextManager[RedisHistoryStore]:
+    return opened_redis(server, retention, timeout=seconds)
 
 
 def events(user: str, count: int, start: int = 0) -> list[Event]:
@@ -89,7 +85,7 @@ async def test_killed_and_back(server: RedisServer) -> None:
 
 async def test_stopped_and_back(server: RedisServer) -> None:
     users = [f"user {n}" for n in range(200)]
-    async with opened(server) as store:
+    async with opened(server, seconds=TIMEOUT) as store:
         for user in users:
             await store.record(events(user, 2))
         server.send(signal.SIGSTOP)
@@ -121,7 +117,7 @@ async def test_acknowledged_events_survive_its_death(server: RedisServer) -> Non
     def reached(count: int) -> bool:
         return len(acknowledged) >= count
 
-    async with opened(server, seconds=5.0) as store:
+    async with opened(server) as store:
         for round_ in range(2):
             enough = len(acknowledged) + 150 + 40 * round_
             writers = [asyncio.ensure_future(write(store, 10 * round_ + n)) for n in range(8)]
@@ -144,7 +140,7 @@ async def fill(store: RedisHistoryStore, acknowledged: list[str]) -> None:
 
 async def test_its_memory_is_full(tmp_path: Path) -> None:
     with redis_server(tmp_path, "--maxmemory", "4mb") as server:
-        async with opened(server, seconds=5.0) as store:
+        async with opened(server) as store:
             acknowledged: list[str] = []
             with pytest.raises(ResourceExhausted) as caught:
                 await fill(store, acknowledged)
@@ -162,8 +158,11 @@ async def test_nothing_of_a_deleted_user_is_left(server: RedisServer) -> None:
         keys = server.command("keys", "*")
         assert sorted(keys) == [
             "tandem:history:arrivals",
+            "tandem:history:deleted",
             "tandem:history:events:bob",
             "tandem:history:ids:bob",
+            "tandem:history:key",
+            "tandem:history:state:bob",
         ]
 
 
@@ -194,7 +193,7 @@ async def test_identifiers_of_an_earlier_version_are_known(server: RedisServer) 
 async def test_users_expire_by_themselves(server: RedisServer) -> None:
     async with opened(server, Retention(days=2)) as store:
         await store.record([Event("e1", "ann", "i1", now() - DAY)])
-        for key in ("events", "ids"):
+        for key in ("events", "ids", "state"):
             (seconds,) = server.command("ttl", f"tandem:history:{key}:ann")
             assert 86_000 < int(seconds) <= 86_400
 
@@ -234,13 +233,13 @@ async def test_a_gateway_says_so_and_recommends_for_given_histories(
     server: RedisServer, tmp_path: Path
 ) -> None:
     path = write_tiny_bundle(tmp_path)
-    async with running(path, history=server.url) as stack:
+    async with running(path, **redis_flags(server)) as stack:
         await stack.servicer.warm_up()
         server.kill()
         for call in (
             stack.client.record_events([tandem.event("ann", "i5")]),
             stack.client.get_history("ann"),
-            stack.client.delete_user("ann"),
+            stack.client.delete_user("bob"),
         ):
             with pytest.raises(tandem.Unavailable) as caught:
                 await call
@@ -265,4 +264,4 @@ async def _recorded(client: tandem.AsyncClient) -> bool:
 
 def test_an_address_that_is_none() -> None:
     with pytest.raises(SettingsError, match="not the address of a Redis"):
-        RedisHistoryStore("http://localhost", Retention())
+        Connection("http://localhost", 1.0)

@@ -14,11 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.history import Event, HistoryStore, Retention
-from gateway.history.redis import RedisHistoryStore
 from gateway.history.sqlite import SqliteHistoryStore
 from gateway.history.store import DAY, now
-from tests.gateway.history_model import HistoryModel
-from tests.gateway.redis_server import redis_server
+from tests.gateway.history.history_model import HistoryModel
+from tests.gateway.redis_server import open_redis, redis_server
 
 USERS = ("ann", "bob")
 Open: TypeAlias = Callable[[Retention], HistoryStore]
@@ -162,7 +161,7 @@ def redis_stores() -> Iterator[Callable[[], Open]]:
 
         def fresh() -> Open:
             server.command("FLUSHALL")
-            return lambda retention: RedisHistoryStore(server.url, retention, timeout=5)
+            return lambda retention: open_redis(server, retention, timeout=5)
 
         yield fresh
 

@@ -1,7 +1,9 @@
 """Histories that are kept in memory: never older than what somebody was told is recorded."""
 
 import asyncio
+import gc
 import threading
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import Unavailable
-from gateway.history import Event, Recorded, Retention, sqlite
+from gateway.history import Event, Recorded, Retention
 from gateway.history.recent import History, RecentHistories
 from gateway.history.sqlite import SqliteHistoryStore
+from gateway.history.sqlite import store as sqlite
 from gateway.history.store import DAY, now
+
+ROOM = 10_000
+"""Bytes for more than a test has."""
 
 
 class Store:
@@ -40,8 +46,49 @@ def history(*items: str, since: int = 1) -> History:
     return History(items, since)
 
 
+def size(*items: str) -> int:
+    """Bytes that a history counts."""
+    recent = RecentHistories(ROOM)
+    recent.keep("a", history(*items))
+    return recent.bytes
+
+
+def histories(items: int, letter: str) -> list[tuple[str, History]]:
+    """Of many users, in objects of their own."""
+    return [
+        (f"user {user}", History(tuple(f"{letter}{user}_{n}" for n in range(items)), 10**15 + user))
+        for user in range(6_000 // (items + 6))
+    ]
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "日", "🎬"])
+@pytest.mark.parametrize("items", [1, 10, 1_000])
+def test_no_more_memory_is_taken_than_it_may(items: int, letter: str) -> None:
+    room = 300_000
+    tracemalloc.start()
+    try:
+        recent = RecentHistories(room)
+        for user_id, kept in histories(items, letter):
+            recent.keep(user_id, kept)
+        del user_id, kept
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.5 * recent.bytes < taken <= 1.02 * recent.bytes
+    assert 0.6 * room < recent.bytes <= room
+
+
+async def test_one_item_takes_as_much_room_as_it_is_long() -> None:
+    store, recent = Store(), RecentHistories(100_000)
+    store.kept = {"ann": history("a" * 90_000), "bob": history("b" * 90_000)}
+    for user in ("ann", "bob", "ann"):
+        assert await recent.of(user, 0, store.of(user)) == store.kept[user].items
+    assert store.reads == 3
+
+
 async def test_a_history_is_read_once() -> None:
-    store, recent = Store(), RecentHistories(10)
+    store, recent = Store(), RecentHistories(ROOM)
     store.kept["ann"] = history("a", "b")
     for _ in range(3):
         assert await recent.of("ann", 0, store.of("ann")) == ("a", "b")
@@ -49,7 +96,7 @@ async def test_a_history_is_read_once() -> None:
 
 
 async def test_what_changed_is_read_again() -> None:
-    store, recent = Store(), RecentHistories(10)
+    store, recent = Store(), RecentHistories(ROOM)
     store.kept |= {"ann": history("a"), "bob": history("b")}
     for user in store.kept:
         await recent.of(user, 0, store.of(user))
@@ -61,7 +108,7 @@ async def test_what_changed_is_read_again() -> None:
 
 
 async def test_a_change_during_a_read_is_not_missed_by_the_next() -> None:
-    store, recent = Store(), RecentHistories(10)
+    store, recent = Store(), RecentHistories(ROOM)
     store.kept["ann"] = history("a")
     store.may_end.clear()
     early = asyncio.ensure_future(recent.of("ann", 0, store.of("ann")))
@@ -74,7 +121,7 @@ async def test_a_change_during_a_read_is_not_missed_by_the_next() -> None:
 
 
 async def test_what_is_too_old_by_now_is_read_again() -> None:
-    store, recent = Store(), RecentHistories(10)
+    store, recent = Store(), RecentHistories(ROOM)
     store.kept["ann"] = history("a", "b", since=5)
     assert await recent.of("ann", 5, store.of("ann")) == ("a", "b")
     store.kept["ann"] = history("b", since=9)
@@ -82,7 +129,7 @@ async def test_what_is_too_old_by_now_is_read_again() -> None:
 
 
 async def test_the_history_that_was_not_asked_for_the_longest_goes_first() -> None:
-    store, recent = Store(), RecentHistories(4)
+    store, recent = Store(), RecentHistories(2 * size("a", "a"))
     store.kept = {user: history(user, user) for user in "abc"}
     for user in "abac":  # "c" takes the place of "b"
         await recent.of(user, 0, store.of(user))
@@ -94,7 +141,7 @@ async def test_the_history_that_was_not_asked_for_the_longest_goes_first() -> No
 
 
 async def test_one_larger_than_the_memory_is_not_kept_and_none_is_by_one_without_room() -> None:
-    for room in (0, 1):
+    for room in (0, size("a", "b") - 1):
         store, recent = Store(), RecentHistories(room)
         store.kept["ann"] = history("a", "b")
         for _ in range(2):
@@ -103,7 +150,7 @@ async def test_one_larger_than_the_memory_is_not_kept_and_none_is_by_one_without
 
 
 async def test_neither_an_absence_nor_a_failure_is_remembered() -> None:
-    store, recent = Store(), RecentHistories(10)
+    store, recent = Store(), RecentHistories(ROOM)
 
     async def fail() -> History | None:
         raise Unavailable("no disk", reason="HISTORY_UNAVAILABLE")
@@ -118,7 +165,7 @@ async def test_neither_an_absence_nor_a_failure_is_remembered() -> None:
 STEPS = st.lists(st.tuples(st.sampled_from(["begin", "end", "write", "tell"]), st.integers(0, 1)))
 
 
-@given(STEPS, st.integers(0, 6))
+@given(STEPS, st.integers(0, 3 * size("1", "x")))
 def test_nobody_reads_what_is_older_than_was_told(steps: list[tuple[str, int]], room: int) -> None:
     """Reads that take long, writes, and the news of them, in any order."""
 

@@ -10,7 +10,7 @@ import pytest
 
 import tandem
 from tandem.v1 import recommendation_service_pb2 as pb
-from tests.gateway.redis_server import RedisServer, redis_server
+from tests.gateway.redis_server import RedisServer, redis_flags, redis_server
 from tests.gateway.stack import Stack, ids, raw, running
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -25,12 +25,12 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture(params=["sqlite", "redis"])
 async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stack]:
-    history = str(tmp_path / "history.sqlite")
+    flags: dict[str, Any] = {"history": str(tmp_path / "history.sqlite")}
     if request.param == "redis":
         server = request.getfixturevalue("redis")
         server.command("FLUSHALL")
-        history = server.url
-    flags = {"history": history, "history_max_events": 5, "history_timeout": 5.0}
+        flags = redis_flags(server, tmp_path)
+    flags |= {"history_max_events": 5, "history_timeout": 5.0}
     async with running(write_tiny_bundle(tmp_path), **flags) as stack:
         await stack.servicer.warm_up()
         yield stack

@@ -21,6 +21,7 @@ from functools import cache
 from typing import Final
 
 from gateway.history.store import Event
+from gateway.history.tombstones import TABLE
 from serving.sqlite import Schema, read_facts, transaction, write_facts
 
 PARTITIONS: Final = 256
@@ -213,7 +214,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
 
 
 def _tables(numbers: Iterable[int]) -> str:
-    return "BEGIN IMMEDIATE;\n" + "".join(_TABLE.format(n=n) for n in numbers) + "COMMIT;"
+    return "BEGIN IMMEDIATE;\n" + "".join(_TABLE.format(n=n) for n in numbers) + TABLE + "COMMIT;"
 
 
 SCHEMA: Final = Schema(

@@ -1,0 +1,1 @@
+"""What histories cost: reading them from Redis, deleting users from SQLite."""
