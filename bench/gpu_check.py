@@ -52,6 +52,8 @@ from services.generator.decoding.providers import Compute, execution_providers
 
 TRAINING, SCORING, SERVING = 0.55, 0.15, 0.2
 """Shares of the time; the rest is for loading and exporting."""
+STAGES: Final = ("dataset", "embeddings", "query-encoder", "codes")
+"""Of `tandem build`, which the generator is trained with."""
 MOST_EPOCHS: Final = 60
 BATCHES: Final = (1, 8, 32)
 _SCORED_AT_ONCE: Final = 64
@@ -86,11 +88,10 @@ class Clock:
 
 @app.command(
     epilog="Example:  python -m bench.gpu_check build/gpu-data --out build/gpu-check\n\n"
-    "DATA holds three stages of `tandem build`, renamed: dataset/, embeddings/content_vectors.npy "
-    "and codes/codes.txt."
+    f"DATA holds what these stages of `tandem build` make, in folders {', '.join(STAGES)}."
 )
 def check(
-    data: Annotated[Path, typer.Argument(help="The folder with dataset, embeddings and codes.")],
+    data: Annotated[Path, typer.Argument(help="The folder with stages of a build; see below.")],
     out: Annotated[Path, typer.Option(help="Where the table goes.")] = Path("build/gpu-check"),
     minutes: Annotated[float, typer.Option(help="For everything together.", min=0.1)] = 7.5,
     preset: Annotated[str, typer.Option(help="As in tandem build.")] = "small",
@@ -103,7 +104,7 @@ def check(
         raise typer.BadParameter("torch sees no GPU here; --rehearse runs small on the CPU")
     config = configure("demo" if rehearse else preset, {})
     clock = Clock(seconds=60 * minutes)
-    parts = {name: data / name for name in ("dataset", "embeddings", "codes")}
+    parts = {name: data / name for name in STAGES}
     with tempfile.TemporaryDirectory() as folder:
         figures = _check(parts, config, clock, Path(folder), rehearse=rehearse)
     figures |= {"seconds": clock.spent, "environment": environment() | _gpu()}

@@ -122,6 +122,10 @@ class _Version:
         retired += [item.attributes for item in change.removed.values()]
         return self.attributes.updated(gained, lost, retired)
 
+    def every_popularity(self) -> NDArray[np.int64]:
+        """Of every position, tombstones included; there may be none."""
+        return np.concatenate([np.empty(0, np.int64), *self.popularity])
+
     def compacted(self, base: int) -> "tuple[_Version, ItemArray]":
         """The version without the tombstones from a position on, and where each item was."""
         tail = base + np.flatnonzero(self.live[base:])
@@ -139,7 +143,7 @@ class _Version:
                 [(position, item.attributes) for position, item in stale],
                 [attributes for _, attributes in gained],
             ),
-            popularity=append((), np.concatenate(self.popularity)[kept]),
+            popularity=append((), self.every_popularity()[kept]),
             live=live,
         )
         return version, kept
@@ -182,7 +186,7 @@ class Catalog:
     @cached_property
     def popularity(self) -> NDArray[np.int64]:
         """Interactions of each item in the training data. Shape [positions], read-only."""
-        popularity = np.concatenate([np.empty(0, np.int64), *self._version.popularity])
+        popularity = self._version.every_popularity()
         popularity.flags.writeable = False
         return popularity
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bench.gpu_check import app
+from bench.gpu_check import STAGES, app
 from bench.results.stages import stages_of
 from tests.bench.shop import shop_config, shop_source
 from tests.pipeline.conftest import USERS, write_shop
@@ -21,10 +21,9 @@ def test_a_rehearsal_writes_a_table_and_no_weights(
     data = tmp_path / "data"
     data.mkdir()
     stages = stages_of(shop_source(root), shop_config(root), tmp_path / "work")
-    for stage in ("dataset", "embeddings", "codes"):
-        stages.stage(stage)
-    for stage in ("dataset", "embeddings", "codes"):
-        stages.stage(stage).path.rename(data / stage)
+    made = {stage: stages.stage(stage).path for stage in STAGES}
+    for stage, path in made.items():
+        path.rename(data / stage)
     out = tmp_path / "out"
     done = CliRunner().invoke(app, [str(data), "--rehearse", "--minutes", "0.1", "--out", str(out)])
     assert done.exit_code == 0, done.output
