@@ -12,7 +12,8 @@ Goodput counts answers that are complete and come within two seconds.
 - `proxy_vs_echo`: the same of a bare proxy in front of such a server: two hops, and nothing done.
 - `overhead_p50_ms`, `overhead_p99_ms`: what one caller waits for beyond the calls that the gateway
   makes for it. It includes the way from the caller to the gateway and back.
-- `item_fields_p50_ratio`: the latency of one caller with titles and attributes over that without.
+- `item_fields_…_p50_ratio`: the latency of one caller with titles and attributes over that without,
+  of a strategy.
 - `goodput_ratio_2x`, `goodput_ratio_5x`: goodput at two and at five times the load that the stack
   sustains, over the best of the round at any load.
 - `reject_p99_ms_…`, `accepted_p99_ratio_5x`: how long a refusal takes at that many times that load;
@@ -61,7 +62,8 @@ TABLE: Final = (
     ("p99 of answers at 5 times, times that at 1", "{accepted_p99_ratio_5x:.1f}"),
     ("beyond its own calls, one caller, p50 and p99, ms",
      "{overhead_p50_ms:.2f}, {overhead_p99_ms:.2f}"),
-    ("titles and attributes, times the latency without", "{item_fields_p50_ratio:.3f}"),
+    ("titles and attributes, times the latency without: embedding, rerank",
+     "{item_fields_embedding_p50_ratio:.3f}, {item_fields_rerank_p50_ratio:.3f}"),
     ("embedding-only, of a bare echo's calls/s", "{recommend_vs_echo:.2f}"),
     ("a bare proxy before an echo", "{proxy_vs_echo:.2f}"),
     ("a stream of requests, times the best unary load", "{batch_vs_unary:.2f}"),
@@ -114,13 +116,20 @@ def measure_overhead(gateway: Gateway) -> Figures:
 
 
 def measure_item_fields(gateway: Gateway) -> Figures:
-    """What titles and attributes of ten items add."""
-    plain = gateway.load("embedding", 1 / ROUNDS, callers=1)
-    described = [request | FIELDS for request in gateway.requests["recommend-embedding"]]
+    """What titles and attributes of ten items add, to the quickest strategy and to reranking."""
+    return {
+        f"item_fields_{strategy}_p50_ratio": _item_fields_ratio(gateway, strategy)
+        for strategy in ("embedding", "rerank")
+    }
+
+
+def _item_fields_ratio(gateway: Gateway, strategy: str) -> float:
+    plain = gateway.load(strategy, 1 / ROUNDS, callers=1)
+    described = [request | FIELDS for request in gateway.requests[f"recommend-{strategy}"]]
     full = Load(RECOMMEND, write("described", described), plain.seconds, callers=1)
     loads = {"plain": plain, "described": full}
     turns = in_turns({n: partial(load.run, gateway.address) for n, load in loads.items()}, ROUNDS)
-    return {"item_fields_p50_ratio": turns.ratio("described", "plain", lambda r: r.percentile(50))}
+    return turns.ratio("described", "plain", lambda found: found.percentile(50))
 
 
 def measure_callers(gateway: Gateway) -> Figures:
