@@ -29,7 +29,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM ${BASE}
 LABEL org.opencontainers.image.title="tandem-candidate" \
       org.opencontainers.image.description="Tandem's candidate service: shortlists and similarity by vector search" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY deploy/healthcheck.py /opt/tandem/
 COPY --from=build /opt/tandem /opt/tandem

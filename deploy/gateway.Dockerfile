@@ -28,7 +28,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM ${BASE}
 LABEL org.opencontainers.image.title="tandem-gateway" \
       org.opencontainers.image.description="Tandem's gateway: Recommend and SimilarItems over gRPC" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY deploy/healthcheck.py /opt/tandem/
 COPY --from=build /opt/tandem /opt/tandem

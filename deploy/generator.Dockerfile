@@ -28,7 +28,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM ${BASE}
 LABEL org.opencontainers.image.title="tandem-generator" \
       org.opencontainers.image.description="Tandem's generator service: constrained decoding of a P5 model" \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY deploy/healthcheck.py /opt/tandem/
 COPY --from=build /opt/tandem /opt/tandem
