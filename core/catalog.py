@@ -249,6 +249,11 @@ class Catalog:
             missing = list(dict.fromkeys(item_id for item_id, at in pairs if at is None))
         return np.array(known, dtype=np.int32), missing
 
+    def places(self, item_ids: Iterable[str]) -> ItemArray:
+        """Where items are, int32 [identifiers]; -1 for those that are not there."""
+        found = self._version.positions.get_all(list(item_ids))
+        return np.array([-1 if at is None else at for at in found], dtype=np.int32)
+
     def having(self, attribute: str, values: Iterable[str | float]) -> Mask:
         """Marks the live items that have one of the values. Shape [positions]."""
         return self._version.attributes.having(attribute, values, self.live)

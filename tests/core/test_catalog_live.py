@@ -43,6 +43,9 @@ def check(catalog: Catalog, model: Model, condition: Filter) -> None:
     assert missing == [item_id for item_id in IDS if item_id not in model]
     assert [catalog.items[p] for p in positions] == [model[i] for i in IDS if i in model]
     assert catalog.ids(positions) == [item_id for item_id in IDS if item_id in model]
+    places = dict(zip(IDS, catalog.places(IDS).tolist(), strict=True))
+    assert [at for at in places.values() if at >= 0] == positions.tolist()
+    assert [item_id for item_id, at in places.items() if at == -1] == missing
     assert sorted(positions.tolist()) == np.flatnonzero(catalog.live).tolist()
     assert catalog.live_count == len(model)
     assert catalog.popularity.tolist() == [item.popularity for item in catalog.items]

@@ -84,22 +84,14 @@ class ColdStartPlacer:
         """The items that have, after changes of a version, the vectors and the code that they have
         in it."""
         last = {change.item_id: change for change in changes}
-        _, missing = engine.catalog.lookup(last)
-        absent = set(missing)
-        there = [
-            change
-            for change in last.values()
-            if isinstance(change, PlacedItem) and change.item_id not in absent
-        ]
+        placed = [change for change in last.values() if isinstance(change, PlacedItem)]
+        places = engine.catalog.places(change.item_id for change in placed)
+        there = [change for change, at in zip(placed, places.tolist(), strict=True) if at >= 0]
+        positions = places[places >= 0]
         if not there:
             return frozenset()
-        positions, _ = engine.catalog.lookup(change.item_id for change in there)
-        same = np.array(
-            [
-                self.code(engine, at) == change.code
-                for at, change in zip(positions.tolist(), there, strict=True)
-            ]
-        )
+        codes = [self.code(engine, at) for at in positions.tolist()]
+        same = np.array([code == change.code for code, change in zip(codes, there, strict=True)])
         content = np.stack([change.content for change in there])
         behavior = np.stack([change.behavior for change in there])
         for name, new in ((SpaceName.CONTENT, content), (SpaceName.BEHAVIOR, behavior)):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from core.catalog import Catalog, Change, Delete, ItemArray, Update, Upsert
+from core.catalog import Catalog, Change, Delete, Update, Upsert
 from core.codes import ItemCode
 from core.persistent import PersistentSequence
 from core.popularity import ItemPopularity
@@ -45,7 +45,7 @@ class IndexedCatalog:
         if new:
             content = content.extended(np.stack([item.content for item in new]))
             behavior = behavior.extended(np.stack([item.behavior for item in new]))
-        before = self._positions([item.item_id for item in new])
+        before = self.catalog.places(item.item_id for item in new)
         popularity = np.array([item.item.popularity for item in new], np.int64)
         following = IndexedCatalog(
             catalog=catalog,
@@ -70,14 +70,6 @@ class IndexedCatalog:
             transitions=self.transitions.compacted(kept),
             popularity=self.popularity.compacted(kept),
         )
-
-    def _positions(self, item_ids: Sequence[str]) -> ItemArray:
-        """Where items are, int32 [items]; -1 for those that are not there."""
-        known, missing = self.catalog.lookup(item_ids)
-        positions = np.full(len(item_ids), -1, np.int32)
-        absent = set(missing)
-        positions[[item_id not in absent for item_id in item_ids]] = known
-        return positions
 
 
 def _plain(

@@ -190,10 +190,10 @@ class CodedCatalog:
         if self.vectors is None or self.projection is None:
             return np.empty((len(upserts), 0), np.float32)
         placed = np.empty((len(upserts), self.vectors.shape[1]), np.float32)
-        for row, change in zip(placed, upserts, strict=True):
-            position, _ = self.catalog.lookup([change.item_id])
-            same = len(position) and self.catalog.items[position[0]].text == change.item.text
-            row[:] = self.vectors[position[0]] if same else self._projected(change)
+        places = self.catalog.places(change.item_id for change in upserts).tolist()
+        for row, change, at in zip(placed, upserts, places, strict=True):
+            same = at >= 0 and self.catalog.items[at].text == change.item.text
+            row[:] = self.vectors[at] if same else self._projected(change)
         return placed
 
     def _projected(self, change: CodedUpsert) -> Float32:
@@ -229,11 +229,11 @@ class CodedCatalog:
 
     def _has(self, change: CodedUpsert, row: Int32, vector: Float32) -> bool:
         """Whether the item has this very code, and this vector."""
-        position, _ = self.catalog.lookup([change.item_id])
-        return len(position) > 0 and (
-            self.code_texts[position[0]] == change.code_text
-            and np.array_equal(self.codes[position[0]], row)
-            and (self.vectors is None or np.array_equal(self.vectors[position[0]], vector))
+        (at,) = self.catalog.places([change.item_id]).tolist()
+        return at >= 0 and (
+            self.code_texts[at] == change.code_text
+            and np.array_equal(self.codes[at], row)
+            and (self.vectors is None or np.array_equal(self.vectors[at], vector))
         )
 
     def _refuse_taken(self, catalog: Catalog, rows: Int32, gone: ItemArray) -> None:
