@@ -11,20 +11,22 @@ from core.catalog import Catalog
 class ItemOrder:
     """Lists versions of one catalog.
 
-    The bundle's items are sorted once: a second for a million of them. Those that were added are
-    sorted for each version that is listed.
-
-    Args:
-        catalog: a version.
+    The bundle's items are sorted once, when they are listed first: a second for a million of them.
+    Those that were added are sorted for each version that is listed.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
-        ids = [item.item_id for item in catalog.items[: catalog.base]]
-        self._base = array("i", sorted(range(len(ids)), key=ids.__getitem__))
-        self._added: tuple[Catalog, Sequence[int]] = (catalog, self._sorted_added(catalog))
+    def __init__(self) -> None:
+        self._base: Sequence[int] | None = None
+        self._added: tuple[Catalog | None, Sequence[int]] = (None, ())
 
     def after(self, catalog: Catalog, item_id: str) -> Iterator[int]:
-        """Yields the positions of the live items behind an identifier, which need not be there."""
+        """Yields the positions of the live items behind an identifier, which need not be there.
+
+        Several threads may ask at once; at worst they sort the same.
+        """
+        base = self._base
+        if base is None:
+            base = self._base = self._sorted_base(catalog)
         known, added = self._added
         if known is not catalog:
             added = self._sorted_added(catalog)
@@ -37,7 +39,12 @@ class ItemOrder:
             places = range(bisect_right(order, item_id, key=own), len(order))
             return (order[place] for place in places if catalog.live[order[place]])
 
-        return heapq.merge(behind(self._base), behind(added), key=own)
+        return heapq.merge(behind(base), behind(added), key=own)
+
+    @staticmethod
+    def _sorted_base(catalog: Catalog) -> Sequence[int]:
+        ids = [item.item_id for item in catalog.items[: catalog.base]]
+        return array("i", sorted(range(len(ids)), key=ids.__getitem__))
 
     @staticmethod
     def _sorted_added(catalog: Catalog) -> Sequence[int]:

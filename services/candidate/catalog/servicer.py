@@ -38,7 +38,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self._live = live
         self._version = version
         self._workers = workers
-        self._order = ItemOrder(live.engine.catalog)
+        self._order = ItemOrder()
 
     async def UpsertItems(
         self, request: pb.UpsertItemsRequest, _context: RpcContext
