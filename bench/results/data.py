@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from core.manifest import StoreSection
-from offline.build.source import Source
+from offline.build.source import Source, SourceOver
 from offline.dataset import Dataset, Item
 
 Protocol = Literal["leave-one-out", "rolling"]
@@ -15,21 +14,10 @@ TESTED: Final[dict[Protocol, int]] = {"leave-one-out": 1, "rolling": 10}
 
 
 @dataclass(frozen=True)
-class HeldBack:
+class HeldBack(SourceOver[Source]):
     """Another source, with several of every user's last interactions to test on."""
 
-    source: Source
     tested: int
-
-    @property
-    def name(self) -> str:
-        """That of the source."""
-        return self.source.name
-
-    @property
-    def store(self) -> StoreSection | None:
-        """That of the source."""
-        return self.source.store
 
     def facts(self) -> dict[str, Any]:
         """Those of the source, and how much is held back."""

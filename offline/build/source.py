@@ -6,7 +6,7 @@ import json
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from core.bundle import sha256
 from core.manifest import StoreSection
@@ -45,6 +45,9 @@ class Source(Protocol):
         Args:
             extra: items by id that join those of the data, and replace those of the same id.
         """
+
+
+S = TypeVar("S", bound=Source)
 
 
 class Filterable(Source, Protocol):
@@ -114,19 +117,30 @@ class LogsSource:
 
 
 @dataclass(frozen=True)
-class WithStore:
-    """Another source, with the items that the live catalog added or replaced since.
+class SourceOver(Generic[S]):
+    """Another source, read in another way; under its name, with its store."""
 
-    Those that it deleted stay: histories hold them, and the store goes on deleting them.
-    """
-
-    source: Filterable
-    snapshot: "Snapshot"
+    source: S
 
     @property
     def name(self) -> str:
         """That of the source."""
         return self.source.name
+
+    @property
+    def store(self) -> StoreSection | None:
+        """That of the source."""
+        return self.source.store
+
+
+@dataclass(frozen=True)
+class WithStore(SourceOver[Filterable]):
+    """Another source, with the items that the live catalog added or replaced since.
+
+    Those that it deleted stay: histories hold them, and the store goes on deleting them.
+    """
+
+    snapshot: "Snapshot"
 
     @property
     def store(self) -> StoreSection:
@@ -159,24 +173,13 @@ class WithStore:
 
 
 @dataclass(frozen=True)
-class WithoutDeleted:
+class WithoutDeleted(SourceOver[Filterable]):
     """Another source, without the users who were deleted from a gateway's histories.
 
     Somebody who came back is left out, too: the data do not say which rows are of before.
     """
 
-    source: Filterable
     deleted: "DeletedUsers"
-
-    @property
-    def name(self) -> str:
-        """That of the source."""
-        return self.source.name
-
-    @property
-    def store(self) -> StoreSection | None:
-        """That of the source."""
-        return self.source.store
 
     def facts(self) -> dict[str, Any]:
         """Those of the source, and the checksum of who was deleted, as keyed hashes."""
