@@ -41,11 +41,26 @@ def bootstrap_ci(
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one is than the other, and the ends of the interval around it."""
+    """By how much one thing exceeds another over the same users, and the 95% interval around it."""
 
     mean: float
     low: float
     high: float
+
+    @classmethod
+    def between(cls, one: NDArray[np.float64], other: NDArray[np.float64]) -> Difference:
+        """The difference of two, `[users]`, in pairs of what is known of both (NaN is unknown)."""
+        known = one - other
+        known = known[~np.isnan(known)]
+        if not len(known):
+            return cls(0.0, 0.0, 0.0)
+        low, high = bootstrap_ci(known)
+        return cls(float(known.mean()), float(low), float(high))
+
+    @property
+    def is_gain(self) -> bool:
+        """Whether it is more than chance: the whole interval lies above 0."""
+        return self.low > 0
 
 
 def paired_bootstrap(

@@ -51,8 +51,8 @@ class Verdict:
 
     @property
     def shown(self) -> bool:
-        """Whether the whole 95% interval of NDCG@10 lies above 0."""
-        return self.ndcg.low > 0
+        """Whether the gain in NDCG@10 is more than chance."""
+        return self.ndcg.is_gain
 
     def __str__(self) -> str:
         found, claim = self.ndcg, self.claim

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from offline.blend import logit
 from offline.blend.sources import SOURCES, Pools, Recency, ranks
-from offline.blend.validation import FOLDS, Decision, Worth, gains_of
+from offline.blend.validation import FOLDS, Decision, Gains, Worth, gains_of
 from services.candidate.retrieval.engine import CandidateEngine
 from services.candidate.retrieval.shortlist import SourceWeights
 
@@ -28,6 +28,12 @@ class Tuning:
     """In proportion to the query encoder's, which is 1 unless it is 0."""
     scale: float = 1.0
     """By which they are multiplied where likelihoods count."""
+
+    @property
+    def vector(self) -> NDArray[np.float64]:
+        """The weights in the order of `SOURCES`."""
+        w = self.weights
+        return np.array([w.behavior, w.transitions, w.content, w.popularity])
 
     def apply(self, engine: CandidateEngine) -> CandidateEngine:
         """The engine that ranks so."""
@@ -74,13 +80,13 @@ def choose_retrieval(pools: Pools, fold: NDArray[np.int64]) -> Retrieval:
 def cross_fit(pools: Pools, fold: NDArray[np.int64], sources: Iterable[str]) -> CrossFit:
     """Fits some sources' weights without each fold, and measures them on it."""
     sources, tunings = tuple(sources), []
-    gains, likelihood = np.empty((2, len(pools)))
+    whole = Worth(*np.empty((2, len(pools))))
     for number in range(FOLDS):
         held_out = fold == number
         tunings.append(fit(pools, ~held_out, sources))
         worth = measure(pools, held_out, tunings[-1])
-        gains[held_out], likelihood[held_out] = worth.gains, worth.likelihood
-    return CrossFit(tuple(tunings), Worth(gains, likelihood))
+        whole.gains[held_out], whole.likelihood[held_out] = worth.gains, worth.likelihood
+    return CrossFit(tuple(tunings), whole)
 
 
 def fit(pools: Pools, users: Users, sources: Iterable[str]) -> Tuning:
@@ -98,15 +104,19 @@ def fit(pools: Pools, users: Users, sources: Iterable[str]) -> Tuning:
         weights[columns] = fitted = logit.fit(scores[users][:, :, columns])
         scale = float(fitted[0]) or 1.0
         tunings.append(Tuning(recency, SourceWeights(*relative(weights).tolist()), scale))
-    return max(tunings, key=lambda tuning: measure(pools, users, tuning).gains.mean())
+    return max(tunings, key=lambda tuning: gains(pools, users, tuning).mean())
+
+
+def gains(pools: Pools, users: Users, tuning: Tuning) -> Gains:
+    """The NDCG@10 of some users."""
+    return gains_of(ranks(pools.scores[tuning.recency][users], tuning.vector))
 
 
 def measure(pools: Pools, users: Users, tuning: Tuning) -> Worth:
     """What weights are worth to some users."""
-    weights, scores = tuning.weights, pools.scores[tuning.recency][users]
-    vector = np.array([weights.behavior, weights.transitions, weights.content, weights.popularity])
-    likelihood = logit.log_likelihood(scores, tuning.scale * vector)
-    return Worth(gains_of(ranks(scores, vector)), likelihood)
+    scores = pools.scores[tuning.recency][users]
+    likelihood = logit.log_likelihood(scores, tuning.scale * tuning.vector)
+    return Worth(gains(pools, users, tuning), likelihood)
 
 
 def relative(weights: NDArray[np.float64]) -> NDArray[np.float64]:

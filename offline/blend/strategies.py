@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from core.manifest import StrategyName
-from offline.blend.validation import Difference, Gains
+from offline.blend.validation import Gains
+from offline.bootstrap import Difference
 
 BY_COST: Final[tuple[StrategyName, ...]] = ("embedding", "generate", "rerank", "fuse")
 """The cheapest first: a search; a beam search of the model; a search and a reading of the model; a

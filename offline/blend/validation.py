@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from offline.bootstrap import bootstrap_ci
+from offline.bootstrap import Difference
 from offline.metrics import discounted_gains
 
 FOLDS: Final = 5
@@ -39,32 +39,6 @@ class Worth:
     likelihood: NDArray[np.float64]
     """The logarithm of how likely they made what came next, among the items that were ranked,
     float64 [users]; NaN where it was not among them."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """By how much one thing exceeds another over the same users."""
-
-    mean: float
-    low: float
-    """Lower end of the 95% interval, by bootstrap over users."""
-    high: float
-    """Its upper end."""
-
-    @classmethod
-    def between(cls, one: NDArray[np.float64], other: NDArray[np.float64]) -> "Difference":
-        """The difference of two, in pairs of what is known of both."""
-        known = one - other
-        known = known[~np.isnan(known)]
-        if not len(known):
-            return cls(0.0, 0.0, 0.0)
-        low, high = bootstrap_ci(known)
-        return cls(float(known.mean()), float(low), float(high))
-
-    @property
-    def is_gain(self) -> bool:
-        """Whether it is more than chance, at 95%."""
-        return self.low > 0
 
 
 @dataclass(frozen=True)

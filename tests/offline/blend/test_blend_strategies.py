@@ -21,7 +21,8 @@ from offline.blend.lists import (
 from offline.blend.retrieval import CrossFit, Retrieval, Tuning
 from offline.blend.sources import RECENCIES
 from offline.blend.strategies import choose_default
-from offline.blend.validation import FOLDS, Decision, Difference, Gains, Worth, folds, gains_of
+from offline.blend.validation import FOLDS, Decision, Gains, Worth, folds, gains_of
+from offline.bootstrap import Difference
 from offline.evaluate.protocol import Question
 from services.candidate.retrieval import shortlist as shortlists
 from services.candidate.retrieval.shortlist import Basis, Shortlist
