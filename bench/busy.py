@@ -3,10 +3,10 @@
     python -m bench.busy --bundle bundles/ml-100k/current
 
 Once on quiet cores, then beside one endless loop for each core, of the usual niceness. Services are
-started as `tandem serve all` starts them; their first answer is counted from then on, for a caller
-who tries again at once, and each of the calls after it has two seconds. What is trained is a query
-encoder of the demo's size, on sequences by chance. With half of each core a step may take twice as
-long, and twice that for what neighbors take from the caches and from waiting threads.
+started as `tandem serve all` starts them; their first whole answer is counted from then on, for a
+caller who tries again at once, and each of the calls after it has two seconds. What is trained is a
+query encoder of the demo's size, on sequences by chance. With half of each core a step may take
+twice as long, and twice that for what neighbors take from the caches and from waiting threads.
 """
 
 import os
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final
@@ -28,18 +29,19 @@ from bench.lib.report import Figures, publish, run, served_precision
 from bench.lib.timing import timed
 from core.bundle import Bundle
 from offline.evaluate.served import serving
-from offline.query_encoder.batches import epoch_batches
+from offline.query_encoder.batches import Batch, epoch_batches
 from offline.query_encoder.config import QueryEncoderConfig
 from offline.query_encoder.model import QueryModel
 from tandem import Client, Error
 
 CALLS: Final = 50
 DEADLINE: Final = 2.0
+MOST_SECONDS: Final = 120.0
 STEPS: Final = 30
 USERS, ITEMS, LENGTH = 943, 1_349, 100
 TABLE: Final = (
     ("beside one busy loop a core", "quiet", "busy"),
-    ("the services' first answer, s", "{quiet_answer_s:.1f}", "{busy_answer_s:.1f}"),
+    ("the services' first whole answer, s", "{quiet_answer_s:.1f}", "{busy_answer_s:.1f}"),
     ("the slowest of the next 50 calls, ms", "{quiet_slowest_ms:.0f}", "{busy_slowest_ms:.0f}"),
     ("of them failed, or degraded", "{quiet_failed}", "{busy_failed}"),
     ("a step of training, ms", "{quiet_step_ms:.0f}", "{busy_step_ms:.0f}"),
@@ -62,24 +64,22 @@ def neighbors(count: int) -> Iterator[None]:
 def measure_services(bundle: Path) -> Figures:
     """How soon they answer, and how the first calls go."""
     user_id = next(iter(Bundle.open(bundle, verify=False).histories.user_index))
-    took: list[float] = []
-    started, failed = time.perf_counter(), 0
+    started = time.perf_counter()
     with serving(bundle) as addresses, Client(addresses["gateway"]) as client:
-        while not took:
+
+        def answered() -> bool:
             try:
-                client.recommend(user_id, timeout=DEADLINE)
+                return not client.recommend(user_id, timeout=DEADLINE).degraded
             except Error:
-                continue
-            took.append(time.perf_counter() - started)
-        for _ in range(CALLS):
-            try:
-                answer, ms = timed(lambda: client.recommend(user_id, timeout=DEADLINE))
-            except Error:
-                failed += 1
-                continue
-            took.append(ms)
-            failed += answer.degraded
-    return {"answer_s": took[0], "slowest_ms": max(took[1:], default=0.0), "failed": failed}
+                return False
+
+        while not answered():
+            if time.perf_counter() - started > MOST_SECONDS:
+                raise TimeoutError(f"no whole answer came within {MOST_SECONDS:.0f} s")
+        first = time.perf_counter() - started
+        calls = [timed(answered) for _ in range(CALLS)]
+    slowest, whole = max(ms for _, ms in calls), sum(ok for ok, _ in calls)
+    return {"answer_s": first, "slowest_ms": slowest, "failed": CALLS - whole}
 
 
 def measure_training() -> Figures:
@@ -88,13 +88,14 @@ def measure_training() -> Figures:
     model = QueryModel(config, rng.normal(size=(ITEMS, config.dimension)).astype(np.float32))
     optimizer = torch.optim.AdamW(model.parameters())
     sequences = [rng.integers(0, ITEMS, LENGTH).astype(np.int32) for _ in range(USERS)]
-    taken = []
-    for batch in islice(epoch_batches(sequences, config.max_history, 1_600, rng), STEPS):
-        started = time.perf_counter()
+
+    def step(batch: Batch) -> None:
         optimizer.zero_grad()
-        model.loss(batch).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward([model.loss(batch)])
         optimizer.step()
-        taken.append(1e3 * (time.perf_counter() - started))
+
+    batches = islice(epoch_batches(sequences, config.max_history, 1_600, rng), STEPS)
+    taken = [timed(partial(step, batch))[1] for batch in batches]
     return {"step_ms": statistics.median(taken[STEPS // 5 :])}
 
 
