@@ -20,14 +20,19 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 	--custom-compile-command 'make lock' --no-emit-package tandem-recsys-client $(ARGS)
 TORCH := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
 
+# Python keeps what it compiled, also where the environment says that it must not: else each process
+# compiles torch and transformers anew, which takes it ten seconds and more.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Oldest grpcio-tools whose code runs on today's protobuf: its version is the floor for callers.
 PROTOC := $(UV) run --no-project --isolated --with grpcio-tools==1.72.2 \
 	--with mypy-protobuf==5.1.0 python -m grpc_tools.protoc -I protos -I protos/third_party
 PROTOS := $(wildcard protos/tandem/v1/*.proto)
 
 # Side by side, and one thread each, so that the processes do not take the cores from each other.
-PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest \
-	--numprocesses logical --maxprocesses 4 --dist loadfile
+# The longest files begin, so that no process has one left when the others are done.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest tests/pipeline tests \
+	--numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 CYCLONEDX := $(UV) run --no-project --isolated --with cyclonedx-bom==7.5.0 cyclonedx-py
 

@@ -215,6 +215,7 @@ class TestRunner:
         assert called("--bundle", bundle) == 1
         assert INSTALL in capsys.readouterr().err
 
+    @pytest.mark.slow
     def test_services_that_do_not_start_are_an_error(
         self, bundle: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:

@@ -91,6 +91,7 @@ def test_a_version_names_what_is_served_and_not_who_built_it(shop: Shop) -> None
         assert content_version(manifest.model_copy(update=change)) != manifest.version
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_bundle_that_shares_what_it_can(shop: Shop) -> None:
     done = shop.build("--seed", "1", "--until", "codes")
     assert done.returncode == 0, done.stderr
@@ -124,7 +125,7 @@ def test_evaluate_prints_what_the_manifest_keeps(shop: Shop) -> None:
         (["--until", "lunch"], "the stages are: dataset, embeddings"),
         (["--item-column", "skew"], "skew"),
         (["--code-style", "text", "--codes", "semantic"], "tandem: semantic codes say"),
-        (["--embedder", "/no/such/model"], "/no/such/model"),
+        pytest.param(["--embedder", "/no/such/model"], "/no/such/model", marks=pytest.mark.slow),
     ],
 )
 def test_a_mistake_is_one_clear_line(shop: Shop, options: list[str], complaint: str) -> None:
@@ -141,6 +142,7 @@ def test_data_must_be_named(shop: Shop) -> None:
     assert "--interactions" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_export_that_differs_from_the_model_makes_no_bundle(shop: Shop) -> None:
     sabotage = (
         "import sys\n"

@@ -34,7 +34,7 @@ async def test_a_short_soak_finds_nothing_wrong(tmp_path: Path) -> None:
     soaked = await soak(
         tmp_path,
         plan,
-        progress=lambda _, tally: tally.answers.total() / 300,
+        progress=lambda _, tally, versions: min(tally.answers.total() / 300, versions / 10),
         show=lambda share, _: shares.append(share),
     )
     tally, figures = soaked.tally, soaked.figures()
@@ -43,7 +43,7 @@ async def test_a_short_soak_finds_nothing_wrong(tmp_path: Path) -> None:
     assert set(tally.answers) == {"Generate", "Rerank", "Rank"}
     assert tally.sampled > 0
     assert tally.difference < 1e-3
-    assert soaked.versions > 0
+    assert soaked.versions >= 10
     assert figures["tombstones"] > 0
     assert figures["rss_mib_at_100pct"] > 0
     assert shares[-1] >= 1

@@ -204,6 +204,7 @@ train_here(Path(sys.argv[1]), bar=Killer(disable=True))
 """
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_resumes_to_the_same_result(tmp_path: Path) -> None:
     straight, _ = train_here()
     done = subprocess.run(

@@ -50,7 +50,7 @@ def main(
             bar.update(task, completed=share, description=text)
 
         soaked = asyncio.run(
-            soak(Path(directory), plan, lambda seconds, _: seconds / (minutes * 60), show)
+            soak(Path(directory), plan, lambda seconds, *_: seconds / (minutes * 60), show)
         )
     report(soaked, plan, console)
     if soaked.tally.violations or soaked.growth > MOST_GROWTH:

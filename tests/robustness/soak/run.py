@@ -134,7 +134,7 @@ class Soaked:
 async def soak(
     directory: Path,
     plan: Plan,
-    progress: Callable[[float, Tally], float],
+    progress: Callable[[float, Tally, int], float],
     show: Callable[[float, Tally], None],
 ) -> Soaked:
     """Soaks a server.
@@ -142,8 +142,8 @@ async def soak(
     Args:
         directory: an empty one, for the bundle.
         plan: what to do.
-        progress: which share is over after so many seconds, and with what came of them; the soak
-            ends at 1.
+        progress: which share is over after so many seconds, with what came of them, and with so
+            many versions of the catalog; the soak ends at 1.
         show: told that share now and then.
 
     Raises:
@@ -169,7 +169,7 @@ async def soak(
         began = perf_counter()
 
         def share() -> float:
-            return progress(perf_counter() - began, callers.tally)
+            return progress(perf_counter() - began, callers.tally, timeline.newest.number)
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(plan.callers):
