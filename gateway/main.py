@@ -2,12 +2,14 @@
 
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
+from gateway.shared import Shared
 from serving.server import Api, Service, run
 from tandem.v1 import recommendation_service_pb2_grpc
 
 
 def main(settings: GatewaySettings) -> None:
     """Serves until SIGTERM."""
+    shared = Shared(settings)
     run(
         Service(
             process="gateway",
@@ -17,7 +19,8 @@ def main(settings: GatewaySettings) -> None:
                     recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server,
                 )
             ],
-            load=lambda bundle: RecommendationServicer.load(bundle, settings),
+            load=lambda bundle: RecommendationServicer(bundle, shared),
+            close=shared.close,
         ),
         settings,
     )

@@ -98,6 +98,9 @@ class Follower:
         that changed several times, only the last change comes."""
         self._told: dict[str, CodedChange] = {}
         """Those of them that are in the log."""
+        self._caught_up = asyncio.Event()
+        if feed is None:
+            self._caught_up.set()
         self._background = (
             None if feed is None else Background("catalog follower", partial(self._run, feed))
         )
@@ -105,12 +108,21 @@ class Follower:
     def start(self) -> None:
         """Begins to follow, where there is a feed; to be called on the event loop."""
         if self._background is not None:
+            self._caught_up.clear()
             self._background.start()
+
+    async def caught_up(self) -> None:
+        """Waits until all changes that there are have been made, once since the start."""
+        await self._caught_up.wait()
+
+    async def pause(self) -> None:
+        """Follows no more until it is started again; the engine stays."""
+        if self._background is not None:
+            await self._background.stop()
 
     async def close(self) -> None:
         """Follows no more; the engine stays."""
-        if self._background is not None:
-            await self._background.stop()
+        await self.pause()
         if self._feed is not None:
             await self._feed.close()
 
@@ -146,6 +158,7 @@ class Follower:
         if not step.changes:
             self._reached(self._next, step.sequence)
             self._settle()
+            self._note(step)
             return
         last = {item_id: refusal.change for item_id, refusal in self._held.items()}
         last |= {change.item_id: change for change in step.changes}
@@ -155,8 +168,14 @@ class Follower:
         self._keep(refusals)
         if not self._anew:
             self.engine = self.engine.over(self._next)
+        self._note(step)
         ms = round((time.perf_counter() - started) * 1e3, 3)
         log.info("catalog changed", **self._where(), changes=len(step.changes), ms=ms)
+
+    def _note(self, step: Step) -> None:
+        """Notes when there is nothing left to catch up with."""
+        if not self._anew and step.sequence >= step.last:
+            self._caught_up.set()
 
     def _reached(self, version: CodedCatalog, sequence: int) -> None:
         if version.sequence != sequence:
@@ -282,11 +301,11 @@ class _Inbox:
                 received = await self._next()
         except TimeoutError:
             return None
-        changes, sequence = list(received.changes), received.sequence
+        changes, newest = list(received.changes), received
         while len(changes) < MAX_CHANGES and (behind := self._ready()):
             changes += behind.changes
-            sequence = behind.sequence
-        return Step(changes, sequence)
+            newest = behind
+        return replace(newest, changes=changes)
 
     async def _next(self) -> Step:
         if self._end is None:
