@@ -34,6 +34,8 @@ from tandem.v1 import bundle_service_pb2, bundle_service_pb2_grpc
 
 log = structlog.get_logger()
 
+PING_MS: Final = 5_000
+"""How far apart the pings of an idle connection must be; callers send one every ten seconds."""
 FLUSH_SECONDS: Final = 0.1
 """How long streams of health watchers, which never end, may hold up a drained server."""
 
@@ -192,7 +194,7 @@ def make_server(
             ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a helper
             # Callers ping to find a dead connection; without this they would be cut off for it.
             ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", PING_MS),
         ],
     )
 
