@@ -9,6 +9,7 @@ Callers see nothing of it: a call is answered to its end by the version that it 
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ import structlog
 from core.bundle import Bundle, versions
 from core.errors import BundleError, InvalidArgument, NotFound
 from serving.bundles.held import HeldBundle, HeldBundles, Servicer
+from serving.telemetry import request_id
 
 log = structlog.get_logger()
 
@@ -97,7 +99,10 @@ class BundleSwapper:
             async with self._turn:
                 await change(version)
 
-        task = asyncio.create_task(run())
+        # With the caller's request id, and without its deadline.
+        context = Context()
+        context.run(request_id.set, request_id.get())
+        task = asyncio.get_running_loop().create_task(run(), context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(_noted)

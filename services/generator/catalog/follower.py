@@ -158,7 +158,7 @@ class Follower:
         if not step.changes:
             self._reached(self._next, step.sequence)
             self._settle()
-            self._note(step)
+            self._caught_up.set()
             return
         last = {item_id: refusal.change for item_id, refusal in self._held.items()}
         last |= {change.item_id: change for change in step.changes}
@@ -166,16 +166,13 @@ class Follower:
         self._reached(made, step.sequence)
         self.progress.changes += len(last) - len(refusals)
         self._keep(refusals)
+        if step.sequence >= step.last:
+            self._anew = False
+            self._caught_up.set()
         if not self._anew:
             self.engine = self.engine.over(self._next)
-        self._note(step)
         ms = round((time.perf_counter() - started) * 1e3, 3)
         log.info("catalog changed", **self._where(), changes=len(step.changes), ms=ms)
-
-    def _note(self, step: Step) -> None:
-        """Notes when there is nothing left to catch up with."""
-        if not self._anew and step.sequence >= step.last:
-            self._caught_up.set()
 
     def _reached(self, version: CodedCatalog, sequence: int) -> None:
         if version.sequence != sequence:
