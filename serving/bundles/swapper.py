@@ -57,7 +57,7 @@ class BundleSwapper:
         Raises:
             TandemError: it must not be served.
         """
-        held = await self._loaded(path)
+        held = await self._loaded(await asyncio.to_thread(Bundle.open, path))
         await held.servicer.activate(None)
         self._serve(held)
 
@@ -112,12 +112,13 @@ class BundleSwapper:
         held = self._held.find(version)
         if held is None:
             path = self._path(version)
+            bundle = await asyncio.to_thread(Bundle.open, path)
+            if bundle.version != version:
+                raise BundleError(f"{path} holds {bundle.version}, not {version}")
+            # Only now, so that a broken version costs nothing; and before it is loaded, so that
+            # there are never three.
             await self._release()
-            held = await self._loaded(path)
-            if held.version != version:
-                await held.servicer.close()
-                raise BundleError(f"{path} holds {held.version}, not {version}")
-            self._held.beside = held
+            held = self._held.beside = await self._loaded(bundle)
             log.info("bundle loaded", bundle=version)
         return held
 
@@ -134,19 +135,15 @@ class BundleSwapper:
         self._held.serving = held
         self._activated(held.servicer)
 
-    async def _loaded(self, path: Path) -> HeldBundle:
-        """Loads and warms what is at a path, which nobody has called yet."""
-        bundle, servicer = await asyncio.to_thread(self._open, path)
+    async def _loaded(self, bundle: Bundle) -> HeldBundle:
+        """Loads and warms a version, which nobody has called yet."""
+        servicer = await asyncio.to_thread(self._load, bundle)
         try:
             await servicer.warm_up()
         except BaseException:
             await servicer.close()
             raise
         return HeldBundle(bundle.version, servicer)
-
-    def _open(self, path: Path) -> tuple[Bundle, Servicer]:
-        bundle = Bundle.open(path)
-        return bundle, self._load(bundle)
 
     async def _release(self) -> None:
         """Lets go of what is held beside, so that no more than two versions take memory."""

@@ -1,15 +1,22 @@
 """Versions of the bundle that take each other's place while three real processes serve."""
 
+import json
+import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import tandem
+from cli.main import app
 from tandem import BundleClient, CatalogClient, Client, Item, filters
 from tandem.requests import StrategyName
 from tandem.v1 import recommendation_service_pb2 as pb
@@ -29,6 +36,8 @@ class Stack:
     other: Client
     catalog: CatalogClient
     bundles: dict[str, BundleClient]
+    root: Path
+    """Where the versions lie."""
 
     def recommended(self, genre: str, strategy: StrategyName = "fuse") -> list[str]:
         answer = self.client.recommend(
@@ -87,6 +96,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 name: opened.enter_context(BundleClient(server.address, timeout=PATIENCE))
                 for name, server in by_name.items()
             },
+            directory,
         )
 
 
@@ -209,3 +219,91 @@ def test_a_call_that_names_a_version_is_answered_from_it_or_not(stack: Stack) ->
         with pytest.raises(grpc.RpcError) as caught:
             ask("tiny/3")
         assert tandem.errors.from_rpc(caught.value).reason == "VERSION_NOT_HELD"
+
+
+def flip_a_bit(path: Path, rng: np.random.Generator) -> None:
+    data = bytearray(path.read_bytes())
+    data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+    path.write_bytes(data)
+
+
+def truncate(path: Path, rng: np.random.Generator) -> None:
+    os.truncate(path, int(rng.integers(path.stat().st_size)))
+
+
+def remove(path: Path, _: np.random.Generator) -> None:
+    path.unlink()
+
+
+def link_outside(path: Path, _: np.random.Generator) -> None:
+    outside = path.parents[2] / "outside"
+    shutil.copy(path, outside)
+    path.unlink()
+    path.symlink_to(outside)
+
+
+def test_a_hundred_broken_bundles_are_refused_by_name(stack: Stack) -> None:
+    rng = np.random.default_rng(0)
+    broken = stack.root / "tiny" / "broken"
+    manifest = json.loads((stack.root / "tiny" / "2" / "manifest.json").read_text())
+    names = sorted(manifest["files"])
+    for turn in range(100):
+        shutil.copytree(stack.root / "tiny" / "2", broken)
+        (broken / "manifest.json").write_text(json.dumps(manifest | {"version": "broken"}))
+        name = names[turn % len(names)]
+        breaks = (flip_a_bit, truncate, remove, link_outside)[turn // 4 % 4]
+        breaks(broken / name, rng)
+        with pytest.raises(tandem.FailedPrecondition) as caught:
+            stack.bundles["candidate"].load("tiny/broken")
+        assert caught.value.reason == "BUNDLE_INVALID"
+        assert name in caught.value.message
+        shutil.rmtree(broken)
+    assert stack.states("candidate") == {ONE: "serving", TWO: "held"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"schema_version": 99}, "schema version 99"),
+        ({"files": {"../1/users.json": {"sha256": "0", "bytes": 1}}}, "outside"),
+        ({"files": {"/etc/passwd": {"sha256": "0", "bytes": 1}}}, "outside"),
+        ({"items": 7}, "7"),
+        ({"name": "other"}, "other/broken"),
+        ({"files": 3}, "not a manifest"),
+    ],
+)
+def test_a_manifest_that_lies_is_refused(
+    stack: Stack, changes: dict[str, object], complaint: str
+) -> None:
+    broken = stack.root / "tiny" / "broken"
+    shutil.copytree(stack.root / "tiny" / "2", broken)
+    manifest = json.loads((broken / "manifest.json").read_text()) | {"version": "broken"}
+    (broken / "manifest.json").write_text(json.dumps(manifest | changes))
+    with pytest.raises(tandem.FailedPrecondition) as caught:
+        stack.bundles["gateway"].activate("tiny/broken")
+    shutil.rmtree(broken)
+    assert caught.value.reason == "BUNDLE_INVALID"
+    assert complaint in caught.value.message
+    assert stack.states("gateway")[ONE] == "serving"
+
+
+def test_commands_activate_and_roll_back(stack: Stack) -> None:
+    addresses = [
+        part for name in ("gateway", "other") for part in ("--address", stack.servers[name].address)
+    ]
+    root = ["--root", str(stack.root)]
+    current = stack.root / "tiny" / "current"
+    done = run("bundle", "activate", str(stack.root / "tiny" / "2"), *addresses, *root)
+    assert f"{stack.servers['other'].address} serves {TWO}" in done
+    assert current.resolve().name == "2"
+    shown = run("bundle", "status", *addresses)
+    assert shown.count("serving") == shown.count("held") == 2
+    done = run("bundle", "rollback", *addresses, *root)
+    assert f"serves {ONE}, before it {TWO}" in done
+    assert current.resolve().name == "1"
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    return result.output

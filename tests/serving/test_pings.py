@@ -46,8 +46,9 @@ async def is_cut(port: int, apart: float) -> bool:
             if not data or any(isinstance(event, ConnectionTerminated) for event in events):
                 return True
             acknowledged += sum(isinstance(event, PingAckReceived) for event in events)
-        return False
     except ConnectionError:
         return True
+    else:
+        return False
     finally:
         writer.close()

@@ -123,6 +123,7 @@ class Follower:
     async def close(self) -> None:
         """Follows no more; the engine stays."""
         await self.pause()
+        self._background = None  # else a cycle, as in `BatchQueue.close`
         if self._feed is not None:
             await self._feed.close()
 
