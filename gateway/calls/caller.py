@@ -17,14 +17,13 @@ from typing import Any, Final, Generic, Protocol, Self, TypeVar
 import grpc
 import structlog
 
+from gateway.calls.attempts import Attempt, Course
 from gateway.calls.budget import Budget
-from gateway.calls.circuit import Limits, Permit, Verdict
+from gateway.calls.circuit import Limits, Verdict
 from gateway.calls.failures import CALLERS_MISTAKES, NOT_HELD, judge, set_aside, translate, unknown
 from gateway.calls.latency import HedgeDelay, Latencies
-from gateway.calls.targets import Target, Targets
+from gateway.calls.targets import Targets
 from gateway.deadline import Deadline
-from serving.bundles.held import VERSION_KEY
-from serving.telemetry import REQUEST_ID_HEADER, request_id
 from tandem import errors
 
 log = structlog.get_logger()
@@ -65,42 +64,6 @@ class CallPolicy:
     """Hedges are at most this fraction of the calls; 0 for none."""
     limits: Limits = field(default_factory=Limits)
     """When a target is set aside."""
-
-
-@dataclass(eq=False)
-class _Attempt(Generic[S]):
-    """A call of one target."""
-
-    target: Target[S]
-    permit: Permit
-    version: str
-    """That must answer it; empty for whichever serves."""
-    overtaken: bool = False
-    """Whether a hedge that began later was answered earlier."""
-
-    @property
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What it sends beside its request."""
-        named = (REQUEST_ID_HEADER, request_id.get())
-        return (named, (VERSION_KEY, self.version)) if self.version else (named,)
-
-
-@dataclass
-class _Course(Generic[S]):
-    """What a call has come to so far."""
-
-    version: str
-    """That is asked for; empty once no target has it, because an answer from another version,
-    which is told apart, is better than none."""
-    tried: list[Target[S]] = field(default_factory=list)
-    misses: int = 0
-    """Answers that a target does not hold the version."""
-
-    def missed(self, targets: int) -> None:
-        """Notes that one of so many targets does not hold the version."""
-        self.misses += 1
-        if self.misses >= targets:
-            self.version = ""
 
 
 class Caller(Generic[S]):
@@ -168,7 +131,7 @@ class Caller(Generic[S]):
         """
         self._extra.earn()
         self._hedges.earn()
-        course = _Course[S](self._bundle_version)
+        course = Course[S](self._bundle_version)
         attempts = 0
         while True:
             try:
@@ -216,7 +179,7 @@ class Caller(Generic[S]):
         method: Method[S, Q, R],
         request: Q,
         deadline: Deadline,
-        course: _Course[S],
+        course: Course[S],
     ) -> R:
         """An attempt, and beside it another one when it takes longer than most do."""
         first = await self._begin(course, deadline)
@@ -232,15 +195,15 @@ class Caller(Generic[S]):
         latencies.record(time.monotonic() - started)
         return response
 
-    async def _begin(self, course: _Course[S], deadline: Deadline) -> _Attempt[S] | None:
+    async def _begin(self, course: Course[S], deadline: Deadline) -> Attempt[S] | None:
         chosen = await self.targets.choose(course.tried, deadline.remaining())
         if chosen is None:
             return None
         course.tried.append(chosen[0])
-        return _Attempt(*chosen, version=course.version)
+        return Attempt(*chosen, version=course.version)
 
     async def _run(
-        self, attempt: _Attempt[S], method: Method[S, Q, R], request: Q, deadline: Deadline
+        self, attempt: Attempt[S], method: Method[S, Q, R], request: Q, deadline: Deadline
     ) -> R:
         """Makes an attempt.
 
@@ -272,12 +235,12 @@ class Caller(Generic[S]):
 
     async def _race(
         self,
-        first: _Attempt[S],
+        first: Attempt[S],
         delay: float,
         method: Method[S, Q, R],
         request: Q,
         deadline: Deadline,
-        course: _Course[S],
+        course: Course[S],
     ) -> R:
         """An attempt, and beside it another one if it takes longer than most calls do.
 
@@ -303,7 +266,7 @@ class Caller(Generic[S]):
             # None is left behind, and no failure of a loser goes unread.
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _hedge(self, course: _Course[S], deadline: Deadline) -> _Attempt[S] | None:
+    async def _hedge(self, course: Course[S], deadline: Deadline) -> Attempt[S] | None:
         afforded = self._extra.affords and self._hedges.spend()
         self._hedge_delay.learn(afforded=afforded)
         if not afforded:
