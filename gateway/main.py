@@ -9,18 +9,20 @@ from tandem.v1 import recommendation_service_pb2_grpc
 
 def main(settings: GatewaySettings) -> None:
     """Serves until SIGTERM."""
+    run(service(settings), settings)
+
+
+def service(settings: GatewaySettings) -> Service:
+    """What the process serves."""
     shared = Shared(settings)
-    run(
-        Service(
-            process="gateway",
-            apis=[
-                Api(
-                    "tandem.v1.RecommendationService",
-                    recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server,
-                )
-            ],
-            load=lambda bundle: RecommendationServicer(bundle, shared),
-            close=shared.close,
-        ),
-        settings,
+    return Service(
+        process="gateway",
+        apis=[
+            Api(
+                "tandem.v1.RecommendationService",
+                recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server,
+            )
+        ],
+        load=lambda bundle: RecommendationServicer(bundle, shared),
+        close=shared.close,
     )

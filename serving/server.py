@@ -81,7 +81,7 @@ class ServicerProxy:
     def __getattr__(self, rpc: str) -> Method:
         def call(request: Any, context: Any) -> Any:
             held = self._held.of(context)
-            held.enter(context)
+            held.calls.enter(context)
             return getattr(self._api.part(held.servicer), rpc)(request, context)
 
         return call

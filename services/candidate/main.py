@@ -28,7 +28,12 @@ fiftieth of Python's default, which callers of `Search` would notice."""
 def main(settings: CandidateSettings) -> None:
     """Serves the candidates of a bundle until it is told to stop."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    run(Service(process="candidate", apis=APIS, load=Loader(settings)), settings)
+    run(service(settings), settings)
+
+
+def service(settings: CandidateSettings) -> Service:
+    """What the process serves."""
+    return Service(process="candidate", apis=APIS, load=Loader(settings))
 
 
 class Loader:

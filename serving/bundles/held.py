@@ -1,6 +1,7 @@
 """The versions that a process holds: which one answers a call, and when one can be let go."""
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from core.errors import Unavailable
@@ -29,30 +30,38 @@ class Servicer(Protocol):
         """Releases what was loaded; no call is in flight any more."""
 
 
-class HeldBundle:
-    """One version, and the calls that it answers just now."""
+class Calls:
+    """Those that a version answers just now. Without the version: gRPC may keep a call, and with it
+    whom to tell of its end, for longer than it lasts."""
 
-    def __init__(self, version: str, servicer: Servicer) -> None:
-        self.version = version
-        self.servicer = servicer
-        self._calls = 0
+    def __init__(self) -> None:
+        self._count = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     def enter(self, context: Any) -> None:
         """Counts a call, until gRPC is done with it."""
-        self._calls += 1
+        self._count += 1
         self._idle.clear()
         context.add_done_callback(self._leave)
 
-    async def idle(self) -> None:
-        """Waits until no call is in flight."""
+    async def end(self) -> None:
+        """Waits until there is none."""
         await self._idle.wait()
 
     def _leave(self, _: object) -> None:
-        self._calls -= 1
-        if not self._calls:
+        self._count -= 1
+        if not self._count:
             self._idle.set()
+
+
+@dataclass(frozen=True)
+class HeldBundle:
+    """One version."""
+
+    version: str
+    servicer: Servicer
+    calls: Calls = field(default_factory=Calls)
 
 
 class HeldBundles:

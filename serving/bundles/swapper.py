@@ -152,7 +152,7 @@ class BundleSwapper:
             return
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
-                await held.idle()
+                await held.calls.end()
         except TimeoutError:
             log.warning("calls of a released bundle go on", bundle=held.version)
         await held.servicer.close()

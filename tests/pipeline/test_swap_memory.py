@@ -2,23 +2,25 @@
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.bundle import Bundle
+from gateway import main as gateway_main
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
-from gateway.shared import Shared
-from services.candidate.main import Loader
+from services.candidate import main as candidate_main
 from services.candidate.servicer import CandidateServicer
 from services.candidate.settings import CandidateSettings
+from services.generator import main as generator_main
 from services.generator.servicer import GeneratorServicer
 from services.generator.settings import GeneratorSettings
-from serving.bundles.held import HeldBundles
-from serving.bundles.swapper import BundleSwapper
+from serving.server import Service, ServiceHost
+from serving.settings import ServerSettings
+from tandem import AsyncCatalogClient, AsyncClient, Error, Item
 from tests.pipeline.whole_bundle import write_whole_bundle
 
 
@@ -37,52 +39,82 @@ def _no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+    gc.unfreeze()
 
 
-def candidate(root: Path) -> tuple[Callable[[Bundle], Any], Callable[[Any], list[object]]]:
-    settings = CandidateSettings(bundle=root / "1", store=root / "items.db", threads=1)
-
-    def parts(servicer: CandidateServicer) -> list[object]:
-        engine = servicer._live.engine
-        return [servicer, engine, engine.catalog, engine._text_encoder]
-
-    return Loader(settings), parts
-
-
-def generator(root: Path) -> tuple[Callable[[Bundle], Any], Callable[[Any], list[object]]]:
-    settings = GeneratorSettings(bundle=root / "1", threads=1)
-
-    def parts(servicer: GeneratorServicer) -> list[object]:
-        engine = servicer.follower.engine
-        return [servicer, engine, engine.snapshot, engine.snapshot.trie]
-
-    return lambda bundle: GeneratorServicer.load(bundle, settings), parts
+@asynccontextmanager
+async def hosted(settings: ServerSettings, service: Service) -> AsyncIterator[tuple[Any, str]]:
+    """A server in this process, and its address."""
+    host = ServiceHost(settings, service)
+    port = await host.start()
+    await host.load()
+    await host.ready()
+    try:
+        yield host, f"127.0.0.1:{port}"
+    finally:
+        await host.drain()
 
 
-def gateway(root: Path) -> tuple[Callable[[Bundle], Any], Callable[[Any], list[object]]]:
-    shared = Shared(GatewaySettings(bundle=root / "1", history="bundle", warm_up_seconds=0))
-
-    def parts(servicer: RecommendationServicer) -> list[object]:
-        return [servicer, servicer._recommender]
-
-    shared.bundles._services = ()  # none runs
-    return lambda bundle: RecommendationServicer(bundle, shared), parts
+def parts_of(host: Any) -> list["weakref.ref[Any]"]:
+    """What the version that serves consists of."""
+    servicer = host._held.serving.servicer
+    found: list[Any] = []
+    match servicer:
+        case CandidateServicer():
+            engine = servicer._live.engine
+            found = [servicer._live, engine, engine.catalog, engine._text_encoder]
+        case GeneratorServicer():
+            generator = servicer.follower.engine
+            found = [servicer.follower, generator, generator.snapshot, generator.snapshot.trie]
+        case RecommendationServicer():
+            found = [servicer._recommender, servicer._recommender.services.popularity]
+    return [weakref.ref(part) for part in (servicer, *found)]
 
 
 @pytest.mark.usefixtures("_no_collector")
-@pytest.mark.parametrize("process", [candidate, generator, gateway])
-async def test_a_released_version_is_freed(
-    process: Callable[[Path], tuple[Callable[[Bundle], Any], Callable[[Any], list[object]]]],
-    root: Path,
-) -> None:
-    load, parts = process(root)
-    held = HeldBundles()
-    swapper = BundleSwapper(held, load, root / "1", lambda _: None)
-    await swapper.start(root / "1")
-    assert held.serving is not None
-    first = [weakref.ref(part) for part in parts(held.serving.servicer)]
-    await swapper.activate("tiny/2")
-    assert all(part() is not None for part in first)
-    await swapper.activate("tiny/3")
-    assert [part() for part in first] == [None] * len(first)
-    await swapper.close()
+async def test_released_versions_are_freed(root: Path) -> None:
+    """Though calls failed, the generator followed the catalog, and items came."""
+    async with AsyncExitStack() as opened:
+
+        async def process(name: str, main: Any, settings: Any) -> tuple[Any, str]:
+            return await opened.enter_async_context(hosted(settings, main(settings)))
+
+        candidate, at = await process(
+            "candidate",
+            candidate_main.service,
+            CandidateSettings(bundle=root / "1", store=root / "items.db", threads=1, port=0),
+        )
+        generator, there = await process(
+            "generator",
+            generator_main.service,
+            GeneratorSettings(bundle=root / "1", catalog=at, threads=1, port=0),
+        )
+        gateway, address = await process(
+            "gateway",
+            gateway_main.service,
+            GatewaySettings(
+                bundle=root / "1",
+                candidate_target=at,
+                generator_target=there,
+                history="bundle",
+                port=0,
+            ),
+        )
+        client = await opened.enter_async_context(AsyncClient(address))
+        catalog = await opened.enter_async_context(AsyncCatalogClient(at))
+        hosts = (candidate, generator, gateway)
+
+        async def call() -> None:
+            await catalog.upsert_items([Item("new", "a Film", title="New")])
+            await client.recommend(history=["i1"], strategy="fuse", forbid_degraded=True)
+            for asked in ({"user_id": "nobody"}, {"history": ["i1"], "pin": {"i2": 10_000}}):
+                with pytest.raises(Error):
+                    await client.recommend(**asked)
+
+        await call()
+        first = [part for host in hosts for part in parts_of(host)]
+        await gateway._swapper.activate("tiny/2")
+        await call()
+        assert all(part() is not None for part in first)
+        await gateway._swapper.activate("tiny/3")
+        assert [part() for part in first] == [None] * len(first)

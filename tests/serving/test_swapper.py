@@ -79,7 +79,7 @@ class Process:
 
     def call(self, version: str = "") -> Context:
         context = Context(version)
-        self.held.of(context).enter(context)
+        self.held.of(context).calls.enter(context)
         return context
 
 

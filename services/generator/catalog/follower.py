@@ -23,6 +23,7 @@ from services.generator.catalog.coded import CodedCatalog, CodedChange, CodedUps
 from services.generator.catalog.inbox import receiving
 from services.generator.decoding.engine import GeneratorEngine
 from serving.background import Background, Backoff
+from serving.frames import release_frames
 
 log = structlog.get_logger()
 
@@ -132,6 +133,7 @@ class Follower:
                     self._begin_anew()
                 if not self._backoff.failures:  # once an outage, not once an attempt
                     log.warning("catalog not followed", **self._where(), error=str(error))
+                release_frames(error)
             await asyncio.sleep(self._backoff.next())
 
     async def _follow(self, feed: Feed) -> None:
