@@ -22,6 +22,7 @@ from gateway.calls.failures import CALLERS_MISTAKES, judge, set_aside, translate
 from gateway.calls.latency import HedgeDelay, Latencies
 from gateway.calls.targets import Target, Targets
 from gateway.deadline import Deadline
+from serving.security.links import Link
 from serving.telemetry import REQUEST_ID_HEADER, request_id
 from tandem import errors
 
@@ -63,6 +64,8 @@ class CallPolicy:
     """Hedges are at most this fraction of the calls; 0 for none."""
     limits: Limits = field(default_factory=Limits)
     """When a target is set aside."""
+    link: Link = field(default_factory=Link)
+    """By TLS or in the clear, and with which key."""
 
 
 @dataclass(eq=False)
@@ -97,7 +100,7 @@ class Caller(Generic[S]):
         policy: CallPolicy,
     ) -> None:
         self.service = service
-        self.targets = Targets(target, protobuf_service, stub, policy.limits)
+        self.targets = Targets(target, protobuf_service, stub, policy.limits, policy.link)
         self.version = bundle_version
         """Of the bundle that answered last."""
         self.sequence = 0

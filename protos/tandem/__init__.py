@@ -3,6 +3,7 @@
 from tandem import filters
 from tandem.catalog import AsyncCatalogClient, CatalogClient, Item
 from tandem.client import AsyncClient, Client
+from tandem.credentials import key_file, tls_credentials
 from tandem.errors import (
     DeadlineExceeded,
     Error,
@@ -10,7 +11,9 @@ from tandem.errors import (
     Internal,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
 )
 from tandem.histories import event
@@ -22,11 +25,15 @@ __all__ = [
     "CatalogClient",
     "Item",
     "event",
+    "key_file",
+    "tls_credentials",
     "filters",
     "Error",
     "InvalidArgument",
     "NotFound",
     "FailedPrecondition",
+    "Unauthenticated",
+    "PermissionDenied",
     "ResourceExhausted",
     "DeadlineExceeded",
     "Unavailable",

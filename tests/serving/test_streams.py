@@ -11,6 +11,8 @@ from structlog.testing import capture_logs
 
 from core import errors
 from serving.boundary.proxy import Boundary
+from serving.security.guard import Guard
+from serving.security.rights import Rule
 from serving.server import ServicerProxy, make_server
 from tandem.errors import Error, Internal, InvalidArgument, Unavailable, from_rpc
 
@@ -77,7 +79,8 @@ def proxy() -> ServicerProxy:
 
 @pytest.fixture
 def boundary() -> Boundary:
-    return Boundary(max_concurrent=3)
+    rules = dict.fromkeys((COUNT, DOUBLE), Rule(frozenset()))
+    return Boundary(max_concurrent=3, guard=Guard(rules=rules))
 
 
 @pytest.fixture
