@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from serving.security.tls import TlsFiles, channel_credentials
-from serving.security.watched import Watched
+from serving.security.watched import CHECK_SECONDS, Watched
 from tandem.channel import with_key
 
 
@@ -20,14 +20,22 @@ class Link:
     Args:
         tls: the files; None calls in the clear.
         key_file: of the key to show; None shows none.
+        check_seconds: how long files are believed.
 
     Raises:
         SettingsError: a file cannot be read, or says something impossible.
     """
 
-    def __init__(self, tls: TlsFiles | None = None, key_file: Path | None = None) -> None:
-        self._tls = tls.watched() if tls else None
-        self._key = Watched([key_file], _read_key) if key_file else None
+    def __init__(
+        self,
+        tls: TlsFiles | None = None,
+        key_file: Path | None = None,
+        check_seconds: float = CHECK_SECONDS,
+    ) -> None:
+        self._tls = tls.watched(check_seconds) if tls else None
+        self._key = (
+            Watched([key_file], _read_key, check_seconds=check_seconds) if key_file else None
+        )
 
     @property
     def generation(self) -> int:
