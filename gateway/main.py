@@ -1,5 +1,6 @@
 """The gateway's process."""
 
+from gateway.quotas import quotas_of
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
 from serving.server import Api, Service, run
@@ -18,6 +19,7 @@ def main(settings: GatewaySettings) -> None:
                 )
             ],
             load=lambda bundle: RecommendationServicer.load(bundle, settings),
+            quotas=quotas_of(settings),
         ),
         settings,
     )

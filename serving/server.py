@@ -171,6 +171,8 @@ class ServiceHost:
         await self._server.stop(FLUSH_SECONDS)
         if self._servicer is not None:
             await self._servicer.close()
+        if self._service.quotas is not None:
+            await self._service.quotas.close()
         log.info("stopped")
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:

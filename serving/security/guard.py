@@ -42,6 +42,9 @@ class Quotas(Protocol):
             None where it is within that; else the seconds after which to try again.
         """
 
+    async def close(self) -> None:
+        """Counts no more."""
+
 
 class Guard:
     """Lets calls in, or says why not.
