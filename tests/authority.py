@@ -41,10 +41,10 @@ class Authority:
         self._name = _named(f"{name} {uuid.uuid4()}")
         self.certificate = self._sign(self._name, self._key.public_key(), authority=True)
 
-    def issue(self, name: str) -> Issued:
-        """A certificate for a name, and for this machine."""
+    def issue(self, name: str, *, anywhere: bool = True) -> Issued:
+        """A certificate for a name, and for this machine unless it is not good anywhere."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(_named(name), key.public_key(), names=(name, "localhost"))
+        certificate = self._sign(_named(name), key.public_key(), names=(name,), here=anywhere)
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return Issued(certificate, pem)
 
@@ -66,6 +66,7 @@ class Authority:
         *,
         authority: bool = False,
         names: tuple[str, ...] = (),
+        here: bool = False,
     ) -> bytes:
         now = dt.datetime.now(dt.UTC)
         builder = (
@@ -79,8 +80,10 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         )
         if names:
-            loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-            alternative = [*map(x509.DNSName, names), loopback]
+            alternative: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
+            if here:
+                loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+                alternative += [x509.DNSName("localhost"), loopback]
             builder = builder.add_extension(
                 x509.SubjectAlternativeName(alternative), critical=False
             )
