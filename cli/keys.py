@@ -8,7 +8,8 @@ from typing import Annotated, Final
 import typer
 
 from core.errors import SettingsError
-from serving.security.keys import Keyring, make_key
+from serving.security.keyring import make_key
+from serving.security.keys_file import read_keys
 from serving.security.rights import Right
 
 FIRST: Final = """\
@@ -106,7 +107,7 @@ def _made(name: str, rights: Iterable[Right], quotas: dict[str, int]) -> tuple[s
 
 def _check(text: str, file: Path) -> None:
     try:
-        Keyring.read(text.encode(), file.parent)
+        read_keys(text.encode(), file.parent)
     except ValueError as error:
         raise SettingsError(f"{file} would not be a file of keys: {error}") from error
 

@@ -14,7 +14,7 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from gateway.history.opening import REDIS
 from gateway.settings import GatewaySettings
-from serving.security.keys import Caller, Quota
+from serving.security.keyring import Caller, Quota
 
 if TYPE_CHECKING:
     from gateway.history.redis.connection import Connection

@@ -25,7 +25,7 @@ from core.bundle import Bundle
 from core.errors import SettingsError, TandemError, Unavailable
 from serving.boundary.grpc_types import Method
 from serving.boundary.proxy import Boundary
-from serving.security.guard import Quotas
+from serving.security.guard import Quotas, is_loopback
 from serving.security.setup import guard_of, server_tls
 from serving.security.tls import CONNECTION_SECONDS, HANDSHAKE_SECONDS
 from serving.settings import ServerSettings
@@ -144,6 +144,8 @@ class ServiceHost:
             _write_port(self._settings.port_file, port)
         secured = credentials is not None
         log.info("listening", host=self._settings.host, port=port, tls=secured)
+        if self._settings.keys_file is None and not is_loopback(self._settings.host):
+            log.warning("protected calls are refused: there is no --keys-file")
         return port
 
     async def ready(self, servicer: Servicer) -> None:

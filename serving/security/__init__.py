@@ -3,7 +3,8 @@
 rights.py     which right each RPC needs: the one table of them
 watched.py    files that are read again when they change
 tls.py        certificates, of servers and of those who call them
-keys.py       the file of keys: who there is, and what each may do
+keyring.py    who there is: keys, certificates and tokens
+keys_file.py  the file that says who there is, and what each may do
 tokens.py     callers that show a JWT
 guard.py      decides whether a call is let in, before its message is read
 audit.py      a line in the log for each change

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Final, Protocol
 
 from core.errors import PermissionDenied, ResourceExhausted, TandemError, Unauthenticated
-from serving.security.keys import Caller, Keyring, invalid
+from serving.security.keyring import Caller, Keyring, invalid
 from serving.security.rights import RULES, Rule
 from serving.security.watched import Watched
 
@@ -102,7 +102,7 @@ class Guard:
         elif self._certified and method.startswith(OWN):
             caller.set(None)
         else:
-            await self._enter(keys.nobody, rule)
+            await self._enter(keys.anonymous, rule)
 
     async def admit_certified(
         self, method: str, peer: Callable[[], Mapping[str, Iterable[bytes]]]
@@ -119,7 +119,7 @@ class Guard:
         if self._keys is None or caller.get() is not None:
             return
         keys = self._keys.current()
-        await self._enter(keys.certified(_names(peer())) or keys.nobody, self._rules[method])
+        await self._enter(keys.certified(_names(peer())) or keys.anonymous, self._rules[method])
 
     async def _enter(self, who: Caller, rule: Rule) -> None:
         if rule.rights and rule.rights.isdisjoint(who.rights):

@@ -4,7 +4,7 @@ import grpc
 
 from core.errors import SettingsError
 from serving.security.guard import Guard, Quotas, is_loopback
-from serving.security.keys import watch_keys
+from serving.security.keys_file import watch_keys
 from serving.security.links import Link
 from serving.security.tls import TlsFiles, server_credentials
 from serving.settings import CallingSettings, ServerSettings

@@ -2,17 +2,18 @@
 
 import time
 from collections import OrderedDict
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
 from core.errors import Unauthenticated
 from serving.security.rights import Right
+
+Algorithm = Literal["HS256", "RS256", "EdDSA"]
 
 MIN_SECRET_BYTES: Final = 32
 MIN_RSA_BITS: Final = 2048
@@ -20,67 +21,65 @@ MAX_SUBJECT: Final = 128
 REMEMBERED: Final = 1_000
 """Tokens whose signature is not computed again."""
 
-_Verified = tuple[str, frozenset[Right], float]
+
+@dataclass(frozen=True)
+class Verified:
+    """What a good token says."""
+
+    subject: str
+    rights: frozenset[Right]
+    expires: float
+    """Seconds since 1970."""
 
 
-class TokenIssuer(BaseModel):
-    """Who signs tokens, how, and for whom.
+class TokenVerifier:
+    """Tells good tokens of an issuer from others.
 
-    The algorithm is the file's: what a token says of it is compared, and never followed.
+    The algorithm is the verifier's: what a token says of it is compared, and never followed.
+
+    Args:
+        algorithm: of the signatures.
+        key: a secret of at least 32 bytes for HS256, a public key in PEM for the others.
+        issuer: the `iss` of good tokens.
+        audience: in the `aud` of good tokens.
+
+    Raises:
+        ValueError: the key is none for the algorithm.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    def __init__(self, algorithm: Algorithm, key: bytes, issuer: str, audience: str) -> None:
+        self._algorithm = algorithm
+        self._key = _read_key(algorithm, key)
+        self._issuer = issuer
+        self._audience = audience
+        self._seen: OrderedDict[str, Verified] = OrderedDict()
 
-    algorithm: Literal["HS256", "RS256", "EdDSA"]
-    key_file: Path
-    issuer: Annotated[str, Field(min_length=1)]
-    audience: Annotated[str, Field(min_length=1)]
-    _key: Any = PrivateAttr()
-    _seen: "OrderedDict[str, _Verified]" = PrivateAttr(default_factory=OrderedDict)
-
-    @field_validator("key_file")
-    @classmethod
-    def _beside(cls, path: Path, info: ValidationInfo) -> Path:
-        return Path(info.context or ".") / path
-
-    def model_post_init(self, _context: object) -> None:
-        """Reads the key.
-
-        Raises:
-            ValueError: it cannot be read, or is none for the algorithm.
-        """
-        try:
-            self._key = _read_key(self.algorithm, self.key_file.read_bytes())
-        except OSError as error:
-            raise ValueError(f"cannot read {self.key_file}: {error.strerror}") from error
-
-    def verify(self, token: str) -> tuple[str, frozenset[Right]] | None:
-        """Who a token was given to, and what that may do; None where it is not this issuer's.
+    def verify(self, token: str) -> Verified | None:
+        """What a token says; None where it is not this issuer's, or not good.
 
         Raises:
             Unauthenticated: reason CREDENTIALS_EXPIRED.
         """
-        seen = self._seen.get(token) or self._read(token)
-        if seen is None:
+        verified = self._seen.get(token) or self._read(token)
+        if verified is None:
             return None
-        subject, rights, expires = seen
-        if expires <= time.time():
+        if verified.expires <= time.time():
             self._seen.pop(token, None)
             raise _expired()
-        self._seen[token] = seen
+        self._seen[token] = verified
         self._seen.move_to_end(token)
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
-        return subject, rights
+        return verified
 
-    def _read(self, token: str) -> _Verified | None:
+    def _read(self, token: str) -> Verified | None:
         try:
             claims = jwt.decode(
                 token,
                 self._key,
-                algorithms=[self.algorithm],
-                issuer=self.issuer,
-                audience=self.audience,
+                algorithms=[self._algorithm],
+                issuer=self._issuer,
+                audience=self._audience,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
         except jwt.ExpiredSignatureError:
@@ -91,10 +90,11 @@ class TokenIssuer(BaseModel):
         if not subject or len(subject) > MAX_SUBJECT or not isinstance(scope, str):
             return None
         words = scope.split()
-        return subject, frozenset(right for right in Right if right in words), float(claims["exp"])
+        rights = frozenset(right for right in Right if right in words)
+        return Verified(subject, rights, float(claims["exp"]))
 
 
-def _read_key(algorithm: str, content: bytes) -> Any:
+def _read_key(algorithm: Algorithm, content: bytes) -> Any:
     if algorithm == "HS256":
         secret = content.strip()
         if len(secret) < MIN_SECRET_BYTES:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from serving.security.guard import Guard
-from serving.security.keys import Keyring, watch_keys
+from serving.security.keyring import Keyring
+from serving.security.keys_file import read_keys, watch_keys
 from serving.security.rights import PROTECTED, Right
 from serving.security.tls import TlsFiles, server_credentials
 from tests.authority import Authority
@@ -16,7 +17,7 @@ from tests.tiny_bundle import write_tiny_bundle
 
 
 def read(file: Path) -> Keyring:
-    return Keyring.read(file.read_bytes(), file.parent)
+    return read_keys(file.read_bytes(), file.parent)
 
 
 def is_private(file: Path) -> bool:
@@ -64,7 +65,7 @@ def test_an_installation_has_its_keys_made_once(tmp_path: Path) -> None:
     keys = read(file)
     assert keys.authenticate(service.read_text().strip()).rights == {Right.INTERNAL}
     assert keys.authenticate(operator.read_text().strip()).rights == set(Right)
-    assert keys.nobody.rights.isdisjoint(PROTECTED)
+    assert keys.anonymous.rights.isdisjoint(PROTECTED)
     assert is_private(service)
     assert is_private(operator)
 

@@ -10,11 +10,13 @@ from structlog.testing import capture_logs
 from gateway.quotas import CallerQuotas, quotas_of
 from gateway.settings import GatewaySettings
 from serving.security.guard import Guard
-from serving.security.keys import Caller, Quota, watch_keys
+from serving.security.keyring import Caller, Quota
+from serving.security.keys_file import watch_keys
 from serving.security.rights import Right
 from tandem import AsyncClient, ResourceExhausted
 from tests.gateway.redis_server import redis_server
 from tests.gateway.stack import running
+from tests.processes import PATIENCE
 from tests.serving.security.credentials import KeysFile
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -81,7 +83,9 @@ async def test_a_call_above_its_quota_is_refused_with_a_delay(tmp_path: Path) ->
 
 async def test_gateways_share_a_quota_in_redis(tmp_path: Path) -> None:
     with redis_server(tmp_path) as server:
-        settings = GatewaySettings(bundle=write_tiny_bundle(tmp_path), history=server.url)
+        settings = GatewaySettings(
+            bundle=write_tiny_bundle(tmp_path), history=server.url, history_timeout=PATIENCE
+        )
         first, second = quotas_of(settings), quotas_of(settings)
         who = caller("key:a", per_minute=6)
         assert await let_in(first, who, 4) + await let_in(second, who, 9) == 6

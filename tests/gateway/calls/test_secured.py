@@ -13,7 +13,7 @@ from gateway.calls.clients import CandidateClient
 from gateway.deadline import Deadline
 from gateway.settings import GatewaySettings
 from serving.security.guard import Guard
-from serving.security.keys import watch_keys
+from serving.security.keys_file import watch_keys
 from serving.security.links import Link
 from serving.security.rights import Right
 from serving.security.tls import TlsFiles, server_credentials

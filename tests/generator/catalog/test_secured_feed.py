@@ -7,7 +7,7 @@ import pytest
 
 from services.generator.catalog.client import CatalogFeed, Disconnected
 from serving.security.guard import Guard
-from serving.security.keys import watch_keys
+from serving.security.keys_file import watch_keys
 from serving.security.links import Link
 from serving.security.rights import Right
 from serving.security.tls import TlsFiles, server_credentials

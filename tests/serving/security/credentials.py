@@ -10,7 +10,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from serving.security.keys import make_key
+from serving.security.keyring import make_key
 
 ISSUER, AUDIENCE = "https://id.example.com", "tandem"
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from core.errors import NotFound, Unavailable
 from serving.security.audit import audited
 from serving.security.guard import Guard
-from serving.security.keys import watch_keys
+from serving.security.keys_file import watch_keys
 from serving.security.rights import RULES, Right
 from tandem import AsyncClient, Error, event
 from tandem.v1 import catalog_service_pb2 as catalog_pb

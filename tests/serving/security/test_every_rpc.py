@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 import tandem.v1
 from serving.security.guard import Guard
-from serving.security.keys import watch_keys
+from serving.security.keys_file import watch_keys
 from serving.security.rights import RULES, Right
 from serving.security.tls import TlsFiles, channel_credentials, server_credentials
 from serving.testing import listening

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from core.bundle import Bundle
 from core.errors import SettingsError, TandemError
 from serving.security.guard import Guard, caller, is_loopback
-from serving.security.keys import Keyring, watch_keys
+from serving.security.keys_file import read_keys, watch_keys
 from serving.security.links import Link
 from serving.security.rights import PROTECTED, RULES, Right
 from serving.security.tls import channel_credentials, server_credentials
@@ -245,10 +245,10 @@ class TestToken:
         self, keys: KeysFile, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("serving.security.tokens.REMEMBERED", 10)
-        keyring = Keyring.read(keys.trust_tokens().path.read_bytes(), keys.path.parent)
+        keyring = read_keys(keys.trust_tokens().path.read_bytes(), keys.path.parent)
         for user in range(50):
             keyring.authenticate(keys.token("recommend", sub=f"user-{user}"))
-        assert len(keyring.tokens[0]._seen) == 10
+        assert len(keyring.tokens[0][0]._seen) == 10
 
     @pytest.mark.parametrize("algorithm", ["RS256", "HS256"])
     async def test_other_algorithms(self, keys: KeysFile, algorithm: str) -> None:
@@ -354,7 +354,7 @@ def seeing(tmp_path: Path, seen: list[str]) -> Iterator[FakeCandidate]:
 
 def test_names_of_a_certificate_come_in_order(keys: KeysFile) -> None:
     keys.write('[certificates."b"]', 'rights = ["internal"]', "[certificates.'c']")
-    keyring = Keyring.read(keys.path.read_bytes(), keys.path.parent)
+    keyring = read_keys(keys.path.read_bytes(), keys.path.parent)
     found: Mapping[str, Any] = {
         names: (who and who.name)
         for names in ("a", "ab", "cb")
