@@ -1,5 +1,6 @@
 """`tandem keys`, and commands that show what it made."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from serving.security.keyring import Keyring
 from serving.security.keys_file import read_keys, watch_keys
 from serving.security.rights import PROTECTED, Right
 from serving.security.tls import TlsFiles, server_credentials
+from tandem import key_file
 from tests.authority import Authority
 from tests.cli.command import run
 from tests.cli.gateway import Gateway
@@ -89,6 +91,18 @@ def test_commands_show_a_key_over_tls(tmp_path: Path, monkeypatch: pytest.Monkey
         assert "MISSING_RIGHT" in run("history", "show", "--user", "ann", *secured[4:]).stderr
         monkeypatch.setenv("TANDEM_KEY", "shop.wrong")
         assert "INVALID_CREDENTIALS" in run(*secured).stderr
+
+
+def test_a_key_in_a_file_is_read_anew(tmp_path: Path) -> None:
+    file = tmp_path / "shop.key"
+    file.write_text("shop.old\n")
+    current = key_file(file)
+    assert current() == "shop.old"
+    file.write_text("shop.new\n")
+    os.utime(file, ns=(1, 1))
+    assert current() == "shop.new"
+    file.unlink()
+    assert current() == "shop.new"
 
 
 def test_half_of_a_certificate_is_refused(tmp_path: Path) -> None:
