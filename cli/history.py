@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from cli.support.connection import Address, ConnectionOptions
+from cli.support.connection import GatewayOptions
+from cli.support.option_groups import expanded
 from cli.support.option_values import read_ids
 from cli.support.printing import print_json
 from cli.support.query_options import AsJson
 from cli.support.titles import Titles
 from tandem import Client, ResourceExhausted, event
-from tandem.client import DEFAULT_TARGET
 from tandem.v1 import recommendation_service_pb2 as pb
 
 BATCH: Final = 1_000
@@ -52,16 +52,18 @@ class HistoryFileError(ValueError):
     "interruption, adds only what is not there yet: an event_id is recorded once. Users who were "
     "deleted come back if the source still has them.",
 )
+@expanded
 def import_(
+    *,
     source: Annotated[
         Path, typer.Argument(help="A bundle, such as bundles/ml-100k/current, or a .jsonl file.")
     ],
-    address: Address = DEFAULT_TARGET,
+    connection: GatewayOptions,
 ) -> None:
     """Record all events of a bundle's data, or of a file."""
     batches = list(_bundle_batches(source) if source.is_dir() else _file_batches(source))
     counts = pb.RecordEventsResponse()
-    with ConnectionOptions(address, SECONDS).connect() as client:
+    with connection.client(SECONDS) as client:
         bar = track(batches, "recording", console=Console(stderr=True))
         for answer in (_record(client, batch) for batch in bar):
             counts.recorded += answer.recorded
@@ -73,7 +75,9 @@ def import_(
 @app.command(
     epilog="Example:  tandem history record --user 196 --item 50,172 --time 2026-01-31T12:00:00Z"
 )
+@expanded
 def record(
+    *,
     user: User,
     item: Annotated[str, typer.Option(help="What it interacted with, in order.", metavar="ID,ID…")],
     event_id: Annotated[
@@ -91,7 +95,7 @@ def record(
             formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z"],
         ),
     ] = None,
-    address: Address = DEFAULT_TARGET,
+    connection: GatewayOptions,
 ) -> None:
     """Record that a user interacted with items."""
     items = read_ids(item)
@@ -105,19 +109,21 @@ def record(
         )
         for place, item_id in enumerate(items)
     ]
-    with ConnectionOptions(address, SECONDS).connect() as client:
+    with connection.client(SECONDS) as client:
         typer.echo(_summary(_record(client, events)))
 
 
 @app.command(epilog="Example:  tandem history show --user 196 -k 5")
+@expanded
 def show(
+    *,
     user: User,
     max_results: Annotated[int, typer.Option("--max-results", "-k", help="How many events.")] = 20,
-    address: Address = DEFAULT_TARGET,
+    connection: GatewayOptions,
     as_json: AsJson = False,
 ) -> None:
     """Show the newest events of a user, newest first."""
-    with ConnectionOptions(address, SECONDS).connect() as client:
+    with connection.client(SECONDS) as client:
         response = client.get_history(user, page_size=max_results)
         if as_json:
             print_json(response, with_defaults=False)
@@ -131,10 +137,12 @@ def show(
 
 
 @app.command("delete-user", epilog="Example:  tandem history delete-user 196 --yes")
+@expanded
 def delete_user(
+    *,
     user: Annotated[str, typer.Argument(help="The user.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    address: Address = DEFAULT_TARGET,
+    connection: GatewayOptions,
 ) -> None:
     """Delete all that the gateway stores about a user; there is no way back.
 
@@ -144,7 +152,7 @@ def delete_user(
     if not yes:
         typer.confirm(f"Delete all that is stored about user {user}?", abort=True)
     with (
-        ConnectionOptions(address, SECONDS).connect() as client,
+        connection.client(SECONDS) as client,
         Console(stderr=True).status("deleting"),
     ):
         response = client.delete_user(user)

@@ -7,11 +7,12 @@ from pydantic import Field, field_validator
 from gateway.calls.caller import CallPolicy
 from gateway.calls.targets import parse
 from gateway.domain import Strategy
-from serving.settings import ServerSettings
+from serving.security.setup import link_of
+from serving.settings import CallingSettings
 from serving.validation import MAX_HISTORY
 
 
-class GatewaySettings(ServerSettings):
+class GatewaySettings(CallingSettings):
     """Settings of the gateway."""
 
     table = "gateway"
@@ -131,5 +132,11 @@ class GatewaySettings(ServerSettings):
 
     @property
     def calls(self) -> CallPolicy:
-        """How services are called."""
-        return CallPolicy(retry_ratio=self.retry_ratio, hedge_ratio=self.hedge_ratio)
+        """How services are called.
+
+        Raises:
+            SettingsError: a file of a key or of TLS cannot be read.
+        """
+        return CallPolicy(
+            retry_ratio=self.retry_ratio, hedge_ratio=self.hedge_ratio, link=link_of(self)
+        )
