@@ -23,6 +23,7 @@ from grpc_reflection.v1alpha import reflection
 
 from core.bundle import Bundle
 from core.errors import SettingsError, TandemError
+from core.signature import read_public_key
 from serving.boundary.grpc_types import Method
 from serving.boundary.proxy import Boundary
 from serving.bundles.held import HeldBundles, Servicer
@@ -109,7 +110,11 @@ class ServiceHost:
             CONNECTION_SECONDS if settings.tls_client_authority else None,
         )
         self._swapper = BundleSwapper(
-            self._held, service.load, settings.bundle, self._boundary.shedder.consult
+            self._held,
+            service.load,
+            settings.bundle,
+            self._boundary.shedder.consult,
+            read_public_key(settings.bundle_key) if settings.bundle_key else None,
         )
         for api in service.apis:
             api.attach(ServicerProxy(api, self._held), self._server)

@@ -39,6 +39,10 @@ class ServerSettings(BaseModel):
     bundle: Path = Field(
         description="Directory of the bundle version to serve, such as bundles/ml-100k/current."
     )
+    bundle_key: Path | None = Field(
+        default=None,
+        description="PEM file of the Ed25519 public key that bundles must be signed with.",
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=0, ge=0, le=65535, description="Port to listen on; 0 picks one.")
     port_file: Path | None = Field(
