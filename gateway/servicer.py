@@ -11,17 +11,18 @@ import structlog
 from core.bundle import Bundle
 from core.errors import TandemError
 from gateway.admission import Admission, Turns
+from gateway.attribution.ids import POPULARITY, SIMILAR, Listed, RecommendationIds
 from gateway.batch import Window, answers
 from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.deadline import Deadline
 from gateway.domain import Answer, Query, Strategy
-from gateway.history.opening import open_store, retention_of
+from gateway.history.opening import attribution_key, open_store, retention_of
 from gateway.history.servicer import HistoryMethods
 from gateway.history.upkeep import Upkeep
 from gateway.pages import Page, cut, digest_of, read_page
 from gateway.recommend.diagnostics import Diagnosis
 from gateway.recommend.recommender import Recommender
-from gateway.requests import DEFAULT_RESULTS, read_query
+from gateway.requests import DEFAULT_RESULTS, MAX_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
 from gateway.settings import GatewaySettings
 from serving.boundary.proxy import classify
@@ -47,6 +48,7 @@ class RecommendationServicer(HistoryMethods):
     ) -> None:
         histories = open_store(settings, bundle)
         super().__init__(histories, bundle.version)
+        self._ids = RecommendationIds(attribution_key(settings, bundle))
         self._upkeep = Upkeep(histories, bundle, retention_of(settings))
         # Of the catalog this is all that is kept, beside the most popular items.
         self._attributes = bundle.catalog.attribute_names
@@ -160,6 +162,11 @@ class RecommendationServicer(HistoryMethods):
             missing_item_ids=found.missing_item_ids,
             bundle_version=found.bundle_version,
             catalog_sequence=found.catalog_sequence,
+            recommendation_id=self._ids.make(
+                [Listed(item.item_id, item.score) for item in found.items[:MAX_RESULTS]],
+                SIMILAR,
+                found.bundle_version,
+            ),
         )
 
     async def GetItems(
@@ -181,7 +188,13 @@ class RecommendationServicer(HistoryMethods):
         if not page.whole:
             versions = (self._bundle_version, self._candidate.version, self._generator.version)
             answer, following = cut(answer, page, digest_of(query, answer, *versions))
-        return write_answer(answer, self._bundle_version, following)
+        recommendation_id = self._ids.make(
+            [Listed(item.item_id, item.score) for item in answer.items],
+            answer.strategy or POPULARITY,
+            self._bundle_version,
+            start=page.start,
+        )
+        return write_answer(answer, self._bundle_version, following, recommendation_id)
 
     def _deadline(self, context: Any, limit: float = math.inf) -> Deadline:
         return Deadline.of_caller(

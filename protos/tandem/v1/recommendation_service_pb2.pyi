@@ -488,6 +488,7 @@ class RecommendResponse(_message.Message):
     DEGRADATIONS_FIELD_NUMBER: _builtins.int
     DIAGNOSTICS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
     strategy: Global___Strategy.ValueType
     """The strategy that the list was made by: another than was asked for where a
     service was done without, where it had nothing to add, or where the bundle
@@ -499,6 +500,12 @@ class RecommendResponse(_message.Message):
     """Whether anything was done without: `degradations` is not empty."""
     next_page_token: _builtins.str
     """Leads to the next page; empty on the last."""
+    recommendation_id: _builtins.str
+    """Names this answer, and holds what it showed and how that was made, sealed:
+    send it back with the events that come of it. Opaque, of at most 2,048 ASCII
+    characters, another for each answer and page. Its first 16 characters alone
+    name the answer in what is recorded. Any gateway of the same key reads it.
+    """
     @_builtins.property
     def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recommendation]:
         """The recommendations, best first, save for what is boosted, pinned and
@@ -539,10 +546,11 @@ class RecommendResponse(_message.Message):
         degradations: _abc.Iterable[Global___Degradation] | None = ...,
         diagnostics: Global___Diagnostics | None = ...,
         next_page_token: _builtins.str = ...,
+        recommendation_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["diagnostics", b"diagnostics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "diagnostics", b"diagnostics", "missing_item_ids", b"missing_item_ids", "next_page_token", b"next_page_token", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "diagnostics", b"diagnostics", "missing_item_ids", b"missing_item_ids", "next_page_token", b"next_page_token", "recommendation_id", b"recommendation_id", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -763,12 +771,15 @@ class SimilarItemsResponse(_message.Message):
     MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
+    RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """The version of the bundle that answered."""
     catalog_sequence: _builtins.int
     """The last change that is in the catalog that answered, in the count of
     `CatalogService.WatchItems`; 0 for the bundle's own items.
     """
+    recommendation_id: _builtins.str
+    """As that of RecommendResponse; of a longer list it holds the first 100 items."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoredItem]:
         """The items, most similar first; the score is the cosine similarity. With
@@ -788,10 +799,11 @@ class SimilarItemsResponse(_message.Message):
         missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         bundle_version: _builtins.str = ...,
         catalog_sequence: _builtins.int = ...,
+        recommendation_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "items", b"items", "missing_item_ids", b"missing_item_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "items", b"items", "missing_item_ids", b"missing_item_ids", "recommendation_id", b"recommendation_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
