@@ -67,6 +67,7 @@ def import_(
             counts.recorded += answer.recorded
             counts.known += answer.known
             counts.outdated += answer.outdated
+            counts.unattributed += answer.unattributed
     typer.echo(_summary(counts))
 
 
@@ -91,9 +92,19 @@ def record(
             formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z"],
         ),
     ] = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--type", help="What it did: impression, click, purchase, rating or your own."
+        ),
+    ] = "",
+    value: Annotated[float | None, typer.Option(help="Such as a price or a rating.")] = None,
+    recommendation_id: Annotated[
+        str, typer.Option(help="That of the answer that showed the items.")
+    ] = "",
     address: Address = DEFAULT_TARGET,
 ) -> None:
-    """Record that a user interacted with items."""
+    """Record what a user did with items."""
     items = read_ids(item)
     first = _in_utc(at) if at else datetime.now(UTC)
     events = [
@@ -102,6 +113,9 @@ def record(
             item_id,
             event_id=f"{event_id}-{place}" if event_id and len(items) > 1 else event_id,
             event_time=first + timedelta(microseconds=place),
+            type=kind,
+            value=value,
+            recommendation_id=recommendation_id,
         )
         for place, item_id in enumerate(items)
     ]
@@ -116,17 +130,18 @@ def show(
     address: Address = DEFAULT_TARGET,
     as_json: AsJson = False,
 ) -> None:
-    """Show the newest events of a user, newest first."""
+    """Show the newest events of a user's history, newest first."""
     with ConnectionOptions(address, SECONDS).connect() as client:
         response = client.get_history(user, page_size=max_results)
         if as_json:
             print_json(response, with_defaults=False)
             return
         titles = Titles().look_up(client, [each.item_id for each in response.events])
-    table = Table("time", "item", "title", "event", box=None, header_style="bold")
+    table = Table("time", "type", "item", "title", "event", box=None, header_style="bold")
     for each in response.events:
         when = each.event_time.ToDatetime(UTC).isoformat(" ", "seconds").removesuffix("+00:00")
-        table.add_row(when, each.item_id, titles.title(each.item_id), f"[dim]{each.event_id}")
+        kind = each.type or "interaction"
+        table.add_row(when, kind, each.item_id, titles.title(each.item_id), f"[dim]{each.event_id}")
     Console().print(table)
 
 
@@ -192,6 +207,7 @@ def _summary(counts: pb.RecordEventsResponse) -> str:
     parts: Iterable[tuple[int, str]] = (
         (counts.known, "known already"),
         (counts.outdated, "older than what is kept"),
+        (counts.unattributed, "of no known recommendation"),
     )
     rest = "".join(f", {count:,} {what}" for count, what in parts if count)
     return f"recorded {counts.recorded:,} events{rest}"

@@ -17,6 +17,7 @@ from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.deadline import Deadline
 from gateway.domain import Answer, Query, Strategy
 from gateway.history.opening import attribution_key, open_store, retention_of
+from gateway.history.requests import EventRules
 from gateway.history.servicer import HistoryMethods
 from gateway.history.upkeep import Upkeep
 from gateway.pages import Page, cut, digest_of, read_page
@@ -47,8 +48,9 @@ class RecommendationServicer(HistoryMethods):
         generator: GeneratorClient,
     ) -> None:
         histories = open_store(settings, bundle)
-        super().__init__(histories, bundle.version)
         self._ids = RecommendationIds(attribution_key(settings, bundle))
+        rules = EventRules(self._ids, settings.history_types)
+        super().__init__(histories, rules, bundle.version)
         self._upkeep = Upkeep(histories, bundle, retention_of(settings))
         # Of the catalog this is all that is kept, beside the most popular items.
         self._attributes = bundle.catalog.attribute_names
@@ -108,7 +110,7 @@ class RecommendationServicer(HistoryMethods):
         await self._candidate.close()
         await self._generator.close()
         await self._upkeep.stop()
-        await self._histories.close()
+        await self.histories.close()
 
     def retry_after(self, method: str) -> float | None:
         """Whether a call of somebody who waits for it would wait too long; see `Backpressure`."""

@@ -62,8 +62,8 @@ class Recommendation:
     variant: str
     bundle_version: str
     checksums: Sequence[float]
-    """Of the items' ids, in order, whole numbers. One list in a million has two items of one checksum: then the
-    first is taken for both."""
+    """Of the items' ids, in order, whole numbers. One list in a million has two items of one
+    checksum: then the first is taken for both."""
     scores: Sequence[float]
 
     def shown(self, item_id: str) -> Shown | None:

@@ -1,11 +1,16 @@
 """What a user did with an item, and what a store writes of it beside user, item and time."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Final
 
 INTERACTION: Final = "interaction"
 """The type of an event that names none."""
+IMPRESSION: Final = "impression"
+"""The type of one by which an item was seen."""
+CLICK: Final = "click"
+_TYPE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,16 @@ class Event:
     def place(self) -> int:
         """Where the user saw the item, from 1: as the caller says, or else as the answer had it."""
         return self.position or (self.shown.position if self.shown else 0)
+
+
+def is_type(name: str) -> bool:
+    """Whether a name may be a type."""
+    return _TYPE.fullmatch(name) is not None
+
+
+def split_types(names: str) -> list[str]:
+    """Types that are separated by commas."""
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def write_details(event: Event) -> str:

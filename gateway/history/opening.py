@@ -68,7 +68,9 @@ def _key_file(path: Path, settings: GatewaySettings) -> Path:
 
 def retention_of(settings: GatewaySettings) -> Retention:
     """What the settings say of how much is kept."""
-    return Retention(settings.history_max_events, settings.history_days)
+    return Retention(
+        settings.history_max_events, settings.history_days, settings.history_max_other_events
+    )
 
 
 def _redis(

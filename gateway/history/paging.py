@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.history.store import Event, HistoryStore
+from gateway.history.event import Event
+from gateway.history.store import HistoryStore
 from serving.validation import MAX_HISTORY
 
 

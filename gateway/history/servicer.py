@@ -15,26 +15,31 @@ class HistoryMethods(pb_grpc.RecommendationServiceServicer):
 
     Args:
         histories: the store.
+        rules: what is made of events.
         bundle_version: named in every response.
     """
 
-    def __init__(self, histories: HistoryStore, bundle_version: str) -> None:
-        self._histories = histories
+    def __init__(
+        self, histories: HistoryStore, rules: requests.EventRules, bundle_version: str
+    ) -> None:
+        self.histories = histories
+        self._rules = rules
         self._bundle_version = bundle_version
 
     async def RecordEvents(
         self, request: pb.RecordEventsRequest, _context: Any
     ) -> pb.RecordEventsResponse:
         """Records what users interacted with."""
-        recorded = await self._histories.record(requests.read_events(request))
-        return requests.write_recorded(recorded, self._bundle_version)
+        events, unattributed = requests.read_events(request, self._rules)
+        recorded = await self.histories.record(events)
+        return requests.write_recorded(recorded, unattributed, self._bundle_version)
 
     async def GetHistory(
         self, request: pb.GetHistoryRequest, _context: Any
     ) -> pb.GetHistoryResponse:
         """Reads a page of a user's history."""
         query = requests.read_page(request)
-        page = await read_page(self._histories, query)
+        page = await read_page(self.histories, query)
         if not page.events and query.after is None:
             raise NotFound(
                 f"user {query.user_id!r} has no stored history",
@@ -47,5 +52,5 @@ class HistoryMethods(pb_grpc.RecommendationServiceServicer):
         self, request: pb.DeleteUserRequest, _context: Any
     ) -> pb.DeleteUserResponse:
         """Deletes all that is stored about a user."""
-        deleted = await self._histories.delete(requests.read_user(request.user_id))
+        deleted = await self.histories.delete(requests.read_user(request.user_id))
         return pb.DeleteUserResponse(deleted_events=deleted, bundle_version=self._bundle_version)

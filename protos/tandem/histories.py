@@ -19,9 +19,17 @@ DELETE_TIMEOUT: Final = 60.0
 
 
 def event(
-    user_id: str, item_id: str, *, event_id: str | None = None, event_time: datetime | None = None
+    user_id: str,
+    item_id: str,
+    *,
+    event_id: str | None = None,
+    event_time: datetime | None = None,
+    type: str = "",  # noqa: A002 - the field's name
+    value: float | None = None,
+    position: int = 0,
+    recommendation_id: str = "",
 ) -> pb.Event:
-    """Describes an interaction of a user with an item, for `record_events`.
+    """Describes what a user did with an item, for `record_events`.
 
     Args:
         user_id: the user.
@@ -29,11 +37,23 @@ def event(
         event_id: recording another event of the user under it changes nothing. Without one it is
             made up: keep the event, and send the same again when an attempt fails.
         event_time: when it happened, with its time zone; the server's time when it is None.
+        type: what the user did, such as `impression`, `click`, `purchase` or `rating`.
+        value: such as a price or a rating.
+        position: where the user saw the item, from 1; 0 for its place in the answer.
+        recommendation_id: of the answer that showed the item.
 
     Raises:
         ValueError: the time has no time zone.
     """
-    made = pb.Event(event_id=event_id or uuid.uuid4().hex, user_id=user_id, item_id=item_id)
+    made = pb.Event(
+        event_id=event_id or uuid.uuid4().hex,
+        user_id=user_id,
+        item_id=item_id,
+        type=type,
+        value=value,
+        position=position,
+        recommendation_id=recommendation_id,
+    )
     if event_time is not None:
         if event_time.tzinfo is None:
             raise ValueError("the time of an event needs a time zone, such as datetime.UTC")

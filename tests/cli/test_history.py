@@ -33,8 +33,8 @@ def test_record_and_show(gateway: Gateway) -> None:
     shown = run("history", "show", "--user", "dee")
     lines = [" ".join(line.split()) for line in shown.stdout.splitlines()]
     assert lines[1:] == [
-        "2026-01-31 12:00:00 i4 Film 4 (1994) order-7-1",
-        "2026-01-31 12:00:00 i3 Film 3 (1993) order-7-0",
+        "2026-01-31 12:00:00 interaction i4 Film 4 (1994) order-7-1",
+        "2026-01-31 12:00:00 interaction i3 Film 3 (1993) order-7-0",
     ]
     document = json.loads(run("history", "show", "--user", "dee", "-k", "1", "--json").stdout)
     assert document["events"] == [
@@ -45,6 +45,14 @@ def test_record_and_show(gateway: Gateway) -> None:
             "event_time": "2026-01-31T12:00:00.000001Z",
         }
     ]
+
+
+def test_record_says_what_a_user_did(gateway: Gateway) -> None:
+    flags = ("--type", "purchase", "--value", "9.5", "--recommendation-id", "none of ours")
+    recorded = run("history", "record", "--user", "dee", "--item", "i3", *flags)
+    assert recorded.stdout == "recorded 1 events, 1 of no known recommendation\n"
+    (event,) = json.loads(run("history", "show", "--user", "dee", "--json").stdout)["events"]
+    assert (event["type"], event["value"], "recommendation_id" in event) == ("purchase", 9.5, False)
 
 
 def test_import_a_bundle(gateway: Gateway) -> None:

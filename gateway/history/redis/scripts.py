@@ -1,10 +1,12 @@
 """What runs inside of Redis: each script is one step, which all gateways see whole or not at all.
 
-Of each user there are three keys:
+Of each user there are four keys:
 
 - `events`, a sorted set by time. A member is a number of 16 digits that grows with arrival, which
-  orders events of the same time; the event's id; a byte that no UTF-8 has; and the item's id. Until
-  0.1.0 it was the number and a JSON list of the two ids: that is read, too.
+  orders events of the same time; the event's id; where there is more to say of it a byte that no
+  UTF-8 has, 254, and what `gateway/history/event.py` writes of it; another such byte, 255; and the
+  item's id. Until 0.1.0 it was the number and a JSON list of the two ids: that is read, too.
+- `others`, the same of the events that the models do not read.
 - `ids`, a sorted set of the ids of all events that were recorded, kept or not, by the times of the
   events. Until 0.1.0 it was a plain set of those that are kept: that is converted.
 - `state`, a hash: `version` is another one after each change, and `born` is the time of the
@@ -20,14 +22,12 @@ its user is what Redis should not have any more: it goes as soon as somebody ask
 from typing import Final
 
 SEPARATOR: Final = b"\xff"
+DETAILS: Final = b"\xfe"
 ARRIVAL: Final = 16
 """Digits of the number that a member begins with."""
 
-KEYS: Final = 4
-"""events, ids, state and deleted, of a script's keys."""
-
 _BEGIN: Final = """
-local events, ids, state, deleted = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local events, others, ids, state, deleted = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local user, newest, newest_time = ARGV[1], ARGV[2], ARGV[3]
 
 if newest ~= '' then
@@ -40,7 +40,7 @@ local deletion = redis.call('ZSCORE', deleted, user)
 if deletion then
   deletion = string.format('%.0f', deletion)
   if tonumber(redis.call('HGET', state, 'born') or -1) < tonumber(deletion) then
-    redis.call('DEL', events, ids, state)
+    redis.call('DEL', events, others, ids, state)
   end
 end
 
@@ -50,11 +50,12 @@ local find, sub = string.find, string.sub
 RECORD: Final = (
     _BEGIN
     + """
-local arrivals = KEYS[5]
-local seeded, version = ARGV[4], ARGV[5]
-local kept, oldest, lifetime = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local arrivals = KEYS[6]
+local seeded, in_history, version = ARGV[4], ARGV[5] == '1', ARGV[6]
+local kept, oldest, lifetime = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local list = in_history and events or others
 if deletion and seeded == '1' then
-  return {0, 0}
+  return {0}
 end
 
 if redis.call('TYPE', ids).ok == 'set' then
@@ -67,48 +68,53 @@ if redis.call('TYPE', ids).ok == 'set' then
   end
 end
 
--- Of a full history, the time that an event must be newer than.
-local full = redis.call('ZRANGE', events, -kept, -kept, 'WITHSCORES')[2]
-local new, known = 0, 0
-for i = 9, #ARGV, 3 do
+-- Of a full list, the time that an event must be newer than.
+local full = redis.call('ZRANGE', list, -kept, -kept, 'WITHSCORES')[2]
+local answer = {0}
+for i = 10, #ARGV, 3 do
   local time, id = tonumber(ARGV[i]), ARGV[i + 1]
   local before = redis.call('ZSCORE', ids, id)
   if before and tonumber(before) >= oldest then
-    known = known + 1
+    answer[1] = answer[1] + 1
   elseif time >= oldest and (not full or time > tonumber(full)) then
     local arrival = string.format('%016d', redis.call('INCR', arrivals))
-    redis.call('ZADD', events, ARGV[i], arrival .. id .. '\\255' .. ARGV[i + 2])
+    redis.call('ZADD', list, ARGV[i], arrival .. id .. ARGV[i + 2])
     redis.call('ZADD', ids, ARGV[i], id)
-    new = new + 1
+    table.insert(answer, (i - 10) / 3)
   end
 end
-if new > 0 then
-  redis.call('HSET', state, 'version', version)
+if #answer > 1 then
+  if in_history then
+    redis.call('HSET', state, 'version', version)
+  end
   if deletion then
     redis.call('HSET', state, 'born', deletion)
   end
   -- Only now: a script that has removed something adds to a memory that is full.
-  redis.call('ZREMRANGEBYRANK', events, 0, -kept - 1)
-  redis.call('ZREMRANGEBYSCORE', events, '-inf', '(' .. ARGV[7])
-  redis.call('ZREMRANGEBYSCORE', ids, '-inf', '(' .. ARGV[7])
+  redis.call('ZREMRANGEBYRANK', list, 0, -kept - 1)
+  redis.call('ZREMRANGEBYSCORE', list, '-inf', '(' .. ARGV[8])
+  redis.call('ZREMRANGEBYSCORE', ids, '-inf', '(' .. ARGV[8])
 end
 if lifetime > 0 then
-  local last = redis.call('ZRANGE', events, -1, -1, 'WITHSCORES')[2]
-  if last then
-    local expiry = string.format('%.0f', (tonumber(last) + lifetime) / 1000)
-    for _, key in ipairs({events, ids, state}) do
+  local last = -1
+  for _, key in ipairs({events, others}) do
+    last = math.max(last, tonumber(redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2] or -1))
+  end
+  if last >= 0 then
+    local expiry = string.format('%.0f', (last + lifetime) / 1000)
+    for _, key in ipairs({events, others, ids, state}) do
       redis.call('PEXPIREAT', key, expiry)
     end
   end
 end
-return {new, known}
+return answer
 """
 )
-"""Records events of a user: how many were new, and how many known.
+"""Records events of one list of a user: how many were known, and the places of those that are new.
 
-Arguments: whether a bundle's history is what is recorded, a new version, how many events are kept,
-the time of the oldest that is, the microseconds that one is kept or 0; then the time, id and item
-of each event.
+Arguments: whether a bundle's history is what is recorded, whether the models read it, a new
+version, how many events are kept, the time of the oldest that is, the microseconds that one is kept
+or 0; then the time, the id and the rest of each event's member.
 """
 
 ITEMS: Final = (
@@ -138,20 +144,21 @@ oldest event that counts; how many.
 EVENTS: Final = (
     _BEGIN
     + """
+local list = ARGV[6] == '1' and events or others
 return redis.call(
-  'ZREVRANGEBYSCORE', events, '+inf', ARGV[4], 'WITHSCORES', 'LIMIT', 0, ARGV[5])
+  'ZREVRANGEBYSCORE', list, '+inf', ARGV[4], 'WITHSCORES', 'LIMIT', 0, ARGV[5])
 """
 )
-"""The newest events of a user, newest first: members and times in turns.
+"""The newest events of one list of a user, newest first: members and times in turns.
 
-Arguments: the time of the oldest event that counts; how many.
+Arguments: the time of the oldest event that counts; how many; whether the models read them.
 """
 
 DELETE: Final = (
     _BEGIN
     + """
-local count = redis.call('ZCARD', events)
-redis.call('DEL', events, ids, state)
+local count = redis.call('ZCARD', events) + redis.call('ZCARD', others)
+redis.call('DEL', events, others, ids, state)
 local last = redis.call('ZRANGE', deleted, -1, -1, 'WITHSCORES')[2]
 local time = tonumber(ARGV[4])
 if last and time <= tonumber(last) then

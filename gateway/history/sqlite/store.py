@@ -20,14 +20,16 @@ from typing import Any, Final
 import structlog
 
 from core.errors import TandemError
+from gateway.history.event import Event, read_event
 from gateway.history.recent import History, RecentHistories
 from gateway.history.sqlite import partitions
 from gateway.history.sqlite.partitions import PARTITIONS, Partitions, sql
 from gateway.history.sqlite.scrubs import Scrubs
 from gateway.history.sqlite.writer import Writer
-from gateway.history.store import HOUR_SECONDS, Event, Recorded, Retention, now, unavailable
+from gateway.history.store import HOUR_SECONDS, Recorded, Retention, now, unavailable
 from gateway.history.tombstones import Tombstone, UserHash, is_deleted, put
 from serving.sqlite import DurableFile, connect, storage_error, write_facts
+from serving.validation import MAX_HISTORY
 from serving.workers import Workers
 
 log = structlog.get_logger()
@@ -125,13 +127,13 @@ class SqliteHistoryStore:
         return await self._recent.of(user_id, oldest, lambda: self._read(user_id))
 
     async def _read(self, user_id: str) -> History | None:
-        rows = await self._newest(partitions.ITEMS, user_id, self._retention.events)
+        rows = await self._newest(partitions.ITEMS, user_id, MAX_HISTORY, in_history=True)
         return History(tuple(item_id for item_id, _ in rows), since=rows[0][1]) if rows else None
 
-    async def events(self, user_id: str, count: int) -> list[Event]:
+    async def events(self, user_id: str, count: int, *, in_history: bool = True) -> list[Event]:
         """As the protocol says."""
-        rows = await self._newest(partitions.EVENTS, user_id, min(count, self._retention.events))
-        return [Event(*row) for row in rows]
+        rows = await self._newest(partitions.EVENTS, user_id, count, in_history=in_history)
+        return [read_event(*row, in_history=in_history) for row in rows]
 
     async def delete(self, user_id: str) -> int:
         """As the protocol says; when the caller leaves, the deletion is ended all the same."""
@@ -175,9 +177,13 @@ class SqliteHistoryStore:
         self._readers.close()
         self._file.close()
 
-    async def _newest(self, query: str, user_id: str, count: int) -> list[tuple[Any, ...]]:
+    async def _newest(
+        self, query: str, user_id: str, count: int, *, in_history: bool
+    ) -> list[tuple[Any, ...]]:
         query = sql(query, self._partitions.of(user_id))
-        rows = await self._readers.fetch(query, (user_id, self._retention.oldest(), count))
+        count = min(count, self._retention.most(in_history=in_history))
+        oldest = self._retention.oldest()
+        rows = await self._readers.fetch(query, (user_id, in_history, oldest, count))
         return rows[::-1]
 
     async def _scrub(self, due: Sequence[int]) -> int:
@@ -237,11 +243,11 @@ def _record(
     seeds: UserHash | None = None,
 ) -> Recorded:
     """Records events; of a bundle's, for which `seeds` is given, those of users not deleted."""
-    by_user = defaultdict(list)
+    lists = defaultdict(list)
     for event in events:
-        by_user[event.user_id].append(event)
+        lists[event.user_id, event.in_history].append(event)
     total = Recorded()
-    for user_id, batch in by_user.items():
+    for (user_id, _), batch in lists.items():
         if seeds is not None and is_deleted(connection, seeds.of(user_id)):
             total += Recorded(outdated=len(batch))
             continue
@@ -252,24 +258,26 @@ def _record(
 def _record_of(
     connection: sqlite3.Connection, partition: int, events: Sequence[Event], retention: Retention
 ) -> Recorded:
-    """Records one user's events, and drops what is no longer kept of it."""
-    user_id, oldest = events[0].user_id, retention.oldest()
-    last = (user_id, 0, 1, retention.events - 1)
-    # Of a full history, the time that an event must be newer than.
+    """Records events of one user's list, and drops what is no longer kept of it."""
+    which, oldest = (events[0].user_id, events[0].in_history), retention.oldest()
+    last = (*which, 0, 1, retention.most(in_history=which[1]) - 1)
+    # Of a full list, the time that an event must be newer than.
     full = connection.execute(sql(partitions.PLACE, partition), last).fetchone()
-    new = known = 0
+    added, known = [], 0
     for event in events:
         if event.time >= oldest and (full is None or event.time > full[0]):
-            added = partitions.add(connection, partition, event, oldest)
-            new, known = new + added, known + 1 - added
+            if partitions.add(connection, partition, event, oldest):
+                added.append(event)
+            else:
+                known += 1
         elif partitions.is_known(connection, partition, event, oldest):
             known += 1
-    if new:
-        connection.execute(sql(partitions.EXPIRE, partition), (user_id, oldest))
+    if added:
+        connection.execute(sql(partitions.EXPIRE, partition), (*which, oldest))
         full = connection.execute(sql(partitions.PLACE, partition), last).fetchone()
         if full is not None:
-            connection.execute(sql(partitions.TRIM, partition), (user_id, *full))
-    return Recorded(new, known, len(events) - new - known)
+            connection.execute(sql(partitions.TRIM, partition), (*which, *full))
+    return Recorded.of(added, known, len(events))
 
 
 def _delete(

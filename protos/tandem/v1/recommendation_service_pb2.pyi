@@ -880,7 +880,7 @@ Global___BatchRecommendResponse: _TypeAlias = BatchRecommendResponse  # noqa: Y0
 
 @_typing.final
 class Event(_message.Message):
-    """A user's interaction with an item."""
+    """What a user did with an item."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -888,6 +888,10 @@ class Event(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Names the event among those of its user: an event whose identifier is
     known is not recorded again, whatever else it says. An identifier is known
@@ -899,6 +903,27 @@ class Event(_message.Message):
     item_id: _builtins.str
     """The item, which the catalog need not have yet. Required, at most 512
     bytes.
+    """
+    type: _builtins.str
+    """What the user did: "impression" (the item was seen), "click", "purchase",
+    "rating", or a name of your own; "interaction" when absent. From 1 to 64 of
+    `A-Z a-z 0-9 . _ -`; anything else is INVALID_ARGUMENT with reason
+    INVALID_EVENT_TYPE. Types that the server is told to are read by the models,
+    as the history; by default those without a type, clicks, purchases and
+    ratings. The others are kept apart and take no room in a history.
+    """
+    value: _builtins.float
+    """Such as a price, a rating or seconds; finite, otherwise INVALID_ARGUMENT with
+    reason NOT_FINITE.
+    """
+    position: _builtins.int
+    """Where the user saw the item, from 1; 0 where that is not known, or where it
+    is the item's place in the answer that `recommendation_id` names. A negative
+    number is INVALID_ARGUMENT with reason NEGATIVE_POSITION.
+    """
+    recommendation_id: _builtins.str
+    """That of the answer that showed the item; at most 2,048 bytes. In what is
+    read back it is the 16 characters by which it begins.
     """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
@@ -914,12 +939,18 @@ class Event(_message.Message):
         user_id: _builtins.str = ...,
         item_id: _builtins.str = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
+        type: _builtins.str = ...,
+        value: _builtins.float | None = ...,
+        position: _builtins.int = ...,
+        recommendation_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "event_time", b"event_time", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "event_time", b"event_time", "item_id", b"item_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "event_id", b"event_id", "event_time", b"event_time", "item_id", b"item_id", "position", b"position", "recommendation_id", b"recommendation_id", "type", b"type", "user_id", b"user_id", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
 Global___Event: _TypeAlias = Event  # noqa: Y015
 
@@ -959,6 +990,7 @@ class RecordEventsResponse(_message.Message):
     KNOWN_FIELD_NUMBER: _builtins.int
     OUTDATED_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    UNATTRIBUTED_FIELD_NUMBER: _builtins.int
     recorded: _builtins.int
     """Events that were not known. When a history is full, they take the place of
     its oldest.
@@ -969,6 +1001,10 @@ class RecordEventsResponse(_message.Message):
     """Events that are older than what is kept of their user, and were dropped."""
     bundle_version: _builtins.str
     """The version of the bundle that the server has."""
+    unattributed: _builtins.int
+    """Events that name a recommendation that this server does not know, or that
+    did not show their item. What they say else is recorded.
+    """
     def __init__(
         self,
         *,
@@ -976,10 +1012,11 @@ class RecordEventsResponse(_message.Message):
         known: _builtins.int = ...,
         outdated: _builtins.int = ...,
         bundle_version: _builtins.str = ...,
+        unattributed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "known", b"known", "outdated", b"outdated", "recorded", b"recorded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "known", b"known", "outdated", b"outdated", "recorded", b"recorded", "unattributed", b"unattributed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
