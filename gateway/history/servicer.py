@@ -3,6 +3,7 @@
 from typing import Any
 
 from core.errors import NotFound
+from gateway.attribution.counts import Attribution
 from gateway.history import requests
 from gateway.history.paging import read_page
 from gateway.history.store import HistoryStore
@@ -23,6 +24,8 @@ class HistoryMethods(pb_grpc.RecommendationServiceServicer):
         self, histories: HistoryStore, rules: requests.EventRules, bundle_version: str
     ) -> None:
         self.histories = histories
+        self.attribution = Attribution()
+        """What this gateway recorded of what it showed, for whoever collects metrics."""
         self._rules = rules
         self._bundle_version = bundle_version
 
@@ -32,6 +35,7 @@ class HistoryMethods(pb_grpc.RecommendationServiceServicer):
         """Records what users interacted with."""
         events, unattributed = requests.read_events(request, self._rules)
         recorded = await self.histories.record(events)
+        self.attribution.record(recorded.added)
         return requests.write_recorded(recorded, unattributed, self._bundle_version)
 
     async def GetHistory(
