@@ -14,7 +14,7 @@ from gateway.settings import GatewaySettings
 
 DEFAULT_DIRECTORY: Final = Path("build/history")
 BUNDLE: Final = "bundle"
-_REDIS: Final = ("redis://", "rediss://", "unix://")
+REDIS: Final = ("redis://", "rediss://", "unix://")
 
 
 def open_store(settings: GatewaySettings, bundle: Bundle) -> HistoryStore:
@@ -26,12 +26,12 @@ def open_store(settings: GatewaySettings, bundle: Bundle) -> HistoryStore:
     name, retention = _name_of(settings, bundle), retention_of(settings)
     if name == BUNDLE:
         return BundleHistoryStore(bundle)
-    if name.startswith(_REDIS):
+    if name.startswith(REDIS):
         return _redis(name, settings, bundle, retention)
     if "://" in name:
         raise SettingsError(
             f"--history (or TANDEM_HISTORY): {name!r} is neither {BUNDLE!r}, a file, nor an "
-            f"address that begins with {', '.join(_REDIS)}"
+            f"address that begins with {', '.join(REDIS)}"
         )
     return SqliteHistoryStore.open(
         Path(name),

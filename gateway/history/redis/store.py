@@ -62,14 +62,14 @@ class RedisHistoryStore:
         timeout: float = 0.25,
         max_recent_bytes: int = 16 * 2**20,
     ) -> None:
-        self._connection = Connection(url, timeout)
+        self.connection = Connection(url, timeout)
         self._recent = RecentHistories(max_recent_bytes)
         self._retention = retention
         self._users = users
         self._deletions = Deletions(
-            self._connection, Tombstones.open(tombstones, users), users, self._forget
+            self.connection, Tombstones.open(tombstones, users), users, self._forget
         )
-        script = self._connection.redis.register_script
+        script = self.connection.redis.register_script
         self._record = script(scripts.RECORD)
         self._items = script(scripts.ITEMS)
         self._events = script(scripts.EVENTS)
@@ -133,13 +133,13 @@ class RedisHistoryStore:
 
     async def seed(self) -> str | None:
         """As the protocol says."""
-        async with self._connection.operation() as redis:
+        async with self.connection.operation() as redis:
             seed: Any = await redis.get(PREFIX + "seed")
         return None if seed is None else seed.decode()
 
     async def set_seed(self, bundle_version: str) -> None:
         """As the protocol says."""
-        async with self._connection.operation() as redis:
+        async with self.connection.operation() as redis:
             await redis.set(PREFIX + "seed", bundle_version)
 
     async def tend(self) -> float:
@@ -149,7 +149,7 @@ class RedisHistoryStore:
         """
         await self._deletions.sync()
         await self._deletions.sweep(self._drop)
-        async with self._connection.operation() as redis:
+        async with self.connection.operation() as redis:
             info: dict[str, Any] = await redis.info()
         self._warn(
             "redis loses events when it restarts: set appendonly yes", not info.get("aof_enabled")
@@ -163,7 +163,7 @@ class RedisHistoryStore:
     async def close(self) -> None:
         """Closes the connections and the file."""
         await self._deletions.close()
-        await self._connection.close()
+        await self.connection.close()
 
     async def _record_each(
         self, lists: _Lists, *, seeded: bool
@@ -172,7 +172,7 @@ class RedisHistoryStore:
         kept, version = self._retention, secrets.token_bytes(_VERSION_BYTES)
         limits = [kept.oldest(), kept.lifetime or 0]
         async with (
-            self._connection.operation() as redis,
+            self.connection.operation() as redis,
             redis.pipeline(transaction=False) as pipeline,
         ):
             for (user_id, in_history), batch in lists.items():
@@ -191,7 +191,7 @@ class RedisHistoryStore:
     async def _run(self, script: AsyncScript, user_id: str, *arguments: bytes | int) -> Any:
         """Runs a script for a user, once Redis has all deletions that it should have."""
         for _ in range(2):
-            async with self._connection.operation():
+            async with self.connection.operation():
                 begin = await self._deletions.arguments(user_id)
                 answer = await script(keys=_keys(user_id), args=[*begin, *arguments])
             if answer is not None:

@@ -2,6 +2,7 @@
 
 store.py       the store: recording, reading, deleting
 partitions.py  its tables, which hold a part of the users each
+export.py      reads all of it, beside the gateway
 scrubs.py      leaves no bytes of deleted users, at a bounded rate
 writer.py      the thread that writes, for several callers at a time
 """
