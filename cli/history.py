@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -27,7 +27,7 @@ SECONDS: Final = 30.0
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What users interacted with: record it, look at it, delete it.\n\n"
+    help="What users interacted with: record it, look at it, export it, delete it.\n\n"
     "The gateway keeps a history of each user, so that `tandem recommend --user U` needs nothing "
     "else. It begins with the histories of its bundle and grows by what is recorded.",
     epilog="Examples:\n\n"
@@ -143,6 +143,42 @@ def show(
         kind = each.type or "interaction"
         table.add_row(when, kind, each.item_id, titles.title(each.item_id), f"[dim]{each.event_id}")
     Console().print(table)
+
+
+@app.command("export-user", epilog="Example:  tandem history export-user 196 > 196.jsonl")
+def export_user(
+    user: Annotated[str, typer.Argument(help="The user.")], address: Address = DEFAULT_TARGET
+) -> None:
+    """Print all that the gateway stores about a user, an event as JSON on each line."""
+    with ConnectionOptions(address, SECONDS).connect() as client:
+        for stored in client.export_user(user):
+            line = MessageToDict(stored, preserving_proto_field_name=True)
+            typer.echo(json.dumps(line, ensure_ascii=False))
+
+
+@app.command("merge-users", epilog="Example:  tandem history merge-users session-7f3a 196 --yes")
+def merge_users(
+    source: Annotated[str, typer.Argument(help="The user whose events they are, and who goes.")],
+    user: Annotated[str, typer.Argument(help="The user who gets them.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    address: Address = DEFAULT_TARGET,
+) -> None:
+    """Make one user's events another's, and delete the first; there is no way back.
+
+    For somebody who was anonymous and has logged in. It may be repeated.
+    """
+    if not yes:
+        typer.confirm(f"Make all events of user {source} those of user {user}?", abort=True)
+    with (
+        ConnectionOptions(address, SECONDS).connect() as client,
+        Console(stderr=True).status("merging"),
+    ):
+        response = client.merge_users(source, user)
+    typer.echo(
+        f"merged {response.merged_events:,} events of user {source} into user {user}, "
+        f"{response.known_events:,} known already, {response.outdated_events:,} older than what is "
+        "kept"
+    )
 
 
 @app.command("delete-user", epilog="Example:  tandem history delete-user 196 --yes")

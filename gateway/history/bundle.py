@@ -50,6 +50,10 @@ class BundleHistoryStore:
         """Refuses: a bundle is built without a user, or with it."""
         _refuse()
 
+    async def merge(self, source: str, user_id: str) -> Recorded:  # noqa: ARG002
+        """Refuses."""
+        _refuse()
+
     async def seed(self) -> str | None:
         """The bundle."""
         return self._bundle.version

@@ -50,6 +50,16 @@ async def read_page(histories: HistoryStore, query: PageQuery) -> Page:
     return Page(older[-query.size :][::-1], more=len(older) > query.size)
 
 
+async def read_all(histories: HistoryStore, user_id: str) -> list[Event]:
+    """All events that are kept of a user: the history's and then the others, oldest first.
+
+    Raises:
+        Unavailable: reason HISTORY_UNAVAILABLE.
+    """
+    history = await histories.events(user_id, MAX_HISTORY)
+    return history + await histories.events(user_id, MAX_HISTORY, in_history=False)
+
+
 def _place(events: Sequence[Event], cursor: Cursor) -> int:
     """Where the cursor's event is among events, oldest first; else, where it would be."""
     for place, event in enumerate(events):

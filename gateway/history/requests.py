@@ -101,6 +101,38 @@ def write_page(page: Page, bundle_version: str) -> pb.GetHistoryResponse:
     )
 
 
+def read_merge(request: pb.MergeUsersRequest) -> tuple[str, str]:
+    """Checks whose events are to be whose.
+
+    Raises:
+        InvalidArgument: one is empty or too long, or both are the same.
+    """
+    source = edge.identifier(request.source_user_id, field="source_user_id")
+    target = edge.identifier(request.user_id, field="user_id")
+    if source == target:
+        raise InvalidArgument("a user cannot be merged into itself", reason="SAME_USER")
+    return source, target
+
+
+def write_stored(event: Event) -> pb.StoredEvent:
+    """Writes an event with all that is stored of it."""
+    shown = event.shown
+    return pb.StoredEvent(
+        event=write_event(event),
+        in_history=event.in_history,
+        attribution=None
+        if shown is None
+        else pb.Attribution(
+            recommendation_id=shown.recommendation,
+            strategy=shown.strategy,
+            position=shown.position,
+            score=shown.score,
+            variant=shown.variant,
+            bundle_version=shown.bundle_version,
+        ),
+    )
+
+
 def write_event(event: Event) -> pb.Event:
     """Writes an event."""
     message = pb.Event(

@@ -1,18 +1,19 @@
 """The methods of RecommendationService that are about histories."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from core.errors import NotFound
 from gateway.attribution.counts import Attribution
 from gateway.history import requests
-from gateway.history.paging import read_page
+from gateway.history.paging import read_all, read_page
 from gateway.history.store import HistoryStore
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 
 
 class HistoryMethods(pb_grpc.RecommendationServiceServicer):
-    """Records events, shows histories and deletes users.
+    """Records events, shows histories, and exports, merges and deletes users.
 
     Args:
         histories: the store.
@@ -45,11 +46,7 @@ class HistoryMethods(pb_grpc.RecommendationServiceServicer):
         query = requests.read_page(request)
         page = await read_page(self.histories, query)
         if not page.events and query.after is None:
-            raise NotFound(
-                f"user {query.user_id!r} has no stored history",
-                reason="UNKNOWN_USER",
-                user_id=query.user_id,
-            )
+            raise _unknown(query.user_id)
         return requests.write_page(page, self._bundle_version)
 
     async def DeleteUser(
@@ -58,3 +55,35 @@ class HistoryMethods(pb_grpc.RecommendationServiceServicer):
         """Deletes all that is stored about a user."""
         deleted = await self.histories.delete(requests.read_user(request.user_id))
         return pb.DeleteUserResponse(deleted_events=deleted, bundle_version=self._bundle_version)
+
+    async def ExportUser(
+        self, request: pb.ExportUserRequest, _context: Any
+    ) -> AsyncIterator[pb.ExportUserResponse]:
+        """Reads all that is stored about a user."""
+        user_id = requests.read_user(request.user_id)
+        events = await read_all(self.histories, user_id)
+        if not events:
+            raise _unknown(user_id)
+        for start in range(0, len(events), requests.MAX_PAGE):
+            yield pb.ExportUserResponse(
+                events=map(requests.write_stored, events[start : start + requests.MAX_PAGE]),
+                bundle_version=self._bundle_version,
+            )
+
+    async def MergeUsers(
+        self, request: pb.MergeUsersRequest, _context: Any
+    ) -> pb.MergeUsersResponse:
+        """Makes one user's events another's."""
+        merged = await self.histories.merge(*requests.read_merge(request))
+        return pb.MergeUsersResponse(
+            merged_events=merged.new,
+            known_events=merged.known,
+            outdated_events=merged.outdated,
+            bundle_version=self._bundle_version,
+        )
+
+
+def _unknown(user_id: str) -> NotFound:
+    return NotFound(
+        f"user {user_id!r} has no stored history", reason="UNKNOWN_USER", user_id=user_id
+    )

@@ -126,6 +126,19 @@ class HistoryStore(Protocol):
                 is safe, and ends what was begun.
         """
 
+    async def merge(self, source: str, user_id: str) -> Recorded:
+        """Records what is kept of one user as another's, and deletes the first as `delete` does.
+
+        Both or neither is done. What is known of the events of the first is known of the other's.
+
+        Args:
+            source: the user whose events they are.
+            user_id: the other.
+
+        Raises:
+            ResourceExhausted, Unavailable, FailedPrecondition: as `delete` does.
+        """
+
     async def seed(self) -> str | None:
         """The bundle whose histories the store was filled with; None before it was.
 

@@ -1,7 +1,7 @@
 """Recording what users do, reading it back, and deleting it: what both clients have for that."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -127,6 +127,63 @@ class HistoryCalls:
         except grpc.RpcError as error:
             raise from_rpc(error) from None
 
+    def export_user(
+        self,
+        user_id: str,
+        *,
+        timeout: float = DELETE_TIMEOUT,
+        request_id: str | None = None,
+    ) -> Iterator[pb.StoredEvent]:
+        """Reads all that is stored about a user: the history, then the events beside it.
+
+        Args:
+            user_id: the user.
+            timeout: seconds that all of it may take.
+            request_id: identifies the call in all logs; the server makes one when it is None.
+
+        Raises:
+            NotFound: nothing is stored of the user.
+            Error: the call failed; see `tandem.errors`.
+        """
+        call = self._stub.ExportUser(
+            pb.ExportUserRequest(user_id=user_id), timeout=timeout, metadata=metadata(request_id)
+        )
+        try:
+            for response in call:
+                yield from response.events
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        finally:
+            call.cancel()
+
+    def merge_users(
+        self,
+        source_user_id: str,
+        user_id: str,
+        *,
+        timeout: float = DELETE_TIMEOUT,
+        request_id: str | None = None,
+    ) -> pb.MergeUsersResponse:
+        """Makes the events of one user those of another, and deletes the first.
+
+        Args:
+            source_user_id: whose events they are, such as somebody's who was anonymous.
+            user_id: who gets them.
+            timeout: seconds that the call may take.
+            request_id: identifies the call in all logs; the server makes one when it is None.
+
+        Raises:
+            Error: the call failed, see `tandem.errors`; call it again.
+        """
+        try:
+            return self._stub.MergeUsers(
+                pb.MergeUsersRequest(source_user_id=source_user_id, user_id=user_id),
+                timeout=timeout,
+                metadata=metadata(request_id),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+
     def delete_user(
         self,
         user_id: str,
@@ -191,6 +248,44 @@ class AsyncHistoryCalls:
             return await self._stub.GetHistory(
                 pb.GetHistoryRequest(user_id=user_id, page_size=page_size, page_token=page_token),
                 timeout=self._timeout if timeout is None else timeout,
+                metadata=metadata(request_id),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+
+    async def export_user(
+        self,
+        user_id: str,
+        *,
+        timeout: float = DELETE_TIMEOUT,  # noqa: ASYNC109 - it is sent with the call
+        request_id: str | None = None,
+    ) -> AsyncGenerator[pb.StoredEvent, None]:
+        """Reads all that is stored about a user, as `Client.export_user` does."""
+        call = self._stub.ExportUser(
+            pb.ExportUserRequest(user_id=user_id), timeout=timeout, metadata=metadata(request_id)
+        )
+        try:
+            async for response in call:
+                for each in response.events:
+                    yield each
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        finally:
+            call.cancel()
+
+    async def merge_users(
+        self,
+        source_user_id: str,
+        user_id: str,
+        *,
+        timeout: float = DELETE_TIMEOUT,  # noqa: ASYNC109 - it is sent with the call
+        request_id: str | None = None,
+    ) -> pb.MergeUsersResponse:
+        """Makes the events of one user those of another, as `Client.merge_users` does."""
+        try:
+            return await self._stub.MergeUsers(
+                pb.MergeUsersRequest(source_user_id=source_user_id, user_id=user_id),
+                timeout=timeout,
                 metadata=metadata(request_id),
             )
         except grpc.RpcError as error:

@@ -82,13 +82,34 @@ def test_delete_a_user(gateway: Gateway) -> None:
     assert (gone.code, "UNKNOWN_USER" in gone.stderr) == (1, True)
 
 
+def test_export_a_user(gateway: Gateway) -> None:
+    run("history", "record", "--user", "dee", "--item", "i3", "--type", "impression")
+    lines = run("history", "export-user", "dee").stdout.splitlines()
+    (stored,) = map(json.loads, lines)
+    assert (stored["event"]["item_id"], stored["event"]["type"]) == ("i3", "impression")
+    gone = run("history", "export-user", "nobody")
+    assert (gone.code, "UNKNOWN_USER" in gone.stderr) == (1, True)
+
+
+def test_merge_users(gateway: Gateway) -> None:
+    run("history", "record", "--user", "anon", "--item", "i3", "--event-id", "e")
+    assert run("history", "merge-users", "anon", "dee").code == 1  # nobody confirms
+    merged = "events of user anon into user dee, 0 known already, 0 older than what is kept\n"
+    for count in (1, 0):
+        done = run("history", "merge-users", "anon", "dee", "--yes")
+        assert done.stdout == f"merged {count} {merged}"
+    assert run("history", "show", "--user", "anon").code == 1
+
+
 def test_no_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TANDEM_ADDRESS", "127.0.0.1:1")
     result = run("history", "show", "--user", "ann")
     assert (result.code, "no gateway answers" in result.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("command", ["import", "record", "show", "delete-user"])
+@pytest.mark.parametrize(
+    "command", ["import", "record", "show", "export-user", "merge-users", "delete-user"]
+)
 def test_help_teaches(command: str) -> None:
     result = run("history", command, "--help")
     assert result.code == 0

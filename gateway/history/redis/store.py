@@ -74,6 +74,7 @@ class RedisHistoryStore:
         self._items = script(scripts.ITEMS)
         self._events = script(scripts.EVENTS)
         self._delete = script(scripts.DELETE)
+        self._merge = script(scripts.MERGE)
         self._warned: set[str] = set()
 
     async def record(self, events: Sequence[Event], *, seeded: bool = False) -> Recorded:
@@ -130,6 +131,26 @@ class RedisHistoryStore:
 
         self._recent.forget([user_id])
         return await self._deletions.delete(user_id, run)
+
+    async def merge(self, source: str, user_id: str) -> Recorded:
+        """As the protocol says, in one script; else as `delete`."""
+        kept, version = self._retention, secrets.token_bytes(_VERSION_BYTES)
+        target = self._users.of(user_id)
+        limits = [kept.oldest(), kept.lifetime or 0, kept.events, kept.others]
+        keys = [*_keys(user_id)[:-1], PREFIX + "arrivals"]
+        counts: list[int] = []
+
+        async def run(time: int) -> tuple[int, int]:
+            found = await self._run(
+                self._merge, source, time, target, version, *limits, others=keys
+            )
+            *counts[:], ended = map(int, found)
+            return sum(counts), ended
+
+        self._recent.forget([source, user_id])
+        await self._deletions.delete(source, run)
+        new, known, outdated = counts
+        return Recorded(new, known, outdated)
 
     async def seed(self) -> str | None:
         """As the protocol says."""
@@ -188,12 +209,26 @@ class RedisHistoryStore:
         found = zip(lists, answers, strict=True)
         return {which: answer for which, answer in found if answer is not None}
 
-    async def _run(self, script: AsyncScript, user_id: str, *arguments: bytes | int) -> Any:
-        """Runs a script for a user, once Redis has all deletions that it should have."""
+    async def _run(
+        self,
+        script: AsyncScript,
+        user_id: str,
+        *arguments: bytes | int,
+        others: Sequence[str] = (),
+    ) -> Any:
+        """Runs a script for a user, once Redis has all deletions that it should have.
+
+        Args:
+            script: to run.
+            user_id: whose keys it is given.
+            arguments: after those that all begin with.
+            others: keys after those.
+        """
         for _ in range(2):
             async with self.connection.operation():
                 begin = await self._deletions.arguments(user_id)
-                answer = await script(keys=_keys(user_id), args=[*begin, *arguments])
+                keys = [*_keys(user_id), *others]
+                answer = await script(keys=keys, args=[*begin, *arguments])
             if answer is not None:
                 return answer
             self._deletions.lost()

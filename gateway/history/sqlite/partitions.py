@@ -78,6 +78,10 @@ _DELETE: Final = (
     "DELETE FROM events_{n} WHERE user_id = ?",
     "DELETE FROM ids_{n} WHERE user_id = ?",
 )
+_GIVE_IDS: Final = (
+    "INSERT INTO ids_{n} SELECT ?, event, time FROM ids_%d WHERE user_id = ? "
+    "ON CONFLICT (user_id, event) DO UPDATE SET time = max(time, excluded.time)"
+)
 _SWEEP: Final = (
     "DELETE FROM events_{n} WHERE (user_id, in_history, time, sequence) IN "
     "(SELECT user_id, in_history, time, sequence FROM events_{n} WHERE time < ? LIMIT ?)",
@@ -171,6 +175,20 @@ def delete(connection: sqlite3.Connection, partition: int, user_id: str) -> tupl
     if events or ids:
         write_facts(connection, {f"scrub {partition}": "due"})
     return events, bool(events or ids)
+
+
+def give_ids(
+    connection: sqlite3.Connection, source: tuple[int, str], target: tuple[int, str]
+) -> None:
+    """Makes what is known of one user's events known of another's.
+
+    Args:
+        connection: to the file.
+        source: whose events they are: partition and user.
+        target: who gets them.
+    """
+    query = sql(_GIVE_IDS % source[0], target[0])
+    connection.execute(query, (target[1], source[1]))
 
 
 def rewrite(connection: sqlite3.Connection, partition: int) -> None:

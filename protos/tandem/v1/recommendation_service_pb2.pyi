@@ -1139,3 +1139,199 @@ class DeleteUserResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteUserResponse: _TypeAlias = DeleteUserResponse  # noqa: Y015
+
+@_typing.final
+class ExportUserRequest(_message.Message):
+    """A request for all that is stored about a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user. Required, at most 512 bytes."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportUserRequest: _TypeAlias = ExportUserRequest  # noqa: Y015
+
+@_typing.final
+class ExportUserResponse(_message.Message):
+    """Some of what is stored about a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    bundle_version: _builtins.str
+    """The version of the bundle that the server has."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredEvent]:
+        """At most 1,000. First those of the history, oldest first, then the others in
+        the same order.
+        """
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___StoredEvent] | None = ...,
+        bundle_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportUserResponse: _TypeAlias = ExportUserResponse  # noqa: Y015
+
+@_typing.final
+class StoredEvent(_message.Message):
+    """An event as it is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    IN_HISTORY_FIELD_NUMBER: _builtins.int
+    ATTRIBUTION_FIELD_NUMBER: _builtins.int
+    in_history: _builtins.bool
+    """Whether the models read it, as a part of the history."""
+    @_builtins.property
+    def event(self) -> Global___Event:
+        """What was recorded."""
+
+    @_builtins.property
+    def attribution(self) -> Global___Attribution:
+        """The answer that it came of; absent where that is not known."""
+
+    def __init__(
+        self,
+        *,
+        event: Global___Event | None = ...,
+        in_history: _builtins.bool = ...,
+        attribution: Global___Attribution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "event", b"event", "in_history", b"in_history"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredEvent: _TypeAlias = StoredEvent  # noqa: Y015
+
+@_typing.final
+class Attribution(_message.Message):
+    """How an item came to be shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    recommendation_id: _builtins.str
+    """The 16 characters that name the answer, by which its `recommendation_id`
+    began.
+    """
+    strategy: _builtins.str
+    """What made the answer: "rerank", "generate", "fuse", "embedding",
+    "popularity", or "similar".
+    """
+    position: _builtins.int
+    """The item's place in the list, from 1."""
+    score: _builtins.float
+    """The item's score, to the precision of 32 bits."""
+    variant: _builtins.str
+    """The variant of an experiment; empty for none."""
+    bundle_version: _builtins.str
+    """The version of the bundle that made the answer."""
+    def __init__(
+        self,
+        *,
+        recommendation_id: _builtins.str = ...,
+        strategy: _builtins.str = ...,
+        position: _builtins.int = ...,
+        score: _builtins.float = ...,
+        variant: _builtins.str = ...,
+        bundle_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "position", b"position", "recommendation_id", b"recommendation_id", "score", b"score", "strategy", b"strategy", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attribution: _TypeAlias = Attribution  # noqa: Y015
+
+@_typing.final
+class MergeUsersRequest(_message.Message):
+    """A request to make one user's events another's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_USER_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    source_user_id: _builtins.str
+    """The user whose events they are, and who is deleted. Required, at most 512
+    bytes.
+    """
+    user_id: _builtins.str
+    """The user who gets them. Required, at most 512 bytes; another one, or it is
+    INVALID_ARGUMENT with reason SAME_USER.
+    """
+    def __init__(
+        self,
+        *,
+        source_user_id: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source_user_id", b"source_user_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeUsersRequest: _TypeAlias = MergeUsersRequest  # noqa: Y015
+
+@_typing.final
+class MergeUsersResponse(_message.Message):
+    """What became of the events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MERGED_EVENTS_FIELD_NUMBER: _builtins.int
+    KNOWN_EVENTS_FIELD_NUMBER: _builtins.int
+    OUTDATED_EVENTS_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    merged_events: _builtins.int
+    """Events that are now the other user's."""
+    known_events: _builtins.int
+    """Events that the other user had already."""
+    outdated_events: _builtins.int
+    """Events that are older than what is kept of the other user, and were dropped."""
+    bundle_version: _builtins.str
+    """The version of the bundle that the server has."""
+    def __init__(
+        self,
+        *,
+        merged_events: _builtins.int = ...,
+        known_events: _builtins.int = ...,
+        outdated_events: _builtins.int = ...,
+        bundle_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "known_events", b"known_events", "merged_events", b"merged_events", "outdated_events", b"outdated_events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeUsersResponse: _TypeAlias = MergeUsersResponse  # noqa: Y015

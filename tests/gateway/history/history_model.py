@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.history import Event, Recorded, Retention
 
@@ -50,6 +50,19 @@ class HistoryModel:
         most = self.retention.most(in_history=in_history)
         kept = self.users[user_id].lists[in_history][-most:]
         return [e for e in kept if e.time >= self.retention.oldest()]
+
+    def merge(self, source: str, user_id: str) -> Recorded:
+        total, oldest = Recorded(), self.retention.oldest()
+        for in_history in (True, False):
+            kept = [e for e in self.users[source].lists[in_history] if e.time >= oldest]
+            if kept:
+                theirs = [replace(event, user_id=user_id) for event in kept]
+                total += self._record(user_id, in_history, theirs)
+        times = self.users[user_id].times
+        for name, time in self.users[source].times.items():
+            times[name] = max(time, times.get(name, 0))
+        self.delete(source)
+        return total
 
     def delete(self, user_id: str) -> None:
         self.users.pop(user_id, None)

@@ -65,6 +65,14 @@ class Delete:
 
 
 @dataclass(frozen=True)
+class Merge:
+    """Makes a user's events another's."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
 class Keep:
     """Opens the store again, to keep so many events of each user's lists."""
 
@@ -84,7 +92,7 @@ class Tend:
     pass
 
 
-Step: TypeAlias = Record | Replay | Delete | Keep | Expire | Tend
+Step: TypeAlias = Record | Replay | Delete | Merge | Keep | Expire | Tend
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 shown = st.builds(Shown, st.text(), st.text(), st.integers(1, 99), finite, st.text(), st.text())
@@ -106,6 +114,7 @@ steps = st.one_of(
     records,
     replays,
     st.builds(Delete, st.sampled_from(USERS)),
+    st.permutations(USERS).map(lambda users: Merge(*users[:2])),
     st.builds(Keep, st.integers(1, 6), st.integers(1, 6)),
     st.builds(Expire, st.integers(1, 2)),
     st.just(Tend()),
@@ -149,7 +158,9 @@ class Play:
             self._model.retention = replace(kept, days=max(0.25, days))
         return self._model.retention
 
-    async def _take(self, store: HistoryStore, step: Record | Replay | Delete | Tend) -> None:
+    async def _take(
+        self, store: HistoryStore, step: Record | Replay | Delete | Merge | Tend
+    ) -> None:
         if isinstance(step, Tend):
             await store.tend()
         elif isinstance(step, Delete):
@@ -157,6 +168,9 @@ class Play:
             stored = sum(map(len, self._model.users[step.user].lists.values()))
             assert visible <= await store.delete(step.user) <= stored
             self._model.delete(step.user)
+        elif isinstance(step, Merge):
+            expected = self._model.merge(step.source, step.target)
+            assert await store.merge(step.source, step.target) == expected
         else:
             await self._record(store, step)
 
