@@ -1,8 +1,8 @@
 """Reading all that a file of histories has, also while a gateway writes to it.
 
 Each partition is read as it is at one moment, without a lock, and the next at a later one: a user
-is read whole. Nothing is held for long, so that the log does not grow and a deletion waits for one
-partition at most.
+is read whole. Nothing is held for long, so that the log does not grow. A deletion that meets the
+reading of a partition fails as it does beside a backup, and is completed once that has ended.
 """
 
 import sqlite3
