@@ -2,22 +2,27 @@
 
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
+from gateway.shared import Shared
 from serving.server import Api, Service, run
 from tandem.v1 import recommendation_service_pb2_grpc
 
 
 def main(settings: GatewaySettings) -> None:
     """Serves until SIGTERM."""
-    run(
-        Service(
-            process="gateway",
-            apis=[
-                Api(
-                    "tandem.v1.RecommendationService",
-                    recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server,
-                )
-            ],
-            load=lambda bundle: RecommendationServicer.load(bundle, settings),
-        ),
-        settings,
+    run(service(settings), settings)
+
+
+def service(settings: GatewaySettings) -> Service:
+    """What the process serves."""
+    shared = Shared(settings)
+    return Service(
+        process="gateway",
+        apis=[
+            Api(
+                "tandem.v1.RecommendationService",
+                recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server,
+            )
+        ],
+        load=lambda bundle: RecommendationServicer(bundle, shared),
+        close=shared.close,
     )

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import structlog
 
@@ -232,6 +232,9 @@ class BatchQueue(Generic[J, A]):
             self._changed.notify()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
+        # What it belongs to is free at once: a cycle would wait for the garbage collector, which
+        # never comes to what a server has frozen.
+        self._run = self._choose = nothing_more
 
     def _work(self) -> None:
         while batch := self._next_batch():
@@ -295,6 +298,11 @@ class BatchQueue(Generic[J, A]):
         with self._changed:
             known = self._seconds or seconds
             self._seconds = known + SMOOTHING * (seconds - known)
+
+
+def nothing_more(_: object) -> NoReturn:
+    """Stands in for what a closed queue called."""
+    raise RuntimeError("the queue is closed")
 
 
 def oldest(max_weight: int) -> Callable[[Sequence[Place[J, A]]], Sequence[Place[J, A]]]:

@@ -2,7 +2,7 @@
 
 python -m bench.histories.answers
 
-The rows are what was decided against (docs/adr/0021-sealed-recommendation-ids.md): one for each
+The rows are what was decided against (docs/adr/0022-sealed-recommendation-ids.md): one for each
 answer, in 256 tables as the histories have, 50 in a transaction.
 """
 

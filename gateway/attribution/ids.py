@@ -7,7 +7,7 @@
 
 in base64 for URLs. Whoever has the answer knows all that is in it; the seal keeps anybody from
 making one up, and with it clicks for a strategy that showed nothing. It is of no user: who looks at
-a list before logging in and clicks after it is two users to a caller (docs/adr/0021).
+a list before logging in and clicks after it is two users to a caller (docs/adr/0022).
 """
 
 import base64

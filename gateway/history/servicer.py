@@ -18,15 +18,19 @@ class HistoryMethods(pb_grpc.RecommendationServiceServicer):
     Args:
         histories: the store.
         rules: what is made of events.
+        attribution: is told of what is recorded.
         bundle_version: named in every response.
     """
 
     def __init__(
-        self, histories: HistoryStore, rules: requests.EventRules, bundle_version: str
+        self,
+        histories: HistoryStore,
+        rules: requests.EventRules,
+        attribution: Attribution,
+        bundle_version: str,
     ) -> None:
         self.histories = histories
-        self.attribution = Attribution()
-        """What this gateway recorded of what it showed, for whoever collects metrics."""
+        self.attribution = attribution
         self._rules = rules
         self._bundle_version = bundle_version
 

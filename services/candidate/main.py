@@ -3,6 +3,7 @@
 import sys
 from typing import Final
 
+from core.bundle import Bundle
 from services.candidate.servicer import CandidateServicer
 from services.candidate.settings import CandidateSettings
 from serving.server import Api, Service, run
@@ -27,17 +28,30 @@ fiftieth of Python's default, which callers of `Search` would notice."""
 def main(settings: CandidateSettings) -> None:
     """Serves the candidates of a bundle until it is told to stop."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    run(
-        Service(
-            process="candidate",
-            apis=APIS,
-            load=lambda bundle: CandidateServicer.load(
-                bundle,
-                threads=settings.compute_threads,
-                store=settings.store,
-                rebase=settings.rebase_store,
-                index_uri=settings.index_uri,
-            ),
-        ),
-        settings,
-    )
+    run(service(settings), settings)
+
+
+def service(settings: CandidateSettings) -> Service:
+    """What the process serves."""
+    return Service(process="candidate", apis=APIS, load=Loader(settings))
+
+
+class Loader:
+    """Loads one version of the bundle after another; only the first opens the store, which the
+    others take over from it."""
+
+    def __init__(self, settings: CandidateSettings) -> None:
+        self._settings = settings
+        self._opened = False
+
+    def __call__(self, bundle: Bundle) -> CandidateServicer:
+        """See `CandidateServicer.load`."""
+        settings = self._settings
+        store, self._opened = None if self._opened else settings.store, True
+        return CandidateServicer.load(
+            bundle,
+            threads=settings.compute_threads,
+            store=store,
+            rebase=settings.rebase_store,
+            index_uri=settings.index_uri,
+        )

@@ -8,16 +8,18 @@ from tandem.v1 import generator_service_pb2_grpc
 
 def main(settings: GeneratorSettings) -> None:
     """Serves the generator of a bundle until it is told to stop."""
-    run(
-        Service(
-            process="generator",
-            apis=[
-                Api(
-                    "tandem.v1.GeneratorService",
-                    generator_service_pb2_grpc.add_GeneratorServiceServicer_to_server,
-                )
-            ],
-            load=lambda bundle: GeneratorServicer.load(bundle, settings),
-        ),
-        settings,
+    run(service(settings), settings)
+
+
+def service(settings: GeneratorSettings) -> Service:
+    """What the process serves."""
+    return Service(
+        process="generator",
+        apis=[
+            Api(
+                "tandem.v1.GeneratorService",
+                generator_service_pb2_grpc.add_GeneratorServiceServicer_to_server,
+            )
+        ],
+        load=lambda bundle: GeneratorServicer.load(bundle, settings),
     )

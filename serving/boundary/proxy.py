@@ -17,6 +17,7 @@ from serving.boundary.parsing import StreamedRequests, parse
 from serving.boundary.shedding import Shedder
 from serving.boundary.status import to_status
 from serving.deadline import adopt_deadline
+from serving.frames import release_frames
 from serving.telemetry import REQUEST_ID_HEADER, accept_request_id, request_id
 from tandem.channel import MAX_ANSWER_BYTES
 
@@ -152,6 +153,7 @@ def _surrounded(method: str, answer: Callable[[Any, Context], Awaitable[Any]]) -
         except Exception as error:  # noqa: BLE001 - this is where all of them end
             failure = classify(error, method)
             code, reason = failure.code.name, failure.reason
+            release_frames(error)
             await _abort(context, failure)
         finally:
             ms = round((time.perf_counter() - started) * 1e3, 3)
