@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from cli.support.connection import Address, ConnectionOptions
+from cli.support.connection import GatewayOptions
+from cli.support.option_groups import expanded
 from cli.support.option_values import read_ids
 from cli.support.printing import print_json
 from cli.support.query_options import AsJson
 from cli.support.titles import Titles
 from tandem import Client, ResourceExhausted, event
-from tandem.client import DEFAULT_TARGET
 from tandem.v1 import recommendation_service_pb2 as pb
 
 BATCH: Final = 1_000
@@ -52,16 +52,18 @@ class HistoryFileError(ValueError):
     "interruption, adds only what is not there yet: an event_id is recorded once. Users who were "
     "deleted come back if the source still has them.",
 )
+@expanded
 def import_(
+    *,
     source: Annotated[
         Path, typer.Argument(help="A bundle, such as bundles/ml-100k/current, or a .jsonl file.")
     ],
-    address: Address = DEFAULT_TARGET,
+    connection: GatewayOptions,
 ) -> None:
     """Record all events of a bundle's data, or of a file."""
     batches = list(_bundle_batches(source) if source.is_dir() else _file_batches(source))
     counts = pb.RecordEventsResponse()
-    with ConnectionOptions(address, SECONDS).connect() as client:
+    with connection.client(SECONDS) as client:
         bar = track(batches, "recording", console=Console(stderr=True))
         for answer in (_record(client, batch) for batch in bar):
             counts.recorded += answer.recorded
@@ -74,7 +76,9 @@ def import_(
 @app.command(
     epilog="Example:  tandem history record --user 196 --item 50,172 --time 2026-01-31T12:00:00Z"
 )
+@expanded
 def record(
+    *,
     user: User,
     item: Annotated[str, typer.Option(help="What it interacted with, in order.", metavar="ID,ID…")],
     event_id: Annotated[
@@ -102,7 +106,7 @@ def record(
     recommendation_id: Annotated[
         str, typer.Option(help="That of the answer that showed the items.")
     ] = "",
-    address: Address = DEFAULT_TARGET,
+    connection: GatewayOptions,
 ) -> None:
     """Record what a user did with items."""
     items = read_ids(item)
@@ -119,19 +123,21 @@ def record(
         )
         for place, item_id in enumerate(items)
     ]
-    with ConnectionOptions(address, SECONDS).connect() as client:
+    with connection.client(SECONDS) as client:
         typer.echo(_summary(_record(client, events)))
 
 
 @app.command(epilog="Example:  tandem history show --user 196 -k 5")
+@expanded
 def show(
+    *,
     user: User,
     max_results: Annotated[int, typer.Option("--max-results", "-k", help="How many events.")] = 20,
-    address: Address = DEFAULT_TARGET,
+    connection: GatewayOptions,
     as_json: AsJson = False,
 ) -> None:
     """Show the newest events of a user's history, newest first."""
-    with ConnectionOptions(address, SECONDS).connect() as client:
+    with connection.client(SECONDS) as client:
         response = client.get_history(user, page_size=max_results)
         if as_json:
             print_json(response, with_defaults=False)
@@ -146,22 +152,25 @@ def show(
 
 
 @app.command("export-user", epilog="Example:  tandem history export-user 196 > 196.jsonl")
+@expanded
 def export_user(
-    user: Annotated[str, typer.Argument(help="The user.")], address: Address = DEFAULT_TARGET
+    *, user: Annotated[str, typer.Argument(help="The user.")], connection: GatewayOptions
 ) -> None:
     """Print all that the gateway stores about a user, an event as JSON on each line."""
-    with ConnectionOptions(address, SECONDS).connect() as client:
+    with connection.client(SECONDS) as client:
         for stored in client.export_user(user):
             line = MessageToDict(stored, preserving_proto_field_name=True)
             typer.echo(json.dumps(line, ensure_ascii=False))
 
 
 @app.command("merge-users", epilog="Example:  tandem history merge-users session-7f3a 196 --yes")
+@expanded
 def merge_users(
+    *,
     source: Annotated[str, typer.Argument(help="The user whose events they are, and who goes.")],
     user: Annotated[str, typer.Argument(help="The user who gets them.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    address: Address = DEFAULT_TARGET,
+    connection: GatewayOptions,
 ) -> None:
     """Make one user's events another's, and delete the first; there is no way back.
 
@@ -170,7 +179,7 @@ def merge_users(
     if not yes:
         typer.confirm(f"Make all events of user {source} those of user {user}?", abort=True)
     with (
-        ConnectionOptions(address, SECONDS).connect() as client,
+        connection.client(SECONDS) as client,
         Console(stderr=True).status("merging"),
     ):
         response = client.merge_users(source, user)
@@ -182,10 +191,12 @@ def merge_users(
 
 
 @app.command("delete-user", epilog="Example:  tandem history delete-user 196 --yes")
+@expanded
 def delete_user(
+    *,
     user: Annotated[str, typer.Argument(help="The user.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    address: Address = DEFAULT_TARGET,
+    connection: GatewayOptions,
 ) -> None:
     """Delete all that the gateway stores about a user; there is no way back.
 
@@ -195,7 +206,7 @@ def delete_user(
     if not yes:
         typer.confirm(f"Delete all that is stored about user {user}?", abort=True)
     with (
-        ConnectionOptions(address, SECONDS).connect() as client,
+        connection.client(SECONDS) as client,
         Console(stderr=True).status("deleting"),
     ):
         response = client.delete_user(user)

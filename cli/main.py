@@ -26,6 +26,7 @@ class _Commands(LazyGroup):
         "history": "cli.history:app",
         "export-events": "cli.export_events:app",
         "batch": "cli.batch:app",
+        "keys": "cli.keys:app",
     }
 
 

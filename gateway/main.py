@@ -1,5 +1,6 @@
 """The gateway's process."""
 
+from gateway.quotas import quotas_of
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
 from gateway.shared import Shared
@@ -25,4 +26,5 @@ def service(settings: GatewaySettings) -> Service:
         ],
         load=lambda bundle: RecommendationServicer(bundle, shared),
         close=shared.close,
+        quotas=quotas_of(settings),
     )

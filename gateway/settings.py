@@ -8,11 +8,12 @@ from gateway.calls.caller import CallPolicy
 from gateway.calls.targets import parse
 from gateway.domain import Strategy
 from gateway.history.event import INTERACTION, is_type, split_types
-from serving.settings import ServerSettings
+from serving.security.setup import link_of
+from serving.settings import CallingSettings
 from serving.validation import MAX_HISTORY
 
 
-class GatewaySettings(ServerSettings):
+class GatewaySettings(CallingSettings):
     """Settings of the gateway."""
 
     table = "gateway"
@@ -157,5 +158,11 @@ class GatewaySettings(ServerSettings):
 
     @property
     def calls(self) -> CallPolicy:
-        """How services are called."""
-        return CallPolicy(retry_ratio=self.retry_ratio, hedge_ratio=self.hedge_ratio)
+        """How services are called.
+
+        Raises:
+            SettingsError: a file of a key or of TLS cannot be read.
+        """
+        return CallPolicy(
+            retry_ratio=self.retry_ratio, hedge_ratio=self.hedge_ratio, link=link_of(self)
+        )

@@ -14,10 +14,13 @@ from core.errors import DeadlineExceeded, InvalidArgument, TandemError
 from serving.boundary.grpc_types import Context, Continuation, Handler, Method
 from serving.boundary.in_flight import InFlight
 from serving.boundary.parsing import StreamedRequests, parse
+from serving.boundary.refusals import Refusals
 from serving.boundary.shedding import Shedder
 from serving.boundary.status import to_status
 from serving.deadline import adopt_deadline
 from serving.frames import release_frames
+from serving.security.audit import audited
+from serving.security.guard import OWN, Guard
 from serving.telemetry import REQUEST_ID_HEADER, accept_request_id, request_id
 from tandem.channel import MAX_ANSWER_BYTES
 
@@ -33,11 +36,14 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     Args:
         max_concurrent: calls in flight above which new ones are refused.
+        guard: decides who may call; by default whoever reaches the server.
     """
 
-    def __init__(self, max_concurrent: int) -> None:
+    def __init__(self, max_concurrent: int, *, guard: Guard | None = None) -> None:
         self.in_flight = InFlight(max_concurrent)
         self.shedder = Shedder()
+        self._guard = guard or Guard()
+        self._refusals = Refusals("calls not let in")
         self._handlers: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -45,12 +51,18 @@ class Boundary(grpc.aio.ServerInterceptor):
         continuation: Continuation,
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "Handler | None":
-        """Wraps Tandem's handlers, and sheds; health and reflection pass through.
+        """Asks the guard, wraps Tandem's handlers, and sheds; health and reflection pass through.
 
         Health checks come every second, and would drown the access log.
         """
         method = handler_call_details.method
-        if not method.startswith("/tandem."):
+        try:
+            await self._guard.admit(method, handler_call_details.invocation_metadata or ())
+        except TandemError as error:
+            if await continuation(handler_call_details) is None:
+                return None
+            return self._refusals.handler(error)
+        if not method.startswith(OWN):
             return await continuation(handler_call_details)
         if method not in self._handlers:
             handler = await continuation(handler_call_details)
@@ -76,9 +88,11 @@ class Boundary(grpc.aio.ServerInterceptor):
 
         async def answer(raw: bytes, context: Context) -> bytes:
             await self.in_flight.enter(context)
-            return _bounded(write(await call(parse(raw, read), context)))
+            message = parse(raw, read)
+            with audited(method, message):
+                return _bounded(write(await call(message, context)))
 
-        return _surrounded(method, answer)
+        return self._surrounded(method, answer)
 
     def _stream(self, method: str, handler: Handler) -> Method:
         """One request, many answers."""
@@ -92,7 +106,7 @@ class Boundary(grpc.aio.ServerInterceptor):
                 while (message := await self.in_flight.next_answer(messages)) is not None:
                     await context.write(write(message))
 
-        return _surrounded(method, answer)
+        return self._surrounded(method, answer)
 
     def _conversation(self, method: str, handler: Handler) -> Method:
         """Many requests, many answers."""
@@ -107,7 +121,33 @@ class Boundary(grpc.aio.ServerInterceptor):
             if requests.cut_off:
                 await self.in_flight.refuse_while_draining()
 
-        return _surrounded(method, answer)
+        return self._surrounded(method, answer)
+
+    def _surrounded(self, method: str, answer: Callable[[Any, Context], Awaitable[Any]]) -> Method:
+        """Gives a call its request id, its canonical code and its line in the log."""
+
+        async def surrounded(raw: Any, context: Context) -> Any:
+            started = time.perf_counter()
+            _adopt_request_id(context)
+            adopt_deadline(context.time_remaining())
+            code, reason = "OK", ""
+            try:
+                await self._guard.admit_certified(method, context.auth_context)
+                return await answer(raw, context)
+            except asyncio.CancelledError:
+                late = context.time_remaining() == 0
+                code = "DEADLINE_EXCEEDED" if late else "CANCELLED"
+                raise
+            except Exception as error:  # noqa: BLE001 - this is where all of them end
+                failure = classify(error, method)
+                code, reason = failure.code.name, failure.reason
+                release_frames(error)
+                await _abort(context, failure)
+            finally:
+                ms = round((time.perf_counter() - started) * 1e3, 3)
+                log.info("call", method=method, code=code, reason=reason or None, ms=ms)
+
+        return surrounded
 
 
 def _parts(
@@ -134,32 +174,6 @@ def _bounded(answer: bytes) -> bytes:
             reason="ANSWER_TOO_LARGE",
         )
     return answer
-
-
-def _surrounded(method: str, answer: Callable[[Any, Context], Awaitable[Any]]) -> Method:
-    """Gives a call its request id, its canonical code and its line in the log."""
-
-    async def surrounded(raw: Any, context: Context) -> Any:
-        started = time.perf_counter()
-        _adopt_request_id(context)
-        adopt_deadline(context.time_remaining())
-        code, reason = "OK", ""
-        try:
-            return await answer(raw, context)
-        except asyncio.CancelledError:
-            late = context.time_remaining() == 0
-            code = "DEADLINE_EXCEEDED" if late else "CANCELLED"
-            raise
-        except Exception as error:  # noqa: BLE001 - this is where all of them end
-            failure = classify(error, method)
-            code, reason = failure.code.name, failure.reason
-            release_frames(error)
-            await _abort(context, failure)
-        finally:
-            ms = round((time.perf_counter() - started) * 1e3, 3)
-            log.info("call", method=method, code=code, reason=reason or None, ms=ms)
-
-    return surrounded
 
 
 def _adopt_request_id(context: Context) -> None:

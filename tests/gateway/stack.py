@@ -49,6 +49,7 @@ async def running(path: Path, **flags: Any) -> AsyncIterator[Stack]:
     """Serves a bundle; histories are its own unless the flags say otherwise."""
     bundle = Bundle.open(path)
     candidate, generator = FakeCandidate(bundle), FakeGenerator(bundle)
+    guard, tls = flags.pop("guard", None), flags.pop("tls", None)
     async with AsyncExitStack() as opened:
         settings = GatewaySettings(
             bundle=path,
@@ -66,7 +67,12 @@ async def running(path: Path, **flags: Any) -> AsyncIterator[Stack]:
         servicer = RecommendationServicer(bundle, shared)
         opened.push_async_callback(shared.close)
         address = await opened.enter_async_context(
-            listening(servicer, pb_grpc.add_RecommendationServiceServicer_to_server)
+            listening(
+                servicer,
+                pb_grpc.add_RecommendationServiceServicer_to_server,
+                guard=guard,
+                tls=tls,
+            )
         )
         channel = await opened.enter_async_context(grpc.aio.insecure_channel(address))
         client = await opened.enter_async_context(AsyncClient(address, timeout=10))
