@@ -69,6 +69,9 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "RecordEvents": _any(Right.EVENTS, changes="events", routine=True),
         "GetHistory": _any(Right.HISTORY),
         "DeleteUser": _any(Right.DELETE_USER, changes="user_id"),
+        "ExportUser": _any(Right.HISTORY),
+        # It deletes the user whose events it moves.
+        "MergeUsers": _any(Right.DELETE_USER, changes="source_user_id"),
     },
     "tandem.v1.CandidateService": {
         "Search": _INTERNAL,
