@@ -35,6 +35,11 @@ class Process:
         """Where it listens."""
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def log(self) -> Path:
+        """What it wrote, one JSON object a line."""
+        return self.directory / f"{self.name}.log"
+
     def start(self) -> "Process":
         """Starts it and waits until it serves.
 
@@ -45,7 +50,7 @@ class Process:
         port_file = self.directory / f"{self.name}.port"
         flags = ("--bundle", self.bundle, "--port", self.port, "--port-file", port_file)
         command = [sys.executable, "-m", "cli.main", "serve", self.name, *map(str, flags)]
-        with (self.directory / f"{self.name}.log").open("ab") as log:
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, *self.flags], stderr=log, env={**os.environ, **self.environment}
             )

@@ -16,8 +16,8 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Coroutine, Sequence
-from contextlib import ExitStack
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -204,30 +204,46 @@ def copies(bundle: Path, root: Path) -> Path:
     return root / source.manifest.name / "a"
 
 
+@contextmanager
+def all_three(
+    bundle: Path, directory: Path, history: str | Path = "bundle"
+) -> Iterator[dict[str, Process]]:
+    """Candidate, with a store, generator and gateway, for as long as the block takes.
+
+    Args:
+        bundle: what they serve.
+        directory: for the store.
+        history: of the gateway.
+    """
+    with ExitStack() as opened:
+        candidate = opened.enter_context(
+            serving("candidate", bundle, f"--store={directory / 'items.db'}")
+        )
+        generator = opened.enter_context(
+            serving("generator", bundle, f"--catalog={candidate.address}")
+        )
+        gateway = opened.enter_context(
+            serving(
+                "gateway",
+                bundle,
+                f"--candidate-target={candidate.address}",
+                f"--generator-target={generator.address}",
+                f"--history={history}",
+            )
+        )
+        yield {"candidate": candidate, "generator": generator, "gateway": gateway}
+
+
 def main(
     bundle: Annotated[Path, typer.Option(help="What is served.")] = Path("bundles/ml-100k/current"),
     swaps: Annotated[int, typer.Option(help="How many.", min=2)] = 100,
     rate: Annotated[float, typer.Option(help="Calls a second.", min=1)] = 30.0,
 ) -> None:
     """Measure swaps under load."""
-    with tempfile.TemporaryDirectory() as directory, ExitStack() as opened:
+    with tempfile.TemporaryDirectory() as directory:
         first = copies(bundle, Path(directory))
-        store = f"--store={Path(directory) / 'items.db'}"
-        candidate = opened.enter_context(serving("candidate", first, store))
-        generator = opened.enter_context(
-            serving("generator", first, f"--catalog={candidate.address}")
-        )
-        gateway = opened.enter_context(
-            serving(
-                "gateway",
-                first,
-                f"--candidate-target={candidate.address}",
-                f"--generator-target={generator.address}",
-                "--history=bundle",
-            )
-        )
-        processes = {"candidate": candidate, "generator": generator, "gateway": gateway}
-        figures = asyncio.run(measure(processes, swaps, rate))
+        with all_three(first, Path(directory)) as processes:
+            figures = asyncio.run(measure(processes, swaps, rate))
     precision = served_precision(Bundle.open(bundle, verify=False))
     publish("operate.swaps", figures, TABLE, precision=precision, caches="warm")
 
