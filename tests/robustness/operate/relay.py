@@ -27,9 +27,10 @@ class Relay:
 
     def cut(self) -> None:
         """Cuts a connection, as a client does that is killed, or one whose machine is."""
-        if not self._connections:
+        open_ones = [each for each in self._connections if not each.is_closing()]
+        if not open_ones:
             return
-        ends = self._rng.choice(list(self._connections))
+        ends = self._rng.choice(open_ones)
         if self._rng.random() < 0.5:
             sock = ends.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
