@@ -65,15 +65,15 @@ def connected(address: str) -> Iterator[tuple[socket.socket, H2Connection]]:
         yield wire, connection
 
 
-def open_call(connection: H2Connection, timeout_seconds: int) -> int:
-    """Opens a call of `METHOD`, whose message is still to come; returns its stream."""
+def open_call(connection: H2Connection, timeout_seconds: int, method: str = METHOD) -> int:
+    """Opens a call, whose message is still to come; returns its stream."""
     stream = connection.get_next_available_stream_id()
     connection.send_headers(
         stream,
         [
             (":method", "POST"),
             (":scheme", "http"),
-            (":path", METHOD),
+            (":path", method),
             (":authority", "localhost"),
             ("content-type", "application/grpc"),
             ("te", "trailers"),

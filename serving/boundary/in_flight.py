@@ -1,13 +1,15 @@
 """The calls that a server has in hand: how many there may be, and how they end when it drains."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from core.errors import ResourceExhausted, Unavailable
 from serving.boundary.grpc_types import Context
 
+Kind = Literal["call", "conversation"]
 CALM_SECONDS: Final = 0.05
 """Long enough for an event loop that keeps up to take up every call that gRPC has received."""
 LONGEST_HOLD_SECONDS: Final = 1.0
@@ -30,7 +32,7 @@ class InFlight:
     def __init__(self, limit: int) -> None:
         self.draining = asyncio.Event()
         self._limit = limit
-        self._calls = 0
+        self._in_hand: Counter[Kind] = Counter()
         self._streams = 0
         self._listening: set[asyncio.Task[Any]] = set()
         """Streams that wait for something to send. A drain cuts off the wait, never the sending:
@@ -40,19 +42,19 @@ class InFlight:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def enter(self, context: Context) -> None:
-        """Takes a call in, until gRPC is done with it.
+    async def enter(self, context: Context, kind: Kind = "call") -> None:
+        """Takes a call or a conversation in, until gRPC is done with it.
 
         Raises:
             Unavailable: reason DRAINING.
             ResourceExhausted: reason TOO_MANY_CALLS.
         """
         await self.refuse_while_draining()
-        self._refuse_above_limit(self._calls)
-        self._calls += 1
+        self._refuse_above_limit(self._in_hand[kind])
+        self._in_hand[kind] += 1
         self._idle.clear()
         # grpc's stubs type the callback as a class of their own, which no function is.
-        context.add_done_callback(lambda _: self._leave())  # type: ignore[arg-type]
+        context.add_done_callback(lambda _: self._leave(kind))  # type: ignore[arg-type]
 
     @asynccontextmanager
     async def stream(self) -> AsyncIterator[None]:
@@ -131,9 +133,9 @@ class InFlight:
                 reason="TOO_MANY_CALLS",
             )
 
-    def _leave(self) -> None:
-        self._calls -= 1
-        if not self._calls:
+    def _leave(self, kind: Kind) -> None:
+        self._in_hand[kind] -= 1
+        if not self._in_hand.total():
             self._idle.set()
 
 

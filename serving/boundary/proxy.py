@@ -113,7 +113,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         call, read, write = _parts(handler, handler.stream_stream)
 
         async def answer(_: object, context: Context) -> None:
-            await self.in_flight.enter(context)
+            await self.in_flight.enter(context, "conversation")
             requests = StreamedRequests(context, read, self.in_flight.draining)
             async with aclosing(call(aiter(requests), context)) as messages:
                 async for message in messages:

@@ -19,6 +19,7 @@ from tandem.errors import Error, Internal, InvalidArgument, Unavailable, from_rp
 
 COUNT = "/tandem.v1.Counter/Count"
 DOUBLE = "/tandem.v1.Counter/Double"
+NEXT = "/tandem.v1.Counter/Next"
 
 
 class Counter:
@@ -41,6 +42,9 @@ class Counter:
                 await asyncio.Event().wait()
         finally:
             self.closed.set()
+
+    async def Next(self, request: Int32Value, _context: Any) -> Int32Value:  # noqa: N802
+        return Int32Value(value=request.value + 1)
 
     async def Double(  # noqa: N802
         self, requests: AsyncIterator[Int32Value], _context: Any
@@ -67,8 +71,11 @@ def attach(servicer: Any, server: grpc.aio.Server) -> None:
     double = grpc.stream_stream_rpc_method_handler(
         servicer.Double, Int32Value.FromString, Int32Value.SerializeToString
     )
+    following = grpc.unary_unary_rpc_method_handler(
+        servicer.Next, Int32Value.FromString, Int32Value.SerializeToString
+    )
     service = grpc.method_handlers_generic_handler(
-        "tandem.v1.Counter", {"Count": handler, "Double": double}
+        "tandem.v1.Counter", {"Count": handler, "Double": double, "Next": following}
     )
     server.add_generic_rpc_handlers((service,))
 
@@ -89,7 +96,7 @@ def serve(held: HeldBundles, servicer: Any) -> None:
 
 @pytest.fixture
 def boundary() -> Boundary:
-    rules = dict.fromkeys((COUNT, DOUBLE), Rule(frozenset()))
+    rules = dict.fromkeys((COUNT, DOUBLE, NEXT), Rule(frozenset()))
     return Boundary(max_concurrent=3, guard=Guard(rules=rules))
 
 
@@ -218,7 +225,7 @@ async def test_a_message_that_is_none_ends_a_conversation(
     assert failure.reason == "MALFORMED_MESSAGE"
 
 
-async def test_conversations_are_calls_in_flight(
+async def test_conversations_are_bounded_and_apart_from_calls(
     held: HeldBundles, channel: grpc.aio.Channel
 ) -> None:
     serve(held, Counter())
@@ -228,6 +235,8 @@ async def test_conversations_are_calls_in_flight(
         await conversation.write(Int32Value(value=2))
         assert (await conversation.read()).value == 2
     assert (await failure_of(double(channel))).reason == "TOO_MANY_CALLS"
+    call: Any = channel.unary_unary(NEXT, response_deserializer=Int32Value.FromString)
+    assert (await call(Int32Value(value=1).SerializeToString(), timeout=30)).value == 2
     for conversation in conversations:
         await conversation.done_writing()
 
