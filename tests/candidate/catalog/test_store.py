@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,39 @@ def test_a_store_of_another_schema_is_refused(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(SettingsError, match="schema 9"):
         ItemStore.open(path)
+
+
+VERSION_0_2_0 = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO facts VALUES ('schema', '1'), ('id', '0f'), ('sequence', '4'), ('name', 'films'),
+    ('version', '1'), ('digest', 'digest'), ('encoder', 'encoder');
+CREATE TABLE changes (
+    sequence INTEGER PRIMARY KEY, item_id TEXT NOT NULL UNIQUE,
+    item TEXT, content BLOB, behavior BLOB, code_text TEXT, tokens TEXT
+);
+INSERT INTO changes VALUES
+    (2, 'gone', NULL, NULL, NULL, NULL, NULL),
+    (5, 'a', '{"title": "A", "text": "", "attributes": {"year": [1990.5]}, "popularity": 0}',
+     x'0000803f', x'00000040', '<a_1><b_2>', '[1, 2]');
+"""
+
+
+def test_a_store_that_0_2_0_wrote_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "items.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(VERSION_0_2_0)
+    store = ItemStore.open(path)
+    assert (store.id, store.base, store.before) == ("0f", BASE, None)
+    assert (store.sequence, store.floor, store.rebased) == (5, 0, 0)
+    one, two = (np.array([number], dtype=np.float32) for number in (1, 2))
+    read = PlacedItem(
+        CatalogItem("a", "A", "", {"year": (1990.5,)}, 0), one, two, ItemCode("<a_1><b_2>", (1, 2))
+    )
+    for stored, expected in zip(store.after(0, 10), (Delete("gone"), read), strict=True):
+        assert_same(stored.change, expected)
+    assert store.append([item("b")]) == 6
+    store.close()
+    assert read_items(path).items.keys() == {"a", "b"}
 
 
 def test_a_full_disk_loses_nothing(store: ItemStore) -> None:
