@@ -1,5 +1,8 @@
 """The gateway's process."""
 
+from prometheus_client import CollectorRegistry
+
+from gateway.metrics import GatewayMetrics
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
 from serving.server import Api, Service, run
@@ -8,16 +11,21 @@ from tandem.v1 import recommendation_service_pb2_grpc
 
 def main(settings: GatewaySettings) -> None:
     """Serves until SIGTERM."""
-    run(
-        Service(
-            process="gateway",
-            apis=[
-                Api(
-                    "tandem.v1.RecommendationService",
-                    recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server,
-                )
-            ],
-            load=lambda bundle: RecommendationServicer.load(bundle, settings),
-        ),
-        settings,
+    run(service(settings), settings)
+
+
+def service(settings: GatewaySettings) -> Service:
+    """What the process serves."""
+    registry = CollectorRegistry()
+    metrics = GatewayMetrics(registry)
+    return Service(
+        process="gateway",
+        apis=[
+            Api(
+                "tandem.v1.RecommendationService",
+                recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server,
+            )
+        ],
+        load=lambda bundle: RecommendationServicer.load(bundle, settings, metrics),
+        registry=registry,
     )

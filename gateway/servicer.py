@@ -18,6 +18,7 @@ from gateway.domain import Answer, Query, Strategy
 from gateway.history.opening import open_store, retention_of
 from gateway.history.servicer import HistoryMethods
 from gateway.history.upkeep import Upkeep
+from gateway.metrics import GatewayMetrics
 from gateway.pages import Page, cut, digest_of, read_page
 from gateway.recommend.diagnostics import Diagnosis
 from gateway.recommend.recommender import Recommender
@@ -44,6 +45,7 @@ class RecommendationServicer(HistoryMethods):
         settings: GatewaySettings,
         candidate: CandidateClient,
         generator: GeneratorClient,
+        metrics: GatewayMetrics | None = None,
     ) -> None:
         histories = open_store(settings, bundle)
         super().__init__(histories, bundle.version)
@@ -63,16 +65,25 @@ class RecommendationServicer(HistoryMethods):
             diagnostics=Admission(settings.max_diagnostics, patience),
         )
         diagnosis = Diagnosis(candidate.diagnose, generator.diagnose)
-        self._recommender = Recommender.of(bundle, candidate, generator, histories, diagnosis)
+        metrics = metrics or GatewayMetrics()
+        metrics.follow(self._turns.requests)
+        self._recommender = Recommender.of(
+            bundle, candidate, generator, histories, diagnosis, metrics
+        )
 
     @classmethod
-    def load(cls, bundle: Bundle, settings: GatewaySettings) -> "RecommendationServicer":
+    def load(
+        cls, bundle: Bundle, settings: GatewaySettings, metrics: GatewayMetrics | None = None
+    ) -> "RecommendationServicer":
         """Opens the histories, and prepares to call the services that the settings name."""
+        metrics = metrics or GatewayMetrics()
+        how = (bundle.version, settings.calls, metrics.services)
         return cls(
             bundle,
             settings,
-            CandidateClient(settings.candidate_target, bundle.version, settings.calls),
-            GeneratorClient(settings.generator_target, bundle.version, settings.calls),
+            CandidateClient(settings.candidate_target, *how),
+            GeneratorClient(settings.generator_target, *how),
+            metrics,
         )
 
     async def warm_up(self) -> None:

@@ -207,6 +207,11 @@ class BatchQueue(Generic[J, A]):
             return [await place.answer() for place in places]
 
     @property
+    def waiting(self) -> int:
+        """The weight of all places."""
+        return self._weight
+
+    @property
     def ready(self) -> int:
         """How many jobs are ready to run."""
         with self._changed:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,13 +20,15 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
 
 from core.bundle import Bundle
 from core.errors import SettingsError, TandemError, Unavailable
 from serving.boundary.grpc_types import Method
 from serving.boundary.proxy import Boundary
 from serving.settings import ServerSettings
-from serving.telemetry import configure_logging
+from serving.telemetry.logs import configure_logging
+from serving.telemetry.process import Telemetry
 
 log = structlog.get_logger()
 
@@ -66,6 +68,8 @@ class Service:
     """Its protobuf services, whose health is one."""
     load: Callable[[Bundle], Servicer]
     """Makes the servicer, ready to answer; called once, on a thread, and may take long."""
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    """Where its metrics are; the server adds its own."""
 
 
 class ServicerProxy:
@@ -95,7 +99,9 @@ class ServiceHost:
         self._service = service
         self._servicer: Servicer | None = None
         self._proxies = [ServicerProxy() for _ in service.apis]
-        self._boundary = Boundary(settings.max_concurrent_rpcs)
+        self.telemetry = Telemetry(service.process, settings, service.registry)
+        """How the process is seen."""
+        self._boundary = Boundary(settings.max_concurrent_rpcs, self.telemetry.calls)
         self._health = health_aio.HealthServicer()
         self._server = make_server(
             self._boundary, settings.max_message_bytes, settings.max_connection_calls
@@ -115,8 +121,9 @@ class ServiceHost:
         """Binds the port and answers health checks with NOT_SERVING. Returns the port.
 
         Raises:
-            SettingsError: the port is taken, or the address is not one of this machine's.
+            SettingsError: a port is taken, or an address is not one of this machine's.
         """
+        await asyncio.to_thread(self.telemetry.start)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         address = f"{self._settings.host}:{self._settings.port}"
         try:
@@ -156,6 +163,7 @@ class ServiceHost:
         await self._server.stop(FLUSH_SECONDS)
         if self._servicer is not None:
             await self._servicer.close()
+        await asyncio.to_thread(self.telemetry.close)
         log.info("stopped")
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
@@ -217,7 +225,9 @@ async def serve(service: Service, settings: ServerSettings) -> None:
     if settings.stop_on_eof:
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _stop_at_eof)
     try:
-        servicer = await asyncio.to_thread(lambda: service.load(Bundle.open(settings.bundle)))
+        bundle = await asyncio.to_thread(Bundle.open, settings.bundle)
+        servicer = await asyncio.to_thread(service.load, bundle)
+        host.telemetry.metrics.serves(bundle.version)
         await servicer.warm_up()
         stopping = _termination()
         await host.ready(servicer)

@@ -61,6 +61,14 @@ class ServerSettings(BaseModel):
         default=False,
         description="Stop when standard input ends: it does when a supervisor is killed.",
     )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port to show metrics on, for Prometheus; 0 picks one, and without it there "
+        "is none.",
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address to show metrics on.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log line that is written."
     )

@@ -8,6 +8,7 @@ import grpc
 
 from serving.boundary.proxy import Boundary
 from serving.server import make_server
+from serving.telemetry.calls import ServedCalls
 
 
 @asynccontextmanager
@@ -18,6 +19,7 @@ async def listening(
     max_concurrent_rpcs: int = 256,
     max_message_bytes: int = 8 * 2**20,
     max_connection_calls: int = 256,
+    calls: ServedCalls | None = None,
 ) -> AsyncIterator[str]:
     """Serves a servicer on a free port of the loopback, behind the boundary that all servers have.
 
@@ -27,11 +29,12 @@ async def listening(
         max_concurrent_rpcs: as in `ServerSettings`.
         max_message_bytes: as in `ServerSettings`.
         max_connection_calls: as in `ServerSettings`.
+        calls: is told of every call.
 
     Yields:
         Its address.
     """
-    boundary = Boundary(max_concurrent_rpcs)
+    boundary = Boundary(max_concurrent_rpcs, calls)
     boundary.shedder.consult(servicer)
     server = make_server(boundary, max_message_bytes, max_connection_calls)
     attach(servicer, server)
@@ -51,6 +54,7 @@ async def serving(
     max_concurrent_rpcs: int = 256,
     max_message_bytes: int = 8 * 2**20,
     max_connection_calls: int = 256,
+    calls: ServedCalls | None = None,
 ) -> AsyncIterator[grpc.aio.Channel]:
     """As `listening`, but yields a channel to it."""
     async with (
@@ -60,6 +64,7 @@ async def serving(
             max_concurrent_rpcs=max_concurrent_rpcs,
             max_message_bytes=max_message_bytes,
             max_connection_calls=max_connection_calls,
+            calls=calls,
         ) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):

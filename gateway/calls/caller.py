@@ -15,14 +15,17 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import grpc
 import structlog
+from prometheus_client import CollectorRegistry
 
+from core.errors import TandemError
 from gateway.calls.budget import Budget
 from gateway.calls.circuit import Limits, Permit, Verdict
 from gateway.calls.failures import CALLERS_MISTAKES, judge, set_aside, translate, unknown
 from gateway.calls.latency import HedgeDelay, Latencies
 from gateway.calls.targets import Target, Targets
 from gateway.deadline import Deadline
-from serving.telemetry import REQUEST_ID_HEADER, request_id
+from gateway.metrics import ServiceMetrics
+from serving.telemetry.request_id import REQUEST_ID_HEADER, request_id
 from tandem import errors
 
 log = structlog.get_logger()
@@ -71,6 +74,8 @@ class _Attempt(Generic[S]):
 
     target: Target[S]
     permit: Permit
+    kind: str
+    """First, retry or hedge."""
     overtaken: bool = False
     """Whether a hedge that began later was answered earlier."""
 
@@ -85,6 +90,7 @@ class Caller(Generic[S]):
         target: its addresses; see `Targets`.
         bundle_version: of the gateway's own bundle, which the service should have too.
         policy: how it is called.
+        metrics: what is counted.
     """
 
     def __init__(
@@ -95,6 +101,7 @@ class Caller(Generic[S]):
         target: str,
         bundle_version: str,
         policy: CallPolicy,
+        metrics: ServiceMetrics | None = None,
     ) -> None:
         self.service = service
         self.targets = Targets(target, protobuf_service, stub, policy.limits)
@@ -109,6 +116,18 @@ class Caller(Generic[S]):
         self._hedges = Budget(policy.hedge_ratio)
         self._hedge_delay = HedgeDelay()
         self._latencies: defaultdict[type, Latencies] = defaultdict(Latencies)
+        self._metrics = metrics or ServiceMetrics(CollectorRegistry())
+        self._metrics.follow(self)
+
+    @property
+    def addresses(self) -> int:
+        """How many addresses are known."""
+        return self.targets.count
+
+    @property
+    def set_aside(self) -> int:
+        """How many of them are left alone because calls of them failed."""
+        return self.targets.set_aside
 
     async def ready(self) -> None:
         """Waits, for as long as it takes, until the service can be called."""
@@ -129,6 +148,20 @@ class Caller(Generic[S]):
         Raises:
             TandemError: it failed; see `translate`.
         """
+        code = "CANCELLED"
+        try:
+            response = await self._attempts(method, request, deadline)
+        except TandemError as error:
+            code = error.code.name
+            raise
+        else:
+            code = "OK"
+            return response
+        finally:
+            self._metrics.ended(self.service, code)
+
+    async def _attempts(self, method: Method[S, Q, R], request: Q, deadline: Deadline) -> R:
+        """As many attempts as it takes, and as there are time and budget for."""
         self._extra.earn()
         self._hedges.earn()
         tried: list[Target[S]] = []
@@ -188,12 +221,16 @@ class Caller(Generic[S]):
         latencies.record(time.monotonic() - started)
         return response
 
-    async def _begin(self, tried: list[Target[S]], deadline: Deadline) -> _Attempt[S] | None:
+    async def _begin(
+        self, tried: list[Target[S]], deadline: Deadline, *, hedge: bool = False
+    ) -> _Attempt[S] | None:
+        kind = "hedge" if hedge else "retry" if tried else "first"
         chosen = await self.targets.choose(tried, deadline.remaining())
         if chosen is None:
             return None
         tried.append(chosen[0])
-        return _Attempt(*chosen)
+        self._metrics.attempted(self.service, kind)
+        return _Attempt(*chosen, kind)
 
     async def _run(
         self, attempt: _Attempt[S], method: Method[S, Q, R], request: Q, deadline: Deadline
@@ -265,7 +302,7 @@ class Caller(Generic[S]):
         if not afforded:
             return None
         self._extra.spend()
-        return await self._begin(tried, deadline)
+        return await self._begin(tried, deadline, hedge=True)
 
 
 async def _first_answer(running: list["asyncio.Task[R]"]) -> "asyncio.Task[R]":

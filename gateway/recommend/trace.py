@@ -32,9 +32,14 @@ class Stage:
 
 
 class Stopwatch:
-    """Collects the times of a request's stages, in the order in which they end."""
+    """Collects the times of a request's stages, in the order in which they end.
 
-    def __init__(self) -> None:
+    Args:
+        note: is told the name and the seconds of each as well.
+    """
+
+    def __init__(self, note: Callable[[str, float], None] = lambda _name, _seconds: None) -> None:
+        self._note = note
         self._times: list[StageTime] = []
 
     @contextmanager
@@ -51,6 +56,7 @@ class Stopwatch:
             yield stage
         finally:
             seconds = time.perf_counter() - started
+            self._note(name, seconds)
             self._times.append(StageTime(name, seconds, budget, stage.origin))
 
     @property

@@ -3,6 +3,9 @@
 import sys
 from typing import Final
 
+from prometheus_client import CollectorRegistry
+
+from services.candidate.metrics import CandidateMetrics
 from services.candidate.servicer import CandidateServicer
 from services.candidate.settings import CandidateSettings
 from serving.server import Api, Service, run
@@ -27,17 +30,23 @@ fiftieth of Python's default, which callers of `Search` would notice."""
 def main(settings: CandidateSettings) -> None:
     """Serves the candidates of a bundle until it is told to stop."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    run(
-        Service(
-            process="candidate",
-            apis=APIS,
-            load=lambda bundle: CandidateServicer.load(
-                bundle,
-                threads=settings.compute_threads,
-                store=settings.store,
-                rebase=settings.rebase_store,
-                index_uri=settings.index_uri,
-            ),
+    run(service(settings), settings)
+
+
+def service(settings: CandidateSettings) -> Service:
+    """What the process serves."""
+    registry = CollectorRegistry()
+    metrics = CandidateMetrics(registry)
+    return Service(
+        process="candidate",
+        apis=APIS,
+        load=lambda bundle: CandidateServicer.load(
+            bundle,
+            threads=settings.compute_threads,
+            store=settings.store,
+            rebase=settings.rebase_store,
+            index_uri=settings.index_uri,
+            metrics=metrics,
         ),
-        settings,
+        registry=registry,
     )

@@ -13,6 +13,7 @@ from services.candidate.catalog.live import LiveCatalog
 from services.candidate.catalog.opening import open_catalog
 from services.candidate.catalog.servicer import CatalogServicer
 from services.candidate.index.flat import Neighbors
+from services.candidate.metrics import CandidateMetrics
 from services.candidate.requests import (
     DEFAULT_SHORTLIST,
     DiagnoseQuery,
@@ -56,15 +57,27 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         live: the catalog. A call takes the version that is current when it starts.
         version: of the bundle, named in every response.
         workers: the threads that calls compute on.
+        metrics: what is counted.
     """
 
-    def __init__(self, live: LiveCatalog, version: str, workers: Workers) -> None:
+    def __init__(
+        self,
+        live: LiveCatalog,
+        version: str,
+        workers: Workers,
+        metrics: CandidateMetrics | None = None,
+    ) -> None:
         self._live = live
         self._version = version
         self._workers = workers
         self._fields = ItemFieldWriter()
         self.catalog = CatalogServicer(live, version, workers)
         """Answers `CatalogService`, in the same process."""
+        self._metrics = metrics or CandidateMetrics()
+        self._metrics.follow(lambda: workers.waiting, lambda: live.waiting)
+        self._metrics.catalog.follow(
+            lambda: live.engine.sequence, lambda: live.engine.catalog.live_count
+        )
 
     @classmethod
     def load(
@@ -75,6 +88,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         store: Path | None = None,
         rebase: bool = False,
         index_uri: str | None = None,
+        metrics: CandidateMetrics | None = None,
     ) -> "CandidateServicer":
         """Loads a bundle, and the changes on top of it; blocks, and takes seconds.
 
@@ -85,10 +99,11 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
             store: see `open_catalog`.
             rebase: see `open_catalog`.
             index_uri: see `CandidateEngine.load`.
+            metrics: what is counted.
         """
         engine = CandidateEngine.load(bundle, threads=1, index_uri=index_uri)
         live = open_catalog(bundle, engine, store, rebase=rebase)
-        return cls(live, bundle.version, Workers(threads))
+        return cls(live, bundle.version, Workers(threads), metrics)
 
     async def warm_up(self) -> None:
         """Makes one call of each kind."""
@@ -113,6 +128,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         """Turns a history into a shortlist."""
         engine, query = self._live.engine, read_search(request)
         shortlist, missing = await self._workers.run(_search, engine, query)
+        self._metrics.searched(shortlist.basis)
         response = pb.SearchResponse(
             missing_item_ids=missing,
             bundle_version=self._version,

@@ -1,5 +1,8 @@
 """The generator process."""
 
+from prometheus_client import CollectorRegistry
+
+from services.generator.metrics import GeneratorMetrics
 from services.generator.servicer import GeneratorServicer
 from services.generator.settings import GeneratorSettings
 from serving.server import Api, Service, run
@@ -8,16 +11,21 @@ from tandem.v1 import generator_service_pb2_grpc
 
 def main(settings: GeneratorSettings) -> None:
     """Serves the generator of a bundle until it is told to stop."""
-    run(
-        Service(
-            process="generator",
-            apis=[
-                Api(
-                    "tandem.v1.GeneratorService",
-                    generator_service_pb2_grpc.add_GeneratorServiceServicer_to_server,
-                )
-            ],
-            load=lambda bundle: GeneratorServicer.load(bundle, settings),
-        ),
-        settings,
+    run(service(settings), settings)
+
+
+def service(settings: GeneratorSettings) -> Service:
+    """What the process serves."""
+    registry = CollectorRegistry()
+    metrics = GeneratorMetrics(registry)
+    return Service(
+        process="generator",
+        apis=[
+            Api(
+                "tandem.v1.GeneratorService",
+                generator_service_pb2_grpc.add_GeneratorServiceServicer_to_server,
+            )
+        ],
+        load=lambda bundle: GeneratorServicer.load(bundle, settings, metrics),
+        registry=registry,
     )

@@ -1,7 +1,8 @@
 """GeneratorService: messages in, queries to the engine in batches, messages out."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from services.generator.decoding.engine import (
     UserContext,
 )
 from services.generator.decoding.providers import Compute, execution_providers
+from services.generator.metrics import GeneratorMetrics
 from services.generator.requests import (
     DEFAULT_RESULTS,
     RankingRequest,
@@ -66,6 +68,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         users: the position of each user in the bundle.
         version: of the bundle, named in every response.
         limits: of batching.
+        metrics: what is counted.
     """
 
     def __init__(
@@ -74,18 +77,30 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         users: Mapping[str, int],
         version: str,
         limits: Limits | None = None,
+        metrics: GeneratorMetrics | None = None,
     ) -> None:
         self.follower = follower
         self._users = users
         self._version = version
         self._limits = limits or Limits()
         self._preparers = Workers(PREPARERS)
-        self.queue = model_queue(follower.engine.run, self._limits)
+        self.queue = model_queue(self._run, self._limits)
         """Jobs that wait for the model, which all versions of the engine share."""
         self._fields = ItemFieldWriter()
+        self._metrics = metrics or GeneratorMetrics()
+        self._metrics.follow(lambda: self.queue.waiting)
+        self._metrics.catalog.follow(
+            lambda: follower.engine.snapshot.sequence,
+            lambda: follower.engine.snapshot.catalog.live_count,
+        )
 
     @classmethod
-    def load(cls, bundle: Bundle, settings: GeneratorSettings) -> "GeneratorServicer":
+    def load(
+        cls,
+        bundle: Bundle,
+        settings: GeneratorSettings,
+        metrics: GeneratorMetrics | None = None,
+    ) -> "GeneratorServicer":
         """Loads the engine; takes seconds."""
         compute = Compute(
             execution_providers(settings.device), settings.compute_threads, settings.spin
@@ -95,7 +110,8 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         feed = None
         if settings.catalog is not None:
             feed = CatalogFeed(settings.catalog, bundle.version)
-        return cls(Follower(engine, feed), bundle.histories.user_index, bundle.version, limits)
+        follower, users = Follower(engine, feed), bundle.histories.user_index
+        return cls(follower, users, bundle.version, limits, metrics)
 
     async def warm_up(self) -> None:
         """Runs a full batch, which takes the most memory, and makes one call of each kind.
@@ -219,7 +235,16 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         before anything is done."""
         with self.queue.place() as place:
             place.put(await self._preparers.run(prepare))
-            return await place.answer()
+            served = await place.answer()
+        self._metrics.served(served.prepared, served.queued)
+        return served
+
+    def _run(self, jobs: Sequence[DecodingJob]) -> list[RankingAnswer]:
+        """Runs a batch, on the thread of the queue."""
+        started = time.perf_counter()
+        answers = self.follower.engine.run(jobs)
+        self._metrics.ran(jobs, time.perf_counter() - started)
+        return answers
 
 
 def _lookup(catalog: Catalog, request: RankingRequest) -> tuple[ItemArray, ItemArray, list[str]]:

@@ -1,7 +1,6 @@
-"""What surrounds every RPC: request id, admission, parsing, errors to codes, and the access log."""
+"""What surrounds every RPC: request id, admission, parsing, errors to codes, and telemetry."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, NoReturn, cast
@@ -17,7 +16,8 @@ from serving.boundary.parsing import StreamedRequests, parse
 from serving.boundary.shedding import Shedder
 from serving.boundary.status import to_status
 from serving.deadline import adopt_deadline
-from serving.telemetry import REQUEST_ID_HEADER, accept_request_id, request_id
+from serving.telemetry.calls import UNKNOWN_METHOD, ServedCalls
+from serving.telemetry.request_id import REQUEST_ID_HEADER, accept_request_id, request_id
 from tandem.channel import MAX_ANSWER_BYTES
 
 log = structlog.get_logger()
@@ -32,11 +32,13 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     Args:
         max_concurrent: calls in flight above which new ones are refused.
+        calls: is told of every call.
     """
 
-    def __init__(self, max_concurrent: int) -> None:
+    def __init__(self, max_concurrent: int, calls: ServedCalls | None = None) -> None:
         self.in_flight = InFlight(max_concurrent)
-        self.shedder = Shedder()
+        self._calls = calls or ServedCalls()
+        self.shedder = Shedder(self._calls)
         self._handlers: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -54,7 +56,9 @@ class Boundary(grpc.aio.ServerInterceptor):
         if method not in self._handlers:
             handler = await continuation(handler_call_details)
             if handler is None:
+                self._calls.refused(UNKNOWN_METHOD, "UNIMPLEMENTED")
                 return None
+            self._calls.know(method)
             self._handlers[method] = self._wrapped(method, handler)
         if self.in_flight.draining.is_set():
             return self._handlers[method]
@@ -77,7 +81,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             await self.in_flight.enter(context)
             return _bounded(write(await call(parse(raw, read), context)))
 
-        return _surrounded(method, answer)
+        return self._surrounded(method, answer)
 
     def _stream(self, method: str, handler: Handler) -> Method:
         """One request, many answers."""
@@ -91,7 +95,7 @@ class Boundary(grpc.aio.ServerInterceptor):
                 while (message := await self.in_flight.next_answer(messages)) is not None:
                     await context.write(write(message))
 
-        return _surrounded(method, answer)
+        return self._surrounded(method, answer)
 
     def _conversation(self, method: str, handler: Handler) -> Method:
         """Many requests, many answers."""
@@ -106,7 +110,27 @@ class Boundary(grpc.aio.ServerInterceptor):
             if requests.cut_off:
                 await self.in_flight.refuse_while_draining()
 
-        return _surrounded(method, answer)
+        return self._surrounded(method, answer)
+
+    def _surrounded(self, method: str, answer: Callable[[Any, Context], Awaitable[Any]]) -> Method:
+        """Gives a call its request id and its canonical code, and tells of it."""
+
+        async def surrounded(raw: Any, context: Context) -> Any:
+            _adopt_request_id(context)
+            adopt_deadline(context.time_remaining())
+            with self._calls.served(method) as call:
+                try:
+                    return await answer(raw, context)
+                except asyncio.CancelledError:
+                    late = context.time_remaining() == 0
+                    call.failed("DEADLINE_EXCEEDED" if late else "CANCELLED")
+                    raise
+                except Exception as error:  # noqa: BLE001 - this is where all of them end
+                    failure = classify(error, method)
+                    call.failed(failure.code.name, failure.reason)
+                    await _abort(context, failure)
+
+        return surrounded
 
 
 def _parts(
@@ -133,31 +157,6 @@ def _bounded(answer: bytes) -> bytes:
             reason="ANSWER_TOO_LARGE",
         )
     return answer
-
-
-def _surrounded(method: str, answer: Callable[[Any, Context], Awaitable[Any]]) -> Method:
-    """Gives a call its request id, its canonical code and its line in the log."""
-
-    async def surrounded(raw: Any, context: Context) -> Any:
-        started = time.perf_counter()
-        _adopt_request_id(context)
-        adopt_deadline(context.time_remaining())
-        code, reason = "OK", ""
-        try:
-            return await answer(raw, context)
-        except asyncio.CancelledError:
-            late = context.time_remaining() == 0
-            code = "DEADLINE_EXCEEDED" if late else "CANCELLED"
-            raise
-        except Exception as error:  # noqa: BLE001 - this is where all of them end
-            failure = classify(error, method)
-            code, reason = failure.code.name, failure.reason
-            await _abort(context, failure)
-        finally:
-            ms = round((time.perf_counter() - started) * 1e3, 3)
-            log.info("call", method=method, code=code, reason=reason or None, ms=ms)
-
-    return surrounded
 
 
 def _adopt_request_id(context: Context) -> None:

@@ -45,8 +45,12 @@ class Stack:
 
 @asynccontextmanager
 async def running(path: Path, **flags: Any) -> AsyncIterator[Stack]:
-    """Serves a bundle; histories are its own unless the flags say otherwise."""
+    """Serves a bundle; histories are its own unless the flags say otherwise.
+
+    `metrics` and `calls`, where they are given, count what the gateway does.
+    """
     bundle = Bundle.open(path)
+    metrics, calls = flags.pop("metrics", None), flags.pop("calls", None)
     candidate, generator = FakeCandidate(bundle), FakeGenerator(bundle)
     async with AsyncExitStack() as opened:
         settings = GatewaySettings(
@@ -61,10 +65,10 @@ async def running(path: Path, **flags: Any) -> AsyncIterator[Stack]:
             ),
             **flags,
         )
-        servicer = RecommendationServicer.load(bundle, settings)
+        servicer = RecommendationServicer.load(bundle, settings, metrics)
         opened.push_async_callback(servicer.close)
         address = await opened.enter_async_context(
-            listening(servicer, pb_grpc.add_RecommendationServiceServicer_to_server)
+            listening(servicer, pb_grpc.add_RecommendationServiceServicer_to_server, calls=calls)
         )
         channel = await opened.enter_async_context(grpc.aio.insecure_channel(address))
         client = await opened.enter_async_context(AsyncClient(address, timeout=10))

@@ -69,6 +69,11 @@ class LiveCatalog:
         )
         self._published = asyncio.Event()
 
+    @property
+    def waiting(self) -> int:
+        """Changes that wait to be written."""
+        return self._edits.waiting
+
     async def write(self, edits: EditBatch) -> EditResult:
         """Makes changes, all or none; on return they are on disk, and in `engine`.
 

@@ -1,0 +1,10 @@
+"""Seeing what a process does.
+
+calls        what is noted of each call that is served: the one place that the boundary tells
+metrics      counters and histograms of a process, for Prometheus
+process      all of one server, from its start to its end
+exposition   the port that they are read from
+labels       values of labels, from closed sets
+logs         lines, with the request id
+request_id   which crosses all three processes
+"""
