@@ -26,6 +26,7 @@ from gateway.requests import DEFAULT_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
 from gateway.settings import GatewaySettings
 from serving.boundary.proxy import classify
+from serving.telemetry.tracing import span
 from serving.validation import identifier
 from tandem.v1 import catalog_service_pb2 as catalog_pb
 from tandem.v1 import recommendation_service_pb2 as pb
@@ -138,7 +139,8 @@ class RecommendationServicer(HistoryMethods):
 
         async def answer(item: pb.BatchRecommendRequest) -> pb.BatchRecommendResponse:
             try:
-                return await self._answer(item, context)
+                with span("request"):
+                    return await self._answer(item, context)
             except Exception as error:  # noqa: BLE001 - it is the item's, and the stream goes on
                 return write_batch_error(item.id, classify(error, "BatchRecommend"))
 

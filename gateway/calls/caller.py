@@ -22,6 +22,7 @@ from gateway.calls.budget import Budget
 from gateway.calls.circuit import Limits, Permit, Verdict
 from gateway.calls.failures import CALLERS_MISTAKES, judge, set_aside, translate, unknown
 from gateway.calls.latency import HedgeDelay, Latencies
+from gateway.calls.spans import attempt_span
 from gateway.calls.targets import Target, Targets
 from gateway.deadline import Deadline
 from gateway.metrics import ServiceMetrics
@@ -247,9 +248,12 @@ class Caller(Generic[S]):
         try:
             seconds = deadline.remaining()
             usual = self._latencies[kind].p95 or USUAL_SECONDS
-            response = await method(target.stub)(
-                request, timeout=seconds, metadata=((REQUEST_ID_HEADER, request_id.get()),)
-            )
+            with attempt_span(kind, attempt.kind, target.address) as metadata:
+                response = await method(target.stub)(
+                    request,
+                    timeout=seconds,
+                    metadata=((REQUEST_ID_HEADER, request_id.get()), *metadata),
+                )
         except grpc.aio.AioRpcError as error:
             failure = errors.from_rpc(error)
             answers = target.answered.get(kind, -math.inf) > started

@@ -18,6 +18,7 @@ from gateway.recommend.services import Candidate, Generator, Services
 from gateway.recommend.strategies import STRATEGIES, StrategyCall
 from gateway.recommend.trace import RequestTrace, Stopwatch
 from gateway.rules import apply_rules, depth
+from serving.telemetry.tracing import annotate
 
 HISTORY_SHARE: Final = 0.25
 """Of the caller's time, for the history store."""
@@ -88,6 +89,7 @@ class Recommender:
         strategy = Strategy.EMBEDDING if history is None else query.strategy
         answer = await self._answer(request, strategy, trace)
         self.metrics.answered(answer)
+        annotate(strategy=answer.strategy or "popularity", degraded=bool(answer.degradations))
         return answer
 
     async def _answer(

@@ -18,6 +18,7 @@ from gateway.domain import (
     Scored,
     StageTime,
 )
+from serving.telemetry.tracing import span
 
 T = TypeVar("T")
 
@@ -53,7 +54,8 @@ class Stopwatch:
         budget = None if deadline is None else deadline.left
         stage, started = Stage(name), time.perf_counter()
         try:
-            yield stage
+            with span(name):
+                yield stage
         finally:
             seconds = time.perf_counter() - started
             self._note(name, seconds)

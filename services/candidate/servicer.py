@@ -29,6 +29,7 @@ from services.candidate.retrieval.shortlist import Basis, Shortlist
 from services.candidate.retrieval.similarity import SimilarityOptions
 from serving.deadline import check_deadline
 from serving.item_fields import Fields, ItemFieldWriter
+from serving.telemetry.tracing import span
 from serving.workers import Workers
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
@@ -185,6 +186,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         self._fields.write(response.items, items, fields)
 
 
+@span("search")
 def _search(engine: CandidateEngine, query: SearchQuery) -> tuple[Shortlist, list[str]]:
     catalog = engine.catalog
     history, missing = catalog.lookup(query.history)
@@ -198,6 +200,7 @@ def _search(engine: CandidateEngine, query: SearchQuery) -> tuple[Shortlist, lis
     return shortlist, missing
 
 
+@span("similar")
 def _similar(engine: CandidateEngine, query: SimilarQuery) -> tuple[Neighbors, list[str]]:
     catalog, constraints = engine.catalog, query.constraints
     limits = _Limits(
@@ -220,6 +223,7 @@ def _similar(engine: CandidateEngine, query: SimilarQuery) -> tuple[Neighbors, l
             return found, missing
 
 
+@span("diagnose")
 def _diagnose(engine: CandidateEngine, query: DiagnoseQuery) -> tuple[Diagnosed, list[str]]:
     history, missing = engine.catalog.lookup(query.history)
     items, unknown = engine.catalog.lookup(query.items)

@@ -35,6 +35,7 @@ from services.generator.requests import (
 )
 from services.generator.settings import GeneratorSettings
 from serving.item_fields import ItemFieldWriter
+from serving.telemetry.tracing import note_spans
 from serving.timings import stage_timing
 from serving.workers import Workers
 from tandem.v1 import common_pb2
@@ -233,10 +234,13 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
     async def _served(self, prepare: Callable[[], DecodingJob]) -> Served[RankingAnswer]:
         """Makes a job on a thread, and has the model answer it; its place in the queue is taken
         before anything is done."""
+        began = time.time_ns()
         with self.queue.place() as place:
             place.put(await self._preparers.run(prepare))
             served = await place.answer()
         self._metrics.served(served.prepared, served.queued)
+        stages = ("prepare", served.prepared), ("queue", served.queued), ("model", served.ran)
+        note_spans(began, *stages, **{"tandem.batch": served.batch})
         return served
 
     def _run(self, jobs: Sequence[DecodingJob]) -> list[RankingAnswer]:

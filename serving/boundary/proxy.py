@@ -1,7 +1,7 @@
 """What surrounds every RPC: request id, admission, parsing, errors to codes, and telemetry."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, NoReturn, cast
 
@@ -56,7 +56,8 @@ class Boundary(grpc.aio.ServerInterceptor):
         if method not in self._handlers:
             handler = await continuation(handler_call_details)
             if handler is None:
-                self._calls.refused(UNKNOWN_METHOD, "UNIMPLEMENTED")
+                sent = dict(handler_call_details.invocation_metadata or ())
+                self._calls.refused(UNKNOWN_METHOD, sent, "UNIMPLEMENTED")
                 return None
             self._calls.know(method)
             self._handlers[method] = self._wrapped(method, handler)
@@ -116,9 +117,10 @@ class Boundary(grpc.aio.ServerInterceptor):
         """Gives a call its request id and its canonical code, and tells of it."""
 
         async def surrounded(raw: Any, context: Context) -> Any:
-            _adopt_request_id(context)
+            metadata = dict(context.invocation_metadata() or ())
+            _adopt_request_id(context, metadata)
             adopt_deadline(context.time_remaining())
-            with self._calls.served(method) as call:
+            with self._calls.served(method, metadata) as call:
                 try:
                     return await answer(raw, context)
                 except asyncio.CancelledError:
@@ -159,8 +161,8 @@ def _bounded(answer: bytes) -> bytes:
     return answer
 
 
-def _adopt_request_id(context: Context) -> None:
-    sent = dict(context.invocation_metadata() or ()).get(REQUEST_ID_HEADER)
+def _adopt_request_id(context: Context, metadata: Mapping[str, Any]) -> None:
+    sent = metadata.get(REQUEST_ID_HEADER)
     request_id.set(accept_request_id(sent if isinstance(sent, str) else None))
     context.set_trailing_metadata(((REQUEST_ID_HEADER, request_id.get()),))
 

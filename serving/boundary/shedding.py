@@ -94,13 +94,14 @@ class Shedder:
         return grpc.stream_unary_rpc_method_handler(refuse)
 
     async def _refuse(self, method: str, context: Context, seconds: float) -> NoReturn:
-        self._calls.refused(method, "RESOURCE_EXHAUSTED", "OVERLOADED")
+        metadata = dict(context.invocation_metadata() or ())
+        self._calls.refused(method, metadata, "RESOURCE_EXHAUSTED", "OVERLOADED")
         self._refused += 1
         if self._clock() >= self._next_line:
             log.warning("calls refused", calls=self._refused)
             self._refused, self._next_line = 0, self._clock() + LOG_SECONDS
         status = _status(int(seconds * _STEPS_PER_SECOND) + 1)
-        sent = dict(context.invocation_metadata() or ()).get(REQUEST_ID_HEADER)
+        sent = metadata.get(REQUEST_ID_HEADER)
         named = ((REQUEST_ID_HEADER, sent),) if is_acceptable(sent) else ()
         await context.abort(status.code, status.details, (*status.trailing_metadata, *named))
 

@@ -4,7 +4,9 @@ calls        what is noted of each call that is served: the one place that the b
 metrics      counters and histograms of a process, for Prometheus
 process      all of one server, from its start to its end
 exposition   the port that they are read from
+tracing      where a call stands in its trace, and its spans, for OpenTelemetry
+export       their way to a collector
 labels       values of labels, from closed sets
-logs         lines, with the request id
+logs         lines, with the ids of request and trace
 request_id   which crosses all three processes
 """

@@ -1,30 +1,35 @@
-"""What is noted of each call that a server is asked for: a line, counters, and the time it took."""
+"""What is noted of each call that a server is asked for: a line, counters and a span."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
+import grpc
 import structlog
 from prometheus_client import CollectorRegistry
 
 from serving.telemetry.metrics import NO_REASON, CallMetrics
 from serving.telemetry.request_id import request_id
+from serving.telemetry.tracing import Position, Tracing, annotate, end_call, standing
 
 log = structlog.get_logger()
 
-UNKNOWN_METHOD: Final = "unknown"
+UNKNOWN_METHOD: Final = "/unknown"
 """Stands for every method that there is not."""
 
 
 class ServedCall:
     """A call, from its arrival to its end; a block around what serves it."""
 
-    def __init__(self, calls: "ServedCalls", method: str) -> None:
+    def __init__(self, calls: "ServedCalls", method: str, position: Position) -> None:
         self.method = method
         self.request_id = request_id.get()
         self.started = time.perf_counter()
         self._calls = calls
+        self._position = position
+        self._standing: AbstractContextManager[None] = standing(position)
         self._code, self._reason = "OK", NO_REASON
 
     def failed(self, code: str, reason: str = NO_REASON) -> None:
@@ -33,6 +38,8 @@ class ServedCall:
 
     def __enter__(self) -> "ServedCall":
         self._calls.in_hand[self] = None
+        self._standing.__enter__()
+        annotate(request_id=self.request_id)
         return self
 
     def __exit__(
@@ -51,6 +58,8 @@ class ServedCall:
             reason=self._reason or None,
             ms=round(seconds * 1e3, 3),
         )
+        self._standing.__exit__(None, None, None)
+        end_call(self._position, self._code, _number(self._code), self._reason)
 
 
 class ServedCalls:
@@ -58,9 +67,13 @@ class ServedCalls:
 
     Args:
         registry: of the process's metrics.
+        tracing: decides which calls have spans.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(
+        self, registry: CollectorRegistry | None = None, tracing: Tracing | None = None
+    ) -> None:
+        self._tracing = tracing or Tracing()
         self.in_hand: dict[ServedCall, None] = {}
         """In the order in which they came."""
         self._methods = {UNKNOWN_METHOD}
@@ -72,13 +85,26 @@ class ServedCalls:
         """Says that there is a method."""
         self._methods.add(method)
 
-    def served(self, method: str) -> ServedCall:
-        """A call of a known method, which is about to be served."""
-        return ServedCall(self, method)
+    def served(self, method: str, metadata: Mapping[str, Any]) -> ServedCall:
+        """A call of a known method, which is about to be served.
 
-    def refused(self, method: str, code: str, reason: str = NO_REASON) -> None:
+        Args:
+            method: by its full name.
+            metadata: that came with it.
+        """
+        return ServedCall(self, method, self._tracing.arrive(method, metadata))
+
+    def refused(
+        self, method: str, metadata: Mapping[str, Any], code: str, reason: str = NO_REASON
+    ) -> None:
         """Notes a call that was turned away on arrival."""
         self.metrics.refused(method, code, reason)
+        end_call(self._tracing.arrive(method, metadata), code, _number(code), reason)
 
     def _methods_in_hand(self) -> Iterator[str]:
         return (call.method for call in list(self.in_hand))  # whoever asks is on another thread
+
+
+def _number(code: str) -> int:
+    number: int = grpc.StatusCode[code].value[0]
+    return number

@@ -8,6 +8,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from serving.telemetry.request_id import request_id
+from serving.telemetry.tracing import trace_id
 
 
 def configure_logging(process: str, level: str, *, as_json: bool, stream: TextIO) -> None:
@@ -60,6 +61,8 @@ def _add_context(process: str) -> structlog.typing.Processor:
         event["process"] = process
         if current := request_id.get():
             event["request_id"] = current
+        if trace := trace_id():
+            event["trace_id"] = trace
         return event
 
     return add

@@ -1,4 +1,7 @@
-"""How one process is seen: what it counts, and the port that shows it."""
+"""How one process is seen: what it counts, the port that shows it, and the spans that it sends."""
+
+import importlib.metadata
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -7,6 +10,10 @@ from serving.settings import ServerSettings
 from serving.telemetry.calls import ServedCalls
 from serving.telemetry.exposition import MetricsServer
 from serving.telemetry.metrics import ProcessMetrics
+from serving.telemetry.tracing import Tracing
+
+if TYPE_CHECKING:
+    from serving.telemetry.export import Exporter
 
 log = structlog.get_logger()
 
@@ -16,12 +23,14 @@ class Telemetry:
 
     Args:
         process: its name.
-        settings: where its metrics are shown, if anywhere.
+        settings: where its metrics are shown, and its spans sent, if anywhere.
         registry: that the metrics of what it serves are in.
     """
 
     def __init__(self, process: str, settings: ServerSettings, registry: CollectorRegistry) -> None:
-        self.calls = ServedCalls(registry)
+        self._exporter = _exporter(process, settings.otlp_endpoint)
+        tracer = None if self._exporter is None else self._exporter.tracer
+        self.calls = ServedCalls(registry, Tracing(tracer, settings.trace_share))
         """What the boundary tells of calls."""
         self.metrics = ProcessMetrics(registry, process)
         self.port: int | None = None
@@ -43,6 +52,16 @@ class Telemetry:
             log.info("metrics", host=host, port=self.port)
 
     def close(self) -> None:
-        """Shows them no more; blocks for a moment."""
+        """Shows them no more, and sends the last spans; blocks for some seconds at most."""
         if self._shown is not None:
             self._shown.close()
+        if self._exporter is not None:
+            self._exporter.close()
+
+
+def _exporter(process: str, endpoint: str | None) -> "Exporter | None":
+    if endpoint is None:
+        return None
+    from serving.telemetry.export import Exporter  # who has no collector need not load it
+
+    return Exporter(process, importlib.metadata.version("tandem-recsys"), endpoint)

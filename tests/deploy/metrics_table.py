@@ -40,7 +40,7 @@ def metrics_of(process: str) -> list[Metric]:
     ](registry)
     found = []
     collectors: dict[Any, list[str]] = registry._collector_to_names
-    with calls.served("/a/B"):
+    with calls.served("/a/B", {}):
         for collector in collectors:
             labels = getattr(collector, "_labelnames", None)
             for family in collector.collect():

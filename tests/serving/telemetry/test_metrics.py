@@ -114,7 +114,7 @@ async def test_methods_that_there_are_not_make_one_series(server: Server) -> Non
     for number in range(100):
         method = f"/tandem.v1.CandidateService/Nope{number}"
         assert await server.call(method=method) == "UNIMPLEMENTED"
-    assert server.ended("UNIMPLEMENTED", method="unknown") == 100
+    assert server.ended("UNIMPLEMENTED", method="/unknown") == 100
     assert not [labels for _, labels in series(server.registry) if "Nope" in str(labels)]
 
 
