@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 import grpc
 import structlog
+from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
@@ -111,6 +112,9 @@ class ServiceHost:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         names = (*self._names, health_name, reflection.SERVICE_NAME)
+        if settings.channelz:
+            channelz.add_channelz_servicer(self._server)
+            names += (channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,)
         reflection.enable_server_reflection(names, self._server)
 
     @property
@@ -221,6 +225,7 @@ async def serve(service: Service, settings: ServerSettings) -> None:
         BundleError: the bundle must not be served.
     """
     host = ServiceHost(settings, service)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, host.telemetry.dump)
     await host.start()
     if settings.stop_on_eof:
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _stop_at_eof)

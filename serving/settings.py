@@ -82,6 +82,10 @@ class ServerSettings(BaseModel):
         description="Share of the calls that begin a trace which is sent; a call that comes with a "
         "`traceparent` does as that says.",
     )
+    channelz: bool = Field(
+        default=False,
+        description="Answer `grpc.channelz.v1` too: what is connected to the process, and to what.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log line that is written."
     )

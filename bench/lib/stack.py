@@ -29,6 +29,8 @@ class Process:
     """More of `tandem serve NAME`."""
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = 0
+    module: str = "cli.main"
+    """What is run; takes the arguments of `tandem`."""
 
     @property
     def address(self) -> str:
@@ -44,7 +46,7 @@ class Process:
         """
         port_file = self.directory / f"{self.name}.port"
         flags = ("--bundle", self.bundle, "--port", self.port, "--port-file", port_file)
-        command = [sys.executable, "-m", "cli.main", "serve", self.name, *map(str, flags)]
+        command = [sys.executable, "-m", self.module, "serve", self.name, *map(str, flags)]
         with (self.directory / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, *self.flags], stderr=log, env={**os.environ, **self.environment}
@@ -77,7 +79,11 @@ class Process:
 
 @contextmanager
 def serving(
-    name: str, bundle: Path, *flags: str, environment: Mapping[str, str] | None = None
+    name: str,
+    bundle: Path,
+    *flags: str,
+    environment: Mapping[str, str] | None = None,
+    module: str = "cli.main",
 ) -> Iterator[Process]:
     """Runs a service for as long as the block takes.
 
@@ -85,7 +91,7 @@ def serving(
         ChildProcessError: it did not start.
     """
     with tempfile.TemporaryDirectory() as directory:
-        process = Process(name, bundle, Path(directory), flags, environment or {})
+        process = Process(name, bundle, Path(directory), flags, environment or {}, module=module)
         try:
             yield process.start()
         finally:

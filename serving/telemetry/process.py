@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from serving.settings import ServerSettings
 from serving.telemetry.calls import ServedCalls
+from serving.telemetry.dump import state_of
 from serving.telemetry.exposition import MetricsServer
 from serving.telemetry.metrics import ProcessMetrics
 from serving.telemetry.tracing import Tracing
@@ -50,6 +51,10 @@ class Telemetry:
             self._shown = MetricsServer(self._registry, host, port)
             self.port = self._shown.port
             log.info("metrics", host=host, port=self.port)
+
+    def dump(self) -> None:
+        """Writes to the log what the server is at."""
+        log.warning("state", **state_of(self.calls, self._registry))
 
     def close(self) -> None:
         """Shows them no more, and sends the last spans; blocks for some seconds at most."""

@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--port")
     parser.add_argument("--port-file")
     parser.add_argument("--drain-seconds")
+    parser.add_argument("--channelz")
     parser.add_argument("--load-gate", type=Path, help="loading ends once this file exists")
     parser.add_argument("--signal-file", type=Path, help="made when a call waits")
     arguments = vars(parser.parse_args())
