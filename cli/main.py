@@ -25,6 +25,7 @@ class _Commands(LazyGroup):
         "items": "cli.items:app",
         "history": "cli.history:app",
         "batch": "cli.batch:app",
+        "top": "cli.top:app",
     }
 
 

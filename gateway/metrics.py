@@ -181,8 +181,9 @@ class GatewayMetrics:
         """Notes an answer: what made it, and what it does without."""
         strategy = POPULARITY if answer.strategy is None else answer.strategy
         self._answers.of(strategy).inc()
-        for item in answer.items:
-            self._items.of(_source(item, strategy)).inc()
+        sources = [_source(item, strategy) for item in answer.items]
+        for source in set(sources):
+            self._items.of(source).inc(sources.count(source))
         if answer.degradations:
             self._degraded.inc()
         for degradation in answer.degradations:

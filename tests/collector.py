@@ -11,6 +11,8 @@ import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as pb
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as pb_grpc
 
+from serving.telemetry.tracing import Position, here
+
 SERVER, CLIENT, INTERNAL = 2, 3, 1
 """Kinds of spans."""
 
@@ -68,6 +70,16 @@ class Collector(pb_grpc.TraceServiceServicer):
         """The names from the root to a span."""
         above = self.parent(span)
         return [*(self.path(above) if above else ()), span.name]
+
+
+@contextmanager
+def standing(position: Position) -> Iterator[None]:
+    """Works at a place in a trace."""
+    token = here.set(position)
+    try:
+        yield
+    finally:
+        here.reset(token)
 
 
 @contextmanager

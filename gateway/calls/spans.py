@@ -1,7 +1,7 @@
 """An attempt of a call of a service, in the trace of the call that is served."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -10,11 +10,12 @@ import grpc
 from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AttributeValue
 
-from serving.telemetry.tracing import rpc_attributes, span, trace_metadata
+from serving.telemetry.tracing import here, rpc_attributes, span, trace_metadata
+
+Metadata = tuple[tuple[str, str], ...]
 
 
-@contextmanager
-def attempt_span(request: Any, attempt: str, address: str) -> Iterator[tuple[tuple[str, str], ...]]:
+def attempt_span(request: Any, attempt: str, address: str) -> AbstractContextManager[Metadata]:
     """Records an attempt, where the call is recorded; yields what goes with it as metadata.
 
     Args:
@@ -22,6 +23,13 @@ def attempt_span(request: Any, attempt: str, address: str) -> Iterator[tuple[tup
         attempt: first, retry or hedge.
         address: of the target.
     """
+    if here.get().span is None:
+        return nullcontext(trace_metadata())
+    return _attempt_span(request, attempt, address)
+
+
+@contextmanager
+def _attempt_span(request: Any, attempt: str, address: str) -> Iterator[Metadata]:
     name, attributes = _method_of(request)
     with span(name, SpanKind.CLIENT, attributes) as recorded:
         if recorded is not None:

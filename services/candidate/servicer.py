@@ -186,21 +186,20 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         self._fields.write(response.items, items, fields)
 
 
-@span("search")
 def _search(engine: CandidateEngine, query: SearchQuery) -> tuple[Shortlist, list[str]]:
     catalog = engine.catalog
     history, missing = catalog.lookup(query.history)
-    shortlist = engine.search(
-        history,
-        query.count,
-        allowed=query.constraints.mask(catalog, check_deadline),
-        excluded=catalog.lookup(query.constraints.excluded)[0],
-        include_seen=query.constraints.include_seen,
-    )
+    with span("search"):
+        shortlist = engine.search(
+            history,
+            query.count,
+            allowed=query.constraints.mask(catalog, check_deadline),
+            excluded=catalog.lookup(query.constraints.excluded)[0],
+            include_seen=query.constraints.include_seen,
+        )
     return shortlist, missing
 
 
-@span("similar")
 def _similar(engine: CandidateEngine, query: SimilarQuery) -> tuple[Neighbors, list[str]]:
     catalog, constraints = engine.catalog, query.constraints
     limits = _Limits(
@@ -223,7 +222,6 @@ def _similar(engine: CandidateEngine, query: SimilarQuery) -> tuple[Neighbors, l
             return found, missing
 
 
-@span("diagnose")
 def _diagnose(engine: CandidateEngine, query: DiagnoseQuery) -> tuple[Diagnosed, list[str]]:
     history, missing = engine.catalog.lookup(query.history)
     items, unknown = engine.catalog.lookup(query.items)

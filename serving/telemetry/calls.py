@@ -2,17 +2,15 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Final
 
-import grpc
 import structlog
 from prometheus_client import CollectorRegistry
 
 from serving.telemetry.metrics import NO_REASON, CallMetrics
 from serving.telemetry.request_id import request_id
-from serving.telemetry.tracing import Position, Tracing, annotate, end_call, standing
+from serving.telemetry.tracing import Position, Tracing, annotate, end_call, here
 
 log = structlog.get_logger()
 
@@ -29,7 +27,6 @@ class ServedCall:
         self.started = time.perf_counter()
         self._calls = calls
         self._position = position
-        self._standing: AbstractContextManager[None] = standing(position)
         self._code, self._reason = "OK", NO_REASON
 
     def failed(self, code: str, reason: str = NO_REASON) -> None:
@@ -38,8 +35,9 @@ class ServedCall:
 
     def __enter__(self) -> "ServedCall":
         self._calls.in_hand[self] = None
-        self._standing.__enter__()
-        annotate(request_id=self.request_id)
+        self._token = here.set(self._position)
+        if self._position.span is not None:
+            annotate(request_id=self.request_id)
         return self
 
     def __exit__(
@@ -58,8 +56,8 @@ class ServedCall:
             reason=self._reason or None,
             ms=round(seconds * 1e3, 3),
         )
-        self._standing.__exit__(None, None, None)
-        end_call(self._position, self._code, _number(self._code), self._reason)
+        here.reset(self._token)
+        end_call(self._position, self._code, self._reason)
 
 
 class ServedCalls:
@@ -99,12 +97,7 @@ class ServedCalls:
     ) -> None:
         """Notes a call that was turned away on arrival."""
         self.metrics.refused(method, code, reason)
-        end_call(self._tracing.arrive(method, metadata), code, _number(code), reason)
+        end_call(self._tracing.arrive(method, metadata), code, reason)
 
     def _methods_in_hand(self) -> Iterator[str]:
         return (call.method for call in list(self.in_hand))  # whoever asks is on another thread
-
-
-def _number(code: str) -> int:
-    number: int = grpc.StatusCode[code].value[0]
-    return number

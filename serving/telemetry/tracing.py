@@ -12,7 +12,7 @@ import random
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
@@ -61,7 +61,9 @@ class Position:
 
 
 NOWHERE: Final = Position()
-_here: ContextVar[Position] = ContextVar("position", default=NOWHERE)
+here: ContextVar[Position] = ContextVar("here", default=NOWHERE)
+"""Where the work stands that is done."""
+_NOT_RECORDED: Final = nullcontext(None)
 
 
 class Tracing:
@@ -103,8 +105,8 @@ class Tracing:
         if self._tracer is None:
             return NOWHERE
         if random.random() >= self._share:  # noqa: S311 - no secret depends on it
-            bits = random.getrandbits(192) | 1 << 191 | 1  # neither id is 0
-            return Position(f"00-{bits >> 64:032x}-{bits & (1 << 64) - 1:016x}-00")
+            ids = f"{random.getrandbits(192) | 1 << 191 | 1:048x}"  # neither is 0
+            return Position(f"00-{ids[:32]}-{ids[32:]}-00")
         span = self._tracer.start_span(
             method[1:], kind=SpanKind.SERVER, attributes=rpc_attributes(method)
         )
@@ -119,48 +121,39 @@ def rpc_attributes(method: str) -> Attributes:
 
 def trace_id() -> str:
     """Of the trace that is worked on; empty where there is none."""
-    return _here.get().parent[3:35]
+    return here.get().parent[3:35]
 
 
 def trace_metadata() -> tuple[tuple[str, str], ...]:
     """What goes with a call that is made from here."""
-    here = _here.get()
-    if not here.parent:
+    position = here.get()
+    if not position.parent:
         return ()
-    parent = (TRACEPARENT, here.parent)
-    return (parent, (TRACESTATE, here.state)) if here.state else (parent,)
+    parent = (TRACEPARENT, position.parent)
+    return (parent, (TRACESTATE, position.state)) if position.state else (parent,)
 
 
-@contextmanager
-def standing(position: Position) -> Iterator[None]:
-    """Stands at a position for a block."""
-    token = _here.set(position)
-    try:
-        yield
-    finally:
-        _here.reset(token)
-
-
-@contextmanager
 def span(
     name: str, kind: SpanKind = SpanKind.INTERNAL, attributes: Attributes | None = None
-) -> Iterator[Span | None]:
+) -> AbstractContextManager[Span | None]:
     """Records a block, where the call is recorded; an error that leaves it is named, not quoted.
-
-    As a decorator it records each call of a function.
 
     Args:
         name: from a closed set.
         kind: as OpenTelemetry has it.
         attributes: nothing that a user is, says or gets.
     """
-    here = _here.get()
-    if here.span is None:
-        yield None
-        return
-    below = here.below(name, kind, attributes)
+    position = here.get()
+    return _NOT_RECORDED if position.span is None else _span(position, name, kind, attributes)
+
+
+@contextmanager
+def _span(
+    above: Position, name: str, kind: SpanKind, attributes: Attributes | None
+) -> Iterator[Span]:
+    below = above.below(name, kind, attributes)
     assert below.span is not None  # noqa: S101
-    token = _here.set(below)
+    token = here.set(below)
     try:
         yield below.span
     except BaseException as error:
@@ -169,7 +162,7 @@ def span(
             below.span.set_status(Status(StatusCode.ERROR))
         raise
     finally:
-        _here.reset(token)
+        here.reset(token)
         below.span.end()
 
 
@@ -181,36 +174,35 @@ def note_spans(began: int, *stages: tuple[str, float], **attributes: AttributeVa
         stages: the name of each, and its seconds.
         attributes: of all of them.
     """
-    here = _here.get()
-    if here.tracer is None or here.span is None:
+    position = here.get()
+    if position.tracer is None or position.span is None:
         return
     for name, seconds in stages:
         ended = began + int(seconds * 1e9)
-        context = set_span_in_context(here.span)
-        noted = here.tracer.start_span(name, context, attributes=attributes, start_time=began)
+        context = set_span_in_context(position.span)
+        noted = position.tracer.start_span(name, context, attributes=attributes, start_time=began)
         noted.end(ended)
         began = ended
 
 
 def annotate(**attributes: AttributeValue) -> None:
     """Says more of what is recorded here, if anything is."""
-    here = _here.get()
-    if here.span is not None:
-        here.span.set_attributes({f"tandem.{name}": each for name, each in attributes.items()})
+    span = here.get().span
+    if span is not None:
+        span.set_attributes({f"tandem.{name}": each for name, each in attributes.items()})
 
 
-def end_call(position: Position, code: str, number: int, reason: str) -> None:
+def end_call(position: Position, code: str, reason: str) -> None:
     """Ends the span of a call that was served or refused.
 
     Args:
         position: from `Tracing.arrive`.
         code: the canonical one.
-        number: of that code.
         reason: of the error, or empty.
     """
     if position.span is None:
         return
-    position.span.set_attribute("rpc.grpc.status_code", number)
+    position.span.set_attribute("rpc.grpc.status_code", grpc.StatusCode[code].value[0])
     if reason:
         position.span.set_attribute("tandem.reason", reason)
     if code != "OK":

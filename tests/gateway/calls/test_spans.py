@@ -9,9 +9,9 @@ import pytest
 from gateway.calls.caller import CallPolicy
 from gateway.calls.spans import _method_of
 from serving.telemetry.export import Exporter
-from serving.telemetry.tracing import Tracing, span, standing
+from serving.telemetry.tracing import Tracing, span
 from tandem.v1 import candidate_service_pb2, catalog_service_pb2, generator_service_pb2
-from tests.collector import CLIENT, Collector, collecting
+from tests.collector import CLIENT, Collector, collecting, standing
 from tests.gateway.calls.test_calls import LATER, pool, settle
 from tests.gateway.calls.test_hedging import MANY, Slow
 

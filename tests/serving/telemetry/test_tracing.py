@@ -27,7 +27,6 @@ from serving.telemetry.tracing import (
     Tracing,
     note_spans,
     span,
-    standing,
     trace_id,
     trace_metadata,
 )
@@ -35,7 +34,7 @@ from serving.testing import serving
 from serving.workers import Workers
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
-from tests.collector import Collector, Seen, collecting
+from tests.collector import Collector, Seen, collecting, standing
 from tests.gateway.fakes import WAIT, FakeCandidate
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -138,8 +137,9 @@ class TestSpans:
     async def test_they_nest_on_tasks_and_threads(self, recorder: Recorder) -> None:
         workers = Workers(1)
 
-        @span("computed")
-        def compute() -> None: ...
+        def compute() -> None:
+            with span("computed"):
+                pass
 
         async def stage() -> None:
             with span("stage"):
