@@ -7,9 +7,9 @@ what is left of them is a call of an empty function.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -44,23 +44,21 @@ def _logged(_calls: ServedCalls, method: str, _metadata: object) -> Iterator[_Ca
 def _nothing(*_: Any, **__: Any) -> None: ...
 
 
-def blind() -> None:
-    """Replaces all that tells of something."""
-    places: list[tuple[Any, str, Any]] = [
-        (ServedCalls, "served", _logged),
-        (ServedCalls, "refused", _nothing),
-        (GatewayMetrics, "stage", _nothing),
-        (GatewayMetrics, "answered", _nothing),
-        (ServiceMetrics, "attempted", _nothing),
-        (ServiceMetrics, "ended", _nothing),
-        (gateway.recommend.trace, "span", lambda *_: nullcontext()),
-        (gateway.recommend.recommender, "annotate", _nothing),
-        (gateway.calls.caller, "attempt_span", lambda *_: nullcontext(())),
-    ]
-    for owner, name, replacement in places:
-        setattr(owner, name, replacement)
+PLACES: Final[Sequence[tuple[Any, str, Any]]] = (
+    (ServedCalls, "served", _logged),
+    (ServedCalls, "refused", _nothing),
+    (GatewayMetrics, "stage", _nothing),
+    (GatewayMetrics, "answered", _nothing),
+    (ServiceMetrics, "attempted", _nothing),
+    (ServiceMetrics, "ended", _nothing),
+    (gateway.recommend.trace, "span", lambda *_: nullcontext()),
+    (gateway.recommend.recommender, "annotate", _nothing),
+    (gateway.calls.caller, "attempt_span", lambda *_: nullcontext(())),
+)
+"""All that tells of something, and what takes its place."""
 
 
 if __name__ == "__main__":
-    blind()
+    for owner, name, replacement in PLACES:
+        setattr(owner, name, replacement)
     main()

@@ -91,7 +91,7 @@ class CallMetrics:
         self._seconds = Labeled(
             Histogram(
                 "tandem_server_call_seconds",
-                "From a call's arrival to its end, of those that were not shed on arrival.",
+                "From a call's arrival to its end, but for calls that were OVERLOADED on arrival.",
                 ["method"],
                 buckets=SECONDS,
                 registry=registry,
