@@ -85,12 +85,12 @@ class Tracing:
             method: such as `/tandem.v1.RecommendationService/Recommend`.
             metadata: that came with it.
         """
-        parent, state = metadata.get(TRACEPARENT, ""), metadata.get(TRACESTATE, "")
+        parent, state = metadata.get(TRACEPARENT), metadata.get(TRACESTATE, "")
         sent = _PARENT.fullmatch(parent) if isinstance(parent, str) else None
+        if sent is None or not isinstance(parent, str):
+            return self._begin(method)
         if not isinstance(state, str) or len(state) > MAX_STATE_BYTES:
             state = ""
-        if sent is None:
-            return self._begin(method)
         if self._tracer is None or not int(sent["flags"], 16) & _SAMPLED:
             return Position(parent, state)
         context = TraceContextTextMapPropagator().extract({TRACEPARENT: parent, TRACESTATE: state})
