@@ -1,12 +1,15 @@
 """What the generator service counts, beside the calls that every server counts."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from services.generator.decoding.engine import DecodingJob
+from services.generator.decoding.engine import DecodingJob, RankingAnswer
 from serving.telemetry.metrics import SECONDS, CatalogMetrics
+
+Run = Callable[[Sequence[DecodingJob]], list[RankingAnswer]]
 
 JOBS: Final = (1, 2, 4, 8, 16, 32, 64)
 BEAMS: Final = (5, 10, 20, 30, 50, 100, 200)
@@ -55,8 +58,18 @@ class GeneratorMetrics:
         """Reads the queue's length from now on."""
         self._waiting.set_function(waiting)
 
-    def ran(self, jobs: Sequence[DecodingJob], seconds: float) -> None:
-        """Notes a batch."""
+    def watched(self, run: Run) -> Run:
+        """What runs batches, each of which is noted."""
+
+        def noted(jobs: Sequence[DecodingJob]) -> list[RankingAnswer]:
+            started = time.perf_counter()
+            answers = run(jobs)
+            self._note(jobs, time.perf_counter() - started)
+            return answers
+
+        return noted
+
+    def _note(self, jobs: Sequence[DecodingJob], seconds: float) -> None:
         self._ran.observe(seconds)
         self._jobs.observe(len(jobs))
         longest = max(job.tokens for job in jobs)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -85,10 +85,10 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         self._version = version
         self._limits = limits or Limits()
         self._preparers = Workers(PREPARERS)
-        self.queue = model_queue(self._run, self._limits)
+        self._metrics = metrics or GeneratorMetrics()
+        self.queue = model_queue(self._metrics.watched(follower.engine.run), self._limits)
         """Jobs that wait for the model, which all versions of the engine share."""
         self._fields = ItemFieldWriter()
-        self._metrics = metrics or GeneratorMetrics()
         self._metrics.follow(lambda: self.queue.waiting)
         self._metrics.catalog.follow(
             lambda: follower.engine.snapshot.sequence,
@@ -242,13 +242,6 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         stages = ("prepare", served.prepared), ("queue", served.queued), ("model", served.ran)
         note_spans(began, *stages, **{"tandem.batch": served.batch})
         return served
-
-    def _run(self, jobs: Sequence[DecodingJob]) -> list[RankingAnswer]:
-        """Runs a batch, on the thread of the queue."""
-        started = time.perf_counter()
-        answers = self.follower.engine.run(jobs)
-        self._metrics.ran(jobs, time.perf_counter() - started)
-        return answers
 
 
 def _lookup(catalog: Catalog, request: RankingRequest) -> tuple[ItemArray, ItemArray, list[str]]:
