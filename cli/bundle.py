@@ -7,11 +7,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli import swap
 from core.bundle import Bundle, versions
 from core.errors import BundleError
 from core.manifest import FileEntry, Manifest
 
-app = typer.Typer(no_args_is_help=True, help="List, verify and show bundles.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="List, verify and show bundles, and change which one running processes serve.",
+    epilog="Examples:\n\ntandem bundle activate bundles/ml-100k/current\n\ntandem bundle rollback",
+)
+app.command()(swap.status)
+app.command()(swap.activate)
+app.command()(swap.rollback)
 
 BundlePath = Annotated[
     Path, typer.Argument(help="A bundle, such as bundles/ml-100k/current.", metavar="BUNDLE")

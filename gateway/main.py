@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry
 from gateway.metrics import GatewayMetrics
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
+from gateway.shared import Shared
 from serving.server import Api, Service, run
 from tandem.v1 import recommendation_service_pb2_grpc
 
@@ -17,7 +18,7 @@ def main(settings: GatewaySettings) -> None:
 def service(settings: GatewaySettings) -> Service:
     """What the process serves."""
     registry = CollectorRegistry()
-    metrics = GatewayMetrics(registry)
+    shared = Shared(settings, GatewayMetrics(registry))
     return Service(
         process="gateway",
         apis=[
@@ -26,6 +27,7 @@ def service(settings: GatewaySettings) -> Service:
                 recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server,
             )
         ],
-        load=lambda bundle: RecommendationServicer.load(bundle, settings, metrics),
+        load=lambda bundle: RecommendationServicer(bundle, shared),
+        close=shared.close,
         registry=registry,
     )

@@ -30,6 +30,18 @@ class Load(Protocol):
         """Calls that wait for their turn."""
 
 
+class Addresses(Protocol):
+    """The addresses of a service."""
+
+    @property
+    def count(self) -> int:
+        """How many are known."""
+
+    @property
+    def set_aside(self) -> int:
+        """How many of them are left alone."""
+
+
 class Called(Protocol):
     """A service, as its caller knows it."""
 
@@ -37,12 +49,8 @@ class Called(Protocol):
     sequence: int
 
     @property
-    def set_aside(self) -> int:
-        """Addresses that are left alone."""
-
-    @property
-    def addresses(self) -> int:
-        """Addresses that are known."""
+    def targets(self) -> Addresses:
+        """Where it is."""
 
 
 class ServiceMetrics:
@@ -93,8 +101,8 @@ class ServiceMetrics:
 
     def follow(self, called: Called) -> None:
         """Reads a service's gauges from its caller from now on."""
-        self._circuits.labels(called.service).set_function(lambda: called.set_aside)
-        self._addresses.labels(called.service).set_function(lambda: called.addresses)
+        self._circuits.labels(called.service).set_function(lambda: called.targets.set_aside)
+        self._addresses.labels(called.service).set_function(lambda: called.targets.count)
         self._sequence.labels(called.service).set_function(lambda: called.sequence)
 
     def attempted(self, service: str, attempt: str) -> None:

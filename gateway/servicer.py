@@ -10,21 +10,16 @@ import structlog
 
 from core.bundle import Bundle
 from core.errors import TandemError
-from gateway.admission import Admission, Turns
 from gateway.batch import Window, answers
-from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.deadline import Deadline
 from gateway.domain import Answer, Query, Strategy
-from gateway.history.opening import open_store, retention_of
 from gateway.history.servicer import HistoryMethods
-from gateway.history.upkeep import Upkeep
-from gateway.metrics import GatewayMetrics
 from gateway.pages import Page, cut, digest_of, read_page
 from gateway.recommend.diagnostics import Diagnosis
 from gateway.recommend.recommender import Recommender
 from gateway.requests import DEFAULT_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
-from gateway.settings import GatewaySettings
+from gateway.shared import Shared
 from serving.boundary.proxy import classify
 from serving.telemetry.tracing import span
 from serving.validation import identifier
@@ -38,62 +33,45 @@ _AWAITED: Final = frozenset({"Recommend", "SimilarItems", "GetItems"})
 
 
 class RecommendationServicer(HistoryMethods):
-    """The gateway's one service."""
+    """The gateway's one service, of one version of the bundle.
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        settings: GatewaySettings,
-        candidate: CandidateClient,
-        generator: GeneratorClient,
-        metrics: GatewayMetrics | None = None,
-    ) -> None:
-        histories = open_store(settings, bundle)
+    Args:
+        bundle: the version.
+        shared: what it has in common with the others.
+    """
+
+    def __init__(self, bundle: Bundle, shared: Shared) -> None:
+        histories = shared.histories(bundle)
         super().__init__(histories, bundle.version)
-        self._upkeep = Upkeep(histories, bundle, retention_of(settings))
+        self._shared = shared
+        self._settings = shared.settings
+        self._turns = shared.turns
         # Of the catalog this is all that is kept, beside the most popular items.
         self._attributes = bundle.catalog.attribute_names
         self._some_item = bundle.catalog.items[0].item_id
-        self._settings = settings
-        self._default_strategy = settings.strategy or Strategy(
+        self._default_strategy = self._settings.strategy or Strategy(
             bundle.manifest.blend.default_strategy
         )
-        self._candidate = candidate
-        self._generator = generator
-        patience = settings.max_wait_ms / 1e3
-        self._turns = Turns(
-            requests=Admission(settings.max_in_flight, patience),
-            diagnostics=Admission(settings.max_diagnostics, patience),
-        )
+        self._candidate = candidate = shared.candidate.for_version(bundle.version)
+        self._generator = generator = shared.generator.for_version(bundle.version)
         diagnosis = Diagnosis(candidate.diagnose, generator.diagnose)
-        metrics = metrics or GatewayMetrics()
-        metrics.follow(self._turns.requests)
         self._recommender = Recommender.of(
-            bundle, candidate, generator, histories, diagnosis, metrics
-        )
-
-    @classmethod
-    def load(
-        cls, bundle: Bundle, settings: GatewaySettings, metrics: GatewayMetrics | None = None
-    ) -> "RecommendationServicer":
-        """Opens the histories, and prepares to call the services that the settings name."""
-        metrics = metrics or GatewayMetrics()
-        how = (bundle.version, settings.calls, metrics.services)
-        return cls(
-            bundle,
-            settings,
-            CandidateClient(settings.candidate_target, *how),
-            GeneratorClient(settings.generator_target, *how),
-            metrics,
+            bundle, candidate, generator, histories, diagnosis, shared.metrics
         )
 
     async def warm_up(self) -> None:
         """Fills the histories, connects, and makes calls that need both services.
 
-        The gateway serves even when they cannot be reached: they may come later, and it finds
-        them by itself.
+        Where another version serves already, the services load this one first. At the start the
+        gateway serves even when they cannot be reached: they may come later, and it finds them by
+        itself.
+
+        Raises:
+            TandemError: another version serves, and the services cannot have this one.
         """
-        await self._upkeep.start()
+        await self._shared.start()
+        if self._shared.serving is not None:
+            await self._shared.bundles.load(self._bundle_version)
         seconds = self._settings.warm_up_seconds
         if not seconds:
             return
@@ -113,12 +91,20 @@ class RecommendationServicer(HistoryMethods):
                 "serving without having reached the services", error=str(error) or "timeout"
             )
 
+    async def activate(self, previous: object) -> None:
+        """Has the services serve this version, and answers what names no version.
+
+        Raises:
+            TandemError: a service cannot; all have been asked to serve what they served.
+        """
+        if isinstance(previous, RecommendationServicer):
+            await self._shared.bundles.activate(self._bundle_version, previous._bundle_version)
+        self._shared.serving = self
+        for caller in (self._candidate, self._generator):
+            self._shared.metrics.services.follow(caller)
+
     async def close(self) -> None:
-        """Closes the connections and the histories."""
-        await self._candidate.close()
-        await self._generator.close()
-        await self._upkeep.stop()
-        await self._histories.close()
+        """Holds nothing of its own; `Shared.close` closes what there is."""
 
     def retry_after(self, method: str) -> float | None:
         """Whether a call of somebody who waits for it would wait too long; see `Backpressure`."""
@@ -138,9 +124,12 @@ class RecommendationServicer(HistoryMethods):
         """Recommends to many users."""
 
         async def answer(item: pb.BatchRecommendRequest) -> pb.BatchRecommendResponse:
+            # A stream may outlive a version, so that each of its requests is answered by the one
+            # that serves when it comes.
+            servicer = self._shared.serving or self
             try:
                 with span("request"):
-                    return await self._answer(item, context)
+                    return await servicer._answer(item, context)
             except Exception as error:  # noqa: BLE001 - it is the item's, and the stream goes on
                 return write_batch_error(item.id, classify(error, "BatchRecommend"))
 

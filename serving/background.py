@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from dataclasses import dataclass
 
 import structlog
@@ -58,8 +59,13 @@ class Background:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Starts it; to be called on the event loop, once."""
-        self._task = asyncio.get_running_loop().create_task(self._live(), name=self._name)
+        """Starts it; to be called on the event loop, once, or again after `stop`.
+
+        It has no context of whoever starts it: a call's deadline and request id are not its own.
+        """
+        self._task = asyncio.get_running_loop().create_task(
+            self._live(), name=self._name, context=Context()
+        )
 
     async def stop(self) -> None:
         """Cancels it and waits for its end; does nothing when it was never started."""

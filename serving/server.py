@@ -10,10 +10,10 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import grpc
 import structlog
@@ -24,27 +24,23 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from core.bundle import Bundle
-from core.errors import SettingsError, TandemError, Unavailable
+from core.errors import SettingsError, TandemError
 from serving.boundary.grpc_types import Method
 from serving.boundary.proxy import Boundary
+from serving.bundles.held import HeldBundles, Servicer
+from serving.bundles.servicer import BundleServicer
+from serving.bundles.swapper import BundleSwapper
 from serving.settings import ServerSettings
 from serving.telemetry.logs import configure_logging
 from serving.telemetry.process import Telemetry
+from tandem.v1 import bundle_service_pb2, bundle_service_pb2_grpc
 
 log = structlog.get_logger()
 
+PING_MS: Final = 5_000
+"""How far apart the pings of an idle connection must be; callers send one every ten seconds."""
 FLUSH_SECONDS: Final = 0.1
 """How long streams of health watchers, which never end, may hold up a drained server."""
-
-
-class Servicer(Protocol):
-    """What a service adds to the methods of its generated base class."""
-
-    async def warm_up(self) -> None:
-        """Makes one real call of each kind, so that the first caller does not pay for it."""
-
-    async def close(self) -> None:
-        """Releases what was loaded; no call is in flight any more."""
 
 
 @dataclass(frozen=True)
@@ -68,26 +64,30 @@ class Service:
     apis: Sequence[Api]
     """Its protobuf services, whose health is one."""
     load: Callable[[Bundle], Servicer]
-    """Makes the servicer, ready to answer; called once, on a thread, and may take long."""
+    """Makes the servicer of a version of the bundle, ready to answer; called on a thread, for one
+    version after another, and may take long."""
+    close: Callable[[], Awaitable[None]] | None = None
+    """Releases what all versions share; called when all of them are closed."""
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     """Where its metrics are; the server adds its own."""
 
 
 class ServicerProxy:
-    """Stands in for a servicer in a server that already runs.
+    """Stands in for the servicers of one API in a server that already runs.
 
-    gRPC fixes a server's methods when it starts. The proxy is registered in place of the servicer,
-    and passes the calls on once there is one.
+    gRPC fixes a server's methods when it starts. The proxy is registered in place of a servicer,
+    and passes each call on to that of the version that is to answer it.
     """
 
-    def __init__(self) -> None:
-        self.servicer: object | None = None
+    def __init__(self, api: Api, held: HeldBundles) -> None:
+        self._api = api
+        self._held = held
 
     def __getattr__(self, rpc: str) -> Method:
         def call(request: Any, context: Any) -> Any:
-            if self.servicer is None:
-                raise Unavailable("the server is starting; try again shortly", reason="WARMING_UP")
-            return getattr(self.servicer, rpc)(request, context)
+            held = self._held.of(context)
+            held.calls.enter(context)
+            return getattr(self._api.part(held.servicer), rpc)(request, context)
 
         return call
 
@@ -98,20 +98,26 @@ class ServiceHost:
     def __init__(self, settings: ServerSettings, service: Service) -> None:
         self._settings = settings
         self._service = service
-        self._servicer: Servicer | None = None
-        self._proxies = [ServicerProxy() for _ in service.apis]
-        self.telemetry = Telemetry(service.process, settings, service.registry)
+        self._held = HeldBundles()
+        self.telemetry = Telemetry(service.process, settings, service.registry, self._held.states)
         """How the process is seen."""
         self._boundary = Boundary(settings.max_concurrent_rpcs, self.telemetry.calls)
         self._health = health_aio.HealthServicer()
         self._server = make_server(
             self._boundary, settings.max_message_bytes, settings.max_connection_calls
         )
-        for api, proxy in zip(service.apis, self._proxies, strict=True):
-            api.attach(proxy, self._server)
+        self._swapper = BundleSwapper(
+            self._held, service.load, settings.bundle, self._boundary.shedder.consult
+        )
+        for api in service.apis:
+            api.attach(ServicerProxy(api, self._held), self._server)
+        bundle_service_pb2_grpc.add_BundleServiceServicer_to_server(
+            BundleServicer(self._held, self._swapper), self._server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-        names = (*self._names, health_name, reflection.SERVICE_NAME)
+        bundles = bundle_service_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
+        names = (*self._names, bundles, health_name, reflection.SERVICE_NAME)
         if settings.channelz:
             channelz.add_channelz_servicer(self._server)
             names += (channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,)
@@ -142,12 +148,16 @@ class ServiceHost:
         log.info("listening", host=self._settings.host, port=port)
         return port
 
-    async def ready(self, servicer: Servicer) -> None:
-        """Lets calls through to a warm servicer, and announces it."""
-        self._servicer = servicer
-        for api, proxy in zip(self._service.apis, self._proxies, strict=True):
-            proxy.servicer = api.part(servicer)
-        self._boundary.shedder.consult(servicer)
+    async def load(self) -> None:
+        """Loads and warms the bundle that the settings name, and lets calls through to it.
+
+        Raises:
+            TandemError: the bundle must not be served.
+        """
+        await self._swapper.start(self._settings.bundle)
+
+    async def ready(self) -> None:
+        """Announces that it serves."""
         # What was loaded stays: the collector must not walk it during a request (100 ms stalls).
         gc.collect()
         gc.freeze()
@@ -165,8 +175,9 @@ class ServiceHost:
             await asyncio.wait_for(self._boundary.in_flight.drain(), self._settings.drain_seconds)
         await self._boundary.in_flight.hold_refusals()
         await self._server.stop(FLUSH_SECONDS)
-        if self._servicer is not None:
-            await self._servicer.close()
+        await self._swapper.close()
+        if self._service.close is not None:
+            await self._service.close()
         await asyncio.to_thread(self.telemetry.close)
         log.info("stopped")
 
@@ -195,7 +206,7 @@ def make_server(
             ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a helper
             # Callers ping to find a dead connection; without this they would be cut off for it.
             ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", PING_MS),
         ],
     )
 
@@ -230,12 +241,9 @@ async def serve(service: Service, settings: ServerSettings) -> None:
     if settings.stop_on_eof:
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _stop_at_eof)
     try:
-        bundle = await asyncio.to_thread(Bundle.open, settings.bundle)
-        servicer = await asyncio.to_thread(service.load, bundle)
-        host.telemetry.metrics.serves(bundle.version)
-        await servicer.warm_up()
+        await host.load()
         stopping = _termination()
-        await host.ready(servicer)
+        await host.ready()
         await stopping.wait()
     finally:
         await host.drain()

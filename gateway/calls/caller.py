@@ -10,23 +10,24 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 import grpc
 import structlog
 from prometheus_client import CollectorRegistry
 
 from core.errors import TandemError
+from gateway.calls.attempts import Attempt, Course
 from gateway.calls.budget import Budget
-from gateway.calls.circuit import Limits, Permit, Verdict
-from gateway.calls.failures import CALLERS_MISTAKES, judge, set_aside, translate, unknown
+from gateway.calls.circuit import Limits, Verdict
+from gateway.calls.failures import CALLERS_MISTAKES, NOT_HELD, judge, set_aside, translate, unknown
 from gateway.calls.latency import HedgeDelay, Latencies
 from gateway.calls.spans import attempt_span
-from gateway.calls.targets import Target, Targets
+from gateway.calls.targets import Targets
 from gateway.deadline import Deadline
 from gateway.metrics import ServiceMetrics
-from serving.telemetry.request_id import REQUEST_ID_HEADER, request_id
 from tandem import errors
 
 log = structlog.get_logger()
@@ -69,18 +70,6 @@ class CallPolicy:
     """When a target is set aside."""
 
 
-@dataclass(eq=False)
-class _Attempt(Generic[S]):
-    """A call of one target."""
-
-    target: Target[S]
-    permit: Permit
-    kind: str
-    """First, retry or hedge."""
-    overtaken: bool = False
-    """Whether a hedge that began later was answered earlier."""
-
-
 class Caller(Generic[S]):
     """Calls one service; what asks it for something is below this, in `clients`.
 
@@ -120,15 +109,14 @@ class Caller(Generic[S]):
         self._metrics = metrics or ServiceMetrics(CollectorRegistry())
         self._metrics.follow(self)
 
-    @property
-    def addresses(self) -> int:
-        """How many addresses are known."""
-        return self.targets.count
-
-    @property
-    def set_aside(self) -> int:
-        """How many of them are left alone because calls of them failed."""
-        return self.targets.set_aside
+    def for_version(self, version: str) -> Self:
+        """The same service, asked for answers from another version of the bundle: connections,
+        circuits, budgets and what was learned are those of both."""
+        other = copy(self)
+        other.version = other._bundle_version = version
+        other.sequence = 0
+        other._noticed = {version}
+        return other
 
     async def ready(self) -> None:
         """Waits, for as long as it takes, until the service can be called."""
@@ -165,13 +153,16 @@ class Caller(Generic[S]):
         """As many attempts as it takes, and as there are time and budget for."""
         self._extra.earn()
         self._hedges.earn()
-        tried: list[Target[S]] = []
+        course = Course[S](self._bundle_version)
         attempts = 0
         while True:
-            attempts += 1
             try:
-                response = await self._hedged(method, request, deadline, tried)
+                response = await self._hedged(method, request, deadline, course)
             except errors.Error as failure:
+                if failure.reason == NOT_HELD and course.version:
+                    course.missed(len(self.targets.channels))
+                    continue
+                attempts += 1
                 pause = random.uniform(0, FIRST_PAUSE * 2 ** (attempts - 1))  # noqa: S311
                 if not self._may_retry(failure, attempts, deadline, pause):
                     if failure.code not in CALLERS_MISTAKES:
@@ -206,35 +197,39 @@ class Caller(Generic[S]):
         )
 
     async def _hedged(
-        self, method: Method[S, Q, R], request: Q, deadline: Deadline, tried: list[Target[S]]
+        self,
+        method: Method[S, Q, R],
+        request: Q,
+        deadline: Deadline,
+        course: Course[S],
     ) -> R:
         """An attempt, and beside it another one when it takes longer than most do."""
-        first = await self._begin(tried, deadline)
+        first = await self._begin(course, deadline)
         if first is None:
             raise set_aside(self.service) if self.targets.known else unknown(self.service)
         latencies = self._latencies[type(request)]
         if self._policy.hedge_ratio and latencies.p95 is not None:
             delay = latencies.p95 * self._hedge_delay.factor
             if deadline.allows(delay):
-                return await self._race(first, delay, method, request, deadline, tried)
+                return await self._race(first, delay, method, request, deadline, course)
         started = time.monotonic()
         response = await self._run(first, method, request, deadline)
         latencies.record(time.monotonic() - started)
         return response
 
     async def _begin(
-        self, tried: list[Target[S]], deadline: Deadline, *, hedge: bool = False
-    ) -> _Attempt[S] | None:
-        kind = "hedge" if hedge else "retry" if tried else "first"
-        chosen = await self.targets.choose(tried, deadline.remaining())
+        self, course: Course[S], deadline: Deadline, *, hedge: bool = False
+    ) -> Attempt[S] | None:
+        kind = "hedge" if hedge else "retry" if course.tried else "first"
+        chosen = await self.targets.choose(course.tried, deadline.remaining())
         if chosen is None:
             return None
-        tried.append(chosen[0])
+        course.tried.append(chosen[0])
         self._metrics.attempted(self.service, kind)
-        return _Attempt(*chosen, kind)
+        return Attempt(*chosen, version=course.version, kind=kind)
 
     async def _run(
-        self, attempt: _Attempt[S], method: Method[S, Q, R], request: Q, deadline: Deadline
+        self, attempt: Attempt[S], method: Method[S, Q, R], request: Q, deadline: Deadline
     ) -> R:
         """Makes an attempt.
 
@@ -248,11 +243,9 @@ class Caller(Generic[S]):
         try:
             seconds = deadline.remaining()
             usual = self._latencies[kind].p95 or USUAL_SECONDS
-            with attempt_span(kind, attempt.kind, target.address) as metadata:
+            with attempt_span(kind, attempt.kind, target.address) as trace:
                 response = await method(target.stub)(
-                    request,
-                    timeout=seconds,
-                    metadata=((REQUEST_ID_HEADER, request_id.get()), *metadata),
+                    request, timeout=seconds, metadata=(*attempt.metadata, *trace)
                 )
         except grpc.aio.AioRpcError as error:
             failure = errors.from_rpc(error)
@@ -269,12 +262,12 @@ class Caller(Generic[S]):
 
     async def _race(
         self,
-        first: _Attempt[S],
+        first: Attempt[S],
         delay: float,
         method: Method[S, Q, R],
         request: Q,
         deadline: Deadline,
-        tried: list[Target[S]],
+        course: Course[S],
     ) -> R:
         """An attempt, and beside it another one if it takes longer than most calls do.
 
@@ -286,7 +279,7 @@ class Caller(Generic[S]):
         running = [asyncio.create_task(self._run(first, method, request, deadline))]
         try:
             await asyncio.wait(running, timeout=delay)
-            if not running[0].done() and (hedge := await self._hedge(tried, deadline)):
+            if not running[0].done() and (hedge := await self._hedge(course, deadline)):
                 running.append(asyncio.create_task(self._run(hedge, method, request, deadline)))
             winner = await _first_answer(running)
             first.overtaken = not running[0].done()
@@ -300,13 +293,13 @@ class Caller(Generic[S]):
             # None is left behind, and no failure of a loser goes unread.
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _hedge(self, tried: list[Target[S]], deadline: Deadline) -> _Attempt[S] | None:
+    async def _hedge(self, course: Course[S], deadline: Deadline) -> Attempt[S] | None:
         afforded = self._extra.affords and self._hedges.spend()
         self._hedge_delay.learn(afforded=afforded)
         if not afforded:
             return None
         self._extra.spend()
-        return await self._begin(tried, deadline, hedge=True)
+        return await self._begin(course, deadline, hedge=True)
 
 
 async def _first_answer(running: list["asyncio.Task[R]"]) -> "asyncio.Task[R]":

@@ -25,6 +25,9 @@ CALLERS_MISTAKES: Final[Mapping[grpc.StatusCode, type[TandemError]]] = {
 }
 """A service that answers with one of these works: the same request fails anywhere."""
 
+NOT_HELD: Final = "VERSION_NOT_HELD"
+"""The reason of a service that works, and has another version of the bundle than was asked for."""
+
 
 def is_trouble(error: Exception) -> bool:
     """Whether it is a service that failed, rather than a request that is wrong."""
@@ -44,7 +47,11 @@ def judge(failure: errors.Error, *, had_time: bool, answers: bool) -> Verdict:
         answers: whether the target answered another call of the method meanwhile.
     """
     code = failure.code
-    if code in CALLERS_MISTAKES or code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+    if (
+        code in CALLERS_MISTAKES
+        or code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        or failure.reason == NOT_HELD
+    ):
         return Verdict.GOOD
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         if failure.reason:

@@ -173,6 +173,11 @@ class Targets(Generic[S]):
         """Whether there is any address."""
         return bool(self._targets)
 
+    @property
+    def channels(self) -> list[grpc.aio.Channel]:
+        """One to each address that is known now."""
+        return [target.channel for target in self._targets.values()]
+
     async def ready(self) -> None:
         """Waits, for as long as it takes, until one of the targets serves.
 

@@ -1,6 +1,7 @@
 """Client and contract of Tandem, gRPC serving for generative recommendation."""
 
 from tandem import filters
+from tandem.bundles import BundleClient
 from tandem.catalog import AsyncCatalogClient, CatalogClient, Item
 from tandem.client import AsyncClient, Client
 from tandem.errors import (
@@ -18,6 +19,7 @@ from tandem.histories import event
 __all__ = [
     "AsyncClient",
     "Client",
+    "BundleClient",
     "AsyncCatalogClient",
     "CatalogClient",
     "Item",

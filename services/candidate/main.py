@@ -5,6 +5,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from core.bundle import Bundle
 from services.candidate.metrics import CandidateMetrics
 from services.candidate.servicer import CandidateServicer
 from services.candidate.settings import CandidateSettings
@@ -36,17 +37,28 @@ def main(settings: CandidateSettings) -> None:
 def service(settings: CandidateSettings) -> Service:
     """What the process serves."""
     registry = CollectorRegistry()
-    metrics = CandidateMetrics(registry)
-    return Service(
-        process="candidate",
-        apis=APIS,
-        load=lambda bundle: CandidateServicer.load(
+    load = Loader(settings, CandidateMetrics(registry))
+    return Service(process="candidate", apis=APIS, load=load, registry=registry)
+
+
+class Loader:
+    """Loads one version of the bundle after another; only the first opens the store, which the
+    others take over from it."""
+
+    def __init__(self, settings: CandidateSettings, metrics: CandidateMetrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._opened = False
+
+    def __call__(self, bundle: Bundle) -> CandidateServicer:
+        """See `CandidateServicer.load`."""
+        settings = self._settings
+        store, self._opened = None if self._opened else settings.store, True
+        return CandidateServicer.load(
             bundle,
             threads=settings.compute_threads,
-            store=settings.store,
+            store=store,
             rebase=settings.rebase_store,
             index_uri=settings.index_uri,
-            metrics=metrics,
-        ),
-        registry=registry,
-    )
+            metrics=self._metrics,
+        )

@@ -1,5 +1,6 @@
 """CandidateService: messages in, domain values to the engine on a thread, messages out."""
 
+import asyncio
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -11,6 +12,7 @@ from core.catalog import Catalog, ItemArray, Mask
 from core.errors import NotFound
 from services.candidate.catalog.live import LiveCatalog
 from services.candidate.catalog.opening import open_catalog
+from services.candidate.catalog.rebase import Rebase
 from services.candidate.catalog.servicer import CatalogServicer
 from services.candidate.index.flat import Neighbors
 from services.candidate.metrics import CandidateMetrics
@@ -58,6 +60,8 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         live: the catalog. A call takes the version that is current when it starts.
         version: of the bundle, named in every response.
         workers: the threads that calls compute on.
+        loaded: the bundle, and the engine of it without any change, which changes are made on when
+            a store is taken over; None where it never is.
         metrics: what is counted.
     """
 
@@ -66,19 +70,17 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         live: LiveCatalog,
         version: str,
         workers: Workers,
+        loaded: tuple[Bundle, CandidateEngine] | None = None,
         metrics: CandidateMetrics | None = None,
     ) -> None:
         self._live = live
+        self._loaded = loaded
         self._version = version
         self._workers = workers
         self._fields = ItemFieldWriter()
         self.catalog = CatalogServicer(live, version, workers)
         """Answers `CatalogService`, in the same process."""
         self._metrics = metrics or CandidateMetrics()
-        self._metrics.follow(lambda: workers.waiting, lambda: live.waiting)
-        self._metrics.catalog.follow(
-            lambda: live.engine.sequence, lambda: live.engine.catalog.live_count
-        )
 
     @classmethod
     def load(
@@ -104,7 +106,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         """
         engine = CandidateEngine.load(bundle, threads=1, index_uri=index_uri)
         live = open_catalog(bundle, engine, store, rebase=rebase)
-        return cls(live, bundle.version, Workers(threads), metrics)
+        return cls(live, bundle.version, Workers(threads), (bundle, engine), metrics)
 
     async def warm_up(self) -> None:
         """Makes one call of each kind."""
@@ -119,6 +121,33 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         for target in ((item.item_id,), item.title):
             similar = SimilarQuery(target, DEFAULT_SHORTLIST)
             await self._workers.run(_similar, engine, similar)
+
+    async def activate(self, previous: object) -> None:
+        """Takes the store over from another version of the bundle, where there is one.
+
+        Most of its changes are made anew while that version goes on writing.
+
+        Raises:
+            ResourceExhausted, Unavailable: the store cannot be written to; the other keeps it.
+        """
+        if isinstance(previous, CandidateServicer):
+            await self._take_over(previous)
+        self._metrics.follow(lambda: self._workers.waiting, lambda: self._live.waiting)
+        self._metrics.catalog.follow(
+            lambda: self._live.engine.sequence, lambda: self._live.engine.catalog.live_count
+        )
+
+    async def _take_over(self, previous: "CandidateServicer") -> None:
+        store = previous._live.store
+        if store is None or self._loaded is None:
+            previous._live.follow_no_more()
+            self._live.follow_no_more(retired=False)
+            return
+        rebase = await asyncio.to_thread(Rebase, store, *self._loaded)
+        await asyncio.to_thread(rebase.catch_up)
+        before = self._live
+        self._live = self.catalog.live = await previous._live.hand_over(rebase)
+        await before.close()
 
     async def close(self) -> None:
         """Stops the threads, and closes the store."""

@@ -10,6 +10,7 @@ import grpc
 
 from core.bundle import Bundle
 from core.catalog import Catalog, ItemArray
+from core.errors import Unavailable
 from services.generator.batching import Limits, Served, model_queue
 from services.generator.catalog.client import CatalogFeed
 from services.generator.catalog.follower import Follower
@@ -44,6 +45,8 @@ from tandem.v1 import generator_service_pb2_grpc as pb_grpc
 
 RpcContext = grpc.aio.ServicerContext[Any, Any]
 
+CATCH_UP_SECONDS: Final = 10.0
+"""How long a version that is about to serve may take to make all changes of the catalog."""
 PREPARERS: Final = 2
 """Threads that prepare: a slow job, such as a filter over a large catalog, holds up no other."""
 
@@ -89,11 +92,6 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         self.queue = model_queue(self._metrics.watched(follower.engine.run), self._limits)
         """Jobs that wait for the model, which all versions of the engine share."""
         self._fields = ItemFieldWriter()
-        self._metrics.follow(lambda: self.queue.waiting)
-        self._metrics.catalog.follow(
-            lambda: follower.engine.snapshot.sequence,
-            lambda: follower.engine.snapshot.catalog.live_count,
-        )
 
     @classmethod
     def load(
@@ -115,10 +113,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         return cls(follower, users, bundle.version, limits, metrics)
 
     async def warm_up(self) -> None:
-        """Runs a full batch, which takes the most memory, and makes one call of each kind.
-
-        Then the catalog begins to follow the candidate's.
-        """
+        """Runs a full batch, which takes the most memory, and makes one call of each kind."""
         engine = self.follower.engine
         catalog = engine.snapshot.catalog
         some = catalog.ids(range(min(100, len(catalog))))
@@ -129,7 +124,38 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         await asyncio.to_thread(engine.run, [job] * self._limits.batch)
         for shortlist, generation in ((some, None), ((), wanted), (some, wanted)):
             await self._answer(RankingRequest("", some[:1], shortlist, generation))
+
+    async def activate(self, previous: object) -> None:
+        """Begins to follow the candidate's catalog.
+
+        At the start nothing waits for that, since the bundle's own items can be served meanwhile.
+        What takes another version's place has all changes first, as that one had.
+
+        Raises:
+            Unavailable: reason CATALOG_NOT_FOLLOWED: the candidate service cannot be reached, or
+                serves another version of the bundle.
+        """
         self.follower.start()
+        if isinstance(previous, GeneratorServicer):
+            await self._take_over(previous)
+        self._metrics.follow(lambda: self.queue.waiting)
+        self._metrics.catalog.follow(
+            lambda: self.follower.engine.snapshot.sequence,
+            lambda: self.follower.engine.snapshot.catalog.live_count,
+        )
+
+    async def _take_over(self, previous: "GeneratorServicer") -> None:
+        try:
+            async with asyncio.timeout(CATCH_UP_SECONDS):
+                await self.follower.caught_up()
+        except TimeoutError as error:
+            await self.follower.pause()
+            raise Unavailable(
+                f"the catalog of {self._version} could not be followed within "
+                f"{CATCH_UP_SECONDS:g} s; activate that version in the candidate service first",
+                reason="CATALOG_NOT_FOLLOWED",
+            ) from error
+        await previous.follower.pause()
 
     async def close(self) -> None:
         """Stops following, and the threads."""

@@ -16,6 +16,7 @@ from serving.boundary.parsing import StreamedRequests, parse
 from serving.boundary.shedding import Shedder
 from serving.boundary.status import to_status
 from serving.deadline import adopt_deadline
+from serving.frames import release_frames
 from serving.telemetry.calls import UNKNOWN_METHOD, ServedCalls
 from serving.telemetry.request_id import REQUEST_ID_HEADER, accept_request_id, request_id
 from tandem.channel import MAX_ANSWER_BYTES
@@ -130,6 +131,7 @@ class Boundary(grpc.aio.ServerInterceptor):
                 except Exception as error:  # noqa: BLE001 - this is where all of them end
                     failure = classify(error, method)
                     call.failed(failure.code.name, failure.reason)
+                    release_frames(error)
                     await _abort(context, failure)
 
         return surrounded

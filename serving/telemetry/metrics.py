@@ -110,15 +110,40 @@ class CallMetrics:
         self._calls.of(method, code, reason).inc()
 
 
+class _Bundles(Collector):
+    """Names the bundles that are held when somebody asks."""
+
+    def __init__(self, held: Callable[[], Iterable[tuple[str, str]]]) -> None:
+        self._held = held
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """As Prometheus asks for it."""
+        family = GaugeMetricFamily(
+            "tandem_bundle_info",
+            "1; the labels say which versions of the bundle are held, and which of them is serving "
+            "and which beside it.",
+            labels=["version", "state"],
+        )
+        for held in self._held():
+            family.add_metric(held, 1)
+        yield family
+
+
 class ProcessMetrics:
     """What a process is and what it takes.
 
     Args:
         registry: of the process.
         process: its name.
+        held: the versions of the bundle that it holds, and the state of each.
     """
 
-    def __init__(self, registry: CollectorRegistry, process: str) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        process: str,
+        held: Callable[[], Iterable[tuple[str, str]]],
+    ) -> None:
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
         build = Gauge(
@@ -130,17 +155,7 @@ class ProcessMetrics:
         versions = map(importlib.metadata.version, ("tandem-recsys", "grpcio"))
         tandem, grpc = versions
         build.labels(process, tandem, platform.python_version(), grpc).set(1)
-        self._bundle = Gauge(
-            "tandem_bundle_info",
-            "1; the label says which bundle is served, as each answer does.",
-            ["version"],
-            registry=registry,
-        )
-
-    def serves(self, version: str) -> None:
-        """Notes the version of the bundle that is served, in place of the one before."""
-        self._bundle.clear()
-        self._bundle.labels(version).set(1)
+        registry.register(_Bundles(held))
 
 
 class CatalogMetrics:

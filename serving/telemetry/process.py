@@ -1,6 +1,7 @@
 """How one process is seen: what it counts, the port that shows it, and the spans that it sends."""
 
 import importlib.metadata
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -26,14 +27,21 @@ class Telemetry:
         process: its name.
         settings: where its metrics are shown, and its spans sent, if anywhere.
         registry: that the metrics of what it serves are in.
+        held: the versions of the bundle that it holds, and the state of each.
     """
 
-    def __init__(self, process: str, settings: ServerSettings, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        process: str,
+        settings: ServerSettings,
+        registry: CollectorRegistry,
+        held: Callable[[], Iterable[tuple[str, str]]],
+    ) -> None:
         self._exporter = _exporter(process, settings.otlp_endpoint)
         tracer = None if self._exporter is None else self._exporter.tracer
         self.calls = ServedCalls(registry, Tracing(tracer, settings.trace_share))
         """What the boundary tells of calls."""
-        self.metrics = ProcessMetrics(registry, process)
+        ProcessMetrics(registry, process, held)
         self.port: int | None = None
         """That metrics are shown on."""
         self._settings = settings

@@ -23,7 +23,8 @@ WORLD = make_world()
 async def test_searches_and_the_live_catalog_are_counted(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     live = LiveCatalog(WORLD.engine, make_writer(tmp_path / "items.sqlite"))
-    servicer = CandidateServicer(live, "made-up/1", Workers(1), CandidateMetrics(registry))
+    servicer = CandidateServicer(live, "made-up/1", Workers(1), metrics=CandidateMetrics(registry))
+    await servicer.activate(None)
     items = registry.get_sample_value("tandem_catalog_items")
     assert items == WORLD.engine.catalog.live_count
     async with serving(servicer, attach) as channel:
@@ -44,7 +45,9 @@ async def test_searches_and_the_live_catalog_are_counted(tmp_path: Path) -> None
 async def test_calls_that_wait_for_a_thread_are_seen() -> None:
     registry, gate = CollectorRegistry(), threading.Event()
     workers = Workers(1)
-    CandidateServicer(LiveCatalog(WORLD.engine), "made-up/1", workers, CandidateMetrics(registry))
+    live = LiveCatalog(WORLD.engine)
+    servicer = CandidateServicer(live, "made-up/1", workers, metrics=CandidateMetrics(registry))
+    await servicer.activate(None)
     running = [asyncio.create_task(workers.run(gate.wait)) for _ in range(4)]
     await asyncio.sleep(0)
     assert registry.get_sample_value("tandem_candidate_calls_waiting") == 3

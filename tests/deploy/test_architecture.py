@@ -22,9 +22,9 @@ def defined(body: list[ast.stmt], within: str = "") -> Iterator[str]:
             yield from defined(statement.body, f"{statement.name}.")
 
 
-def test_ten_questions_are_answered() -> None:
+def test_every_question_is_answered() -> None:
     section = DOCUMENT.partition("## Where is …?")[2].partition("\n## ")[0]
-    assert section.count("\n| ") - 2 == len(ROWS) == 10
+    assert section.count("\n| ") - 2 == len(ROWS) >= 10
 
 
 def test_a_call_comes_to_the_graph_in_eight_stops() -> None:

@@ -13,9 +13,10 @@ import grpc
 import numpy as np
 
 from core.bundle import Bundle
-from core.errors import InvalidArgument, TandemError
+from core.errors import InvalidArgument, TandemError, Unavailable
 from core.filters import evaluate
 from serving import validation as edge
+from serving.bundles.held import VERSION_KEY
 from serving.telemetry.request_id import REQUEST_ID_HEADER
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
@@ -77,12 +78,17 @@ class Fake:
 
     async def warm_up(self) -> None: ...
 
+    async def activate(self, previous: object) -> None: ...
+
     async def close(self) -> None: ...
 
     async def enter(self, request: Any, history: Iterable[str], context: Any) -> None:
         """What happens at the start of every call."""
+        sent = dict(context.invocation_metadata())
+        if sent.get(VERSION_KEY, self.version) != self.version:
+            raise Unavailable("not that version", reason="VERSION_NOT_HELD")
         self.requests.append(request)
-        self.request_ids.append(dict(context.invocation_metadata()).get(REQUEST_ID_HEADER, ""))
+        self.request_ids.append(sent.get(REQUEST_ID_HEADER, ""))
         self.remaining.append(context.time_remaining())
         if self.failure is not None:
             raise self.failure

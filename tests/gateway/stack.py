@@ -12,6 +12,7 @@ import tandem
 from core.bundle import Bundle
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
+from gateway.shared import Shared
 from serving.testing import listening
 from tandem import AsyncClient
 from tandem.requests import StrategyName
@@ -65,8 +66,9 @@ async def running(path: Path, **flags: Any) -> AsyncIterator[Stack]:
             ),
             **flags,
         )
-        servicer = RecommendationServicer.load(bundle, settings, metrics)
-        opened.push_async_callback(servicer.close)
+        shared = Shared(settings, metrics)
+        servicer = RecommendationServicer(bundle, shared)
+        opened.push_async_callback(shared.close)
         address = await opened.enter_async_context(
             listening(servicer, pb_grpc.add_RecommendationServiceServicer_to_server, calls=calls)
         )

@@ -10,9 +10,9 @@ import pytest
 
 import tandem
 from core.bundle import Bundle
-from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
+from gateway.shared import Shared
 from services.candidate.catalog.live import LiveCatalog
 from services.candidate.retrieval.similarity import SimilarityOptions
 from services.candidate.servicer import CandidateServicer
@@ -44,18 +44,20 @@ async def stub(tmp_path: Path) -> AsyncIterator["pb_grpc.RecommendationServiceAs
     async with listening(
         candidate, candidate_grpc.add_CandidateServiceServicer_to_server
     ) as address:
-        servicer = RecommendationServicer(
-            Bundle.open(path),
-            GatewaySettings(bundle=path, history="bundle"),
-            CandidateClient(address, "made-up/1"),
-            GeneratorClient("127.0.0.1:1", "made-up/1"),
+        settings = GatewaySettings(
+            bundle=path,
+            history="bundle",
+            candidate_target=address,
+            generator_target="127.0.0.1:1",
         )
+        shared = Shared(settings)
+        servicer = RecommendationServicer(Bundle.open(path), shared)
         async with (
             listening(servicer, pb_grpc.add_RecommendationServiceServicer_to_server) as gateway,
             grpc.aio.insecure_channel(gateway) as channel,
         ):
             yield pb_grpc.RecommendationServiceStub(channel)
-        await servicer.close()
+        await shared.close()
     await candidate.close()
 
 

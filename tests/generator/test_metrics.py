@@ -27,6 +27,7 @@ async def test_batches_and_their_jobs_are_counted(made_up: MadeUp) -> None:
     def count(name: str) -> Any:
         return registry.get_sample_value(f"tandem_generator_{name}")
 
+    await servicer.activate(None)
     context = pb.UserContext(history_item_ids=ids(1, 2))
     async with serving(servicer, rpc.add_GeneratorServiceServicer_to_server) as channel:
         stub = rpc.GeneratorServiceStub(channel)

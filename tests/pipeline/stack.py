@@ -1,6 +1,5 @@
 """The three real servers in one process and on one event loop, as many of them as wanted."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from typing import Any
 import gateway.main
 import services.candidate.main
 import services.generator.main
-from core.bundle import Bundle
 from gateway.settings import GatewaySettings
 from services.candidate.settings import CandidateSettings
 from services.generator.settings import GeneratorSettings
@@ -34,11 +32,8 @@ async def hosted(settings: ServerSettings, service: Service) -> AsyncIterator[tu
     host = ServiceHost(settings, service)
     port = await host.start()
     try:
-        bundle = Bundle.open(settings.bundle)
-        servicer = await asyncio.to_thread(service.load, bundle)
-        host.telemetry.metrics.serves(bundle.version)
-        await servicer.warm_up()
-        await host.ready(servicer)
+        await host.load()
+        await host.ready()
         yield host, f"127.0.0.1:{port}"
     finally:
         await host.drain()

@@ -70,6 +70,6 @@ async def test_each_server_shows_its_own_metrics(hosts: Hosts) -> None:
     assert generator.value("tandem_catalog_items") == ITEMS
     for name, server in (("gateway", gateway), ("candidate", candidate), ("generator", generator)):
         assert server.value("tandem_build_info", process=name) == 1
-        assert server.value("tandem_bundle_info", version="tiny/whole") == 1
+        assert server.value("tandem_bundle_info", version="tiny/whole", state="serving") == 1
         assert server.value("process_resident_memory_bytes")
         assert server.value("python_gc_collections_total", generation="0") is not None

@@ -13,18 +13,21 @@ CODES = {"codes.txt", "code_tokens.npy", "generator_tokenizer.json"}
 """Both halves have them; those count that the generator was exported with."""
 
 
-def write_whole_bundle(root: Path) -> Path:
+def write_whole_bundle(
+    root: Path, version: str = "whole", *, items: int = ITEMS, seed: int = 0
+) -> Path:
     """Joins the bundles that the tests of the candidate and of the generator have.
 
     Returns:
         The directory of its version.
     """
-    halves = root / "candidate", root / "generator"
+    halves = root / f"candidate-{version}", root / f"generator-{version}"
     for half in halves:
         half.mkdir()
-    candidate = Bundle.open(write_small_bundle(halves[0], make_world(items=ITEMS)))
-    generator = write_made_up(halves[1], level_texts(random_levels(ITEMS, (4, 5, 6)))).bundle
-    sections = {"candidate": candidate.manifest.candidate, "version": "whole"}
+    candidate = Bundle.open(write_small_bundle(halves[0], make_world(seed, items=items)))
+    texts = level_texts(random_levels(items, (4, 5, 6), seed))
+    generator = write_made_up(halves[1], texts).bundle
+    sections = {"candidate": candidate.manifest.candidate, "version": version}
     manifest = generator.manifest.model_copy(update=sections)
     with write_bundle(root, manifest) as directory:
         for name in generator.manifest.files:

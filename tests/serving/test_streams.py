@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from core import errors
 from serving.boundary.proxy import Boundary
-from serving.server import ServicerProxy, make_server
+from serving.bundles.held import HeldBundle, HeldBundles
+from serving.server import Api, ServicerProxy, make_server
 from tandem.errors import Error, Internal, InvalidArgument, Unavailable, from_rpc
 
 COUNT = "/tandem.v1.Counter/Count"
@@ -71,8 +72,17 @@ def attach(servicer: Any, server: grpc.aio.Server) -> None:
 
 
 @pytest.fixture
-def proxy() -> ServicerProxy:
-    return ServicerProxy()
+def held() -> HeldBundles:
+    return HeldBundles()
+
+
+@pytest.fixture
+def proxy(held: HeldBundles) -> ServicerProxy:
+    return ServicerProxy(Api("tandem.v1.Counter", attach), held)
+
+
+def serve(held: HeldBundles, servicer: Any) -> None:
+    held.serving = HeldBundle("made-up/1", servicer)
 
 
 @pytest.fixture
@@ -113,12 +123,12 @@ async def end_of(call: Any) -> Error:
 
 
 async def test_a_stream_before_and_after_the_servicer_is_there(
-    proxy: ServicerProxy, channel: grpc.aio.Channel
+    held: HeldBundles, channel: grpc.aio.Channel
 ) -> None:
     early = await failure_of(count(channel, 3))
     assert isinstance(early, Unavailable)
     assert early.reason == "WARMING_UP"
-    proxy.servicer = Counter()
+    serve(held, Counter())
     with capture_logs() as logs:
         assert [message.value async for message in count(channel, 3)] == [0, 1, 2]
     # The line of the early call may come late: after its caller has had the answer.
@@ -127,9 +137,9 @@ async def test_a_stream_before_and_after_the_servicer_is_there(
 
 
 async def test_what_goes_wrong_in_a_stream_has_a_canonical_code(
-    proxy: ServicerProxy, channel: grpc.aio.Channel
+    held: HeldBundles, channel: grpc.aio.Channel
 ) -> None:
-    proxy.servicer = Counter()
+    serve(held, Counter())
     mistake = await failure_of(count(channel, -1))
     assert isinstance(mistake, InvalidArgument)
     assert mistake.reason == "NEGATIVE"
@@ -139,8 +149,9 @@ async def test_what_goes_wrong_in_a_stream_has_a_canonical_code(
     assert "secret" not in defect.message
 
 
-async def test_a_stream_that_is_left_ends(proxy: ServicerProxy, channel: grpc.aio.Channel) -> None:
-    proxy.servicer = counter = Counter()
+async def test_a_stream_that_is_left_ends(held: HeldBundles, channel: grpc.aio.Channel) -> None:
+    counter = Counter()
+    serve(held, counter)
     call = count(channel, 100)
     assert (await call.read()).value == 0
     call.cancel()
@@ -148,9 +159,9 @@ async def test_a_stream_that_is_left_ends(proxy: ServicerProxy, channel: grpc.ai
 
 
 async def test_streams_are_bounded_and_apart_from_calls(
-    proxy: ServicerProxy, channel: grpc.aio.Channel
+    held: HeldBundles, channel: grpc.aio.Channel
 ) -> None:
-    proxy.servicer = Counter()
+    serve(held, Counter())
     endless = [count(channel, 100) for _ in range(3)]
     for call in endless:
         await call.read()
@@ -164,9 +175,9 @@ async def test_streams_are_bounded_and_apart_from_calls(
 
 
 async def test_a_drain_ends_endless_streams_which_go_on_elsewhere(
-    proxy: ServicerProxy, boundary: Boundary, channel: grpc.aio.Channel
+    held: HeldBundles, boundary: Boundary, channel: grpc.aio.Channel
 ) -> None:
-    proxy.servicer = Counter()
+    serve(held, Counter())
     endless = [count(channel, 100) for _ in range(3)]
     for call in endless:
         assert (await call.read()).value == 0
@@ -182,8 +193,8 @@ def double(channel: grpc.aio.Channel) -> Any:
     return call(timeout=30)
 
 
-async def test_a_conversation(proxy: ServicerProxy, channel: grpc.aio.Channel) -> None:
-    proxy.servicer = Counter()
+async def test_a_conversation(held: HeldBundles, channel: grpc.aio.Channel) -> None:
+    serve(held, Counter())
     call = double(channel)
     with capture_logs() as logs:
         for number in range(3):
@@ -195,9 +206,9 @@ async def test_a_conversation(proxy: ServicerProxy, channel: grpc.aio.Channel) -
 
 
 async def test_a_message_that_is_none_ends_a_conversation(
-    proxy: ServicerProxy, channel: grpc.aio.Channel
+    held: HeldBundles, channel: grpc.aio.Channel
 ) -> None:
-    proxy.servicer = Counter()
+    serve(held, Counter())
     call: Any = channel.stream_stream(DOUBLE)
     failure = await failure_of(call(iter([b"\xff"]), timeout=30))
     assert isinstance(failure, InvalidArgument)
@@ -205,9 +216,9 @@ async def test_a_message_that_is_none_ends_a_conversation(
 
 
 async def test_conversations_are_calls_in_flight(
-    proxy: ServicerProxy, channel: grpc.aio.Channel
+    held: HeldBundles, channel: grpc.aio.Channel
 ) -> None:
-    proxy.servicer = Counter()
+    serve(held, Counter())
     conversations = [double(channel) for _ in range(3)]
     for conversation in conversations:
         await conversation.write(Int32Value(value=1))
@@ -219,9 +230,9 @@ async def test_conversations_are_calls_in_flight(
 
 
 async def test_a_drain_answers_what_was_taken_and_leaves_the_rest_to_others(
-    proxy: ServicerProxy, boundary: Boundary, channel: grpc.aio.Channel
+    held: HeldBundles, boundary: Boundary, channel: grpc.aio.Channel
 ) -> None:
-    proxy.servicer = Counter()
+    serve(held, Counter())
     call = double(channel)
     await call.write(Int32Value(value=1))
     await call.write(Int32Value(value=2))

@@ -386,12 +386,17 @@ class WatchItemsResponse(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """The caller now has all up to here: what to call again with. It may be
     more than that of the last change.
     """
     bundle_version: _builtins.str
     """The version of the bundle that the catalog started from."""
+    catalog_sequence: _builtins.int
+    """Of the last change that there is by now: the caller has all of them where
+    `sequence` is as large.
+    """
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ItemChange]:
         """In order. Of an item that changed several times only the last change is
@@ -405,10 +410,11 @@ class WatchItemsResponse(_message.Message):
         changes: _abc.Iterable[Global___ItemChange] | None = ...,
         sequence: _builtins.int = ...,
         bundle_version: _builtins.str = ...,
+        catalog_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "changes", b"changes", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "changes", b"changes", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from services.candidate.index.flat import Vector
-from serving.batch_queue import BatchQueue, Place
+from serving.batch_queue import BatchQueue, Place, nothing_more
 
 BATCH: Final = 32
 """Texts in a batch, at most: some tenths of a second with a small model on one core."""
@@ -62,6 +62,7 @@ class TextBatches:
     async def close(self) -> None:
         """Takes no more from now on, embeds what waits, and ends the thread."""
         await self._queue.close()
+        self._embed = nothing_more  # else a cycle, as in `BatchQueue.close`
 
     def _run(self, batch: Sequence[_TextPlace]) -> None:
         vectors = self._embed([place.job.text for place in batch])

@@ -1,7 +1,8 @@
 """What the changes of a store are changes of: a bundle's catalog, known by its files' digests."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Final
 
 from core.bundle import Bundle
@@ -42,6 +43,20 @@ class BundleFingerprint:
             _digest(bundle, *_CATALOG_FILES, *_ENCODER_FILES),
             _digest(bundle, *_ENCODER_FILES),
         )
+
+    @classmethod
+    def from_facts(
+        cls, facts: Mapping[str, str], *, prefix: str = ""
+    ) -> "BundleFingerprint | None":
+        """Reads what `as_facts` wrote; None where it wrote nothing."""
+        names = [field.name for field in fields(cls)]
+        if any(prefix + name not in facts for name in names):
+            return None
+        return cls(**{name: facts[prefix + name] for name in names})
+
+    def as_facts(self, *, prefix: str = "") -> dict[str, str]:
+        """The same as texts by name, each name behind a prefix."""
+        return {prefix + name: value for name, value in asdict(self).items()}
 
 
 def _digest(bundle: Bundle, *names: str) -> str:

@@ -9,14 +9,23 @@ together, so that the disk is waited for once for all of them.
 """
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from core.errors import FailedPrecondition, InvalidArgument, TandemError
+from core.errors import FailedPrecondition, InvalidArgument, TandemError, Unavailable
 from services.candidate.catalog.embedding import TextBatches
+from services.candidate.catalog.rebase import Rebase
 from services.candidate.catalog.rows import StoredChange
-from services.candidate.catalog.transaction import CatalogWriter, EditBatch, EditResult, NewItem
+from services.candidate.catalog.store import ItemStore
+from services.candidate.catalog.transaction import (
+    CatalogEdit,
+    CatalogWriter,
+    EditBatch,
+    EditResult,
+    NewItem,
+)
 from services.candidate.retrieval.engine import CandidateEngine
 from serving.batch_queue import BatchQueue, Place, oldest
 from serving.workers import Workers
@@ -37,6 +46,8 @@ class Step:
     changes: Sequence[StoredChange]
     sequence: int
     """Whoever has these changes has all up to here."""
+    last: int
+    """Of the last change that there is by now."""
 
 
 class LiveCatalog:
@@ -68,6 +79,13 @@ class LiveCatalog:
             waits="changes wait to be written",
         )
         self._published = asyncio.Event()
+        self._successor: LiveCatalog | None = None
+        self._retired = False
+        """Whether another version of the bundle is followed in place of this one."""
+        self._keeps_vectors = True
+        """Whether the successor encodes texts as this catalog does."""
+        self._writing = threading.RLock()
+        """Held while a version is made, or handed over; a successor has the same."""
 
     @property
     def waiting(self) -> int:
@@ -99,12 +117,16 @@ class LiveCatalog:
         whenever nothing changes for `HEARTBEAT_SECONDS`.
 
         Raises:
-            InvalidArgument: reason UNKNOWN_SEQUENCE, for one that is not reached yet.
+            InvalidArgument: reason UNKNOWN_SEQUENCE, for one that is not reached yet, or that is
+                from before the changes were carried over to this version of the bundle.
+            Unavailable: reason VERSION_NOT_SERVED: changes are made on another version of the
+                bundle now.
         """
-        if not 0 <= after <= self.engine.sequence:
+        floor = 0 if self._writer is None else self._writer.store.floor
+        if not (after == 0 or floor < after <= self.engine.sequence):
             raise InvalidArgument(
-                f"the catalog is at sequence {self.engine.sequence}, not yet at {after}: it is not "
-                "the one that you followed; begin anew, after sequence 0",
+                f"the catalog is at sequence {self.engine.sequence}, and {after} is not one of its "
+                "own: it is not the one that you followed; begin anew, after sequence 0",
                 reason="UNKNOWN_SEQUENCE",
                 sequence=str(self.engine.sequence),
             )
@@ -115,12 +137,47 @@ class LiveCatalog:
                 await self._news()
             step = await self._step(step.sequence)
 
+    @property
+    def store(self) -> ItemStore | None:
+        """What the changes are in; None where the catalog does not change."""
+        return None if self._writer is None else self._writer.store
+
+    async def hand_over(self, rebase: Rebase) -> "LiveCatalog":
+        """Lets another version of the bundle take the changes from now on.
+
+        What waits here to be written is written there. This catalog stays as it is, and no longer
+        tells those who follow it of anything.
+
+        Args:
+            rebase: of the store, to that version.
+
+        Raises:
+            ResourceExhausted, Unavailable: the store cannot be written to; nothing has changed.
+        """
+        successor = await asyncio.to_thread(self._hand_over, rebase)
+        self.follow_no_more()
+        return successor
+
+    def follow_no_more(self, *, retired: bool = True) -> None:
+        """Ends what follows this catalog, or, not `retired`, lets it be followed again."""
+        self._retired = retired
+        self._wake_followers()
+
+    def _hand_over(self, rebase: Rebase) -> "LiveCatalog":
+        with self._writing:
+            writer = rebase.finish()
+            self._keeps_vectors = rebase.same_encoder
+            self._successor = LiveCatalog(rebase.engine, writer)
+            self._successor._writing = self._writing
+        return self._successor
+
     async def close(self) -> None:
-        """Writes what waits, and closes the store."""
+        """Writes what waits; and closes the store, unless a successor has it."""
+        self._wake_followers()
         await self._texts.close()
         await self._edits.close()
         self._readers.close()
-        if self._writer is not None:
+        if self._writer is not None and self._successor is None:
             self._writer.store.close()
 
     async def _embedded(self, edits: EditBatch) -> EditBatch:
@@ -145,6 +202,16 @@ class LiveCatalog:
 
     def _write_all(self, batch: Sequence[Place[EditBatch, EditResult]]) -> None:
         """Makes one version of several callers' edits; on the queue's thread."""
+        with self._writing:
+            if self._successor is None:
+                self._write_here(batch)
+                return
+            if not self._keeps_vectors:
+                for place in batch:
+                    place.job = [_without_vector(edit) for edit in place.job]
+            self._successor._write_all(batch)
+
+    def _write_here(self, batch: Sequence[Place[EditBatch, EditResult]]) -> None:
         assert self._writer is not None  # noqa: S101 - `write` lets nobody in without one
         try:
             engine, results = self._writer.write(self.engine, [place.job for place in batch])
@@ -173,8 +240,18 @@ class LiveCatalog:
 
     async def _step(self, after: int) -> Step:
         """The next changes after a sequence, up to the version that is served."""
+        if self._retired:
+            raise Unavailable(
+                "changes of the catalog are made on another version of the bundle now",
+                reason="VERSION_NOT_SERVED",
+            )
         last = self.engine.sequence
         if self._writer is None or after == last:
-            return Step((), last)
+            return Step((), last, last)
         page = await self._readers.run(self._writer.store.after, after, PAGE, last)
-        return Step(page, page[-1].sequence if len(page) == PAGE else last)
+        return Step(page, page[-1].sequence if len(page) == PAGE else last, last)
+
+
+def _without_vector(edit: CatalogEdit) -> CatalogEdit:
+    """The edit, for another encoder to make its vector."""
+    return replace(edit, content=None) if isinstance(edit, NewItem) else edit

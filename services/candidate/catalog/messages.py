@@ -50,7 +50,9 @@ def item_message(item: CatalogItem) -> common_pb2.Item:
 
 def step_message(step: Step, version: str) -> pb.WatchItemsResponse:
     """Writes changes for whoever follows the catalog."""
-    message = pb.WatchItemsResponse(sequence=step.sequence, bundle_version=version)
+    message = pb.WatchItemsResponse(
+        sequence=step.sequence, bundle_version=version, catalog_sequence=step.last
+    )
     for stored in step.changes:
         change = message.changes.add(sequence=stored.sequence)
         if isinstance(stored.change, PlacedItem):

@@ -8,9 +8,9 @@ from core.bundle import Bundle
 from services.candidate.catalog.cold_start import ColdStartPlacer
 from services.candidate.catalog.fingerprint import BundleFingerprint
 from services.candidate.catalog.live import LiveCatalog
-from services.candidate.catalog.rebase import carry_over, check_rebase
+from services.candidate.catalog.rebase import Rebase, check_rebase
 from services.candidate.catalog.store import ItemStore
-from services.candidate.catalog.transaction import CatalogWriter
+from services.candidate.catalog.transaction import CatalogWriter, replayed
 from services.candidate.retrieval.engine import CandidateEngine
 
 log = structlog.get_logger()
@@ -34,16 +34,21 @@ def open_catalog(
     """
     if path is None:
         return LiveCatalog(engine)
-    base, placer = BundleFingerprint.of(bundle), ColdStartPlacer.read(bundle)
+    base = BundleFingerprint.of(bundle)
     store = ItemStore.open(path)
     try:
-        if store.base is None:
+        there = store.base
+        if there is None:
             store.rebase(base, [])
-        elif store.base.digest != base.digest:
+        if there is None or there.digest == base.digest:
+            placer = ColdStartPlacer.read(bundle)
+            present = replayed(engine, placer, store.replay())
+            live = LiveCatalog(present, CatalogWriter(placer, store))
+        else:
             check_rebase(store, base, allowed=rebase)
-            carry_over(store, bundle, base, engine)
-        writer = CatalogWriter(placer, store)
-        live = LiveCatalog(writer.replayed(engine), writer)
+            carried = Rebase(store, bundle, engine)
+            writer = carried.finish()
+            live = LiveCatalog(carried.engine, writer)
     except BaseException:
         store.close()
         raise

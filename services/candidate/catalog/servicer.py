@@ -35,7 +35,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
     """
 
     def __init__(self, live: LiveCatalog, version: str, workers: Workers) -> None:
-        self._live = live
+        self.live = live
         self._version = version
         self._workers = workers
         self._order = ItemOrder()
@@ -44,10 +44,10 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self, request: pb.UpsertItemsRequest, _context: RpcContext
     ) -> pb.UpsertItemsResponse:
         """Adds or replaces items."""
-        dimension = self._live.engine.space(SpaceName.CONTENT).dimension
+        dimension = self.live.engine.space(SpaceName.CONTENT).dimension
         # On a thread: a thousand vectors take tens of milliseconds to read.
         items = await self._workers.run(read_upsert, request, dimension)
-        written = await self._live.write(items)
+        written = await self.live.write(items)
         return pb.UpsertItemsResponse(
             sequence=written.sequence,
             unchanged_item_ids=written.untouched,
@@ -58,7 +58,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self, request: pb.DeleteItemsRequest, _context: RpcContext
     ) -> pb.DeleteItemsResponse:
         """Removes items."""
-        written = await self._live.write(read_delete(request))
+        written = await self.live.write(read_delete(request))
         return pb.DeleteItemsResponse(
             sequence=written.sequence,
             missing_item_ids=written.untouched,
@@ -69,7 +69,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self, request: pb.GetItemsRequest, _context: RpcContext
     ) -> pb.GetItemsResponse:
         """Looks items up."""
-        engine = self._live.engine
+        engine = self.live.engine
         catalog = engine.catalog
         positions, missing = catalog.lookup(read_get(request))
         items = await self._workers.run(item_messages, catalog, positions)
@@ -84,7 +84,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self, request: pb.ListItemsRequest, _context: RpcContext
     ) -> pb.ListItemsResponse:
         """Lists a page of the catalog."""
-        engine = self._live.engine
+        engine = self.live.engine
         catalog = engine.catalog
         query = read_list(request)
         items, more = await self._workers.run(page_messages, catalog, self._order, query)
@@ -101,6 +101,6 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
     ) -> AsyncGenerator[pb.WatchItemsResponse, None]:
         """Follows the catalog; never ends by itself."""
         after = read_watch(request, self._version)
-        async with aclosing(self._live.follow(after)) as steps:
+        async with aclosing(self.live.follow(after)) as steps:
             async for step in steps:
                 yield step_message(step, self._version)

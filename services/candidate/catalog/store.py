@@ -8,7 +8,6 @@ A transaction is on disk before `append` returns, and readers do not wait for it
 (`serving/sqlite.py`); `read_items` is for other processes.
 """
 
-import dataclasses
 import sqlite3
 import threading
 import uuid
@@ -76,6 +75,22 @@ def read_items(path: Path) -> Snapshot:
     return Snapshot(facts["id"], last, items)
 
 
+def read_changes(path: Path) -> Iterator[list[StoredChange]]:
+    """Reads all changes of a store that no process writes to in order, page by page.
+
+    Raises:
+        SettingsError: the file cannot be read, or is not a store.
+    """
+    try:
+        with snapshot(path) as connection:
+            _SCHEMA.check(path, read_facts(connection))
+            rows = connection.execute("SELECT * FROM changes ORDER BY sequence")
+            while page := rows.fetchmany(PAGE):
+                yield [read_row(row) for row in page]
+    except sqlite3.Error as error:
+        raise SettingsError(f"cannot read the store {path}: {error}") from error
+
+
 class ItemStore:
     """The changes of one catalog. One process at a time has it open, and one thread appends."""
 
@@ -89,6 +104,9 @@ class ItemStore:
         """Made with the file, and the same in every copy of it."""
         self.sequence = _last(writer)
         """Of the newest change; 0 before the first."""
+        self.floor = int(read_facts(writer).get("floor", 0))
+        """Whoever has the changes up to here, or up to a sequence before it, has those of another
+        base; 0 where there was none."""
 
     @classmethod
     def open(cls, path: Path) -> "ItemStore":
@@ -110,12 +128,7 @@ class ItemStore:
     @property
     def base(self) -> BundleFingerprint | None:
         """What the changes belong to; None while the store is new."""
-        facts = read_facts(self._writer)
-        if "digest" not in facts:
-            return None
-        return BundleFingerprint(
-            **{field.name: facts[field.name] for field in dataclasses.fields(BundleFingerprint)}
-        )
+        return BundleFingerprint.from_facts(read_facts(self._writer))
 
     def append(self, changes: Sequence[PlacedChange]) -> int:
         """Writes changes, all or none, and returns the sequence of the last.
@@ -129,18 +142,39 @@ class ItemStore:
         self.sequence += len(changes)
         return self.sequence
 
+    @property
+    def rebased(self) -> int:
+        """The last sequence of the last rebase: what comes after it was changed since."""
+        return int(read_facts(self._writer).get("rebased", 0))
+
+    @property
+    def before(self) -> BundleFingerprint | None:
+        """What the changes belonged to before the last rebase, if there was one."""
+        facts = read_facts(self._writer)
+        return BundleFingerprint.from_facts(facts, prefix="before_")
+
+    def kept_as(self, version: str) -> Path:
+        """Where the store is as it was when it last belonged to a version."""
+        return self.path.with_name(f"{self.path.name}.{version}")
+
     def rebase(self, base: BundleFingerprint, changes: Sequence[PlacedChange]) -> None:
         """Puts changes of another base in place of all that are there, under new sequences.
 
         Raises:
             ResourceExhausted, Unavailable: as `append` does.
         """
+        before = self.base
         with self._transaction() as connection:
             connection.execute("DELETE FROM changes")
             _insert(connection, changes, self.sequence)
-            last = self.sequence + len(changes)
-            write_facts(connection, {"sequence": str(last), **dataclasses.asdict(base)})
-        self.sequence = last
+            # At least one further, so that who followed the other base is known by its sequence.
+            last = self.sequence + (len(changes) if before is None else max(1, len(changes)))
+            facts = {"sequence": str(last), "rebased": str(last), **base.as_facts()}
+            if before is not None:
+                facts |= {"floor": str(self.sequence), **before.as_facts(prefix="before_")}
+            write_facts(connection, facts)
+            floor = self.floor if before is None else self.sequence
+        self.floor, self.sequence = floor, last
 
     def after(self, sequence: int, limit: int, up_to: int | None = None) -> list[StoredChange]:
         """Reads the changes after a sequence, in order.
@@ -159,9 +193,9 @@ class ItemStore:
             ).fetchall()
         return [read_row(row) for row in rows]
 
-    def replay(self) -> Iterator[list[StoredChange]]:
-        """Reads all changes in order, page by page."""
-        page = self.after(0, PAGE)
+    def replay(self, after: int = 0) -> Iterator[list[StoredChange]]:
+        """Reads all changes after a sequence in order, page by page."""
+        page = self.after(after, PAGE)
         while page:
             yield page
             page = self.after(page[-1].sequence, PAGE)

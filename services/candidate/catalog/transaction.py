@@ -7,7 +7,7 @@ The writer takes the batches of several callers together, in one transaction. Ea
 whole or not at all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from core.catalog import AttributeValues, CatalogItem, Delete
 from core.errors import TandemError
 from services.candidate.catalog.cold_start import ColdStartPlacer
+from services.candidate.catalog.rows import StoredChange
 from services.candidate.catalog.store import ItemStore
 from services.candidate.changes import ChangeSet, PlacedChange, PlacedItem
 from services.candidate.index.flat import Vector
@@ -122,21 +123,6 @@ class CatalogWriter:
         self.store = store
         self._placer = placer
 
-    def replayed(self, engine: CandidateEngine) -> CandidateEngine:
-        """Brings the bundle's own version to the state of the store."""
-        for page in self.store.replay():
-            for stored in page:
-                before = self._placer.placed(engine, stored.change.item_id)
-                if before is not None:
-                    self._placer.allocator.release(before.code)
-                if isinstance(stored.change, PlacedItem):
-                    self._placer.allocator.reserve(stored.change.code)
-            changes = [stored.change for stored in page]
-            staying = self._placer.staying(engine, changes)
-            engine = engine.applied(ChangeSet(changes, page[-1].sequence, staying))
-        self._placer.allocator.commit()
-        return engine
-
     def write(
         self, engine: CandidateEngine, batches: Sequence[EditBatch]
     ) -> tuple[CandidateEngine, list[EditResult | TandemError]]:
@@ -172,6 +158,24 @@ class CatalogWriter:
             one if isinstance(one, TandemError) else EditResult(engine.sequence, one)
             for one in made
         ]
+
+
+def replayed(
+    engine: CandidateEngine, placer: ColdStartPlacer, pages: Iterable[Sequence[StoredChange]]
+) -> CandidateEngine:
+    """Makes changes that are placed already, and has the placer know the codes that they use."""
+    for page in pages:
+        for stored in page:
+            before = placer.placed(engine, stored.change.item_id)
+            if before is not None:
+                placer.allocator.release(before.code)
+            if isinstance(stored.change, PlacedItem):
+                placer.allocator.reserve(stored.change.code)
+        changes = [stored.change for stored in page]
+        staying = placer.staying(engine, changes)
+        engine = engine.applied(ChangeSet(changes, page[-1].sequence, staying))
+    placer.allocator.commit()
+    return engine
 
 
 def _keeps_vectors(edit: NewItem, there: PlacedItem) -> bool:

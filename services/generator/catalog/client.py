@@ -12,6 +12,7 @@ import structlog
 
 from core.catalog import CatalogItem, Delete
 from services.generator.catalog.coded import CodedChange, CodedUpsert
+from serving.bundles.held import VERSION_KEY
 from serving.validation import attributes_of
 from tandem.channel import channel_options
 from tandem.errors import from_rpc
@@ -43,6 +44,8 @@ class Step:
     """None in a heartbeat."""
     sequence: int
     """Whoever made these changes has all up to here."""
+    last: int = 0
+    """Of the last change that there was when this was sent."""
 
 
 class CatalogFeed:
@@ -67,14 +70,16 @@ class CatalogFeed:
             Disconnected: it cannot be reached, ended the stream, or is silent.
         """
         request = pb.WatchItemsRequest(after_sequence=after, bundle_version=self._bundle_version)
-        call = self._stub.WatchItems(request)
+        call = self._stub.WatchItems(request, metadata=((VERSION_KEY, self._bundle_version),))
         try:
             while True:
                 async with asyncio.timeout(self._silence):
                     message = await call.read()
                 if not isinstance(message, pb.WatchItemsResponse):
                     raise Disconnected("the stream ended")
-                yield Step(_read_changes(message.changes), message.sequence)
+                yield Step(
+                    _read_changes(message.changes), message.sequence, message.catalog_sequence
+                )
         except grpc.aio.AioRpcError as error:
             failure = from_rpc(error)
             kind = OtherCatalog if failure.reason in _OTHER_CATALOG else Disconnected

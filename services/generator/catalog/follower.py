@@ -9,10 +9,8 @@ version that is served meanwhile. While the candidate is away the generator serv
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
@@ -22,15 +20,13 @@ import structlog
 from core.errors import InvalidArgument
 from services.generator.catalog.client import Disconnected, OtherCatalog, Step
 from services.generator.catalog.coded import CodedCatalog, CodedChange, CodedUpsert
+from services.generator.catalog.inbox import receiving
 from services.generator.decoding.engine import GeneratorEngine
 from serving.background import Background, Backoff
+from serving.frames import release_frames
 
 log = structlog.get_logger()
 
-STEPS_AHEAD: Final = 16
-"""Steps that are received before they are needed; then the sender waits."""
-MAX_CHANGES: Final = 2_000
-"""Changes above which one version takes no more: some 100 ms of work among a million items."""
 QUIET_SECONDS: Final = 0.25
 
 
@@ -98,6 +94,9 @@ class Follower:
         that changed several times, only the last change comes."""
         self._told: dict[str, CodedChange] = {}
         """Those of them that are in the log."""
+        self._caught_up = asyncio.Event()
+        if feed is None:
+            self._caught_up.set()
         self._background = (
             None if feed is None else Background("catalog follower", partial(self._run, feed))
         )
@@ -105,12 +104,22 @@ class Follower:
     def start(self) -> None:
         """Begins to follow, where there is a feed; to be called on the event loop."""
         if self._background is not None:
+            self._caught_up.clear()
             self._background.start()
+
+    async def caught_up(self) -> None:
+        """Waits until all changes that there are have been made, once since the start."""
+        await self._caught_up.wait()
+
+    async def pause(self) -> None:
+        """Follows no more until it is started again; the engine stays."""
+        if self._background is not None:
+            await self._background.stop()
 
     async def close(self) -> None:
         """Follows no more; the engine stays."""
-        if self._background is not None:
-            await self._background.stop()
+        await self.pause()
+        self._background = None  # else a cycle, as in `BatchQueue.close`
         if self._feed is not None:
             await self._feed.close()
 
@@ -124,11 +133,12 @@ class Follower:
                     self._begin_anew()
                 if not self._backoff.failures:  # once an outage, not once an attempt
                     log.warning("catalog not followed", **self._where(), error=str(error))
+                release_frames(error)
             await asyncio.sleep(self._backoff.next())
 
     async def _follow(self, feed: Feed) -> None:
         """Follows until the feed ends."""
-        async with _receiving(feed.steps(self.progress.sequence)) as inbox:
+        async with receiving(feed.steps(self.progress.sequence)) as inbox:
             if step := await inbox.take():
                 await self._make(step)
             self._backoff.reset()
@@ -146,6 +156,7 @@ class Follower:
         if not step.changes:
             self._reached(self._next, step.sequence)
             self._settle()
+            self._caught_up.set()
             return
         last = {item_id: refusal.change for item_id, refusal in self._held.items()}
         last |= {change.item_id: change for change in step.changes}
@@ -153,6 +164,9 @@ class Follower:
         self._reached(made, step.sequence)
         self.progress.changes += len(last) - len(refusals)
         self._keep(refusals)
+        if step.sequence >= step.last:
+            self._anew = False
+            self._caught_up.set()
         if not self._anew:
             self.engine = self.engine.over(self._next)
         ms = round((time.perf_counter() - started) * 1e3, 3)
@@ -245,75 +259,3 @@ def _problem(catalog: CodedCatalog, change: CodedChange) -> InvalidArgument | No
         except InvalidArgument as error:
             return error
     return None
-
-
-class _Inbox:
-    """Receives ahead, so that what comes while a version is made goes into the next as one."""
-
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[Step | Exception] = asyncio.Queue(STEPS_AHEAD)
-        self._end: Exception | None = None
-
-    async def fill(self, steps: AsyncGenerator[Step, None]) -> None:
-        """Receives until the steps end."""
-        try:
-            async with aclosing(steps):
-                async for step in steps:
-                    await self._queue.put(step)
-        except Exception as error:  # noqa: BLE001 - raised by `take`, in its turn
-            await self._queue.put(error)
-        else:
-            await self._queue.put(Disconnected("the feed ended"))
-
-    async def take(self, patience: float | None = None) -> Step | None:
-        """Waits for a step, and returns it as one with those that are behind it.
-
-        Args:
-            patience: seconds to wait; None for ever.
-
-        Returns:
-            The step, or None when none came.
-
-        Raises:
-            Exception: what ended the steps, after the last of them.
-        """
-        try:
-            async with asyncio.timeout(patience):
-                received = await self._next()
-        except TimeoutError:
-            return None
-        changes, sequence = list(received.changes), received.sequence
-        while len(changes) < MAX_CHANGES and (behind := self._ready()):
-            changes += behind.changes
-            sequence = behind.sequence
-        return Step(changes, sequence)
-
-    async def _next(self) -> Step:
-        if self._end is None:
-            received = await self._queue.get()
-            if isinstance(received, Step):
-                return received
-            self._end = received
-        raise self._end
-
-    def _ready(self) -> Step | None:
-        """The next step, if there is one already."""
-        if self._end is None and not self._queue.empty():
-            received = self._queue.get_nowait()
-            if isinstance(received, Step):
-                return received
-            self._end = received
-        return None
-
-
-@asynccontextmanager
-async def _receiving(steps: AsyncGenerator[Step, None]) -> AsyncIterator[_Inbox]:
-    """An inbox that is being filled."""
-    inbox = _Inbox()
-    filling = asyncio.create_task(inbox.fill(steps))
-    try:
-        yield inbox
-    finally:
-        filling.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await filling

@@ -16,7 +16,7 @@ from core.errors import FailedPrecondition, InvalidArgument, ResourceExhausted, 
 from services.candidate.catalog import live as live_module
 from services.candidate.catalog.embedding import BATCH, TextBatches
 from services.candidate.catalog.live import LiveCatalog
-from services.candidate.catalog.transaction import EditResult, NewItem
+from services.candidate.catalog.transaction import EditResult, NewItem, replayed
 from services.candidate.changes import ChangeSet
 from services.candidate.index.flat import Vector
 from services.candidate.index.space import SpaceName
@@ -142,7 +142,7 @@ async def test_an_item_keeps_its_place_after_a_restart(live: LiveCatalog, tmp_pa
     path = tmp_path / "copy.sqlite"
     live._writer.store.copy(path)  # type: ignore[union-attr]
     writer = make_writer(path)
-    engine = writer.replayed(WORLD.engine)
+    engine = replayed(WORLD.engine, writer._placer, writer.store.replay())
     writer.store.close()
     assert engine.catalog.lookup(["i4"])[0].tolist() == [4]
     assert len(engine.catalog) == 32
@@ -169,7 +169,7 @@ async def test_a_restart_replays_what_was_written(tmp_path: Path) -> None:
     before = live.engine
     await live.close()
     writer = make_writer(tmp_path / "items.sqlite")
-    after = writer.replayed(WORLD.engine)
+    after = replayed(WORLD.engine, writer._placer, writer.store.replay())
     assert after.sequence == before.sequence == 5
     query = near(7)
     for space in (SpaceName.CONTENT,):

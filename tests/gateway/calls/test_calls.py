@@ -351,3 +351,18 @@ def test_verdicts() -> None:
         assert late is (Verdict.BAD if had_time and not answers else Verdict.NONE)
         told = verdict(code.DEADLINE_EXCEEDED, "LATE", had_time=had_time, answers=answers)
         assert told is Verdict.GOOD
+
+
+async def test_a_version_is_looked_for_among_all_targets(tmp_path: Path) -> None:
+    async with pool(tmp_path, 3, CallPolicy(retry_ratio=0)) as three:
+        for service in three.services[:2]:
+            service.version = "tiny/2"
+        for _ in range(20):
+            await three.search()
+        assert three.asked == [0, 0, 20]
+        assert three.states() == [State.CLOSED] * 3
+        assert three.client.version == "tiny/1"
+        three.services[2].version = "tiny/2"
+        await three.search()  # by whichever there is, and the answer says so
+        assert sum(three.asked) == 21
+        assert three.client.version == "tiny/2"

@@ -61,14 +61,13 @@ async def test_a_hedge_is_a_span_beside_the_first(tmp_path: Path, collector: Col
                 await two.search()
         await slow.gone.wait()
     exporter.close()
-    (hedge,) = [s for s in collector.named(SEARCH) if s.attributes["tandem.attempt"] == "hedge"]
-    (first,) = [
-        s
-        for s in collector.named(SEARCH)
-        if s.trace_id == hedge.trace_id and s.attributes["tandem.attempt"] == "first"
-    ]
+    attempts = collector.named(SEARCH)
+    # On a busy machine there may be other hedges: of this one's call, the first was called off.
+    (first,) = [s for s in attempts if s.attributes["rpc.grpc.status_code"] == 1]
+    (hedge,) = [s for s in attempts if s.trace_id == first.trace_id and s is not first]
+    assert first.attributes["tandem.attempt"] == "first"
+    assert hedge.attributes["tandem.attempt"] == "hedge"
     assert first.parent_id == hedge.parent_id
-    assert first.attributes["rpc.grpc.status_code"] == 1, "it was cancelled"
     assert not first.failed
     assert hedge.attributes["rpc.grpc.status_code"] == 0
 

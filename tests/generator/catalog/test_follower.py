@@ -112,6 +112,7 @@ async def test_a_new_item_is_generated_and_a_removed_one_is_not(
     follower = Follower(engine, CatalogFeed(await catalog.start(), "tiny/1"))
     servicer = GeneratorServicer(follower, {}, made_up.bundle.version)
     await servicer.warm_up()
+    await servicer.activate(None)
     async with serving(servicer, rpc.add_GeneratorServiceServicer_to_server) as channel:
         stub: Stub = rpc.GeneratorServiceStub(channel)
         await catalog.upsert("new", free[0], "<new>", color="red", weight=2.5)

@@ -124,8 +124,8 @@ async def main() -> None:
     api = Api("tandem.v1.GeneratorService", add_GeneratorServiceServicer_to_server)
     host = ServiceHost(settings, Service("generator", [api], lambda _: servicer))
     port = await host.start()
-    await servicer.warm_up()
-    await host.ready(servicer)
+    await host.load()
+    await host.ready()
     _say({"address": f"127.0.0.1:{port}"})
     reader = asyncio.StreamReader(limit=LINE_BYTES)
     await asyncio.get_running_loop().connect_read_pipe(

@@ -1,0 +1,67 @@
+"""What a gateway has once, whatever versions of the bundle it answers from."""
+
+from typing import TYPE_CHECKING
+
+from core.bundle import Bundle
+from gateway.admission import Admission, Turns
+from gateway.calls.bundles import ServiceBundles
+from gateway.calls.clients import CandidateClient, GeneratorClient
+from gateway.history import HistoryStore
+from gateway.history.bundle import BundleHistoryStore
+from gateway.history.opening import BUNDLE, open_store, retention_of
+from gateway.history.upkeep import Upkeep
+from gateway.metrics import GatewayMetrics
+from gateway.settings import GatewaySettings
+
+if TYPE_CHECKING:
+    from gateway.servicer import RecommendationServicer
+
+
+class Shared:
+    """Connections with their circuits and budgets, histories, and the turns that calls take."""
+
+    def __init__(self, settings: GatewaySettings, metrics: GatewayMetrics | None = None) -> None:
+        self.settings = settings
+        self.metrics = metrics or GatewayMetrics()
+        how = ("", settings.calls, self.metrics.services)
+        self.candidate = CandidateClient(settings.candidate_target, *how)
+        self.generator = GeneratorClient(settings.generator_target, *how)
+        self.bundles = ServiceBundles(self.candidate, self.generator)
+        patience = settings.max_wait_ms / 1e3
+        self.turns = Turns(
+            requests=Admission(settings.max_in_flight, patience),
+            diagnostics=Admission(settings.max_diagnostics, patience),
+        )
+        self.metrics.follow(self.turns.requests)
+        self.serving: RecommendationServicer | None = None
+        """Answers what names no version; None until the first is activated."""
+        self._store: HistoryStore | None = None
+        self._upkeep: Upkeep | None = None
+
+    def histories(self, bundle: Bundle) -> HistoryStore:
+        """Where histories are: one store for all versions, unless they are the bundle's own; blocks
+        when it is first asked for.
+
+        Raises:
+            SettingsError: the store cannot be opened.
+        """
+        if self.settings.history == BUNDLE:
+            return BundleHistoryStore(bundle)
+        if self._store is None:
+            self._store = open_store(self.settings, bundle)
+            self._upkeep = Upkeep(self._store, bundle, retention_of(self.settings))
+        return self._store
+
+    async def start(self) -> None:
+        """Fills the histories with those of the first bundle, once."""
+        if self._upkeep is not None and self.serving is None:
+            await self._upkeep.start()
+
+    async def close(self) -> None:
+        """Closes the connections and the histories."""
+        await self.candidate.close()
+        await self.generator.close()
+        if self._upkeep is not None:
+            await self._upkeep.stop()
+        if self._store is not None:
+            await self._store.close()

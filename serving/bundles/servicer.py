@@ -1,0 +1,66 @@
+"""BundleService, which each of the three processes has."""
+
+import asyncio
+from typing import Any, Final
+
+from core.errors import Unavailable
+from serving.bundles.held import HeldBundles
+from serving.bundles.swapper import BundleSwapper
+from serving.validation import identifier
+from tandem.v1 import bundle_service_pb2 as pb
+from tandem.v1 import bundle_service_pb2_grpc as pb_grpc
+
+MAX_AVAILABLE: Final = 100
+"""Versions that are listed beside those that are held."""
+
+
+class BundleServicer(pb_grpc.BundleServiceServicer):
+    """Lists, loads and activates versions."""
+
+    def __init__(self, held: HeldBundles, swapper: BundleSwapper) -> None:
+        self._held = held
+        self._swapper = swapper
+
+    async def ListBundles(
+        self, _request: pb.ListBundlesRequest, _context: Any
+    ) -> pb.ListBundlesResponse:
+        """Lists the versions that are held, and those that could be."""
+        there = [bundle.bundle_version for bundle in self._bundles()]
+        found = await asyncio.to_thread(self._swapper.available)
+        others = [version for version in found if version not in there][:MAX_AVAILABLE]
+        available = [
+            pb.BundleVersion(bundle_version=version, state=pb.BUNDLE_STATE_AVAILABLE)
+            for version in others
+        ]
+        return pb.ListBundlesResponse(bundles=[*self._bundles(), *available])
+
+    async def LoadBundle(
+        self, request: pb.LoadBundleRequest, _context: Any
+    ) -> pb.LoadBundleResponse:
+        """Loads a version."""
+        self._check()
+        await self._swapper.load(identifier(request.bundle_version, field="bundle_version"))
+        return pb.LoadBundleResponse(bundles=self._bundles())
+
+    async def ActivateBundle(
+        self, request: pb.ActivateBundleRequest, _context: Any
+    ) -> pb.ActivateBundleResponse:
+        """Lets a version serve."""
+        self._check()
+        await self._swapper.activate(identifier(request.bundle_version, field="bundle_version"))
+        return pb.ActivateBundleResponse(bundles=self._bundles())
+
+    def _check(self) -> None:
+        if self._held.serving is None:
+            raise Unavailable("the server is starting; try again shortly", reason="WARMING_UP")
+
+    def _bundles(self) -> list[pb.BundleVersion]:
+        return [
+            pb.BundleVersion(
+                bundle_version=held.version,
+                state=(
+                    pb.BUNDLE_STATE_SERVING if held is self._held.serving else pb.BUNDLE_STATE_HELD
+                ),
+            )
+            for held in self._held.all
+        ]

@@ -1,0 +1,120 @@
+"""What a version took is free once it is released, without waiting for the garbage collector."""
+
+import gc
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway import main as gateway_main
+from gateway.servicer import RecommendationServicer
+from gateway.settings import GatewaySettings
+from services.candidate import main as candidate_main
+from services.candidate.servicer import CandidateServicer
+from services.candidate.settings import CandidateSettings
+from services.generator import main as generator_main
+from services.generator.servicer import GeneratorServicer
+from services.generator.settings import GeneratorSettings
+from serving.server import Service, ServiceHost
+from serving.settings import ServerSettings
+from tandem import AsyncCatalogClient, AsyncClient, Error, Item
+from tests.pipeline.whole_bundle import write_whole_bundle
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("versions")
+    for version in ("1", "2", "3"):
+        write_whole_bundle(directory, version, seed=int(version))
+    return directory / "tiny"
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    """What servers freeze, the collector never looks at again."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+@asynccontextmanager
+async def hosted(settings: ServerSettings, service: Service) -> AsyncIterator[tuple[Any, str]]:
+    """A server in this process, and its address."""
+    host = ServiceHost(settings, service)
+    port = await host.start()
+    await host.load()
+    await host.ready()
+    try:
+        yield host, f"127.0.0.1:{port}"
+    finally:
+        await host.drain()
+
+
+def parts_of(host: Any) -> list["weakref.ref[Any]"]:
+    """What the version that serves consists of."""
+    servicer = host._held.serving.servicer
+    found: list[Any] = []
+    match servicer:
+        case CandidateServicer():
+            engine = servicer._live.engine
+            found = [servicer._live, engine, engine.catalog, engine._text_encoder]
+        case GeneratorServicer():
+            generator = servicer.follower.engine
+            found = [servicer.follower, generator, generator.snapshot, generator.snapshot.trie]
+        case RecommendationServicer():
+            found = [servicer._recommender, servicer._recommender.services.popularity]
+    return [weakref.ref(part) for part in (servicer, *found)]
+
+
+@pytest.mark.usefixtures("_no_collector")
+async def test_released_versions_are_freed(root: Path) -> None:
+    """Though calls failed, the generator followed the catalog, and items came."""
+    async with AsyncExitStack() as opened:
+
+        async def process(name: str, main: Any, settings: Any) -> tuple[Any, str]:
+            return await opened.enter_async_context(hosted(settings, main(settings)))
+
+        candidate, at = await process(
+            "candidate",
+            candidate_main.service,
+            CandidateSettings(bundle=root / "1", store=root / "items.db", threads=1, port=0),
+        )
+        generator, there = await process(
+            "generator",
+            generator_main.service,
+            GeneratorSettings(bundle=root / "1", catalog=at, threads=1, port=0),
+        )
+        gateway, address = await process(
+            "gateway",
+            gateway_main.service,
+            GatewaySettings(
+                bundle=root / "1",
+                candidate_target=at,
+                generator_target=there,
+                history="bundle",
+                port=0,
+            ),
+        )
+        client = await opened.enter_async_context(AsyncClient(address))
+        catalog = await opened.enter_async_context(AsyncCatalogClient(at))
+        hosts = (candidate, generator, gateway)
+
+        async def call() -> None:
+            await catalog.upsert_items([Item("new", "a Film", title="New")])
+            await client.recommend(history=["i1"], strategy="fuse", forbid_degraded=True)
+            for asked in ({"user_id": "nobody"}, {"history": ["i1"], "pin": {"i2": 10_000}}):
+                with pytest.raises(Error):
+                    await client.recommend(**asked)
+
+        await call()
+        first = [part for host in hosts for part in parts_of(host)]
+        await gateway._swapper.activate("tiny/2")
+        await call()
+        assert all(part() is not None for part in first)
+        await gateway._swapper.activate("tiny/3")
+        assert [part() for part in first] == [None] * len(first)
