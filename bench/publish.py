@@ -24,7 +24,7 @@ from bench.results.pages import markdown_table
 
 REPORTS: Final = Path("build/bench")
 KEPT: Final = Path("docs/results/bench")
-BLOCK: Final = re.compile(r"<!-- bench:([a-z_]+) -->\n.*?<!-- /bench -->", re.DOTALL)
+BLOCK: Final = re.compile(r"<!-- bench:([a-z_.]+) -->\n.*?<!-- /bench -->", re.DOTALL)
 
 
 def documents(root: Path) -> list[Path]:

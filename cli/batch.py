@@ -28,12 +28,11 @@ from rich.progress import (
 )
 
 from cli.support.batch_sender import BatchError, Sender
-from cli.support.connection import Address
+from cli.support.connection import GatewayOptions
 from cli.support.option_groups import expanded
 from cli.support.printing import strategy_name
 from cli.support.query_options import ConstraintOptions, MaxResults, Strategy
 from tandem import Client
-from tandem.client import DEFAULT_TARGET
 from tandem.errors import from_status
 from tandem.requests import item_constraints, strategy_value
 from tandem.v1 import recommendation_service_pb2 as pb
@@ -123,7 +122,7 @@ def batch(
     patience: Annotated[
         float, typer.Option(help="Seconds without any answer after which to stop.", min=0)
     ] = 60.0,
-    address: Address = DEFAULT_TARGET,
+    connection: GatewayOptions,
 ) -> None:
     """Recommend to every row of a Parquet file; a batch that was interrupted goes on."""
     template = pb.RecommendRequest(
@@ -138,7 +137,10 @@ def batch(
     manifest.claim(out)
     console = Console(stderr=True)
     started = time.monotonic()
-    with Client(address) as client, _progress(console) as progress:
+    with (
+        Client(connection.address, **connection.credentials()) as client,
+        _progress(console) as progress,
+    ):
         sender = Sender(client, partial(_request, template), patience=patience)
         made = _make_parts(sender, frame, manifest, out, progress)
     _summarize(console, out, rows, made, time.monotonic() - started)

@@ -5,12 +5,17 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
 from cli import swap
-from core.bundle import Bundle, versions
+from cli.support.storage import source_of
+from core.bundle import MANIFEST, Bundle, versions
 from core.errors import BundleError
 from core.manifest import FileEntry, Manifest
+from core.signature import SIGNATURE, read_private_key, read_public_key
+from core.signature import sign as sign_manifest
+from serving.bundles import delivery
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,14 +47,73 @@ def list_bundles(
 
 
 @app.command()
-def verify(bundle: BundlePath) -> None:
-    """Check every file of a bundle against its manifest."""
+def verify(
+    bundle: BundlePath,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of the Ed25519 public key that it must be signed with."),
+    ] = None,
+) -> None:
+    """Check every file of a bundle against its manifest, and the manifest's signature."""
     console = Console(stderr=True)
     with console.status(f"reading {bundle}"):
-        opened = Bundle.open(bundle)
+        opened = Bundle.open(bundle, key=read_public_key(key) if key else None)
         items = len(opened.catalog)
     files = opened.manifest.files
-    typer.echo(f"{opened.version} is whole: {len(files)} files, {_size(files)}, {items:,} items")
+    signed = f", signed by {key}" if key else ""
+    typer.echo(
+        f"{opened.version} is whole{signed}: {len(files)} files, {_size(files)}, {items:,} items"
+    )
+
+
+@app.command(
+    epilog="Keys:\n\n"
+    "openssl genpkey -algorithm ed25519 -out private.pem\n\n"
+    "openssl pkey -in private.pem -pubout -out public.pem"
+)
+def sign(
+    bundle: BundlePath,
+    key: Annotated[Path, typer.Option(help="PEM file of the Ed25519 private key.")],
+) -> None:
+    """Sign a bundle, for processes that take signed ones only (`--bundle-key`)."""
+    private = read_private_key(key)
+    opened = Bundle.open(bundle)
+    file = opened.path / SIGNATURE
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_bytes(sign_manifest((opened.path / MANIFEST).read_bytes(), private))
+    temporary.replace(file)
+    typer.echo(f"{opened.version} is signed: {file}")
+
+
+@app.command(epilog="Example:  tandem bundle fetch s3://models/bundles/ml-100k/0a1b2c3d4e5f")
+def fetch(
+    place: Annotated[
+        str,
+        typer.Argument(
+            help="The directory of a bundle's version, or its address in S3, Google Cloud Storage "
+            "or Azure, such as s3://models/bundles/ml-100k/0a1b2c3d4e5f; credentials are taken "
+            "from the environment."
+        ),
+    ],
+    root: Annotated[Path, typer.Option(help="Where bundles are kept.")] = Path("bundles"),
+    key: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of the Ed25519 public key that it must be signed with."),
+    ] = None,
+) -> None:
+    """Copy a bundle here from where it is kept, checking every file.
+
+    It is there whole afterwards, or not at all; `tandem bundle activate` lets it serve.
+    """
+    trusted = read_public_key(key) if key else None
+    source = source_of(place)
+    columns = (TextColumn("fetching"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None)
+        path = delivery.fetch(
+            source, root, trusted, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    typer.echo(f"{Bundle.open(path, verify=False).version} is at {path}")
 
 
 @app.command()

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cli.support.connection import explained_unavailability
+from cli.support.connection import CredentialOptions, explained_unavailability
 from cli.support.item_files import (
     STANDARD_INPUT,
     Columns,
@@ -52,7 +52,7 @@ MAX_CALL_CHARACTERS: Final = 1_000_000
 
 
 @dataclass(frozen=True)
-class CatalogConnectionOptions:
+class CatalogConnectionOptions(CredentialOptions):
     """Where the candidate service is, and how long a call may take."""
 
     address: Annotated[
@@ -69,7 +69,7 @@ class CatalogConnectionOptions:
     def connect(self) -> Iterator[CatalogClient]:
         """A client of the catalog whose error says what to do where no server answers."""
         with (
-            CatalogClient(self.address, timeout=self.timeout) as client,
+            CatalogClient(self.address, timeout=self.timeout, **self.credentials()) as client,
             explained_unavailability("candidate service", self.address),
         ):
             yield client

@@ -24,8 +24,10 @@ class _Commands(LazyGroup):
         "similar": "cli.similar:app",
         "items": "cli.items:app",
         "history": "cli.history:app",
+        "export-events": "cli.export_events:app",
         "batch": "cli.batch:app",
         "top": "cli.top:app",
+        "keys": "cli.keys:app",
     }
 
 

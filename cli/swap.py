@@ -1,30 +1,24 @@
 """`tandem bundle status`, `activate` and `rollback`: versions in running processes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.support.connection import explained_unavailability
+from cli.support.connection import CredentialOptions, explained_unavailability
+from cli.support.option_groups import expanded
 from core.bundle import Bundle, point
 from core.errors import BundleError
 from tandem import BundleClient
 from tandem.client import DEFAULT_TARGET
 
-Addresses = Annotated[
-    list[str],
-    typer.Option(
-        "--address",
-        help="A gateway's address, for it and the services behind it; once for each gateway.",
-        envvar="TANDEM_ADDRESS",
-        metavar="HOST:PORT",
-    ),
-]
-Timeout = Annotated[float, typer.Option(help="Seconds that each gateway may take.", min=0.001)]
+SECONDS: Final = 600.0
+
 Root = Annotated[
     Path,
     typer.Option(
@@ -33,33 +27,65 @@ Root = Annotated[
     ),
 ]
 
-SECONDS = 600.0
+
+@dataclass(frozen=True)
+class BundleConnectionOptions(CredentialOptions):
+    """Which processes are asked, who asks, and how long each may take."""
+
+    address: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A gateway's address, for it and the services behind it; once for each gateway. "
+            f"\\[default: {DEFAULT_TARGET}]",
+            envvar="TANDEM_ADDRESS",
+            metavar="HOST:PORT",
+        ),
+    ] = None
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that each address may take.", min=0.001)
+    ] = SECONDS
+
+    @property
+    def addresses(self) -> list[str]:
+        """All of them."""
+        return self.address or [DEFAULT_TARGET]
+
+    @contextmanager
+    def connect(self, address: str) -> Iterator[BundleClient]:
+        """A client of one of them, whose error says what to do where nothing answers."""
+        with (
+            BundleClient(address, timeout=self.timeout, **self.credentials()) as client,
+            explained_unavailability("server", address),
+        ):
+            yield client
 
 
-def status(address: Addresses = [DEFAULT_TARGET], timeout: Timeout = 10.0) -> None:  # noqa: B006
+@expanded
+def status(*, connection: BundleConnectionOptions) -> None:
     """Show which versions running processes serve, hold beside, and could load.
 
     Any of the three processes can be asked, and shows its own.
     """
     table = Table("address", "bundle", "", box=None)
-    for one in address:
-        with _bundles(one, timeout) as bundles:
+    for address in connection.addresses:
+        with connection.connect(address) as bundles:
             for version, state in bundles.list().items():
-                table.add_row(one, version, state)
+                table.add_row(address, version, state)
     Console().print(table)
 
 
+@expanded
 def activate(
+    *,
     bundle: Annotated[
         str,
         typer.Argument(
-            help="A version such as ml-100k/20261130-0a1b2c3d, or the directory of one, such as "
+            help="A version such as ml-100k/0a1b2c3d4e5f, or the directory of one, such as "
             "bundles/ml-100k/current."
         ),
     ],
-    address: Addresses = [DEFAULT_TARGET],  # noqa: B006
     root: Root = Path("bundles"),
-    timeout: Timeout = SECONDS,
+    connection: BundleConnectionOptions,
 ) -> None:
     """Let a version of the bundle serve, without a restart.
 
@@ -68,46 +94,35 @@ def activate(
     On error everything serves on as it did.
     """
     version = _version(bundle)
-    _change(address, dict.fromkeys(address, version), timeout)
-    _point(root, version)
+    _change(connection, dict.fromkeys(connection.addresses, version), root)
 
 
-def rollback(
-    address: Addresses = [DEFAULT_TARGET],  # noqa: B006
-    root: Root = Path("bundles"),
-    timeout: Timeout = SECONDS,
-) -> None:
+@expanded
+def rollback(*, root: Root = Path("bundles"), connection: BundleConnectionOptions) -> None:
     """Let the version that served before serve again, which is held since."""
     held = {}
-    for one in address:
-        with _bundles(one, timeout) as bundles:
-            held[one] = _held(one, bundles.list())
-    _change(address, held, timeout)
-    for version in set(held.values()):
-        _point(root, version)
+    for address in connection.addresses:
+        with connection.connect(address) as bundles:
+            held[address] = _held(address, bundles.list())
+    _change(connection, held, root)
 
 
-def _change(addresses: Sequence[str], versions: dict[str, str], timeout: float) -> None:
+def _change(connection: BundleConnectionOptions, versions: Mapping[str, str], root: Path) -> None:
+    """Activates a version at each address, and points to them for those who start later."""
     console = Console(stderr=True)
-    for address in addresses:
-        version = versions[address]
-        with _bundles(address, timeout) as bundles, console.status(f"{address}: {version}"):
+    for address, version in versions.items():
+        with connection.connect(address) as bundles, console.status(f"{address}: {version}"):
             before = next(iter(bundles.list()), "")
             bundles.activate(version)
         was = f", before it {before}" if before != version else ", as before"
         typer.echo(f"{address} serves {version}{was}")
+    for version in dict.fromkeys(versions.values()):
+        name, _, number = version.rpartition("/")
+        if name and (root / name / number).is_dir():
+            point(root / name / "current", number)
 
 
-@contextmanager
-def _bundles(address: str, timeout: float) -> Iterator[BundleClient]:
-    with (
-        BundleClient(address, timeout=timeout) as client,
-        explained_unavailability("server", address),
-    ):
-        yield client
-
-
-def _held(address: str, versions: dict[str, str]) -> str:
+def _held(address: str, versions: Mapping[str, str]) -> str:
     held = [version for version, state in versions.items() if state == "held"]
     if not held:
         raise BundleError(
@@ -122,9 +137,3 @@ def _version(bundle: str) -> str:
     if Path(bundle).is_dir():
         return Bundle.open(Path(bundle), verify=False).version
     return bundle
-
-
-def _point(root: Path, version: str) -> None:
-    name, _, number = version.rpartition("/")
-    if name and (root / name / number).is_dir():
-        point(root / name / "current", number)

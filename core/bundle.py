@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from core.catalog import Catalog, ItemArray
 from core.errors import BundleError
 from core.manifest import SCHEMA_VERSION, FileEntry, Manifest
+from core.signature import check_signature
 
 MANIFEST: Final = "manifest.json"
 
@@ -40,18 +42,21 @@ class Bundle:
         return f"{self.manifest.name}/{self.manifest.version}"
 
     @classmethod
-    def open(cls, path: Path, *, verify: bool = True) -> "Bundle":
+    def open(
+        cls, path: Path, *, verify: bool = True, key: Ed25519PublicKey | None = None
+    ) -> "Bundle":
         """Opens a bundle and, unless told otherwise, checks every file against the manifest.
 
         Args:
             path: the directory of a version, or a link to one such as `bundles/ml-100k/current`.
             verify: whether to read every file and compare its checksum.
+            key: that the manifest must be signed with; None to take any manifest.
 
         Raises:
-            BundleError: it is not there, not whole, altered, or of another schema.
+            BundleError: it is not there, not whole, altered, of another schema, or not signed.
         """
         path = path.resolve()  # a link may move while we read: stay with the version it names now
-        manifest = _read_manifest(path)
+        manifest = _read_manifest(path, key)
         if verify:
             _check_files(path, manifest)
         return cls(path, manifest)
@@ -162,9 +167,9 @@ def write_bundle(root: Path, manifest: Manifest) -> Iterator[Path]:
         }
         whole = manifest.model_copy(update={"files": files})
         (staging / MANIFEST).write_text(whole.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        _sync(staging)
+        sync(staging)
         staging.chmod(0o755)
-        _replace(staging, destination)
+        replace(staging, destination)
         point(parent / "current", manifest.version)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
@@ -188,21 +193,38 @@ def versions(root: Path) -> list[Path]:
     )
 
 
-def _read_manifest(path: Path) -> Manifest:
+def _read_manifest(path: Path, key: Ed25519PublicKey | None) -> Manifest:
     file = path / MANIFEST
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        content = file.read_bytes()
+    except OSError as error:
         raise BundleError(
             f"{path} is not a bundle: it has no readable {MANIFEST}; make one with `tandem build`"
         ) from error
+    if key is not None:
+        check_signature(path, content, key)
+    return parse_manifest(content, str(file))
+
+
+def parse_manifest(content: bytes, source: str) -> Manifest:
+    """Reads a manifest.
+
+    Args:
+        content: of the file.
+        source: what to call it in errors.
+
+    Raises:
+        BundleError: it is none, or one of another schema.
+    """
     try:
-        manifest = Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
-        raise BundleError(f"{file} is not a manifest of this version of Tandem: {error}") from error
+        raise BundleError(
+            f"{source} is not a manifest of this version of Tandem: {error}"
+        ) from error
     if manifest.schema_version != SCHEMA_VERSION:
         raise BundleError(
-            f"{file} has schema version {manifest.schema_version}, "
+            f"{source} has schema version {manifest.schema_version}, "
             f"and this Tandem reads {SCHEMA_VERSION}"
         )
     return manifest
@@ -245,7 +267,7 @@ def _check_files(path: Path, manifest: Manifest) -> None:
             raise BundleError(f"{file} is not the file that the manifest describes")
 
 
-def _sync(directory: Path) -> None:
+def sync(directory: Path) -> None:
     """Forces the files to disk, so that the rename never exposes a half-written bundle."""
     for path in [*directory.rglob("*"), directory]:
         descriptor = os.open(path, os.O_RDONLY)
@@ -255,7 +277,7 @@ def _sync(directory: Path) -> None:
             os.close(descriptor)
 
 
-def _replace(staging: Path, destination: Path) -> None:
+def replace(staging: Path, destination: Path) -> None:
     """Renames into place; a version that is there already goes only once the new one is there."""
     if not destination.exists():
         staging.rename(destination)

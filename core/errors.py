@@ -3,6 +3,8 @@
     TandemError
     ├── InvalidArgument     INVALID_ARGUMENT     the caller's mistake, named by `reason`
     ├── NotFound            NOT_FOUND            what the caller names does not exist
+    ├── Unauthenticated     UNAUTHENTICATED      who calls is not known
+    ├── PermissionDenied    PERMISSION_DENIED    who calls may not do that
     ├── ResourceExhausted   RESOURCE_EXHAUSTED   try again after `retry_after` seconds
     ├── DeadlineExceeded    DEADLINE_EXCEEDED    the caller's time ran out
     ├── Unavailable         UNAVAILABLE          a service that is needed cannot be reached
@@ -25,10 +27,12 @@ class StatusCode(IntEnum):
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
+    PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
     FAILED_PRECONDITION = 9
     INTERNAL = 13
     UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
 
 
 class TandemError(Exception):
@@ -53,6 +57,18 @@ class NotFound(TandemError):
     """What the caller names does not exist."""
 
     code = StatusCode.NOT_FOUND
+
+
+class Unauthenticated(TandemError):
+    """Who calls is not known: no credentials, or none that are good."""
+
+    code = StatusCode.UNAUTHENTICATED
+
+
+class PermissionDenied(TandemError):
+    """Who calls is known, and may not do that."""
+
+    code = StatusCode.PERMISSION_DENIED
 
 
 class DeadlineExceeded(TandemError):

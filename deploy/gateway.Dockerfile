@@ -11,7 +11,8 @@
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
-RUN python -m venv /opt/tandem && mkdir /var/lib/tandem
+RUN python -m venv /opt/tandem && mkdir -p /var/lib/tandem /var/lib/tandem-keys/services \
+    /var/lib/tandem-keys/operator
 WORKDIR /src
 COPY deploy/requirements/gateway.txt requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
@@ -34,6 +35,7 @@ COPY deploy/healthcheck.py /opt/tandem/
 COPY --from=build /opt/tandem /opt/tandem
 # A new volume takes the owner of what it is mounted on.
 COPY --from=build --chown=10001:10001 /var/lib/tandem /var/lib/tandem
+COPY --from=build --chown=10001:10001 /var/lib/tandem-keys /var/lib/tandem-keys
 ENV PATH=/opt/tandem/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry
 
 from gateway.metrics import GatewayMetrics
+from gateway.quotas import quotas_of
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
 from gateway.shared import Shared
@@ -30,4 +31,5 @@ def service(settings: GatewaySettings) -> Service:
         load=lambda bundle: RecommendationServicer(bundle, shared),
         close=shared.close,
         registry=registry,
+        quotas=quotas_of(settings),
     )

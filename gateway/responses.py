@@ -24,7 +24,7 @@ _STRATEGY_MESSAGES: Final = {strategy: message for message, strategy in STRATEGI
 
 
 def write_answer(
-    answer: Answer, bundle_version: str, next_page_token: str = ""
+    answer: Answer, bundle_version: str, next_page_token: str = "", recommendation_id: str = ""
 ) -> pb.RecommendResponse:
     """Writes an answer as a message."""
     return pb.RecommendResponse(
@@ -37,6 +37,7 @@ def write_answer(
         degradations=map(_degradation, answer.degradations),
         diagnostics=_diagnostics(answer.diagnostics) if answer.diagnostics else None,
         next_page_token=next_page_token,
+        recommendation_id=recommendation_id,
     )
 
 

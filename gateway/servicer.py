@@ -10,6 +10,7 @@ import structlog
 
 from core.bundle import Bundle
 from core.errors import TandemError
+from gateway.attribution.ids import POPULARITY, SIMILAR, Listed
 from gateway.batch import Window, answers
 from gateway.deadline import Deadline
 from gateway.domain import Answer, Query, Strategy
@@ -17,7 +18,7 @@ from gateway.history.servicer import HistoryMethods
 from gateway.pages import Page, cut, digest_of, read_page
 from gateway.recommend.diagnostics import Diagnosis
 from gateway.recommend.recommender import Recommender
-from gateway.requests import DEFAULT_RESULTS, read_query
+from gateway.requests import DEFAULT_RESULTS, MAX_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
 from gateway.shared import Shared
 from serving.boundary.proxy import classify
@@ -42,7 +43,9 @@ class RecommendationServicer(HistoryMethods):
 
     def __init__(self, bundle: Bundle, shared: Shared) -> None:
         histories = shared.histories(bundle)
-        super().__init__(histories, bundle.version)
+        rules = shared.rules(bundle)
+        super().__init__(histories, rules, shared.attribution, bundle.version)
+        self._ids = rules.ids
         self._shared = shared
         self._settings = shared.settings
         self._turns = shared.turns
@@ -162,6 +165,11 @@ class RecommendationServicer(HistoryMethods):
             missing_item_ids=found.missing_item_ids,
             bundle_version=found.bundle_version,
             catalog_sequence=found.catalog_sequence,
+            recommendation_id=self._ids.make(
+                [Listed(item.item_id, item.score) for item in found.items[:MAX_RESULTS]],
+                SIMILAR,
+                found.bundle_version,
+            ),
         )
 
     async def GetItems(
@@ -183,7 +191,13 @@ class RecommendationServicer(HistoryMethods):
         if not page.whole:
             versions = (self._bundle_version, self._candidate.version, self._generator.version)
             answer, following = cut(answer, page, digest_of(query, answer, *versions))
-        return write_answer(answer, self._bundle_version, following)
+        recommendation_id = self._ids.make(
+            [Listed(item.item_id, item.score) for item in answer.items],
+            answer.strategy or POPULARITY,
+            self._bundle_version,
+            start=page.start,
+        )
+        return write_answer(answer, self._bundle_version, following, recommendation_id)
 
     def _deadline(self, context: Any, limit: float = math.inf) -> Deadline:
         return Deadline.of_caller(

@@ -7,11 +7,13 @@ from pydantic import Field, field_validator
 from gateway.calls.caller import CallPolicy
 from gateway.calls.targets import parse
 from gateway.domain import Strategy
-from serving.settings import ServerSettings
+from gateway.history.event import INTERACTION, is_type, split_types
+from serving.security.setup import link_of
+from serving.settings import CallingSettings
 from serving.validation import MAX_HISTORY
 
 
-class GatewaySettings(ServerSettings):
+class GatewaySettings(CallingSettings):
     """Settings of the gateway."""
 
     table = "gateway"
@@ -40,6 +42,18 @@ class GatewaySettings(ServerSettings):
     )
     history_max_events: int = Field(
         default=1_000, gt=0, le=MAX_HISTORY, description="Events kept of each user: the newest."
+    )
+    history_max_other_events: int = Field(
+        default=1_000,
+        gt=0,
+        le=MAX_HISTORY,
+        description="Events kept of each user beside those, which the models do not read: the "
+        "newest.",
+    )
+    history_event_types: str = Field(
+        default="click,purchase,rating",
+        description="Types of events that the models read as the history, separated by commas; "
+        "events without a type always are. What was recorded before stays as it was.",
     )
     history_days: float = Field(
         default=0.0, ge=0, description="Days that an event is kept; 0 means for ever."
@@ -129,7 +143,26 @@ class GatewaySettings(ServerSettings):
         parse(value)
         return value
 
+    @field_validator("history_event_types")
+    @classmethod
+    def _types(cls, value: str) -> str:
+        wrong = [name for name in split_types(value) if not is_type(name)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is no type of events")
+        return value
+
+    @property
+    def history_types(self) -> frozenset[str]:
+        """The types of events that the models read."""
+        return frozenset((INTERACTION, *split_types(self.history_event_types)))
+
     @property
     def calls(self) -> CallPolicy:
-        """How services are called."""
-        return CallPolicy(retry_ratio=self.retry_ratio, hedge_ratio=self.hedge_ratio)
+        """How services are called.
+
+        Raises:
+            SettingsError: a file of a key or of TLS cannot be read.
+        """
+        return CallPolicy(
+            retry_ratio=self.retry_ratio, hedge_ratio=self.hedge_ratio, link=link_of(self)
+        )

@@ -4,11 +4,14 @@ from typing import TYPE_CHECKING
 
 from core.bundle import Bundle
 from gateway.admission import Admission, Turns
+from gateway.attribution.counts import Attribution
+from gateway.attribution.ids import RecommendationIds
 from gateway.calls.bundles import ServiceBundles
 from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.history import HistoryStore
 from gateway.history.bundle import BundleHistoryStore
-from gateway.history.opening import BUNDLE, open_store, retention_of
+from gateway.history.opening import BUNDLE, attribution_key, open_store, retention_of
+from gateway.history.requests import EventRules
 from gateway.history.upkeep import Upkeep
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
@@ -35,6 +38,9 @@ class Shared:
         self.metrics.follow(self.turns.requests)
         self.serving: RecommendationServicer | None = None
         """Answers what names no version; None until the first is activated."""
+        self.attribution = Attribution()
+        """What was recorded of what was shown, for whoever collects metrics."""
+        self._rules: EventRules | None = None
         self._store: HistoryStore | None = None
         self._upkeep: Upkeep | None = None
 
@@ -51,6 +57,17 @@ class Shared:
             self._store = open_store(self.settings, bundle)
             self._upkeep = Upkeep(self._store, bundle, retention_of(self.settings))
         return self._store
+
+    def rules(self, bundle: Bundle) -> EventRules:
+        """What is made of events, with one key for all versions; blocks when it is first asked for.
+
+        Raises:
+            SettingsError: the key cannot be read or made.
+        """
+        if self._rules is None:
+            ids = RecommendationIds(attribution_key(self.settings, bundle))
+            self._rules = EventRules(ids, self.settings.history_types)
+        return self._rules
 
     async def start(self) -> None:
         """Fills the histories with those of the first bundle, once."""

@@ -25,11 +25,15 @@ from prometheus_client import CollectorRegistry
 
 from core.bundle import Bundle
 from core.errors import SettingsError, TandemError
+from core.signature import read_public_key
 from serving.boundary.grpc_types import Method
 from serving.boundary.proxy import Boundary
 from serving.bundles.held import HeldBundles, Servicer
 from serving.bundles.servicer import BundleServicer
 from serving.bundles.swapper import BundleSwapper
+from serving.security.guard import Quotas, is_loopback
+from serving.security.setup import guard_of, server_tls
+from serving.security.tls import CONNECTION_SECONDS, HANDSHAKE_SECONDS
 from serving.settings import ServerSettings
 from serving.telemetry.logs import configure_logging
 from serving.telemetry.process import Telemetry
@@ -68,6 +72,8 @@ class Service:
     version after another, and may take long."""
     close: Callable[[], Awaitable[None]] | None = None
     """Releases what all versions share; called when all of them are closed."""
+    quotas: Quotas | None = None
+    """Counts the calls of those who have a quota."""
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     """Where its metrics are; the server adds its own."""
 
@@ -99,15 +105,25 @@ class ServiceHost:
         self._settings = settings
         self._service = service
         self._held = HeldBundles()
+        guard = guard_of(settings, service.quotas)
         self.telemetry = Telemetry(service.process, settings, service.registry, self._held.states)
         """How the process is seen."""
-        self._boundary = Boundary(settings.max_concurrent_rpcs, self.telemetry.calls)
+        self._boundary = Boundary(
+            settings.max_concurrent_rpcs, guard=guard, calls=self.telemetry.calls
+        )
         self._health = health_aio.HealthServicer()
         self._server = make_server(
-            self._boundary, settings.max_message_bytes, settings.max_connection_calls
+            self._boundary,
+            settings.max_message_bytes,
+            settings.max_connection_calls,
+            CONNECTION_SECONDS if settings.tls_client_authority else None,
         )
         self._swapper = BundleSwapper(
-            self._held, service.load, settings.bundle, self._boundary.shedder.consult
+            self._held,
+            service.load,
+            settings.bundle,
+            self._boundary.shedder.consult,
+            read_public_key(settings.bundle_key) if settings.bundle_key else None,
         )
         for api in service.apis:
             api.attach(ServicerProxy(api, self._held), self._server)
@@ -131,13 +147,18 @@ class ServiceHost:
         """Binds the port and answers health checks with NOT_SERVING. Returns the port.
 
         Raises:
-            SettingsError: a port is taken, or an address is not one of this machine's.
+            SettingsError: a port is taken, an address is not one of this machine's, or files of TLS
+                cannot be used.
         """
         await asyncio.to_thread(self.telemetry.start)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         address = f"{self._settings.host}:{self._settings.port}"
+        credentials = server_tls(self._settings)
         try:
-            port = self._server.add_insecure_port(address)
+            if credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise SettingsError(
                 f"cannot listen on {address}; is another server there? Choose a free --port"
@@ -145,7 +166,10 @@ class ServiceHost:
         await self._server.start()
         if self._settings.port_file is not None:
             _write_port(self._settings.port_file, port)
-        log.info("listening", host=self._settings.host, port=port)
+        secured = credentials is not None
+        log.info("listening", host=self._settings.host, port=port, tls=secured)
+        if self._settings.keys_file is None and not is_loopback(self._settings.host):
+            log.warning("protected calls are refused: there is no --keys-file")
         return port
 
     async def load(self) -> None:
@@ -178,6 +202,8 @@ class ServiceHost:
         await self._swapper.close()
         if self._service.close is not None:
             await self._service.close()
+        if self._service.quotas is not None:
+            await self._service.quotas.close()
         await asyncio.to_thread(self.telemetry.close)
         log.info("stopped")
 
@@ -187,7 +213,10 @@ class ServiceHost:
 
 
 def make_server(
-    boundary: Boundary, max_message_bytes: int, max_connection_calls: int
+    boundary: Boundary,
+    max_message_bytes: int,
+    max_connection_calls: int,
+    max_connection_seconds: int | None = None,
 ) -> grpc.aio.Server:
     """Makes a server without services, in the way that all of Tandem's are.
 
@@ -197,16 +226,20 @@ def make_server(
         max_connection_calls: of one connection at a time; gRPC refuses others with UNAVAILABLE.
             Calls that Python has not got rid of yet count too: so a caller that opens calls and
             resets them at once cannot fill the queue, and an honest one must stay below the limit.
+        max_connection_seconds: after which a caller has to connect anew, without losing a call.
     """
+    aged = max_connection_seconds and ("grpc.max_connection_age_ms", max_connection_seconds * 1_000)
     return grpc.aio.server(
         interceptors=[boundary],
         options=[
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_concurrent_streams", max_connection_calls),
+            ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1_000),
             ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a helper
             # Callers ping to find a dead connection; without this they would be cut off for it.
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", PING_MS),
+            *([aged] if aged else []),
         ],
     )
 

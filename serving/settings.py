@@ -40,6 +40,10 @@ class ServerSettings(BaseModel):
     bundle: Path = Field(
         description="Directory of the bundle version to serve, such as bundles/ml-100k/current."
     )
+    bundle_key: Path | None = Field(
+        default=None,
+        description="PEM file of the Ed25519 public key that bundles must be signed with.",
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=0, ge=0, le=65535, description="Port to listen on; 0 picks one.")
     port_file: Path | None = Field(
@@ -61,6 +65,24 @@ class ServerSettings(BaseModel):
     stop_on_eof: bool = Field(
         default=False,
         description="Stop when standard input ends: it does when a supervisor is killed.",
+    )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="PEM file of the certificate to show, and those between it and its authority; "
+        "with it, connections need TLS. It is read again when it changes, as the next two are.",
+    )
+    tls_key: Path | None = Field(
+        default=None, description="PEM file of the private key of that certificate."
+    )
+    tls_client_authority: Path | None = Field(
+        default=None,
+        description="PEM file of authorities; with it, callers need a certificate that one of "
+        "them signed (mTLS).",
+    )
+    keys_file: Path | None = Field(
+        default=None,
+        description="TOML file that says who may call and what each may do; read again when it "
+        "changes. Without it everybody may call, off the loopback what needs no protection.",
     )
     metrics_port: int | None = Field(
         default=None,
@@ -112,6 +134,27 @@ class ServerSettings(BaseModel):
     def compute_threads(self) -> int:
         """`threads`, with 0 replaced by the cores that this process may use."""
         return self.threads or len(os.sched_getaffinity(0))
+
+
+class CallingSettings(ServerSettings):
+    """What a server can be told that calls other services of Tandem."""
+
+    service_key_file: Path | None = Field(
+        default=None,
+        description="File of the key to show to the services that this one calls; read again when "
+        "it changes, as the next three are.",
+    )
+    service_authority: Path | None = Field(
+        default=None,
+        description="PEM file of the authorities that sign the certificates of those services; "
+        "with it, they are called by TLS.",
+    )
+    service_certificate: Path | None = Field(
+        default=None, description="PEM file of a certificate to show to them, for mTLS."
+    )
+    service_certificate_key: Path | None = Field(
+        default=None, description="PEM file of the private key of that certificate."
+    )
 
 
 class _Given(NamedTuple):

@@ -146,7 +146,7 @@ def snapshot(path: Path, busy_seconds: float = 5.0) -> Iterator[sqlite3.Connecti
     """Reads a file as it is when the block reads first, without a lock of its own.
 
     A process that has the file open goes on writing to it, and the block does not see what it
-    writes.
+    writes. The connection is for one thread at a time, though not always the same.
 
     Args:
         path: of the file, which is not made where it is missing.
@@ -156,7 +156,9 @@ def snapshot(path: Path, busy_seconds: float = 5.0) -> Iterator[sqlite3.Connecti
         sqlite3.Error: the file cannot be read.
     """
     uri = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, busy_seconds, isolation_level=None, uri=True)) as connection:
+    with closing(
+        sqlite3.connect(uri, busy_seconds, isolation_level=None, uri=True, check_same_thread=False)
+    ) as connection:
         connection.execute("BEGIN")
         yield connection
 

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 
 from serving.boundary.proxy import Boundary
+from serving.security.guard import Guard
 from serving.server import make_server
 from serving.telemetry.calls import ServedCalls
 
@@ -19,6 +20,8 @@ async def listening(
     max_concurrent_rpcs: int = 256,
     max_message_bytes: int = 8 * 2**20,
     max_connection_calls: int = 256,
+    guard: Guard | None = None,
+    tls: grpc.ServerCredentials | None = None,
     calls: ServedCalls | None = None,
 ) -> AsyncIterator[str]:
     """Serves a servicer on a free port of the loopback, behind the boundary that all servers have.
@@ -29,16 +32,19 @@ async def listening(
         max_concurrent_rpcs: as in `ServerSettings`.
         max_message_bytes: as in `ServerSettings`.
         max_connection_calls: as in `ServerSettings`.
+        guard: decides who may call.
+        tls: the server's side of TLS; None listens in the clear.
         calls: is told of every call.
 
     Yields:
         Its address.
     """
-    boundary = Boundary(max_concurrent_rpcs, calls)
+    boundary = Boundary(max_concurrent_rpcs, guard=guard, calls=calls)
     boundary.shedder.consult(servicer)
     server = make_server(boundary, max_message_bytes, max_connection_calls)
     attach(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    address = "127.0.0.1:0"
+    port = server.add_secure_port(address, tls) if tls else server.add_insecure_port(address)
     await server.start()
     try:
         yield f"127.0.0.1:{port}"

@@ -1,1 +1,1 @@
-"""What histories cost: reading them from Redis, deleting users from SQLite."""
+"""What histories cost: reading from Redis, deleting from SQLite, knowing what an answer showed."""

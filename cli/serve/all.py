@@ -77,7 +77,9 @@ def _run(**given: object) -> None:
         typer.echo(f"{name} serves at {address}")
 
     services = {process: launch(process) for process in ("candidate", "generator")}
-    asyncio.run(supervise(services, launch("gateway"), host=stack.host, report=report))
+    pair = (stack.tls_certificate, stack.tls_key)
+    tls = (pair[0], pair[1]) if pair[0] and pair[1] else None
+    asyncio.run(supervise(services, launch("gateway"), host=stack.host, report=report, tls=tls))
 
 
 def _load(process: str, stack: StackSettings, given: Mapping[str, object]) -> ServerSettings:

@@ -16,6 +16,8 @@ from typing import Final, NoReturn
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from serving.security.own import own_credentials
+
 POLL_SECONDS: Final = 0.02
 KILL_AFTER_SECONDS: Final = 15.0
 """More than a server takes to drain by default."""
@@ -28,6 +30,7 @@ _REACHABLE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - re
 Command = Sequence[str]
 Launch = Callable[[Mapping[str, str]], Command]
 """Makes a command from the addresses of what was started before."""
+Pair = tuple[Path, Path]
 Report = Callable[[str, str], None]
 """Told the name and the address of each service once it serves."""
 
@@ -39,8 +42,9 @@ class ProcessEndedError(RuntimeError):
 class Stack:
     """Child processes that live and end together."""
 
-    def __init__(self, directory: Path, host: str) -> None:
+    def __init__(self, directory: Path, host: str, tls: Pair | None = None) -> None:
         self._directory = directory
+        self._tls = tls
         self._host = _REACHABLE.get(host, host)
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
@@ -77,10 +81,19 @@ class Stack:
     async def serving(self, name: str) -> str:
         """Waits until a started server says that it serves; returns its address."""
         address = await self.listening(name)
-        async with grpc.aio.insecure_channel(address) as channel:
+        async with await self._channel(address) as channel:
             while not await _says_serving(channel):  # noqa: ASYNC110 - nor has another process
                 await asyncio.sleep(POLL_SECONDS)
         return address
+
+    async def _channel(self, address: str) -> grpc.aio.Channel:
+        if self._tls is None:
+            return grpc.aio.insecure_channel(address)
+        host, _, port = address.rpartition(":")
+        credentials, options = await asyncio.to_thread(
+            own_credentials, host.strip("[]"), int(port), *self._tls
+        )
+        return grpc.aio.secure_channel(address, credentials, options)
 
     async def died(self, name: str) -> NoReturn:
         """Waits for the end of a process, and raises."""
@@ -106,6 +119,7 @@ async def supervise(
     *,
     host: str,
     report: Report,
+    tls: Pair | None = None,
 ) -> None:
     """Starts the services, then the gateway, and lives until one ends or a signal comes.
 
@@ -115,12 +129,13 @@ async def supervise(
         gateway: started when all of them serve.
         host: that all of them listen on.
         report: see `Report`.
+        tls: the certificate that all of them show, and its key.
 
     Raises:
         ProcessEndedError: one ended by itself.
     """
     stopping = _termination()
-    async with _stack(host) as stack:
+    async with _stack(host, tls) as stack:
         living = asyncio.create_task(_live(stack, services, gateway, report))
         stopped = asyncio.create_task(stopping.wait())
         await asyncio.wait({living, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -165,9 +180,9 @@ async def _says_serving(channel: grpc.aio.Channel) -> bool:
 
 
 @asynccontextmanager
-async def _stack(host: str) -> AsyncIterator[Stack]:
+async def _stack(host: str, tls: Pair | None) -> AsyncIterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="tandem-") as directory:
-        stack = Stack(Path(directory), host)
+        stack = Stack(Path(directory), host, tls)
         try:
             yield stack
         finally:

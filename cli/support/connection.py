@@ -1,13 +1,17 @@
 """How commands connect to a server, and what they say where none answers."""
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, TypedDict
 
+import grpc
 import typer
 
-from tandem import Client, Unavailable
+from tandem import Client, Unavailable, key_file, tls_credentials
+from tandem.channel import Secret
 from tandem.client import DEFAULT_TARGET, DEFAULT_TIMEOUT
 
 Address = Annotated[
@@ -15,21 +19,86 @@ Address = Annotated[
 ]
 
 
+class Credentials(TypedDict):
+    """What the clients of `tandem` take."""
+
+    credentials: grpc.ChannelCredentials | None
+    key: Secret | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CredentialOptions:
+    """Who calls, and whether by TLS."""
+
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the key or token to show; the variable TANDEM_KEY may hold it instead.",
+            envvar="TANDEM_KEY_FILE",
+        ),
+    ] = None
+    tls: Annotated[bool, typer.Option("--tls", help="Connect by TLS.", envvar="TANDEM_TLS")] = False
+    authority: Annotated[
+        Path | None,
+        typer.Option(
+            help="Connect by TLS, and trust the authorities in this PEM file instead of the usual.",
+            envvar="TANDEM_AUTHORITY",
+        ),
+    ] = None
+    certificate: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of a certificate to show.", envvar="TANDEM_CERTIFICATE"),
+    ] = None
+    certificate_key: Annotated[
+        Path | None,
+        typer.Option(help="PEM file of its private key.", envvar="TANDEM_CERTIFICATE_KEY"),
+    ] = None
+
+    def credentials(self) -> Credentials:
+        """What a client is to be told.
+
+        Raises:
+            OSError: a file cannot be read.
+            typer.BadParameter: half of a certificate is given.
+        """
+        if (self.certificate is None) is not (self.certificate_key is None):
+            raise typer.BadParameter("give both --certificate and --certificate-key")
+        files = (self.authority, self.certificate, self.certificate_key)
+        return {
+            "credentials": tls_credentials(*files) if self.tls or any(files) else None,
+            "key": key_file(self.key_file) if self.key_file else os.environ.get("TANDEM_KEY"),
+        }
+
+
 @dataclass(frozen=True)
-class ConnectionOptions:
-    """Where the gateway is, and how long a call may take."""
+class GatewayOptions(CredentialOptions):
+    """Where the gateway is, and who calls it."""
 
     address: Address = DEFAULT_TARGET
-    timeout: Annotated[float, typer.Option(help="Seconds to wait.", min=0.001)] = DEFAULT_TIMEOUT
 
     @contextmanager
-    def connect(self) -> Iterator[Client]:
-        """A client of the gateway whose error says what to do where no gateway answers."""
+    def client(self, timeout: float) -> Iterator[Client]:
+        """A client of the gateway whose error says what to do where no gateway answers.
+
+        Args:
+            timeout: seconds that a call may take.
+        """
         with (
-            Client(self.address, timeout=self.timeout) as client,
+            Client(self.address, timeout=timeout, **self.credentials()) as client,
             explained_unavailability("gateway", self.address),
         ):
             yield client
+
+
+@dataclass(frozen=True)
+class ConnectionOptions(GatewayOptions):
+    """Where the gateway is, who calls it, and how long a call may take."""
+
+    timeout: Annotated[float, typer.Option(help="Seconds to wait.", min=0.001)] = DEFAULT_TIMEOUT
+
+    def connect(self) -> AbstractContextManager[Client]:
+        """A client of the gateway; see `client`."""
+        return self.client(self.timeout)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import typer
 
 from offline.build.source import Filterable, LogsSource, MovieLensSource
 from offline.dataset import LogsConfig
+from offline.events.weights import read_weights
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,17 @@ class ColumnOptions:
     min_core: Annotated[
         int, typer.Option(help="Leave out users and items that have fewer interactions.", min=0)
     ] = 5
+    type_column: Annotated[
+        str, typer.Option(help="The column of an event's type; read for --event-weights only.")
+    ] = "type"
+    event_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE=W,…",
+            help="What interactions count by their type, such as click=1,purchase=3: how much is "
+            "learned from each. Other types, and those that count 0, are left out.",
+        ),
+    ] = None
 
     def logs(self, interactions: Path, items: Path, name: str = "logs") -> LogsConfig:
         """The logs in two files that have these columns."""
@@ -71,6 +83,8 @@ class ColumnOptions:
             self.encoding,
             self.value_separator,
             self.min_core,
+            self.type_column,
+            read_weights(self.event_weights) if self.event_weights is not None else (),
         )
 
 

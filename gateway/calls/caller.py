@@ -28,6 +28,7 @@ from gateway.calls.spans import attempt_span
 from gateway.calls.targets import Targets
 from gateway.deadline import Deadline
 from gateway.metrics import ServiceMetrics
+from serving.security.links import Link
 from tandem import errors
 
 log = structlog.get_logger()
@@ -68,6 +69,8 @@ class CallPolicy:
     """Hedges are at most this fraction of the calls; 0 for none."""
     limits: Limits = field(default_factory=Limits)
     """When a target is set aside."""
+    link: Link = field(default_factory=Link)
+    """By TLS or in the clear, and with which key."""
 
 
 class Caller(Generic[S]):
@@ -94,7 +97,7 @@ class Caller(Generic[S]):
         metrics: ServiceMetrics | None = None,
     ) -> None:
         self.service = service
-        self.targets = Targets(target, protobuf_service, stub, policy.limits)
+        self.targets = Targets(target, protobuf_service, stub, policy.limits, policy.link)
         self.version = bundle_version
         """Of the bundle that answered last."""
         self.sequence = 0

@@ -86,6 +86,13 @@ def translate(failure: errors.Error, service: str) -> TandemError:
                 retry_after=failure.retry_after or 0.1,
                 service=service,
             )
+        case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
+            # Not the caller's credentials, but this gateway's: its settings are wrong.
+            return Internal(
+                f"the {service} service does not let the gateway in",
+                reason="SERVICE_REFUSED",
+                service=service,
+            )
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(
                 f"the {service} service did not answer within the caller's deadline",

@@ -18,6 +18,7 @@ import grpc
 import structlog
 
 from gateway.calls.circuit import Circuit, Limits, Permit, State, Verdict
+from serving.security.links import Link
 from tandem.channel import channel_options
 
 log = structlog.get_logger()
@@ -119,6 +120,7 @@ class Targets(Generic[S]):
         protobuf_service: whose health each of them is asked for.
         stub: the generated class.
         limits: of the circuits.
+        link: opens the channels; for newer files of TLS there are new ones.
     """
 
     def __init__(
@@ -127,12 +129,17 @@ class Targets(Generic[S]):
         protobuf_service: str,
         stub: Callable[[grpc.aio.Channel], S],
         limits: Limits,
+        link: Link | None = None,
     ) -> None:
         self._entries = parse(spec)
         self._moving = any(entry.startswith(DNS) for entry in self._entries)
         self._options = channel_options([], retries=False, health_of=protobuf_service)
         self._stub = stub
         self._limits = limits
+        self._link = link or Link()
+        self._generation = self._link.generation
+        self._names: dict[str, str] = {}
+        """What the certificate of an address that was looked up must say."""
         self._targets: dict[str, Target[S]] = {}
         self._turn = 0
         self._refreshed = -RESOLVE_SECONDS
@@ -175,8 +182,8 @@ class Targets(Generic[S]):
 
     @property
     def channels(self) -> list[grpc.aio.Channel]:
-        """One to each address that is known now."""
-        return [target.channel for target in self._targets.values()]
+        """One to each address that is known now, by which calls show the gateway's key."""
+        return [self._link.keyed(target.channel) for target in self._targets.values()]
 
     async def ready(self) -> None:
         """Waits, for as long as it takes, until one of the targets serves.
@@ -205,6 +212,9 @@ class Targets(Generic[S]):
 
     async def _refresh(self, patience: float) -> None:
         """Looks names up when it is time; waits for that only while there is no target at all."""
+        if self._generation != self._link.generation:
+            self._generation = self._link.generation
+            self._reconnect()
         if not self._moving:
             if not self._targets:
                 self._adopt(self._entries)
@@ -220,6 +230,12 @@ class Targets(Generic[S]):
         try:
             async with asyncio.timeout(LOOK_UP_SECONDS):
                 found = await asyncio.gather(*map(resolve, self._entries))
+            self._names = {
+                address: name_of(entry)
+                for entry, addresses in zip(self._entries, found, strict=True)
+                for address in addresses
+                if entry.startswith(DNS)
+            }
             self._adopt([address for addresses in found for address in addresses])
         except (OSError, TimeoutError) as error:
             log.warning("cannot look targets up", targets=self._entries, error=str(error))
@@ -233,14 +249,24 @@ class Targets(Generic[S]):
             there = known.pop(address) if address in known else None
             self._targets[address] = there or self._connect(address)
         for target in known.values():
-            task = asyncio.create_task(target.channel.close(FAREWELL_SECONDS))
-            self._parting.add(task)
-            task.add_done_callback(self._parting.discard)
+            self._part(target)
 
-    def _connect(self, address: str) -> Target[S]:
-        channel = grpc.aio.insecure_channel(address, self._options)
-        circuit = Circuit(self._limits, time.monotonic)
-        return Target(address, channel, self._stub(channel), circuit)
+    def _reconnect(self) -> None:
+        """Opens new channels, and lets the calls on the old ones end."""
+        known = self._targets
+        self._targets = {a: self._connect(a, target.circuit) for a, target in known.items()}
+        for target in known.values():
+            self._part(target)
+
+    def _part(self, target: Target[S]) -> None:
+        task = asyncio.create_task(target.channel.close(FAREWELL_SECONDS))
+        self._parting.add(task)
+        task.add_done_callback(self._parting.discard)
+
+    def _connect(self, address: str, circuit: Circuit | None = None) -> Target[S]:
+        channel = self._link.open(address, self._options, self._names.get(address))
+        stub = self._stub(self._link.keyed(channel))
+        return Target(address, channel, stub, circuit or Circuit(self._limits, time.monotonic))
 
 
 def parse(spec: str) -> tuple[str, ...]:
@@ -269,6 +295,11 @@ async def resolve(entry: str) -> list[str]:
     host, port = _host_and_port(entry)
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return sorted({_address(family, *where[:2]) for family, _, _, _, where in found})
+
+
+def name_of(entry: str) -> str:
+    """The name of an entry that begins with `dns:///`."""
+    return _host_and_port(entry)[0]
 
 
 def _host_and_port(entry: str) -> tuple[str, int]:

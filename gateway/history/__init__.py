@@ -1,5 +1,6 @@
 """What users interacted with: recorded, kept, read and deleted.
 
+event.py       what is known of an event
 store.py       what every store promises
 bundle.py      the users of the data that the bundle was built from; read-only
 sqlite.py      one file, for one gateway: the default
@@ -14,6 +15,7 @@ servicer.py    the methods of the contract, with requests.py and paging.py
 """
 
 from gateway.history.bundle import BundleHistoryStore
-from gateway.history.store import Event, HistoryStore, Recorded, Retention
+from gateway.history.event import Event, Shown
+from gateway.history.store import HistoryStore, Recorded, Retention
 
-__all__ = ["BundleHistoryStore", "Event", "HistoryStore", "Recorded", "Retention"]
+__all__ = ["BundleHistoryStore", "Event", "HistoryStore", "Recorded", "Retention", "Shown"]

@@ -8,7 +8,8 @@ import structlog
 
 from core.bundle import Bundle
 from core.errors import FailedPrecondition
-from gateway.history.store import HOUR_SECONDS, MICROSECONDS, Event, HistoryStore, Recorded
+from gateway.history.event import Event
+from gateway.history.store import HOUR_SECONDS, MICROSECONDS, HistoryStore, Recorded
 from serving.validation import MAX_HISTORY
 
 log = structlog.get_logger()
@@ -32,9 +33,9 @@ class BundleHistoryStore:
             return None
         return tuple(self._catalog.ids(positions[-MAX_HISTORY:].tolist()))
 
-    async def events(self, user_id: str, count: int) -> list[Event]:
-        """As the protocol says."""
-        return events_of(self._bundle, user_id, count)
+    async def events(self, user_id: str, count: int, *, in_history: bool = True) -> list[Event]:
+        """As the protocol says; all of them are histories."""
+        return events_of(self._bundle, user_id, count) if in_history else []
 
     async def record(
         self,
@@ -47,6 +48,10 @@ class BundleHistoryStore:
 
     async def delete(self, user_id: str) -> int:  # noqa: ARG002
         """Refuses: a bundle is built without a user, or with it."""
+        _refuse()
+
+    async def merge(self, source: str, user_id: str) -> Recorded:  # noqa: ARG002
+        """Refuses."""
         _refuse()
 
     async def seed(self) -> str | None:

@@ -1,5 +1,6 @@
-"""Which store a gateway has: what its settings name."""
+"""Which store a gateway has, and which key: what its settings name."""
 
+import secrets
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,7 @@ from gateway.settings import GatewaySettings
 
 DEFAULT_DIRECTORY: Final = Path("build/history")
 BUNDLE: Final = "bundle"
-_REDIS: Final = ("redis://", "rediss://", "unix://")
+REDIS: Final = ("redis://", "rediss://", "unix://")
 
 
 def open_store(settings: GatewaySettings, bundle: Bundle) -> HistoryStore:
@@ -22,31 +23,54 @@ def open_store(settings: GatewaySettings, bundle: Bundle) -> HistoryStore:
     Raises:
         SettingsError: it cannot be opened, or the name is none of a store.
     """
-    name, retention = settings.history, retention_of(settings)
-    if name is None:
-        name = str(DEFAULT_DIRECTORY / f"{bundle.manifest.name}.sqlite")
+    name, retention = _name_of(settings, bundle), retention_of(settings)
     if name == BUNDLE:
         return BundleHistoryStore(bundle)
-    if name.startswith(_REDIS):
+    if name.startswith(REDIS):
         return _redis(name, settings, bundle, retention)
     if "://" in name:
         raise SettingsError(
             f"--history (or TANDEM_HISTORY): {name!r} is neither {BUNDLE!r}, a file, nor an "
-            f"address that begins with {', '.join(_REDIS)}"
+            f"address that begins with {', '.join(REDIS)}"
         )
     return SqliteHistoryStore.open(
         Path(name),
         retention,
-        UserHash.make(settings.history_key_file) if settings.history_key_file else None,
+        UserHash.make(_key_file(Path(name), settings)),
         max_waiting=settings.history_max_queue,
         max_recent_bytes=settings.history_max_recent_bytes,
         scrub_share=settings.history_scrub_share,
     )
 
 
+def attribution_key(settings: GatewaySettings, bundle: Bundle) -> bytes:
+    """The key that seals the ids of answers: of the same secret as the deleted users' hashes.
+
+    A gateway with the bundle's histories records no events that could bring an id back: its key is
+    of its process alone.
+
+    Raises:
+        SettingsError: as `open_store` does.
+    """
+    name = _name_of(settings, bundle)
+    if name == BUNDLE:
+        return secrets.token_bytes(32)
+    return UserHash.make(_key_file(Path(name), settings)).key_for("recommendation ids")
+
+
+def _name_of(settings: GatewaySettings, bundle: Bundle) -> str:
+    return settings.history or str(DEFAULT_DIRECTORY / f"{bundle.manifest.name}.sqlite")
+
+
+def _key_file(path: Path, settings: GatewaySettings) -> Path:
+    return settings.history_key_file or path.with_name(f"{path.name}.key")
+
+
 def retention_of(settings: GatewaySettings) -> Retention:
     """What the settings say of how much is kept."""
-    return Retention(settings.history_max_events, settings.history_days)
+    return Retention(
+        settings.history_max_events, settings.history_days, settings.history_max_other_events
+    )
 
 
 def _redis(

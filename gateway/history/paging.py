@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.history.store import Event, HistoryStore
+from gateway.history.event import Event
+from gateway.history.store import HistoryStore
 from serving.validation import MAX_HISTORY
 
 
@@ -47,6 +48,16 @@ async def read_page(histories: HistoryStore, query: PageQuery) -> Page:
         kept = await histories.events(query.user_id, MAX_HISTORY)
         older = kept[: _place(kept, query.after)]
     return Page(older[-query.size :][::-1], more=len(older) > query.size)
+
+
+async def read_all(histories: HistoryStore, user_id: str) -> list[Event]:
+    """All events that are kept of a user: the history's and then the others, oldest first.
+
+    Raises:
+        Unavailable: reason HISTORY_UNAVAILABLE.
+    """
+    history = await histories.events(user_id, MAX_HISTORY)
+    return history + await histories.events(user_id, MAX_HISTORY, in_history=False)
 
 
 def _place(events: Sequence[Event], cursor: Cursor) -> int:

@@ -2,11 +2,16 @@
 
 import base64
 import hashlib
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
 from core.errors import InvalidArgument
+from gateway.attribution.ids import MAX_BYTES, Recommendation, RecommendationIds
+from gateway.history.event import INTERACTION, Event, Shown, is_type
 from gateway.history.paging import Cursor, Page, PageQuery
-from gateway.history.store import DAY, MICROSECONDS, Event, Recorded, now
+from gateway.history.store import DAY, MICROSECONDS, Recorded, now
 from serving import validation as edge
 from tandem.v1 import recommendation_service_pb2 as pb
 
@@ -15,8 +20,21 @@ DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1_000
 
 
-def read_events(request: pb.RecordEventsRequest) -> list[Event]:
+@dataclass(frozen=True)
+class EventRules:
+    """What a server makes of events."""
+
+    ids: RecommendationIds
+    """Reads the ids of the answers that they came of."""
+    history_types: Collection[str]
+    """What the models read."""
+
+
+def read_events(request: pb.RecordEventsRequest, rules: EventRules) -> tuple[list[Event], int]:
     """Checks the events to record.
+
+    Returns:
+        The events, and how many name an answer that is not known or did not show their item.
 
     Raises:
         InvalidArgument: there are none or too many, or one of them breaks a rule; `field` says
@@ -31,8 +49,12 @@ def read_events(request: pb.RecordEventsRequest) -> list[Event]:
             reason="TOO_MANY_EVENTS",
             limit=str(MAX_EVENTS),
         )
-    received = now()
-    return [_read_event(message, place, received) for place, message in enumerate(messages)]
+    received, answers = now(), _Answers(rules.ids)
+    events = [
+        _read_event(message, f"events[{place}]", received, rules, answers)
+        for place, message in enumerate(messages)
+    ]
+    return events, answers.unknown
 
 
 def read_user(user_id: str) -> str:
@@ -57,12 +79,15 @@ def read_page(request: pb.GetHistoryRequest) -> PageQuery:
     return PageQuery(user_id, size, _read_token(request.page_token, user_id))
 
 
-def write_recorded(recorded: Recorded, bundle_version: str) -> pb.RecordEventsResponse:
+def write_recorded(
+    recorded: Recorded, unattributed: int, bundle_version: str
+) -> pb.RecordEventsResponse:
     """Writes what became of the events."""
     return pb.RecordEventsResponse(
         recorded=recorded.new,
         known=recorded.known,
         outdated=recorded.outdated,
+        unattributed=unattributed,
         bundle_version=bundle_version,
     )
 
@@ -76,20 +101,118 @@ def write_page(page: Page, bundle_version: str) -> pb.GetHistoryResponse:
     )
 
 
+def read_merge(request: pb.MergeUsersRequest) -> tuple[str, str]:
+    """Checks whose events are to be whose.
+
+    Raises:
+        InvalidArgument: one is empty or too long, or both are the same.
+    """
+    source = edge.identifier(request.source_user_id, field="source_user_id")
+    target = edge.identifier(request.user_id, field="user_id")
+    if source == target:
+        raise InvalidArgument("a user cannot be merged into itself", reason="SAME_USER")
+    return source, target
+
+
+def write_stored(event: Event) -> pb.StoredEvent:
+    """Writes an event with all that is stored of it."""
+    shown = event.shown
+    return pb.StoredEvent(
+        event=write_event(event),
+        in_history=event.in_history,
+        attribution=None
+        if shown is None
+        else pb.Attribution(
+            recommendation_id=shown.recommendation,
+            strategy=shown.strategy,
+            position=shown.position,
+            score=shown.score,
+            variant=shown.variant,
+            bundle_version=shown.bundle_version,
+        ),
+    )
+
+
 def write_event(event: Event) -> pb.Event:
     """Writes an event."""
-    message = pb.Event(event_id=event.event_id, user_id=event.user_id, item_id=event.item_id)
+    message = pb.Event(
+        event_id=event.event_id,
+        user_id=event.user_id,
+        item_id=event.item_id,
+        type="" if event.type == INTERACTION else event.type,
+        value=event.value,
+        position=event.place,
+        recommendation_id=event.shown.recommendation if event.shown else "",
+    )
     message.event_time.FromMicroseconds(event.time)
     return message
 
 
-def _read_event(message: pb.Event, place: int, received: int) -> Event:
-    where = f"events[{place}]"
+class _Answers:
+    """The answers that the events of a call name, each read once."""
+
+    def __init__(self, ids: RecommendationIds) -> None:
+        self._ids = ids
+        self._read: dict[str, Recommendation | None] = {}
+        self.unknown = 0
+        """Of the events: those whose answer is not known, or did not show their item."""
+
+    def shown(self, recommendation_id: str, item_id: str) -> Shown | None:
+        """How an answer showed an item."""
+        if recommendation_id not in self._read:
+            self._read[recommendation_id] = self._ids.read(recommendation_id)
+        answer = self._read[recommendation_id]
+        shown = answer.shown(item_id) if answer else None
+        self.unknown += shown is None
+        return shown
+
+
+def _read_event(
+    message: pb.Event, where: str, received: int, rules: EventRules, answers: _Answers
+) -> Event:
     for name in ("event_id", "user_id", "item_id"):
         edge.identifier(getattr(message, name), field=f"{where}.{name}")
+    kind = message.type or INTERACTION
+    _check_details(message, kind, where)
+    answer = message.recommendation_id
     return Event(
-        message.event_id, message.user_id, message.item_id, _read_time(message, where, received)
+        message.event_id,
+        message.user_id,
+        message.item_id,
+        _read_time(message, where, received),
+        kind,
+        message.value if message.HasField("value") else None,
+        message.position,
+        answers.shown(answer, message.item_id) if answer else None,
+        in_history=kind in rules.history_types,
     )
+
+
+def _check_details(message: pb.Event, kind: str, where: str) -> None:
+    if not is_type(kind):
+        raise InvalidArgument(
+            f"{where}.type is no name of 1 to 64 letters, digits, dots, dashes and underscores",
+            reason="INVALID_EVENT_TYPE",
+            field=f"{where}.type",
+        )
+    if not math.isfinite(message.value):
+        raise InvalidArgument(
+            f"{where}.value is {message.value}; give a finite number",
+            reason="NOT_FINITE",
+            field=f"{where}.value",
+        )
+    if message.position < 0:
+        raise InvalidArgument(
+            f"{where}.position is {message.position}; positions are from 1, and 0 is for none",
+            reason="NEGATIVE_POSITION",
+            field=f"{where}.position",
+        )
+    if len(message.recommendation_id) > MAX_BYTES:
+        raise InvalidArgument(
+            f"{where}.recommendation_id is over {MAX_BYTES} bytes",
+            reason="ID_TOO_LONG",
+            field=f"{where}.recommendation_id",
+        )
 
 
 def _read_time(message: pb.Event, where: str, received: int) -> int:

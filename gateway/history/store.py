@@ -7,30 +7,22 @@ says and for as long.
 An event is known by its identifier, whatever else it says. The identifier is remembered for as long
 as `Retention` keeps an event of that time, also when the event itself has made room for newer ones:
 one that comes again, perhaps without a time and so as the newest of all, is not recorded again.
+
+Events that the models do not read, such as impressions, are kept apart: they are known, ordered,
+trimmed and deleted in the same way, but neither list takes room of the other.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from core.errors import Unavailable
+from gateway.history.event import Event
 
 MICROSECONDS: Final = 1_000_000
 DAY: Final = 86_400 * MICROSECONDS
 HOUR_SECONDS: Final = 3_600.0
-
-
-@dataclass(frozen=True)
-class Event:
-    """A user's interaction with an item."""
-
-    event_id: str
-    """Unique among the user's events: recording it again changes nothing."""
-    user_id: str
-    item_id: str
-    time: int
-    """When it happened: microseconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +34,21 @@ class Recorded:
     """Recorded before, under the same identifier."""
     outdated: int = 0
     """Older than what is kept of their users."""
+    added: tuple[Event, ...] = field(default=(), compare=False)
+    """Those that are new."""
 
     def __add__(self, other: "Recorded") -> "Recorded":
         return Recorded(
-            self.new + other.new, self.known + other.known, self.outdated + other.outdated
+            self.new + other.new,
+            self.known + other.known,
+            self.outdated + other.outdated,
+            self.added + other.added,
         )
+
+    @classmethod
+    def of(cls, added: Sequence[Event], known: int, sent: int) -> "Recorded":
+        """What became of `sent` events of one list."""
+        return cls(len(added), known, sent - len(added) - known, tuple(added))
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,17 @@ class Retention:
     """The newest so many."""
     days: float = 0.0
     """Those no older than this; 0 keeps them however old they are."""
+    others: int = 1_000
+    """Of the events that the models do not read: the newest so many."""
 
     @property
     def lifetime(self) -> int | None:
         """`days` in microseconds; None for ever."""
         return int(self.days * DAY) if self.days else None
+
+    def most(self, *, in_history: bool) -> int:
+        """How many events of one of the two lists are kept."""
+        return self.events if in_history else self.others
 
     def oldest(self) -> int:
         """The time before which events are not kept: that of 1970 when they are kept for ever."""
@@ -95,8 +103,13 @@ class HistoryStore(Protocol):
             Unavailable: reason HISTORY_UNAVAILABLE.
         """
 
-    async def events(self, user_id: str, count: int) -> list[Event]:
-        """The newest `count` events that are kept, oldest first.
+    async def events(self, user_id: str, count: int, *, in_history: bool = True) -> list[Event]:
+        """The newest `count` events of one of the two lists that are kept, oldest first.
+
+        Args:
+            user_id: whose.
+            count: how many.
+            in_history: whether of those that the models read.
 
         Raises:
             Unavailable: as `history` does.
@@ -111,6 +124,19 @@ class HistoryStore(Protocol):
         Raises:
             ResourceExhausted, Unavailable, FailedPrecondition: as `record` does; calling it again
                 is safe, and ends what was begun.
+        """
+
+    async def merge(self, source: str, user_id: str) -> Recorded:
+        """Records what is kept of one user as another's, and deletes the first as `delete` does.
+
+        Both or neither is done. What is known of the events of the first is known of the other's.
+
+        Args:
+            source: the user whose events they are.
+            user_id: the other.
+
+        Raises:
+            ResourceExhausted, Unavailable, FailedPrecondition: as `delete` does.
         """
 
     async def seed(self) -> str | None:

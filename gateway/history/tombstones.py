@@ -103,6 +103,10 @@ class UserHash:
         """The hash of a user's id, cut to 16 bytes: enough for no two users to share one."""
         return hmac.digest(self._key, user_id.encode(), hashlib.sha256)[:_HASH_BYTES]
 
+    def key_for(self, purpose: str) -> bytes:
+        """Another key of the same secret: what is made with one says nothing of the other."""
+        return hmac.digest(self._key, b"key for " + purpose.encode(), hashlib.sha256)
+
     def check(self, connection: sqlite3.Connection) -> None:
         """Checks that a file's users were hashed with this key, or notes that they will be.
 

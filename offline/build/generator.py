@@ -14,6 +14,7 @@ from transformers import T5ForConditionalGeneration
 
 from core.codes import code_tokens, read_code_texts
 from offline.build.files import FACTS, read_json, write_json
+from offline.dataset.errors import DataError
 from offline.dataset.schema import Dataset
 from offline.generator.items.expected import ExpectedItems, expect
 from offline.generator.items.model import ItemT5
@@ -71,6 +72,11 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
     if settings.reads_items:
         start = _start(earlier, t5.config.d_model, settings.seed)
         curve = _train_items(t5, start, _expected(earlier, material), material, out)
+    elif data.weights is not None:
+        raise DataError(
+            "a generator that reads tokens learns from all interactions alike: give those that "
+            "count the same weight, or use --inputs items"
+        )
     else:
         curve = _train_tokens(t5, material, out)
     material.tokenizer.save(str(out / "tokenizer.json"))

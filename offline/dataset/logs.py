@@ -55,6 +55,9 @@ class LogsConfig:
         encoding: Of CSV files, by a name that Python knows.
         value_separator: Between the values of one attribute's cell.
         min_core: The `k` of the iterative k-core.
+        type_column: What kind of event an interaction is; read only for `event_weights`.
+        event_weights: What an interaction counts by its type; those of no type that is named, or
+            of one that counts 0, are left out. Without any all interactions count alike.
     """
 
     interactions: Path
@@ -72,6 +75,8 @@ class LogsConfig:
     encoding: str = UTF8
     value_separator: str = "|"
     min_core: int = 5
+    type_column: str = "type"
+    event_weights: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.text_columns:
@@ -151,7 +156,15 @@ def _read_interactions(config: LogsConfig, notices: list[str]) -> pl.DataFrame:
     columns = [config.user_column, config.item_column, config.timestamp_column]
     if config.rating_column is not None:
         columns.append(config.rating_column)
+    if config.event_weights:
+        columns.append(config.type_column)
     table = read_table(config.interactions, columns, config.separator, config.encoding)
+    if not config.event_weights and {"type", "recommendation_id"} <= set(table.header):
+        raise DataError.at(
+            "these are exported events, impressions among them perhaps: name the types that count, "
+            "such as --event-weights interaction=1,click=1,purchase=3",
+            file=config.interactions,
+        )
     frame = pl.DataFrame(
         {
             "user": _ids(table, config.user_column),
@@ -160,15 +173,19 @@ def _read_interactions(config: LogsConfig, notices: list[str]) -> pl.DataFrame:
             "row": pl.int_range(table.first_row, table.first_row + table.frame.height, eager=True),
         }
     )
-    if config.rating_column is None:
-        return frame
-    return frame.with_columns(rating=_numbers(table, config.rating_column))
+    if config.rating_column is not None:
+        frame = frame.with_columns(rating=_numbers(table, config.rating_column))
+    if config.event_weights:
+        kinds = table.frame[config.type_column].cast(pl.String)
+        weights = kinds.replace_strict(dict(config.event_weights), default=0.0)
+        frame = frame.with_columns(weight=weights.cast(pl.Float32))
+    return frame
 
 
 def _clean(
     frame: pl.DataFrame, catalog: dict[str, Item], config: LogsConfig, notices: list[str]
 ) -> pl.DataFrame:
-    """Leave out duplicates, low ratings and unknown items, in this order, and count them."""
+    """Leave out types, duplicates, low ratings and unknown items, in this order; count them."""
 
     def keep(kept: pl.DataFrame, what: str, before: pl.DataFrame) -> pl.DataFrame:
         if lost := before.height - kept.height:
@@ -177,6 +194,8 @@ def _clean(
             notices.append(f"{_count(lost, 'interaction')} {what}; {example}")
         return kept
 
+    if config.event_weights:
+        frame = keep(frame.filter(pl.col("weight") > 0), "of types that count nothing", frame)
     same = ["user", "item", "timestamp"]
     frame = keep(frame.unique(same, keep="first", maintain_order=True), "given twice", frame)
     if config.min_rating is not None:

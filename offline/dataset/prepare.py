@@ -57,7 +57,8 @@ def prepare(
 
     Args:
         name: Names the data in reports.
-        interactions: Columns `user` and `item` (text) and `timestamp` (a number), in file order.
+        interactions: Columns `user` and `item` (text) and `timestamp` (a number), in file order;
+            perhaps `weight`, above 0.
         catalog: Every item of the interactions by its id; others are left out of the dataset.
         min_core: The `k` of the iterative k-core.
 
@@ -72,9 +73,13 @@ def prepare(
         )
     user_ids = sorted(kept["user"].unique(), key=id_order)
     item_ids = sorted(kept["item"].unique(), key=id_order)
-    ordered = kept.select(_number("user", user_ids), _number("item", item_ids), "timestamp").sort(
-        "user", "timestamp", maintain_order=True
-    )
+    weighted = "weight" in kept.columns and kept["weight"].n_unique() > 1
+    ordered = kept.select(
+        _number("user", user_ids),
+        _number("item", item_ids),
+        "timestamp",
+        *(["weight"] if weighted else []),
+    ).sort("user", "timestamp", maintain_order=True)
     counts = np.bincount(ordered["user"].to_numpy(), minlength=len(user_ids))
     return Dataset(
         name=name,
@@ -83,6 +88,7 @@ def prepare(
         indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         item_index=ordered["item"].to_numpy().astype(np.int32),
         timestamps=ordered["timestamp"].cast(pl.Int64).to_numpy().astype(np.int64),
+        weights=ordered["weight"].to_numpy().astype(np.float32) if weighted else None,
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from offline.dataset.split import Split
+
+N = TypeVar("N", np.int64, np.float32)
 
 __all__ = ["Dataset", "Holdout", "Item", "id_order"]
 
@@ -83,6 +85,8 @@ class Dataset:
         tested: How many of a user's last interactions are test targets, each given everything
             before it. One, the default, is leave-one-out. The interaction before them is the
             validation target, and a user who has none before that is for training as a whole.
+        weights: `[interactions]` what each counts as something to learn; None where all count
+            alike. Those who are tested on are not weighed.
     """
 
     name: str
@@ -92,6 +96,7 @@ class Dataset:
     item_index: NDArray[np.int32]
     timestamps: NDArray[np.int64]
     tested: int = 1
+    weights: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.tested < 1:
@@ -100,6 +105,8 @@ class Dataset:
             raise ValueError(f"{len(self.indptr)} offsets for {len(self.user_ids)} users")
         if not len(self.item_index) == len(self.timestamps) == self.indptr[-1]:
             raise ValueError("item_index, timestamps and indptr disagree about the interactions")
+        if self.weights is not None and len(self.weights) != len(self.item_index):
+            raise ValueError("weights and item_index disagree about the interactions")
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -125,9 +132,15 @@ class Dataset:
 
     def train_times(self) -> list[NDArray[np.int64]]:
         """When each of `train`'s interactions was."""
-        starts = self.indptr[:-1]
-        parts = zip(starts, self.train(), strict=True)
-        return [self.timestamps[start : start + len(part)] for start, part in parts]
+        return self._of_train(self.timestamps)
+
+    def train_weights(self) -> list[NDArray[np.float32]] | None:
+        """What each of `train`'s interactions counts; None where all count alike."""
+        return None if self.weights is None else self._of_train(self.weights)
+
+    def _of_train(self, values: NDArray[N]) -> list[NDArray[N]]:
+        parts = zip(self.indptr[:-1], self.train(), strict=True)
+        return [values[start : start + len(part)] for start, part in parts]
 
     def holdout(self, split: Split) -> Holdout:
         """The users to evaluate, with the histories and the targets that `split` gives each."""
@@ -150,6 +163,8 @@ class Dataset:
         (directory / "dataset.json").write_text(json.dumps(header), encoding="utf-8")
         for name in ("indptr", "item_index", "timestamps"):
             np.save(directory / f"{name}.npy", getattr(self, name), allow_pickle=False)
+        if self.weights is not None:
+            np.save(directory / "weights.npy", self.weights, allow_pickle=False)
 
     @classmethod
     def load(cls, directory: Path) -> Dataset:
@@ -161,11 +176,13 @@ class Dataset:
             name: np.load(directory / f"{name}.npy", allow_pickle=False)
             for name in ("indptr", "item_index", "timestamps")
         }
+        weights = directory / "weights.npy"
         return cls(
             name=header["name"],
             items=items,
             user_ids=tuple(header["user_ids"]),
             tested=header.get("tested", 1),  # what older builds left has no such entry
+            weights=np.load(weights, allow_pickle=False) if weights.exists() else None,
             **arrays,
         )
 

@@ -45,11 +45,13 @@ class Table:
         path: Where it was read from.
         frame: One row per record.
         first_row: The number a person gives to `frame`'s first row.
+        header: The names of all columns of the file, those that were not asked for too.
     """
 
     path: Path
     frame: pl.DataFrame
     first_row: int
+    header: tuple[str, ...] = ()
 
     def place(self, index: int) -> str:
         """Name a row of `frame`, for people."""
@@ -143,7 +145,7 @@ def _read_parquet(path: Path, raw: bytes, columns: Sequence[str]) -> Table:
         frame = pl.read_parquet(io.BytesIO(raw), columns=list(dict.fromkeys(columns)))
     except pl.exceptions.PolarsError as error:
         raise DataError.at(f"the Parquet file is damaged ({error})", file=path) from error
-    return _nonempty(Table(path, frame, first_row=1))
+    return _nonempty(Table(path, frame, first_row=1, header=tuple(header)))
 
 
 def _read_csv(path: Path, raw: bytes, columns: Sequence[str], separator: str) -> Table:
@@ -158,7 +160,7 @@ def _read_csv(path: Path, raw: bytes, columns: Sequence[str], separator: str) ->
     frame.columns = [f"{i}" for i in range(len(header))]  # a header may name a column twice
     cells = (pl.col(f"{header.index(name)}").alias(name) for name in dict.fromkeys(columns))
     frame = frame.select(cells).with_columns(pl.all().str.strip_chars().replace("", None))
-    return _nonempty(Table(path, frame, first_row=2))
+    return _nonempty(Table(path, frame, first_row=2, header=tuple(header)))
 
 
 def _nonempty(table: Table) -> Table:

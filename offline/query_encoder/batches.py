@@ -17,6 +17,9 @@ class Batch:
 
     history: NDArray[np.int64]
     targets: NDArray[np.int64]
+    weights: NDArray[np.float32] | None = None
+    """float32 [windows, items + 1]: what each item that is read counts as something to learn, and
+    the last target; None where all count alike."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Window:
 
     items: NDArray[np.int32]
     context: int
+    weights: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """How many items are read: all but the last."""
@@ -36,6 +40,7 @@ def epoch_batches(
     max_history: int,
     batch_items: int,
     generator: np.random.Generator,
+    weights: Sequence[NDArray[np.float32]] | None = None,
 ) -> Iterator[Batch]:
     """Every item but a sequence's first is a target once, after up to `max_history` items.
 
@@ -43,7 +48,9 @@ def epoch_batches(
     where a window reaches back into the one before, those items are context and no targets.
     Windows of similar length share a batch, in a random order of batches.
     """
-    windows = [w for s in sequences for w in _windows(s, max_history, generator)]
+    weighed = [None] * len(sequences) if weights is None else weights
+    pairs = zip(sequences, weighed, strict=True)
+    windows = [w for pair in pairs for w in _windows(*pair, max_history, generator)]
     # By a share of the length: where all are short, a few items more would be mostly padding.
     jittered = [len(window) * (1 + 0.3 * generator.random()) for window in windows]
     groups = _group([windows[i] for i in np.argsort(jittered)], batch_items)
@@ -52,7 +59,10 @@ def epoch_batches(
 
 
 def _windows(
-    sequence: NDArray[np.int32], size: int, generator: np.random.Generator
+    sequence: NDArray[np.int32],
+    weights: NDArray[np.float32] | None,
+    size: int,
+    generator: np.random.Generator,
 ) -> Iterator[Window]:
     pairs = len(sequence) - 1
     if pairs < 1:
@@ -61,7 +71,8 @@ def _windows(
     ends = [*range(phase, pairs, size), pairs]
     for start, end in pairwise([0, *ends]):
         begin = max(0, end - size)
-        yield Window(sequence[begin : end + 1], context=start - begin)
+        part = slice(begin, end + 1)
+        yield Window(sequence[part], start - begin, None if weights is None else weights[part])
 
 
 def _group(windows: Sequence[Window], batch_items: int) -> list[list[Window]]:
@@ -83,4 +94,9 @@ def _pad(windows: Sequence[Window]) -> Batch:
     for row, window in enumerate(windows):
         history[row, : len(window)] = window.items[:-1]
         targets[row, window.context : len(window)] = window.items[window.context + 1 :]
-    return Batch(history, targets)
+    if windows[0].weights is None:
+        return Batch(history, targets)
+    weights = np.zeros((shape[0], shape[1] + 1), np.float32)
+    for row, window in enumerate(windows):
+        weights[row, : len(window) + 1] = window.weights
+    return Batch(history, targets, weights)

@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from offline.query_encoder.batches import IGNORE, Batch
 from offline.query_encoder.config import QueryEncoderConfig
-from offline.training.blocks import block_rows, recomputed
+from offline.training.blocks import block_rows, recomputed, weighted_mean
 
 _ROTARY_BASE = 100.0
 """Histories are short: the slowest rotation still turns visibly within one."""
@@ -111,7 +111,7 @@ class QueryModel(nn.Module):
         return F.normalize(self.item_vectors, dim=-1)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean cross entropy of the targets against the whole catalog."""
+        """Mean cross entropy of the targets against the whole catalog, by their weights."""
         table = self.table()
         history = torch.from_numpy(batch.history).to(table.device)
         targets = torch.from_numpy(batch.targets).to(table.device)
@@ -123,7 +123,8 @@ class QueryModel(nn.Module):
             recomputed(_losses, *part, table, again=len(asked) > rows)
             for part in zip(torch.split(asked, rows), torch.split(wanted, rows), strict=True)
         ]
-        return torch.cat(losses).mean()
+        weights = None if batch.weights is None else torch.from_numpy(batch.weights[:, 1:])
+        return weighted_mean(torch.cat(losses), weights, known)
 
     @torch.inference_mode()
     def scores(self, histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:

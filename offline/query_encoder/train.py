@@ -53,12 +53,14 @@ class _Learner:
     model: QueryModel
     sequences: Sequence[NDArray[np.int32]]
     config: QueryEncoderConfig
+    weights: Sequence[NDArray[np.float32]] | None = None
     name: str = "query encoder"
 
     def batches(self, rng: np.random.Generator) -> list[Batch]:
         """See `offline.training.trainer.Learner`."""
         size = self.config.batch_items or batch_items_for(sum(map(len, self.sequences)))
-        return list(epoch_batches(self.sequences, self.config.max_history, size, rng))
+        longest = self.config.max_history
+        return list(epoch_batches(self.sequences, longest, size, rng, self.weights))
 
     def loss(self, batch: Batch) -> Tensor:
         """See `offline.training.trainer.Learner`."""
@@ -99,7 +101,7 @@ def train_query_encoder(
         start = principal_components(content_vectors, config.dimension, config.train.seed)
         model = QueryModel(config, start).to(where)
         done = train(
-            _Learner(model, dataset.train(), config),
+            _Learner(model, dataset.train(), config, dataset.train_weights()),
             Validation.of(dataset.holdout("validation"), model.scores, config.train),
             config.train,
             path=checkpoint_path,
@@ -123,6 +125,7 @@ def train_query_encoder(
 def _fingerprint(dataset: Dataset, content_vectors: FloatArray, config: QueryEncoderConfig) -> str:
     """Changes with anything that the result depends on."""
     digest = hashlib.sha256(config.model_dump_json().encode())
-    for array in (dataset.indptr, dataset.item_index, content_vectors):
+    weights = () if dataset.weights is None else (dataset.weights,)
+    for array in (dataset.indptr, dataset.item_index, content_vectors, *weights):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -26,3 +26,17 @@ def recomputed(function: Callable[..., Tensor], *inputs: Tensor, again: bool) ->
         return function(*inputs)
     result: Tensor = checkpoint(function, *inputs, use_reentrant=False)
     return result
+
+
+def weighted_mean(losses: Tensor, weights: Tensor | None, known: Tensor) -> Tensor:
+    """The mean of losses.
+
+    Args:
+        losses: float32 [targets].
+        weights: float32, of the shape of `known`; None where all count alike.
+        known: bool, where there is a target.
+    """
+    if weights is None:
+        return losses.mean()
+    counted = weights.to(losses.device)[known]
+    return (losses * counted).sum() / counted.sum()

@@ -4,6 +4,7 @@ from tandem import filters
 from tandem.bundles import BundleClient
 from tandem.catalog import AsyncCatalogClient, CatalogClient, Item
 from tandem.client import AsyncClient, Client
+from tandem.credentials import key_file, tls_credentials
 from tandem.errors import (
     DeadlineExceeded,
     Error,
@@ -11,7 +12,9 @@ from tandem.errors import (
     Internal,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
 )
 from tandem.histories import event
@@ -24,11 +27,15 @@ __all__ = [
     "CatalogClient",
     "Item",
     "event",
+    "key_file",
+    "tls_credentials",
     "filters",
     "Error",
     "InvalidArgument",
     "NotFound",
     "FailedPrecondition",
+    "Unauthenticated",
+    "PermissionDenied",
     "ResourceExhausted",
     "DeadlineExceeded",
     "Unavailable",

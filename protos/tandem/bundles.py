@@ -5,7 +5,7 @@ from typing import Final, Self
 
 import grpc
 
-from tandem.channel import channel_options, open_channel
+from tandem.channel import Secret, channel_options, open_channel, with_key
 from tandem.errors import from_rpc
 from tandem.v1 import bundle_service_pb2 as pb
 from tandem.v1 import bundle_service_pb2_grpc as pb_grpc
@@ -25,12 +25,14 @@ class BundleClient:
     """Changes versions of the bundle from sync code; safe to share between threads.
 
         with tandem.BundleClient("gateway:50050") as bundles:
-            bundles.activate("ml-100k/20261130-0a1b2c3d")
+            bundles.activate("ml-100k/0a1b2c3d4e5f")
 
     Args:
         target: a gateway's address, for it and all that is behind it; or that of one process.
         timeout: seconds that a call may take unless it says otherwise.
-        credentials: of a TLS connection; without them the connection is plain.
+        credentials: of a TLS connection, such as `tandem.tls_credentials` makes; without them the
+            connection is plain.
+        key: a key or a token to show at each call, or what is asked for it; see `tandem.key_file`.
     """
 
     def __init__(
@@ -39,9 +41,10 @@ class BundleClient:
         *,
         timeout: float = DEFAULT_BUNDLE_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
+        key: Secret | None = None,
     ) -> None:
         self._channel = open_channel(target, _OPTIONS, credentials)
-        self._stub = pb_grpc.BundleServiceStub(self._channel)
+        self._stub = pb_grpc.BundleServiceStub(with_key(self._channel, key))
         self._timeout = timeout
 
     def list(self, *, timeout: float | None = None) -> dict[str, str]:
@@ -60,7 +63,7 @@ class BundleClient:
         """Has a version verified, loaded and warmed beside the one that serves.
 
         Args:
-            version: its name and version, such as `ml-100k/20261130-0a1b2c3d`.
+            version: its name and version, such as `ml-100k/0a1b2c3d4e5f`.
             timeout: seconds that the call may take, instead of the client's.
 
         Raises:

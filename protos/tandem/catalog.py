@@ -13,7 +13,13 @@ from typing import Final, Self
 
 import grpc
 
-from tandem.channel import channel_options, open_async_channel, open_channel
+from tandem.channel import (
+    Secret,
+    channel_options,
+    open_async_channel,
+    open_channel,
+    with_key,
+)
 from tandem.errors import from_rpc
 from tandem.v1 import catalog_service_pb2 as pb
 from tandem.v1 import catalog_service_pb2_grpc as pb_grpc
@@ -59,7 +65,9 @@ class CatalogClient:
     Args:
         target: the candidate service's address; `host:port`, or any gRPC name.
         timeout: seconds that a call may take unless it says otherwise.
-        credentials: of a TLS connection; without them the connection is plain.
+        credentials: of a TLS connection, such as `tandem.tls_credentials` makes; without them the
+            connection is plain.
+        key: a key or a token to show at each call, or what is asked for it; see `tandem.key_file`.
     """
 
     def __init__(
@@ -68,9 +76,10 @@ class CatalogClient:
         *,
         timeout: float = DEFAULT_CATALOG_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
+        key: Secret | None = None,
     ) -> None:
         self._channel = open_channel(target, _OPTIONS, credentials)
-        self._stub = pb_grpc.CatalogServiceStub(self._channel)
+        self._stub = pb_grpc.CatalogServiceStub(with_key(self._channel, key))
         self._timeout = timeout
 
     def upsert_items(
@@ -180,9 +189,12 @@ class AsyncCatalogClient:
         *,
         timeout: float = DEFAULT_CATALOG_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
+        key: Secret | None = None,
     ) -> None:
         self._channel = open_async_channel(target, _OPTIONS, credentials)
-        self._stub: pb_grpc.CatalogServiceAsyncStub = pb_grpc.CatalogServiceStub(self._channel)
+        self._stub: pb_grpc.CatalogServiceAsyncStub = pb_grpc.CatalogServiceStub(
+            with_key(self._channel, key)
+        )
         self._timeout = timeout
 
     async def upsert_items(

@@ -5,12 +5,14 @@ counts and places retries itself.
 """
 
 import json
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar, cast
 
 import grpc
 
 ChannelOptions = list[tuple[str, str | int]]
+Metadata = Sequence[tuple[str, str | bytes]]
+C = TypeVar("C", grpc.Channel, grpc.aio.Channel)
 
 MAX_ANSWER_BYTES: Final = 64 * 2**20
 """The largest answer that is sent and taken: more than a thousand of the largest items that a
@@ -89,6 +91,42 @@ def open_async_channel(
     if credentials is None:
         return grpc.aio.insecure_channel(target, options)
     return grpc.aio.secure_channel(target, credentials, options)
+
+
+Secret = str | Callable[[], str]
+"""A key or a token; or what is asked for it at each call, where it changes."""
+
+
+def with_key(channel: C, key: Secret | None) -> C:
+    """A channel for stubs whose calls show a key or a token.
+
+    It is sent in the clear where the connection has no TLS: gRPC's own call credentials would be
+    left out there, also on a private network.
+    """
+    return channel if key is None else cast("C", _KeyedChannel(channel, key))
+
+
+class _KeyedChannel:
+    """What a stub needs of a channel."""
+
+    def __init__(self, channel: Any, key: Secret) -> None:
+        self._key = key if callable(key) else lambda: key
+        self.unary_unary = self._keyed(channel.unary_unary)
+        self.unary_stream = self._keyed(channel.unary_stream)
+        self.stream_unary = self._keyed(channel.stream_unary)
+        self.stream_stream = self._keyed(channel.stream_stream)
+
+    def _keyed(self, make: Callable[..., Any]) -> Callable[..., Any]:
+        def method(*arguments: Any, **options: Any) -> Any:
+            send = make(*arguments, **options)
+
+            def call(request: Any, *, metadata: Metadata | None = None, **options: Any) -> Any:
+                shown = ("authorization", f"Bearer {self._key()}")
+                return send(request, metadata=(*(metadata or ()), shown), **options)
+
+            return call
+
+        return method
 
 
 def metadata(request_id: str | None) -> tuple[tuple[str, str], ...]:

@@ -10,7 +10,14 @@ from typing import Final, Self, Unpack
 
 import grpc
 
-from tandem.channel import channel_options, metadata, open_async_channel, open_channel
+from tandem.channel import (
+    Secret,
+    channel_options,
+    metadata,
+    open_async_channel,
+    open_channel,
+    with_key,
+)
 from tandem.errors import from_rpc
 from tandem.histories import AsyncHistoryCalls, HistoryCalls
 from tandem.items import AsyncItemCalls, ItemCalls
@@ -39,7 +46,9 @@ class Client(HistoryCalls, ItemCalls):
     Args:
         target: the gateway's address; `host:port`, or any gRPC name such as `dns:///gateway:50050`.
         timeout: seconds that a call may take unless it says otherwise.
-        credentials: of a TLS connection; without them the connection is plain.
+        credentials: of a TLS connection, such as `tandem.tls_credentials` makes; without them the
+            connection is plain.
+        key: a key or a token to show at each call, or what is asked for it; see `tandem.key_file`.
     """
 
     def __init__(
@@ -48,9 +57,10 @@ class Client(HistoryCalls, ItemCalls):
         *,
         timeout: float = DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
+        key: Secret | None = None,
     ) -> None:
         self._channel = open_channel(target, channel_options(_SERVICES), credentials)
-        self._stub = pb_grpc.RecommendationServiceStub(self._channel)
+        self._stub = pb_grpc.RecommendationServiceStub(with_key(self._channel, key))
         self._timeout = timeout
 
     def recommend(
@@ -184,9 +194,10 @@ class AsyncClient(AsyncHistoryCalls, AsyncItemCalls):
         *,
         timeout: float = DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
+        key: Secret | None = None,
     ) -> None:
         self._channel = open_async_channel(target, channel_options(_SERVICES), credentials)
-        self._stub = pb_grpc.RecommendationServiceStub(self._channel)
+        self._stub = pb_grpc.RecommendationServiceStub(with_key(self._channel, key))
         self._timeout = timeout
 
     async def recommend(

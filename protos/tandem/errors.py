@@ -4,6 +4,8 @@ Error                  any code that has no class of its own
 ├── InvalidArgument    the request is wrong, and `reason` says how: it fails again
 ├── NotFound           what the request names does not exist
 ├── FailedPrecondition the server's bundle cannot do this
+├── Unauthenticated    the server does not know who calls: show a key, or a newer token
+├── PermissionDenied   the server knows who calls, and that may not do this
 ├── ResourceExhausted  the server sheds load: try again after `retry_after` seconds
 ├── DeadlineExceeded   there was no answer in time
 ├── Unavailable        the server, or one that it needs, cannot be reached
@@ -58,6 +60,14 @@ class FailedPrecondition(Error):
     """The server's bundle cannot do what is asked."""
 
 
+class Unauthenticated(Error):
+    """The server does not know who calls: no credentials, or none that are good."""
+
+
+class PermissionDenied(Error):
+    """Who calls may not do this."""
+
+
 class ResourceExhausted(Error):
     """The server sheds load, or the message is too large."""
 
@@ -78,6 +88,8 @@ _CLASSES: Final[Mapping[grpc.StatusCode, type[Error]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.UNAVAILABLE: Unavailable,

@@ -1,7 +1,7 @@
 """Recording what users do, reading it back, and deleting it: what both clients have for that."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -19,9 +19,17 @@ DELETE_TIMEOUT: Final = 60.0
 
 
 def event(
-    user_id: str, item_id: str, *, event_id: str | None = None, event_time: datetime | None = None
+    user_id: str,
+    item_id: str,
+    *,
+    event_id: str | None = None,
+    event_time: datetime | None = None,
+    type: str = "",  # noqa: A002 - the field's name
+    value: float | None = None,
+    position: int = 0,
+    recommendation_id: str = "",
 ) -> pb.Event:
-    """Describes an interaction of a user with an item, for `record_events`.
+    """Describes what a user did with an item, for `record_events`.
 
     Args:
         user_id: the user.
@@ -29,11 +37,23 @@ def event(
         event_id: recording another event of the user under it changes nothing. Without one it is
             made up: keep the event, and send the same again when an attempt fails.
         event_time: when it happened, with its time zone; the server's time when it is None.
+        type: what the user did, such as `impression`, `click`, `purchase` or `rating`.
+        value: such as a price or a rating.
+        position: where the user saw the item, from 1; 0 for its place in the answer.
+        recommendation_id: of the answer that showed the item.
 
     Raises:
         ValueError: the time has no time zone.
     """
-    made = pb.Event(event_id=event_id or uuid.uuid4().hex, user_id=user_id, item_id=item_id)
+    made = pb.Event(
+        event_id=event_id or uuid.uuid4().hex,
+        user_id=user_id,
+        item_id=item_id,
+        type=type,
+        value=value,
+        position=position,
+        recommendation_id=recommendation_id,
+    )
     if event_time is not None:
         if event_time.tzinfo is None:
             raise ValueError("the time of an event needs a time zone, such as datetime.UTC")
@@ -107,6 +127,63 @@ class HistoryCalls:
         except grpc.RpcError as error:
             raise from_rpc(error) from None
 
+    def export_user(
+        self,
+        user_id: str,
+        *,
+        timeout: float = DELETE_TIMEOUT,
+        request_id: str | None = None,
+    ) -> Iterator[pb.StoredEvent]:
+        """Reads all that is stored about a user: the history, then the events beside it.
+
+        Args:
+            user_id: the user.
+            timeout: seconds that all of it may take.
+            request_id: identifies the call in all logs; the server makes one when it is None.
+
+        Raises:
+            NotFound: nothing is stored of the user.
+            Error: the call failed; see `tandem.errors`.
+        """
+        call = self._stub.ExportUser(
+            pb.ExportUserRequest(user_id=user_id), timeout=timeout, metadata=metadata(request_id)
+        )
+        try:
+            for response in call:
+                yield from response.events
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        finally:
+            call.cancel()
+
+    def merge_users(
+        self,
+        source_user_id: str,
+        user_id: str,
+        *,
+        timeout: float = DELETE_TIMEOUT,
+        request_id: str | None = None,
+    ) -> pb.MergeUsersResponse:
+        """Makes the events of one user those of another, and deletes the first.
+
+        Args:
+            source_user_id: whose events they are, such as somebody's who was anonymous.
+            user_id: who gets them.
+            timeout: seconds that the call may take.
+            request_id: identifies the call in all logs; the server makes one when it is None.
+
+        Raises:
+            Error: the call failed, see `tandem.errors`; call it again.
+        """
+        try:
+            return self._stub.MergeUsers(
+                pb.MergeUsersRequest(source_user_id=source_user_id, user_id=user_id),
+                timeout=timeout,
+                metadata=metadata(request_id),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+
     def delete_user(
         self,
         user_id: str,
@@ -171,6 +248,44 @@ class AsyncHistoryCalls:
             return await self._stub.GetHistory(
                 pb.GetHistoryRequest(user_id=user_id, page_size=page_size, page_token=page_token),
                 timeout=self._timeout if timeout is None else timeout,
+                metadata=metadata(request_id),
+            )
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+
+    async def export_user(
+        self,
+        user_id: str,
+        *,
+        timeout: float = DELETE_TIMEOUT,  # noqa: ASYNC109 - it is sent with the call
+        request_id: str | None = None,
+    ) -> AsyncGenerator[pb.StoredEvent, None]:
+        """Reads all that is stored about a user, as `Client.export_user` does."""
+        call = self._stub.ExportUser(
+            pb.ExportUserRequest(user_id=user_id), timeout=timeout, metadata=metadata(request_id)
+        )
+        try:
+            async for response in call:
+                for each in response.events:
+                    yield each
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        finally:
+            call.cancel()
+
+    async def merge_users(
+        self,
+        source_user_id: str,
+        user_id: str,
+        *,
+        timeout: float = DELETE_TIMEOUT,  # noqa: ASYNC109 - it is sent with the call
+        request_id: str | None = None,
+    ) -> pb.MergeUsersResponse:
+        """Makes the events of one user those of another, as `Client.merge_users` does."""
+        try:
+            return await self._stub.MergeUsers(
+                pb.MergeUsersRequest(source_user_id=source_user_id, user_id=user_id),
+                timeout=timeout,
                 metadata=metadata(request_id),
             )
         except grpc.RpcError as error:

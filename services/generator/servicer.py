@@ -36,6 +36,7 @@ from services.generator.requests import (
 )
 from services.generator.settings import GeneratorSettings
 from serving.item_fields import ItemFieldWriter
+from serving.security.setup import link_of
 from serving.telemetry.tracing import note_spans
 from serving.timings import stage_timing
 from serving.workers import Workers
@@ -108,7 +109,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         limits = Limits(settings.max_batch, settings.max_queue, settings.max_queue_ms / 1e3)
         feed = None
         if settings.catalog is not None:
-            feed = CatalogFeed(settings.catalog, bundle.version)
+            feed = CatalogFeed(settings.catalog, bundle.version, link=link_of(settings))
         follower, users = Follower(engine, feed), bundle.histories.user_index
         return cls(follower, users, bundle.version, limits, metrics)
 

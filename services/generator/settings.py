@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from serving.settings import ServerSettings
+from serving.settings import CallingSettings
 
 
-class GeneratorSettings(ServerSettings):
+class GeneratorSettings(CallingSettings):
     """What the generator service can be told."""
 
     table = "generator"

@@ -13,10 +13,13 @@ from core.errors import DeadlineExceeded, InvalidArgument, TandemError
 from serving.boundary.grpc_types import Context, Continuation, Handler, Method
 from serving.boundary.in_flight import InFlight
 from serving.boundary.parsing import StreamedRequests, parse
+from serving.boundary.refusals import Refusals
 from serving.boundary.shedding import Shedder
 from serving.boundary.status import to_status
 from serving.deadline import adopt_deadline
 from serving.frames import release_frames
+from serving.security.audit import audited
+from serving.security.guard import OWN, Guard
 from serving.telemetry.calls import UNKNOWN_METHOD, ServedCalls
 from serving.telemetry.request_id import REQUEST_ID_HEADER, accept_request_id, request_id
 from tandem.channel import MAX_ANSWER_BYTES
@@ -33,13 +36,18 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     Args:
         max_concurrent: calls in flight above which new ones are refused.
+        guard: decides who may call; by default whoever reaches the server.
         calls: is told of every call.
     """
 
-    def __init__(self, max_concurrent: int, calls: ServedCalls | None = None) -> None:
+    def __init__(
+        self, max_concurrent: int, *, guard: Guard | None = None, calls: ServedCalls | None = None
+    ) -> None:
         self.in_flight = InFlight(max_concurrent)
         self._calls = calls or ServedCalls()
         self.shedder = Shedder(self._calls)
+        self._guard = guard or Guard()
+        self._refusals = Refusals("calls not let in", self._calls)
         self._handlers: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -47,24 +55,33 @@ class Boundary(grpc.aio.ServerInterceptor):
         continuation: Continuation,
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "Handler | None":
-        """Wraps Tandem's handlers, and sheds; health and reflection pass through.
+        """Asks the guard, wraps Tandem's handlers, and sheds; health and reflection pass through.
 
         Health checks come every second, and would drown the access log.
         """
         method = handler_call_details.method
-        if not method.startswith("/tandem."):
+        try:
+            await self._guard.admit(method, handler_call_details.invocation_metadata or ())
+        except TandemError as error:
+            if await continuation(handler_call_details) is None:
+                return self._unknown(handler_call_details)
+            self._calls.know(method)
+            return self._refusals.handler(method, error)
+        if not method.startswith(OWN):
             return await continuation(handler_call_details)
         if method not in self._handlers:
             handler = await continuation(handler_call_details)
             if handler is None:
-                sent = dict(handler_call_details.invocation_metadata or ())
-                self._calls.refused(UNKNOWN_METHOD, sent, "UNIMPLEMENTED")
-                return None
+                return self._unknown(handler_call_details)
             self._calls.know(method)
             self._handlers[method] = self._wrapped(method, handler)
         if self.in_flight.draining.is_set():
             return self._handlers[method]
         return self.shedder.refusal(method) or self._handlers[method]
+
+    def _unknown(self, details: grpc.HandlerCallDetails) -> None:
+        sent = dict(details.invocation_metadata or ())
+        self._calls.refused(UNKNOWN_METHOD, sent, "UNIMPLEMENTED")
 
     def _wrapped(self, method: str, handler: Handler) -> Handler:
         if handler.unary_unary is not None:
@@ -81,7 +98,9 @@ class Boundary(grpc.aio.ServerInterceptor):
 
         async def answer(raw: bytes, context: Context) -> bytes:
             await self.in_flight.enter(context)
-            return _bounded(write(await call(parse(raw, read), context)))
+            message = parse(raw, read)
+            with audited(method, message):
+                return _bounded(write(await call(message, context)))
 
         return self._surrounded(method, answer)
 
@@ -123,6 +142,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             adopt_deadline(context.time_remaining())
             with self._calls.served(method, metadata) as call:
                 try:
+                    await self._guard.admit_certified(method, context.auth_context)
                     return await answer(raw, context)
                 except asyncio.CancelledError:
                     late = context.time_remaining() == 0

@@ -10,10 +10,12 @@ Callers see nothing of it: a call is answered to its end by the version that it 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.bundle import Bundle, versions
 from core.errors import BundleError, InvalidArgument, NotFound
@@ -34,6 +36,7 @@ class BundleSwapper:
         held: what the process holds.
         load: makes the servicer of a bundle; blocks, on a thread.
         path: of the bundle that the process was started with; its versions lie beside it.
+        key: that bundles must be signed with; None takes any.
         activated: told of the servicer that serves from now on.
     """
 
@@ -43,11 +46,13 @@ class BundleSwapper:
         load: Callable[[Bundle], Servicer],
         path: Path,
         activated: Callable[[Servicer], None],
+        key: Ed25519PublicKey | None = None,
     ) -> None:
         self._held = held
         self._load = load
         self._directory = path.absolute().parent
         self._activated = activated
+        self._open = partial(Bundle.open, key=key)
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -57,7 +62,7 @@ class BundleSwapper:
         Raises:
             TandemError: it must not be served.
         """
-        held = await self._loaded(await asyncio.to_thread(Bundle.open, path))
+        held = await self._loaded(await asyncio.to_thread(self._open, path))
         await held.servicer.activate(None)
         self._serve(held)
 
@@ -112,7 +117,7 @@ class BundleSwapper:
         held = self._held.find(version)
         if held is None:
             path = self._path(version)
-            bundle = await asyncio.to_thread(Bundle.open, path)
+            bundle = await asyncio.to_thread(self._open, path)
             if bundle.version != version:
                 raise BundleError(f"{path} holds {bundle.version}, not {version}")
             # Only now, so that a broken version costs nothing; and before it is loaded, so that

@@ -22,6 +22,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from core.errors import StatusCode
 from core.reasons import REASONS
 from serving.telemetry.labels import Labeled
 
@@ -30,20 +31,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Bounds of histograms of time: from a quick search to the longest that a call may take."""
-CODES: Final = frozenset(
-    {
-        "OK",
-        "CANCELLED",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-    }
-)
+CODES: Final = frozenset({"OK", "CANCELLED", "UNIMPLEMENTED", *(code.name for code in StatusCode)})
 """That calls end with."""
 NO_REASON: Final = ""
 

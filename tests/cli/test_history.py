@@ -33,8 +33,8 @@ def test_record_and_show(gateway: Gateway) -> None:
     shown = run("history", "show", "--user", "dee")
     lines = [" ".join(line.split()) for line in shown.stdout.splitlines()]
     assert lines[1:] == [
-        "2026-01-31 12:00:00 i4 Film 4 (1994) order-7-1",
-        "2026-01-31 12:00:00 i3 Film 3 (1993) order-7-0",
+        "2026-01-31 12:00:00 interaction i4 Film 4 (1994) order-7-1",
+        "2026-01-31 12:00:00 interaction i3 Film 3 (1993) order-7-0",
     ]
     document = json.loads(run("history", "show", "--user", "dee", "-k", "1", "--json").stdout)
     assert document["events"] == [
@@ -45,6 +45,14 @@ def test_record_and_show(gateway: Gateway) -> None:
             "event_time": "2026-01-31T12:00:00.000001Z",
         }
     ]
+
+
+def test_record_says_what_a_user_did(gateway: Gateway) -> None:
+    flags = ("--type", "purchase", "--value", "9.5", "--recommendation-id", "none of ours")
+    recorded = run("history", "record", "--user", "dee", "--item", "i3", *flags)
+    assert recorded.stdout == "recorded 1 events, 1 of no known recommendation\n"
+    (event,) = json.loads(run("history", "show", "--user", "dee", "--json").stdout)["events"]
+    assert (event["type"], event["value"], "recommendation_id" in event) == ("purchase", 9.5, False)
 
 
 def test_import_a_bundle(gateway: Gateway) -> None:
@@ -74,13 +82,34 @@ def test_delete_a_user(gateway: Gateway) -> None:
     assert (gone.code, "UNKNOWN_USER" in gone.stderr) == (1, True)
 
 
+def test_export_a_user(gateway: Gateway) -> None:
+    run("history", "record", "--user", "dee", "--item", "i3", "--type", "impression")
+    lines = run("history", "export-user", "dee").stdout.splitlines()
+    (stored,) = map(json.loads, lines)
+    assert (stored["event"]["item_id"], stored["event"]["type"]) == ("i3", "impression")
+    gone = run("history", "export-user", "nobody")
+    assert (gone.code, "UNKNOWN_USER" in gone.stderr) == (1, True)
+
+
+def test_merge_users(gateway: Gateway) -> None:
+    run("history", "record", "--user", "anon", "--item", "i3", "--event-id", "e")
+    assert run("history", "merge-users", "anon", "dee").code == 1  # nobody confirms
+    merged = "events of user anon into user dee, 0 known already, 0 older than what is kept\n"
+    for count in (1, 0):
+        done = run("history", "merge-users", "anon", "dee", "--yes")
+        assert done.stdout == f"merged {count} {merged}"
+    assert run("history", "show", "--user", "anon").code == 1
+
+
 def test_no_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TANDEM_ADDRESS", "127.0.0.1:1")
     result = run("history", "show", "--user", "ann")
     assert (result.code, "no gateway answers" in result.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("command", ["import", "record", "show", "delete-user"])
+@pytest.mark.parametrize(
+    "command", ["import", "record", "show", "export-user", "merge-users", "delete-user"]
+)
 def test_help_teaches(command: str) -> None:
     result = run("history", command, "--help")
     assert result.code == 0

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from cli.serve.all import KINDS as SETTINGS
+from tests.cli.command import run
 from tests.deploy.dockerfile import PROCESSES, REPOSITORY, exec_form, read_stages
 
 COMPOSE = REPOSITORY / "deploy" / "compose.yaml"
@@ -32,7 +33,8 @@ def test_it_follows_the_specification() -> None:
 
 
 def test_it_runs_the_three_processes(services: dict[str, dict[str, Any]]) -> None:
-    assert {name for name in services if "profiles" not in services[name]} == set(PROCESSES)
+    always = {name for name in services if "profiles" not in services[name]}
+    assert always == {*PROCESSES, "keys"}
     for process in PROCESSES:
         service = services[process]
         build = service["build"]
@@ -44,7 +46,8 @@ def test_it_runs_the_three_processes(services: dict[str, dict[str, Any]]) -> Non
 def test_only_the_gateway_can_be_reached(services: dict[str, dict[str, Any]]) -> None:
     assert [name for name, service in services.items() if "ports" in service] == ["gateway"]
     (published,) = services["gateway"]["ports"]
-    # Nobody is authenticated: what is published is a choice, and by default this machine's own.
+    # Who has no key may ask for recommendations: whom that is published to is a choice, and by
+    # default this machine.
     assert published == "${TANDEM_PUBLISH:-127.0.0.1:50050}:50050"
     assert services["candidate"]["networks"] == services["generator"]["networks"] == ["inside"]
     networks = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["networks"]
@@ -53,7 +56,11 @@ def test_only_the_gateway_can_be_reached(services: dict[str, dict[str, Any]]) ->
 
 def test_the_gateway_waits_for_its_services(services: dict[str, dict[str, Any]]) -> None:
     condition = {"condition": "service_healthy"}
-    assert services["gateway"]["depends_on"] == {"candidate": condition, "generator": condition}
+    assert services["gateway"]["depends_on"] == {
+        "keys": {"condition": "service_completed_successfully"},
+        "candidate": condition,
+        "generator": condition,
+    }
 
 
 def test_the_volumes_are_declared(services: dict[str, dict[str, Any]]) -> None:
@@ -70,9 +77,10 @@ class TestEveryService:
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert not {"privileged", "cap_add", "user", "devices", "pid"} & set(service)
-        bundles, *writable = service["volumes"]
-        assert bundles["target"] == "/bundles"
-        assert bundles["read_only"] is True
+        bundles, keys, *others = service["volumes"]
+        assert (bundles["target"], keys["target"]) == ("/bundles", "/keys")
+        assert bundles["read_only"] is keys["read_only"] is True
+        writable = [volume for volume in others if not volume.get("read_only")]
         kept = {"type": "volume", "source": VOLUMES.get(process), "target": "/var/lib/tandem"}
         assert writable == ([kept] if process in VOLUMES else [])
 
@@ -103,6 +111,7 @@ class TestEveryService:
         self, services: dict[str, dict[str, Any]], process: str
     ) -> None:
         known = {f"TANDEM_{name.upper()}" for name in SETTINGS[process].model_fields}
+        known |= {"TANDEM_KEY_FILE"}  # what commands in the container read
         assert set(services[process]["environment"]) <= known
         assert all(isinstance(v, str) for v in services[process]["environment"].values())
 
@@ -119,13 +128,13 @@ def test_the_generator_follows_the_candidate(services: dict[str, dict[str, Any]]
     catalog = services["generator"]["environment"]["TANDEM_CATALOG"]
     assert catalog == f"candidate:{environment['TANDEM_PORT']}"
     # The store is in the volume, which outlives the container.
-    (volume,) = services["candidate"]["volumes"][1:]
+    (volume,) = (v for v in services["candidate"]["volumes"] if v["source"] == "catalog")
     assert Path(environment["TANDEM_STORE"]).parent == Path(volume["target"])
 
 
 def test_histories_are_kept_in_a_volume(services: dict[str, dict[str, Any]]) -> None:
     _, final = read_stages("gateway")
-    (target,) = (v["target"] for v in services["gateway"]["volumes"] if v["type"] == "volume")
+    (target,) = (v["target"] for v in services["gateway"]["volumes"] if v["source"] == "history")
     assert final.only("VOLUME") == target
     default = services["gateway"]["environment"]["TANDEM_HISTORY"].partition(":-")[2].rstrip("}")
     assert default == final.environment()["TANDEM_HISTORY"] == f"{target}/history.sqlite"
@@ -144,3 +153,56 @@ def test_redis_keeps_what_it_acknowledges_and_may_do_little(
         assert command[command.index(option) + 1] == value
     (volume,) = redis["volumes"]
     assert volume["target"] == "/data"
+
+
+def test_its_keys_are_made_and_reach_who_needs_them(
+    services: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    """What the first start runs is run here, in a folder in place of the volumes."""
+    keys = services["keys"]
+    assert keys["network_mode"] == "none"
+    program, *arguments = keys["entrypoint"]
+    assert program == "tandem"
+    written = {v["source"]: tmp_path / v["source"] for v in keys["volumes"]}
+    for volume in keys["volumes"]:
+        written[volume["source"]].mkdir()
+        arguments = [
+            a.replace(volume["target"], str(tmp_path / volume["source"])) for a in arguments
+        ]
+    done = run(*arguments)
+    assert done.code == 0, done.stderr
+    made = {f"{v}/{file.name}" for v, folder in written.items() for file in folder.iterdir()}
+    assert made == {"keys/keys.toml", "keys/service.key", "operator/operator.key"}
+    told = {
+        f"{name} {key}": value.strip("/")
+        for name in PROCESSES
+        for key, value in services[name]["environment"].items()
+        if "KEY" in key and "HISTORY" not in key
+    }
+    assert told == {
+        "candidate TANDEM_KEYS_FILE": "keys/keys.toml",
+        "candidate TANDEM_KEY_FILE": "operator/operator.key",
+        "generator TANDEM_KEYS_FILE": "keys/keys.toml",
+        "generator TANDEM_SERVICE_KEY_FILE": "keys/service.key",
+        "gateway TANDEM_KEYS_FILE": "keys/keys.toml",
+        "gateway TANDEM_SERVICE_KEY_FILE": "keys/service.key",
+    }
+    # The operator's key is nowhere near those whom strangers talk to.
+    mounted = {
+        name: {v["source"] for v in services[name]["volumes"] if "source" in v}
+        for name in PROCESSES
+    }
+    assert [name for name, volumes in mounted.items() if "operator" in volumes] == ["candidate"]
+
+
+def test_what_makes_keys_may_do_little(services: dict[str, dict[str, Any]]) -> None:
+    keys = services["keys"]
+    assert keys["read_only"] is True
+    assert keys["cap_drop"] == ["ALL"]
+    assert keys["restart"] == "no"
+    _, final = read_stages("gateway")
+    assert keys["image"] == services["gateway"]["image"]
+    # A new volume takes the owner of the folder in the image.
+    (copied,) = (line for line in final.all("COPY") if "tandem-keys" in line)
+    assert copied.startswith(f"--from=build --chown={final.only('USER')} ")
+    assert all(v["target"].startswith("/var/lib/tandem-keys/") for v in keys["volumes"])

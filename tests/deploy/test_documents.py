@@ -15,6 +15,9 @@ from typer.main import get_command
 
 from bench.publish import BLOCK, KEPT, documents, filled
 from cli.main import app
+from serving.security.keys_file import KeysFile, KeyTable, TokensTable
+from serving.security.rights import RULES, Right
+from serving.settings import CallingSettings, ServerSettings, flag_of
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.deploy.settings_tables import DOCUMENT, replace_tables
 
@@ -48,6 +51,24 @@ def test_every_reason_of_an_error_is_explained() -> None:
             text = file.read_text(encoding="utf-8")
             raised |= set(re.findall(r'reason(?:_full)?=(?:failure\.reason or )?"([A-Z_]+)"', text))
     assert explained == raised
+
+
+def test_every_right_and_setting_of_security_is_explained() -> None:
+    text = (REPOSITORY / "docs" / "security.md").read_text(encoding="utf-8")
+    table = text.partition("## Rights")[2].partition("## ")[0]
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)) == set(Right)
+    for path, rule in RULES.items():
+        service, _, method = path.rpartition("/")
+        name = service.rpartition(".")[2]
+        for right in rule.rights - {Right.ADMIN}:
+            row = next(line for line in table.splitlines() if line.startswith(f"| `{right}`"))
+            assert f"`{method}`" in row or f"`{name}`" in row, path
+    guarding = {*ServerSettings.model_fields, *CallingSettings.model_fields}
+    names = {n for n in guarding if n.startswith(("tls_", "service_", "keys_"))}
+    assert len(names) == 8
+    assert {name for name in names if flag_of(name) not in text} == set()
+    keys = {*KeyTable.model_fields, *TokensTable.model_fields, *KeysFile.model_fields}
+    assert {key for key in keys if key not in text} == set()
 
 
 def test_links_between_documents_lead_somewhere() -> None:

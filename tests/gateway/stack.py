@@ -53,6 +53,7 @@ async def running(path: Path, **flags: Any) -> AsyncIterator[Stack]:
     bundle = Bundle.open(path)
     metrics, calls = flags.pop("metrics", None), flags.pop("calls", None)
     candidate, generator = FakeCandidate(bundle), FakeGenerator(bundle)
+    guard, tls = flags.pop("guard", None), flags.pop("tls", None)
     async with AsyncExitStack() as opened:
         settings = GatewaySettings(
             bundle=path,
@@ -70,7 +71,13 @@ async def running(path: Path, **flags: Any) -> AsyncIterator[Stack]:
         servicer = RecommendationServicer(bundle, shared)
         opened.push_async_callback(shared.close)
         address = await opened.enter_async_context(
-            listening(servicer, pb_grpc.add_RecommendationServiceServicer_to_server, calls=calls)
+            listening(
+                servicer,
+                pb_grpc.add_RecommendationServiceServicer_to_server,
+                guard=guard,
+                tls=tls,
+                calls=calls,
+            )
         )
         channel = await opened.enter_async_context(grpc.aio.insecure_channel(address))
         client = await opened.enter_async_context(AsyncClient(address, timeout=10))

@@ -9,7 +9,7 @@ import pytest
 from core.bundle import sha256
 from core.catalog import Delete
 from core.manifest import StoreSection
-from gateway.history import Retention
+from gateway.history import Event, Retention
 from gateway.history.sqlite import SqliteHistoryStore
 from gateway.history.tombstones import DeletedUsers, UserHash
 from offline.build.source import (
@@ -168,6 +168,36 @@ async def test_a_build_leaves_out_who_was_deleted(logs: LogsSource, tmp_path: Pa
     assert Dataset.load(made.parent).user_ids == ("1", "3")
     result = run(*options, str(tmp_path / "nowhere"))
     assert (result.code, "cannot read the key" in result.stderr) == (1, True)
+
+
+@pytest.mark.filterwarnings("ignore::offline.dataset.errors.DataWarning")
+async def test_a_build_takes_in_what_a_gateway_recorded(logs: LogsSource, tmp_path: Path) -> None:
+    path, out, work = tmp_path / "history.sqlite", tmp_path / "events.parquet", tmp_path / "work"
+    kinds = {"a": "click", "b": "purchase", "n": "click"}
+    events = [
+        Event(f"{kind} {item}", user, item, 10**15 + place, kind, in_history=kind != "impression")
+        for user in ("1", "2")
+        for place, item in enumerate(kinds)
+        for kind in ("impression", kinds[item])
+    ]
+    store = SqliteHistoryStore.open(path, Retention())
+    await store.record(events)
+    exported = run("export-events", str(out), "--history", str(path))  # while it is open
+    await store.close()
+    assert exported.stdout == f"exported 12 events to {out}\n"
+    options = (
+        "build", "--interactions", str(out), "--items", str(logs.config.items), "--min-core", "2",
+        "--until", "dataset", "--work", str(work),
+    )  # fmt: skip
+    refused = run(*options)
+    assert (refused.code, "--event-weights interaction=1" in refused.stderr) == (1, True)
+    made = run(*options, "--event-weights", "click=1,purchase=3")
+    assert made.code == 0, made.stderr
+    (header,) = work.glob("dataset*/dataset.json")
+    data = Dataset.load(header.parent)
+    assert histories(data) == {"1": ["a", "b"], "2": ["a", "b"]}
+    assert data.weights is not None
+    assert data.weights.tolist() == [1.0, 3.0, 1.0, 3.0]
 
 
 def test_data_without_somebody_are_other_data(logs: LogsSource) -> None:

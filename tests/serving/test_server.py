@@ -250,3 +250,19 @@ def test_a_port_that_is_taken_is_named(server: Server) -> None:
     (line,) = start_and_fail(other, port=server.port)
     assert line["reason"] == "SETTINGS_INVALID"
     assert f"cannot listen on 127.0.0.1:{server.port}" in line["error"]
+
+
+def test_off_the_loopback_without_keys_protected_calls_are_refused(server: Server) -> None:
+    server.flags["host"] = "0.0.0.0"  # noqa: S104 - that it is off the loopback is the point
+    open_gate(server)
+    server.start().wait_serving()
+    with grpc.insecure_channel(server.address) as channel:
+        assert len(search(channel).result().items) == 3
+        catalog = catalog_grpc.CatalogServiceStub(channel)
+        refused = failure_of(catalog.GetItems.future(GetItemsRequest(item_ids=["i1"])))
+        assert (refused.code.name, refused.reason) == ("UNAUTHENTICATED", "NO_CREDENTIALS")
+        assert "TANDEM_KEYS_FILE" in refused.message
+        with pytest.raises(grpc.RpcError) as looked:
+            ProtoReflectionDescriptorDatabase(channel).get_services()
+        assert from_rpc(looked.value).reason == "NO_CREDENTIALS"
+    assert "there is no --keys-file" in server.log.read_text()

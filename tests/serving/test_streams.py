@@ -12,6 +12,8 @@ from structlog.testing import capture_logs
 from core import errors
 from serving.boundary.proxy import Boundary
 from serving.bundles.held import HeldBundle, HeldBundles
+from serving.security.guard import Guard
+from serving.security.rights import Rule
 from serving.server import Api, ServicerProxy, make_server
 from tandem.errors import Error, Internal, InvalidArgument, Unavailable, from_rpc
 
@@ -87,7 +89,8 @@ def serve(held: HeldBundles, servicer: Any) -> None:
 
 @pytest.fixture
 def boundary() -> Boundary:
-    return Boundary(max_concurrent=3)
+    rules = dict.fromkeys((COUNT, DOUBLE), Rule(frozenset()))
+    return Boundary(max_concurrent=3, guard=Guard(rules=rules))
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 PREFIX: Final = "tandem:history:"
-EVENTS: Final = f"{PREFIX}events:"
+USER_KEYS: Final = ("events", "others", "ids", "state")
+"""What is kept of a user, each under `PREFIX`, this name, a colon and the user's id."""
 DELETED: Final = f"{PREFIX}deleted"
 _KEY: Final = f"{PREFIX}key"
 PAGE: Final = 1_000
@@ -215,9 +216,10 @@ class Deletions:
     async def _scan(self, cursor: int) -> tuple[int, list[str]]:
         """The next cursor, and those of a page of users who were deleted."""
         async with self._connection.operation() as redis:
-            answer: Any = await redis.scan(cursor, match=f"{EVENTS}*", count=PAGE)
+            answer: Any = await redis.scan(cursor, match=f"{PREFIX}*:*", count=PAGE)
             following, keys = answer
-            users: list[str] = [key[len(EVENTS) :].decode() for key in keys]
+            named = (key[len(PREFIX) :].decode().partition(":")[2] for key in keys)
+            users: list[str] = list(dict.fromkeys(named))
             if not users:
                 return int(following), []
             hashes: list[Any] = [self._users.of(user) for user in users]

@@ -14,16 +14,17 @@ import secrets
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 from redis.commands.core import AsyncScript
 
+from gateway.history.event import Event, read_event, write_details
 from gateway.history.recent import History, RecentHistories
 from gateway.history.redis import scripts
 from gateway.history.redis.connection import Connection
-from gateway.history.redis.deletions import DELETED, EVENTS, PREFIX, Deletions
-from gateway.history.store import Event, Recorded, Retention, unavailable
+from gateway.history.redis.deletions import DELETED, PREFIX, USER_KEYS, Deletions
+from gateway.history.store import Recorded, Retention, unavailable
 from gateway.history.tombstones import Tombstones, UserHash
 
 log = structlog.get_logger()
@@ -31,6 +32,8 @@ log = structlog.get_logger()
 TEND_SECONDS: Final = 10.0
 """How soon a gateway that nobody calls puts back the deletions that Redis has lost."""
 _VERSION_BYTES: Final = 8
+_Lists: TypeAlias = dict[tuple[str, bool], list[Event]]
+"""Events by user, and by whether the models read them."""
 _SEPARATOR: Final = scripts.SEPARATOR.decode(errors="surrogateescape")
 
 
@@ -59,33 +62,33 @@ class RedisHistoryStore:
         timeout: float = 0.25,
         max_recent_bytes: int = 16 * 2**20,
     ) -> None:
-        self._connection = Connection(url, timeout)
+        self.connection = Connection(url, timeout)
         self._recent = RecentHistories(max_recent_bytes)
         self._retention = retention
         self._users = users
         self._deletions = Deletions(
-            self._connection, Tombstones.open(tombstones, users), users, self._forget
+            self.connection, Tombstones.open(tombstones, users), users, self._forget
         )
-        script = self._connection.redis.register_script
+        script = self.connection.redis.register_script
         self._record = script(scripts.RECORD)
         self._items = script(scripts.ITEMS)
         self._events = script(scripts.EVENTS)
         self._delete = script(scripts.DELETE)
+        self._merge = script(scripts.MERGE)
         self._warned: set[str] = set()
 
     async def record(self, events: Sequence[Event], *, seeded: bool = False) -> Recorded:
         """As the protocol says; of a batch that fails, the events of some users may be kept."""
-        by_user = defaultdict(list)
+        lists: _Lists = defaultdict(list)
         for event in events:
-            by_user[event.user_id].append(event)
+            lists[event.user_id, event.in_history].append(event)
         total = Recorded()
         for _ in range(2):
-            answers = await self._record_each(by_user, seeded=seeded)
-            for user_id, answer in answers.items():
-                new, known = answer
-                batch = by_user.pop(user_id)
-                total += Recorded(new, known, len(batch) - new - known)
-            if not by_user:
+            answers = await self._record_each(lists, seeded=seeded)
+            for which, (known, *new) in answers.items():
+                batch = lists.pop(which)
+                total += Recorded.of([batch[place] for place in new], known, len(batch))
+            if not lists:
                 return total
             self._deletions.lost()
         raise unavailable("redis")
@@ -109,12 +112,15 @@ class RedisHistoryStore:
             self._recent.keep(user_id, history)
         return history.items
 
-    async def events(self, user_id: str, count: int) -> list[Event]:
+    async def events(self, user_id: str, count: int, *, in_history: bool = True) -> list[Event]:
         """As the protocol says."""
-        oldest, count = self._retention.oldest(), min(count, self._retention.events)
-        found = await self._run(self._events, user_id, oldest, count)
+        count = min(count, self._retention.most(in_history=in_history))
+        oldest = self._retention.oldest()
+        found = await self._run(self._events, user_id, oldest, count, int(in_history))
         rows = zip(found[-2::-2], found[::-2], strict=True)
-        return [_read_event(user_id, member, time) for member, time in rows]
+        return [
+            read_member(user_id, member, int(time), in_history=in_history) for member, time in rows
+        ]
 
     async def delete(self, user_id: str) -> int:
         """As the protocol says; Redis rewrites its append-only file by rules of its own."""
@@ -126,15 +132,35 @@ class RedisHistoryStore:
         self._recent.forget([user_id])
         return await self._deletions.delete(user_id, run)
 
+    async def merge(self, source: str, user_id: str) -> Recorded:
+        """As the protocol says, in one script; else as `delete`."""
+        kept, version = self._retention, secrets.token_bytes(_VERSION_BYTES)
+        target = self._users.of(user_id)
+        limits = [kept.oldest(), kept.lifetime or 0, kept.events, kept.others]
+        keys = [*_keys(user_id)[:-1], PREFIX + "arrivals"]
+        counts: list[int] = []
+
+        async def run(time: int) -> tuple[int, int]:
+            found = await self._run(
+                self._merge, source, time, target, version, *limits, others=keys
+            )
+            *counts[:], ended = map(int, found)
+            return sum(counts), ended
+
+        self._recent.forget([source, user_id])
+        await self._deletions.delete(source, run)
+        new, known, outdated = counts
+        return Recorded(new, known, outdated)
+
     async def seed(self) -> str | None:
         """As the protocol says."""
-        async with self._connection.operation() as redis:
+        async with self.connection.operation() as redis:
             seed: Any = await redis.get(PREFIX + "seed")
         return None if seed is None else seed.decode()
 
     async def set_seed(self, bundle_version: str) -> None:
         """As the protocol says."""
-        async with self._connection.operation() as redis:
+        async with self.connection.operation() as redis:
             await redis.set(PREFIX + "seed", bundle_version)
 
     async def tend(self) -> float:
@@ -144,7 +170,7 @@ class RedisHistoryStore:
         """
         await self._deletions.sync()
         await self._deletions.sweep(self._drop)
-        async with self._connection.operation() as redis:
+        async with self.connection.operation() as redis:
             info: dict[str, Any] = await redis.info()
         self._warn(
             "redis loses events when it restarts: set appendonly yes", not info.get("aof_enabled")
@@ -158,35 +184,51 @@ class RedisHistoryStore:
     async def close(self) -> None:
         """Closes the connections and the file."""
         await self._deletions.close()
-        await self._connection.close()
+        await self.connection.close()
 
     async def _record_each(
-        self, by_user: dict[str, list[Event]], *, seeded: bool
-    ) -> dict[str, list[int]]:
-        """What each user's script answered, without those for whom deletions were missing."""
+        self, lists: _Lists, *, seeded: bool
+    ) -> dict[tuple[str, bool], list[int]]:
+        """What each list's script answered, without those for which deletions were missing."""
         kept, version = self._retention, secrets.token_bytes(_VERSION_BYTES)
-        limits = [kept.events, kept.oldest(), kept.lifetime or 0]
+        limits = [kept.oldest(), kept.lifetime or 0]
         async with (
-            self._connection.operation() as redis,
+            self.connection.operation() as redis,
             redis.pipeline(transaction=False) as pipeline,
         ):
-            for user_id, batch in by_user.items():
+            for (user_id, in_history), batch in lists.items():
                 begin = await self._deletions.arguments(user_id)
+                most = kept.most(in_history=in_history)
+                which: list[int | bytes] = [int(seeded), int(in_history), version]
                 await self._record(
                     keys=[*_keys(user_id), PREFIX + "arrivals"],
-                    args=[*begin, int(seeded), version, *limits, *_arguments(batch)],
+                    args=[*begin, *which, most, *limits, *_arguments(batch)],
                     client=pipeline,
                 )
             answers = await pipeline.execute()
-        found = zip(by_user, answers, strict=True)
-        return {user_id: answer for user_id, answer in found if answer is not None}
+        found = zip(lists, answers, strict=True)
+        return {which: answer for which, answer in found if answer is not None}
 
-    async def _run(self, script: AsyncScript, user_id: str, *arguments: bytes | int) -> Any:
-        """Runs a script for a user, once Redis has all deletions that it should have."""
+    async def _run(
+        self,
+        script: AsyncScript,
+        user_id: str,
+        *arguments: bytes | int,
+        others: Sequence[str] = (),
+    ) -> Any:
+        """Runs a script for a user, once Redis has all deletions that it should have.
+
+        Args:
+            script: to run.
+            user_id: whose keys it is given.
+            arguments: after those that all begin with.
+            others: keys after those.
+        """
         for _ in range(2):
-            async with self._connection.operation():
+            async with self.connection.operation():
                 begin = await self._deletions.arguments(user_id)
-                answer = await script(keys=_keys(user_id), args=[*begin, *arguments])
+                keys = [*_keys(user_id), *others]
+                answer = await script(keys=keys, args=[*begin, *arguments])
             if answer is not None:
                 return answer
             self._deletions.lost()
@@ -195,7 +237,7 @@ class RedisHistoryStore:
     async def _drop(self, user_ids: list[str]) -> None:
         """Each script drops what must not be there."""
         for user_id in user_ids:
-            await self._run(self._events, user_id, 0, 0)
+            await self._run(self._events, user_id, 0, 0, 1)
 
     def _forget(self, deleted: set[bytes]) -> None:
         remembered = self._recent.users()
@@ -209,17 +251,28 @@ class RedisHistoryStore:
 
 
 def _keys(user_id: str) -> list[str]:
-    return [EVENTS + user_id, f"{PREFIX}ids:{user_id}", f"{PREFIX}state:{user_id}", DELETED]
+    return [*(f"{PREFIX}{each}:{user_id}" for each in USER_KEYS), DELETED]
 
 
-def _arguments(events: Sequence[Event]) -> list[str | int]:
-    return [part for event in events for part in (event.time, event.event_id, event.item_id)]
+def _arguments(events: Sequence[Event]) -> list[str | int | bytes]:
+    return [part for event in events for part in (event.time, event.event_id, _write_rest(event))]
 
 
-def _read_event(user_id: str, member: bytes, time: bytes) -> Event:
+def _write_rest(event: Event) -> bytes:
+    """What follows the event's id in its member."""
+    details = write_details(event)
+    said = scripts.DETAILS + details.encode() if details else b""
+    return said + scripts.SEPARATOR + event.item_id.encode()
+
+
+def read_member(user_id: str, member: bytes, time: int, *, in_history: bool) -> Event:
+    """An event, from its member of a list."""
     body = member[scripts.ARRIVAL :]
-    event_id, separator, item_id = body.partition(scripts.SEPARATOR)
-    if separator:
-        return Event(event_id.decode(), user_id, item_id.decode(), int(time))
-    event_id, item_id = json.loads(body)  # of 0.1.0
-    return Event(event_id, user_id, item_id, int(time))
+    named, separator, item_id = body.partition(scripts.SEPARATOR)
+    if not separator:
+        event_id, item = json.loads(body)  # of 0.1.0
+        return Event(event_id, user_id, item, time)
+    event, _, details = named.partition(scripts.DETAILS)
+    return read_event(
+        event.decode(), user_id, item_id.decode(), time, details.decode(), in_history=in_history
+    )

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from gateway.history.store import Event
+from gateway.history.event import Event, write_details
 from gateway.history.tombstones import TABLE
 from serving.sqlite import Schema, read_facts, transaction, write_facts
 
@@ -28,15 +28,19 @@ PARTITIONS: Final = 256
 _ID_BYTES: Final = 16
 """Of the hash by which an event is known: as many as let no two events of a user share one."""
 
-_TABLE: Final = """
+_EVENTS_TABLE: Final = """
 CREATE TABLE IF NOT EXISTS events_{n} (
     user_id TEXT NOT NULL,
-    time INTEGER NOT NULL,      -- microseconds since 1970
-    sequence INTEGER NOT NULL,  -- the order of arrival among events of the same time
+    in_history INTEGER NOT NULL,  -- 1 where the models read it, else 0
+    time INTEGER NOT NULL,        -- microseconds since 1970
+    sequence INTEGER NOT NULL,    -- the order of arrival among events of the same time
     event_id TEXT NOT NULL,
     item_id TEXT NOT NULL,
-    PRIMARY KEY (user_id, time, sequence)
+    details TEXT NOT NULL,        -- as gateway/history/event.py writes them
+    PRIMARY KEY (user_id, in_history, time, sequence)
 ) WITHOUT ROWID;
+"""
+_IDS_TABLE: Final = """
 -- Of all events that were recorded, kept or not.
 CREATE TABLE IF NOT EXISTS ids_{n} (
     user_id TEXT NOT NULL,
@@ -51,10 +55,11 @@ CREATE TEMP TABLE buffer_ids AS SELECT * FROM ids_0 LIMIT 0;
 """
 
 NEWEST: Final = (
-    "FROM events_{n} WHERE user_id = ? AND time >= ? ORDER BY time DESC, sequence DESC LIMIT ?"
+    "FROM events_{n} WHERE user_id = ? AND in_history = ? AND time >= ? "
+    "ORDER BY time DESC, sequence DESC LIMIT ?"
 )
 ITEMS: Final = f"SELECT item_id, time {NEWEST}"
-EVENTS: Final = f"SELECT event_id, user_id, item_id, time {NEWEST}"
+EVENTS: Final = f"SELECT event_id, user_id, item_id, time, details {NEWEST}"
 PLACE: Final = f"SELECT time, sequence {NEWEST} OFFSET ?"
 _FIND: Final = "SELECT 1 FROM ids_{n} WHERE user_id = ? AND event = ? AND time >= ?"
 _KNOW: Final = (
@@ -62,18 +67,24 @@ _KNOW: Final = (
     "ON CONFLICT (user_id, event) DO UPDATE SET time = excluded.time WHERE time < ?"
 )
 _ADD: Final = (
-    "INSERT INTO events_{n} VALUES (?1, ?2, (SELECT coalesce(max(sequence) + 1, 0) FROM events_{n} "
-    "WHERE user_id = ?1 AND time = ?2), ?3, ?4)"
+    "INSERT INTO events_{n} VALUES (?1, ?2, ?3, (SELECT coalesce(max(sequence) + 1, 0) "
+    "FROM events_{n} WHERE user_id = ?1 AND in_history = ?2 AND time = ?3), ?4, ?5, ?6)"
 )
-TRIM: Final = "DELETE FROM events_{n} WHERE user_id = ? AND (time, sequence) < (?, ?)"
-EXPIRE: Final = "DELETE FROM events_{n} WHERE user_id = ? AND time < ?"
+TRIM: Final = (
+    "DELETE FROM events_{n} WHERE user_id = ? AND in_history = ? AND (time, sequence) < (?, ?)"
+)
+EXPIRE: Final = "DELETE FROM events_{n} WHERE user_id = ? AND in_history = ? AND time < ?"
 _DELETE: Final = (
     "DELETE FROM events_{n} WHERE user_id = ?",
     "DELETE FROM ids_{n} WHERE user_id = ?",
 )
+_GIVE_IDS: Final = (
+    "INSERT INTO ids_{n} SELECT ?, event, time FROM ids_%d WHERE user_id = ? "
+    "ON CONFLICT (user_id, event) DO UPDATE SET time = max(time, excluded.time)"
+)
 _SWEEP: Final = (
-    "DELETE FROM events_{n} WHERE (user_id, time, sequence) IN "
-    "(SELECT user_id, time, sequence FROM events_{n} WHERE time < ? LIMIT ?)",
+    "DELETE FROM events_{n} WHERE (user_id, in_history, time, sequence) IN "
+    "(SELECT user_id, in_history, time, sequence FROM events_{n} WHERE time < ? LIMIT ?)",
     "DELETE FROM ids_{n} WHERE (user_id, event) IN "
     "(SELECT user_id, event FROM ids_{n} WHERE time < ? LIMIT ?)",
 )
@@ -141,8 +152,8 @@ def add(connection: sqlite3.Connection, partition: int, event: Event, oldest: in
     known = (event.user_id, event_hash(event.event_id), event.time, oldest)
     if not connection.execute(sql(_KNOW, partition), known).rowcount:
         return False
-    row = (event.user_id, event.time, event.event_id, event.item_id)
-    connection.execute(sql(_ADD, partition), row)
+    row = (event.user_id, event.in_history, event.time, event.event_id, event.item_id)
+    connection.execute(sql(_ADD, partition), (*row, write_details(event)))
     return True
 
 
@@ -164,6 +175,20 @@ def delete(connection: sqlite3.Connection, partition: int, user_id: str) -> tupl
     if events or ids:
         write_facts(connection, {f"scrub {partition}": "due"})
     return events, bool(events or ids)
+
+
+def give_ids(
+    connection: sqlite3.Connection, source: tuple[int, str], target: tuple[int, str]
+) -> None:
+    """Makes what is known of one user's events known of another's.
+
+    Args:
+        connection: to the file.
+        source: whose events they are: partition and user.
+        target: who gets them.
+    """
+    query = sql(_GIVE_IDS % source[0], target[0])
+    connection.execute(query, (target[1], source[1]))
 
 
 def rewrite(connection: sqlite3.Connection, partition: int) -> None:
@@ -200,7 +225,7 @@ def sweep(connection: sqlite3.Connection, partition: int, oldest: int, most: int
     return sum(connection.execute(sql(each, partition), (oldest, most)).rowcount for each in _SWEEP)
 
 
-def _upgrade(connection: sqlite3.Connection) -> None:
+def _upgrade_1(connection: sqlite3.Connection) -> None:
     """Divides the one table of version 1 among partitions."""
     connection.execute("PRAGMA secure_delete=ON")
     partitions = Partitions.of_file(connection)
@@ -213,13 +238,28 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     write_facts(connection, {"scrub 0": "due"})  # to empty the log
 
 
+def _upgrade_2(connection: sqlite3.Connection) -> None:
+    """Gives the events of version 2, all of histories, the columns that they had not."""
+    connection.execute("PRAGMA secure_delete=ON")
+    for n in range(PARTITIONS):
+        connection.execute(f"ALTER TABLE events_{n} RENAME TO events_before")
+        connection.execute(_EVENTS_TABLE.format(n=n))
+        connection.execute(
+            f"INSERT INTO events_{n} "  # noqa: S608 - a number
+            "SELECT user_id, 1, time, sequence, event_id, item_id, '' FROM events_before"
+        )
+        connection.execute("DROP TABLE events_before")
+    write_facts(connection, {"scrub 0": "due"})  # to empty the log
+
+
 def _tables(numbers: Iterable[int]) -> str:
-    return "BEGIN IMMEDIATE;\n" + "".join(_TABLE.format(n=n) for n in numbers) + TABLE + "COMMIT;"
+    each = _EVENTS_TABLE + _IDS_TABLE
+    return "BEGIN IMMEDIATE;\n" + "".join(each.format(n=n) for n in numbers) + TABLE + "COMMIT;"
 
 
 SCHEMA: Final = Schema(
     "the history store",
-    version="2",
+    version="3",
     tables=_tables(range(PARTITIONS)),
-    upgrades={"1": _upgrade},
+    upgrades={"1": _upgrade_1, "2": _upgrade_2},
 )

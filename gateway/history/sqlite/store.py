@@ -11,32 +11,33 @@ stays is a tombstone (`tombstones.py`).
 import asyncio
 import sqlite3
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from core.errors import TandemError
+from gateway.history.event import Event, read_event
 from gateway.history.recent import History, RecentHistories
-from gateway.history.sqlite import partitions
+from gateway.history.sqlite import partitions, writes
 from gateway.history.sqlite.partitions import PARTITIONS, Partitions, sql
 from gateway.history.sqlite.scrubs import Scrubs
 from gateway.history.sqlite.writer import Writer
-from gateway.history.store import HOUR_SECONDS, Event, Recorded, Retention, now, unavailable
-from gateway.history.tombstones import Tombstone, UserHash, is_deleted, put
+from gateway.history.store import HOUR_SECONDS, Recorded, Retention, unavailable
+from gateway.history.tombstones import UserHash
 from serving.sqlite import DurableFile, connect, storage_error, write_facts
+from serving.validation import MAX_HISTORY
 from serving.workers import Workers
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 READERS: Final = 4
 BUSY_SECONDS: Final = 2.0
 """How long to wait for another process that has the file locked, such as a backup."""
-SWEEP_EVENTS: Final = 1_000
-"""Outdated events of a partition that are deleted at a time."""
 SCRUB_SECONDS: Final = 0.01
 """How long partitions are written anew while other writing waits; the last begun is ended."""
 LOG_SECONDS: Final = 0.1
@@ -114,7 +115,7 @@ class SqliteHistoryStore:
             return Recorded()
         of, kept, seeds = self._partitions.of, self._retention, self._users if seeded else None
         return await self._writer.run(
-            lambda c: _record(c, of, events, kept, seeds),
+            lambda c: writes.record(c, of, events, kept, seeds),
             weight=len(events),
             committed=lambda _: self._recent.forget({event.user_id for event in events}),
         )
@@ -125,30 +126,43 @@ class SqliteHistoryStore:
         return await self._recent.of(user_id, oldest, lambda: self._read(user_id))
 
     async def _read(self, user_id: str) -> History | None:
-        rows = await self._newest(partitions.ITEMS, user_id, self._retention.events)
+        rows = await self._newest(partitions.ITEMS, user_id, MAX_HISTORY, in_history=True)
         return History(tuple(item_id for item_id, _ in rows), since=rows[0][1]) if rows else None
 
-    async def events(self, user_id: str, count: int) -> list[Event]:
+    async def events(self, user_id: str, count: int, *, in_history: bool = True) -> list[Event]:
         """As the protocol says."""
-        rows = await self._newest(partitions.EVENTS, user_id, min(count, self._retention.events))
-        return [Event(*row) for row in rows]
+        rows = await self._newest(partitions.EVENTS, user_id, count, in_history=in_history)
+        return [read_event(*row, in_history=in_history) for row in rows]
 
     async def delete(self, user_id: str) -> int:
         """As the protocol says; when the caller leaves, the deletion is ended all the same."""
-        partition, loop = self._partitions.of(user_id), asyncio.get_running_loop()
-        user = self._users.of(user_id)
+        partition, user = self._partitions.of(user_id), self._users.of(user_id)
+        return await self._deleting(user_id, lambda c: writes.delete(c, partition, user_id, user))
 
-        def committed(deleted: tuple[int, bool]) -> None:
-            self._recent.forget([user_id])
-            if deleted[1]:
+    async def merge(self, source: str, user_id: str) -> Recorded:
+        """As the protocol says, in one transaction; else as `delete`."""
+        of, kept, user = self._partitions.of, self._retention, self._users.of(source)
+        places = (of(source), source), (of(user_id), user_id)
+        return await self._deleting(source, lambda c: writes.merge(c, *places, user, kept), user_id)
+
+    async def _deleting(
+        self, user_id: str, work: Callable[[sqlite3.Connection], tuple[T, bool]], *changed: str
+    ) -> T:
+        """Does work that deletes a user, and changes others, and leaves nothing of the user.
+
+        The work returns its result, and whether there was anything to delete.
+        """
+        partition, loop = self._partitions.of(user_id), asyncio.get_running_loop()
+
+        def committed(done: tuple[T, bool]) -> None:
+            self._recent.forget([user_id, *changed])
+            if done[1]:
                 loop.call_soon_threadsafe(self._scrubs.add, partition)
 
-        events, _ = await self._writer.run(
-            lambda c: _delete(c, partition, user_id, user), committed=committed
-        )
+        result, _ = await self._writer.run(work, committed=committed)
         # Also where nothing was found: an earlier call may have left before the end.
         await self._scrubs.done(partition)
-        return events
+        return result
 
     async def seed(self) -> str | None:
         """As the protocol says."""
@@ -164,7 +178,7 @@ class SqliteHistoryStore:
         partitions = range(PARTITIONS) if self._retention.lifetime is not None else ()
         oldest = self._retention.oldest()
         for partition in partitions:
-            while await self._writer.run(partial(_sweep, partition=partition, oldest=oldest)):
+            while await self._writer.run(partial(writes.sweep, partition=partition, oldest=oldest)):
                 pass
         return HOUR_SECONDS
 
@@ -175,9 +189,13 @@ class SqliteHistoryStore:
         self._readers.close()
         self._file.close()
 
-    async def _newest(self, query: str, user_id: str, count: int) -> list[tuple[Any, ...]]:
+    async def _newest(
+        self, query: str, user_id: str, count: int, *, in_history: bool
+    ) -> list[tuple[Any, ...]]:
         query = sql(query, self._partitions.of(user_id))
-        rows = await self._readers.fetch(query, (user_id, self._retention.oldest(), count))
+        count = min(count, self._retention.most(in_history=in_history))
+        oldest = self._retention.oldest()
+        rows = await self._readers.fetch(query, (user_id, in_history, oldest, count))
         return rows[::-1]
 
     async def _scrub(self, due: Sequence[int]) -> int:
@@ -229,70 +247,12 @@ def _prepare(connection: sqlite3.Connection, users: UserHash, max_pages: int | N
     partitions.prepare(connection)
 
 
-def _record(
-    connection: sqlite3.Connection,
-    partition_of: Callable[[str], int],
-    events: Sequence[Event],
-    retention: Retention,
-    seeds: UserHash | None = None,
-) -> Recorded:
-    """Records events; of a bundle's, for which `seeds` is given, those of users not deleted."""
-    by_user = defaultdict(list)
-    for event in events:
-        by_user[event.user_id].append(event)
-    total = Recorded()
-    for user_id, batch in by_user.items():
-        if seeds is not None and is_deleted(connection, seeds.of(user_id)):
-            total += Recorded(outdated=len(batch))
-            continue
-        total += _record_of(connection, partition_of(user_id), batch, retention)
-    return total
-
-
-def _record_of(
-    connection: sqlite3.Connection, partition: int, events: Sequence[Event], retention: Retention
-) -> Recorded:
-    """Records one user's events, and drops what is no longer kept of it."""
-    user_id, oldest = events[0].user_id, retention.oldest()
-    last = (user_id, 0, 1, retention.events - 1)
-    # Of a full history, the time that an event must be newer than.
-    full = connection.execute(sql(partitions.PLACE, partition), last).fetchone()
-    new = known = 0
-    for event in events:
-        if event.time >= oldest and (full is None or event.time > full[0]):
-            added = partitions.add(connection, partition, event, oldest)
-            new, known = new + added, known + 1 - added
-        elif partitions.is_known(connection, partition, event, oldest):
-            known += 1
-    if new:
-        connection.execute(sql(partitions.EXPIRE, partition), (user_id, oldest))
-        full = connection.execute(sql(partitions.PLACE, partition), last).fetchone()
-        if full is not None:
-            connection.execute(sql(partitions.TRIM, partition), (user_id, *full))
-    return Recorded(new, known, len(events) - new - known)
-
-
-def _delete(
-    connection: sqlite3.Connection, partition: int, user_id: str, user: bytes
-) -> tuple[int, bool]:
-    """Deletes a user, and remembers that; who is deleted once more costs no writing."""
-    events, found = partitions.delete(connection, partition, user_id)
-    if found or not is_deleted(connection, user):
-        put(connection, [Tombstone(user, now())])
-    return events, found
-
-
 def _empty_log(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA busy_timeout={int(LOG_SECONDS * 1_000)}")
     try:
         partitions.truncate(connection)
     finally:
         connection.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1_000)}")
-
-
-def _sweep(connection: sqlite3.Connection, *, partition: int, oldest: int) -> bool:
-    """Deletes some of what is too old; returns whether there may be more."""
-    return partitions.sweep(connection, partition, oldest, SWEEP_EVENTS) >= SWEEP_EVENTS
 
 
 def _translate(error: sqlite3.Error) -> TandemError:

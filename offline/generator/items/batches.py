@@ -6,7 +6,7 @@ question: after the words alone, what comes first; after each item, what comes n
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from torch import Tensor
 
 from offline.generator.items.expected import ExpectedItems
 from offline.query_encoder.batches import IGNORE as IGNORE
-from offline.query_encoder.batches import epoch_batches
+from offline.query_encoder.batches import Batch, epoch_batches
 from services.generator.prompts import Template
+
+N = TypeVar("N", np.int32, np.float32)
 
 DIRECT_PAIRS: Final = 512
 """Users in a batch of prompts without history."""
@@ -39,10 +41,15 @@ class ItemBatch:
     targets: Tensor
     """int64 [batch, items + 1] the item after the words, and after each item; IGNORE where there
     is nothing to learn."""
+    weights: Tensor | None = None
+    """float32 [batch, items + 1] what each target counts; None where all count alike."""
 
     def to(self, device: torch.device) -> "ItemBatch":
         """The same on a device."""
-        return ItemBatch(self.words.to(device), self.history.to(device), self.targets.to(device))
+        weights = None if self.weights is None else self.weights.to(device)
+        return ItemBatch(
+            self.words.to(device), self.history.to(device), self.targets.to(device), weights
+        )
 
 
 @dataclass(frozen=True)
@@ -69,39 +76,47 @@ class ItemBatches:
     """Probability of leaving an item out of a history; the two newest are always kept."""
     expected: ExpectedItems | None = None
     """What the query encoder expects of each user, where users are learned by name."""
+    weights: Sequence[NDArray[np.float32]] | None = None
+    """What each of the sequences' items counts; None where all count alike. An item that is
+    expected counts 1."""
 
     def epoch(self, rng: np.random.Generator) -> list[ItemBatch]:
         """The batches of one pass over the sequences, in a random order."""
-        varied = [self._varied(*pair, rng) for pair in zip(self.sequences, self.times, strict=True)]
+        orders = [self._varied(times, rng) for times in self.times]
+        varied = [items[order] for items, order in zip(self.sequences, orders, strict=True)]
+        weights = None
+        if self.weights is not None:
+            weights = [each[order] for each, order in zip(self.weights, orders, strict=True)]
         batches = [
-            self._with_history(batch.history, batch.targets, rng)
-            for batch in epoch_batches(varied, self.max_history, self.batch_items, rng)
+            self._with_history(batch, rng)
+            for batch in epoch_batches(varied, self.max_history, self.batch_items, rng, weights)
         ]
         if self.direct:
             count = max(1, round(self.direct_share * len(batches)))
             batches += [self._without_history(rng) for _ in range(count)]
         return [batches[i] for i in rng.permutation(len(batches))]
 
-    def _varied(
-        self, items: NDArray[np.int32], times: NDArray[np.int64], rng: np.random.Generator
-    ) -> NDArray[np.int32]:
-        """A sequence with simultaneous items in another order, and some left out."""
-        items = items[np.lexsort((rng.random(len(items)), times))]
-        kept = rng.random(len(items)) >= self.history_dropout
+    def _varied(self, times: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """The places of a sequence's items, simultaneous ones in another order, some left out."""
+        order = np.lexsort((rng.random(len(times)), times))
+        kept = rng.random(len(times)) >= self.history_dropout
         kept[-2:] = True
-        return items[kept]
+        return order[kept]
 
-    def _with_history(
-        self, history: NDArray[np.int64], targets: NDArray[np.int64], rng: np.random.Generator
-    ) -> ItemBatch:
+    def _with_history(self, batch: Batch, rng: np.random.Generator) -> ItemBatch:
         """Adds a prompt's words; after them alone any item of the history is a target."""
+        history, targets = batch.history, batch.targets
         words = self.words(self.sequential[int(rng.integers(len(self.sequential)))], None)
         lengths = (targets != IGNORE).cumsum(axis=1).argmax(axis=1) + 1
-        any_item = history[np.arange(len(history)), rng.integers(lengths)]
+        any_place = np.arange(len(history)), rng.integers(lengths)
+        weights = None
+        if batch.weights is not None:
+            weights = np.column_stack([batch.weights[any_place], batch.weights[:, 1:]])
         return ItemBatch(
             torch.tensor(words).expand(len(history), -1),
             torch.from_numpy(history),
-            torch.from_numpy(np.column_stack([any_item, targets])),
+            torch.from_numpy(np.column_stack([history[any_place], targets])),
+            None if weights is None else torch.from_numpy(weights),
         )
 
     def _without_history(self, rng: np.random.Generator) -> ItemBatch:
@@ -109,23 +124,32 @@ class ItemBatches:
         template = self.direct[int(rng.integers(len(self.direct)))]
         known = np.flatnonzero([len(sequence) > 0 for sequence in self.sequences])
         users = rng.choice(known, DIRECT_PAIRS)
-        targets = self._own_items(users, rng)
+        places = self._own_places(users, rng)
+        targets = _of_users(self.sequences, users, places).astype(np.int64)
+        weights = None if self.weights is None else _of_users(self.weights, users, places)
         if self.expected is not None:
             chosen = rng.random(len(users)) < EXPECTED_SHARE
             targets[chosen] = self.expected.draw(users[chosen], rng)
+            if weights is not None:
+                weights[chosen] = 1.0
         return ItemBatch(
             torch.tensor([self.words(template, int(user)) for user in users]),
             torch.empty((len(users), 0), dtype=torch.int64),
             torch.from_numpy(targets)[:, None],
+            None if weights is None else torch.from_numpy(weights)[:, None],
         )
 
-    def _own_items(self, users: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """An item that each user has had, a new one more often than an old one."""
+    def _own_places(self, users: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """The place of an item that each user has had, a new one more often than an old one."""
         lengths = np.array([len(self.sequences[user]) for user in users])
         recent = rng.random(len(users)) > 1 - RECENT_SHARE
         place = np.maximum(rng.random(len(users)), np.where(recent, rng.random(len(users)), 0.0))
-        own = [
-            self.sequences[user][int(share * length)]
-            for user, share, length in zip(users, place, lengths, strict=True)
-        ]
-        return np.array(own, np.int64)
+        places: NDArray[np.int64] = (place * lengths).astype(np.int64)
+        return places
+
+
+def _of_users(
+    values: Sequence[NDArray[N]], users: NDArray[np.int64], places: NDArray[np.int64]
+) -> NDArray[N]:
+    """What each user has at a place."""
+    return np.array([values[user][place] for user, place in zip(users, places, strict=True)])

@@ -36,7 +36,7 @@ from offline.generator.items.batches import IGNORE, ItemBatch
 from offline.generator.items.code_tree import CodeTree
 from offline.generator.items.group_sums import group_sums
 from offline.generator.items.t5_layers import MASKED, decode_rows, encode_causally
-from offline.training.blocks import block_rows, recomputed
+from offline.training.blocks import block_rows, recomputed, weighted_mean
 
 INITIAL_DEVIATION: Final = 0.05
 """Of all weights; T5's own embeddings start at 1, which drowns everything else at first."""
@@ -108,7 +108,7 @@ class ItemT5(nn.Module):
         return F.normalize(self.item_vectors, dim=-1)
 
     def loss(self, batch: ItemBatch) -> Tensor:
-        """The mean over targets of the negative log-probability of their codes."""
+        """The mean over targets of the negative log-probability of their codes, by weight."""
         batch = batch.to(self.item_vectors.device)
         if self.tree.tokens.device != self.item_vectors.device:
             self.tree = self.tree.to(self.item_vectors.device)
@@ -133,7 +133,7 @@ class ItemT5(nn.Module):
             )
             for part in torch.split(places, block)
         ]
-        return torch.cat(losses).mean()
+        return weighted_mean(torch.cat(losses), batch.weights, known)
 
     def encode(self, words: Tensor, history: Tensor, table: Tensor) -> Tensor:
         """The encoder's states, float32 [batch, words + items, d_model].

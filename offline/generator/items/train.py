@@ -126,6 +126,7 @@ def train_items(
         direct_share=direct_share,
         history_dropout=history_dropout,
         expected=expected if named else None,
+        weights=data.train_weights(),
     )
     if source.expected is not None:
         tokens = [prompts.token_of(user) for user in range(len(source.sequences))]
@@ -151,6 +152,6 @@ def _fingerprint(model: ItemT5, source: ItemBatches) -> str:
     arrays = [model.tree.tokens.cpu().numpy(), model.item_vectors.detach().cpu().numpy()]
     if source.expected is not None:
         arrays += [source.expected.items, source.expected.chances]
-    for array in (*arrays, *source.sequences, *source.times):
+    for array in (*arrays, *source.sequences, *source.times, *(source.weights or ())):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -56,7 +56,7 @@ class BundleVersion(_message.Message):
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
-    """Its name and version, such as "ml-100k/20261130-0a1b2c3d"."""
+    """Its name and version, such as "ml-100k/0a1b2c3d4e5f"."""
     state: Global___BundleState.ValueType
     """What it is to the process."""
     def __init__(

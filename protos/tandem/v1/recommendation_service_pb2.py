@@ -31,7 +31,7 @@ from tandem.v1 import common_pb2 as tandem_dot_v1_dot_common__pb2
 from tandem.v1 import generator_service_pb2 as tandem_dot_v1_dot_generator__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tandem/v1/recommendation_service.proto\x12\ttandem.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a!tandem/v1/candidate_service.proto\x1a\x1ftandem/v1/catalog_service.proto\x1a\x16tandem/v1/common.proto\x1a!tandem/v1/generator_service.proto\"\xdf\x03\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x18\n\x10history_item_ids\x18\x02 \x03(\t\x12\x13\n\x0bmax_results\x18\x03 \x01(\x05\x12%\n\x08strategy\x18\x04 \x01(\x0e\x32\x13.tandem.v1.Strategy\x12/\n\x0b\x63onstraints\x18\x05 \x01(\x0b\x32\x1a.tandem.v1.ItemConstraints\x12+\n\x0cpinned_items\x18\x08 \x03(\x0b\x32\x15.tandem.v1.PinnedItem\x12/\n\x0e\x61ttribute_caps\x18\t \x03(\x0b\x32\x17.tandem.v1.AttributeCap\x12\x16\n\tdiversity\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0f\x66orbid_degraded\x18\x0b \x01(\x08\x12\x13\n\x0b\x64iagnostics\x18\x0c \x01(\x08\x12/\n\x0bitem_fields\x18\r \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12)\n\x06\x62oosts\x18\x0e \x03(\x0b\x32\x19.tandem.v1.ConditionBoost\x12\x11\n\tpage_size\x18\x0f \x01(\x05\x12\x12\n\npage_token\x18\x10 \x01(\tB\x0c\n\n_diversity\"I\n\x0e\x43onditionBoost\x12(\n\tcondition\x18\x01 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\r\n\x05\x62oost\x18\x02 \x01(\x01\"/\n\nPinnedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\"4\n\x0c\x41ttributeCap\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x11\n\tmax_items\x18\x02 \x01(\x05\"\xc1\x02\n\x0eRecommendation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x1c\n\x0fretrieval_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fgenerator_score\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06pinned\x18\x05 \x01(\x08\x12\r\n\x05title\x18\x06 \x01(\t\x12=\n\nattributes\x18\x07 \x03(\x0b\x32).tandem.v1.Recommendation.AttributesEntry\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tandem.v1.AttributeValues:\x02\x38\x01\x42\x12\n\x10_retrieval_scoreB\x12\n\x10_generator_score\"\xcf\x02\n\x11RecommendResponse\x12\x32\n\x0frecommendations\x18\x01 \x03(\x0b\x32\x19.tandem.v1.Recommendation\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12%\n\x08strategy\x18\x03 \x01(\x0e\x32\x13.tandem.v1.Strategy\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\'\n\x07timings\x18\x05 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x10\n\x08\x64\x65graded\x18\x06 \x01(\x08\x12,\n\x0c\x64\x65gradations\x18\x07 \x03(\x0b\x32\x16.tandem.v1.Degradation\x12+\n\x0b\x64iagnostics\x18\x08 \x01(\x0b\x32\x16.tandem.v1.Diagnostics\x12\x17\n\x0fnext_page_token\x18\t \x01(\t\"S\n\x0b\x44\x65gradation\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12%\n\x08\x66\x61llback\x18\x03 \x01(\x0e\x32\x13.tandem.v1.Fallback\"R\n\x0b\x44iagnostics\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.tandem.v1.ItemDiagnostics\x12\x18\n\x10history_item_ids\x18\x02 \x03(\t\"\xe4\x01\n\x0fItemDiagnostics\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12$\n\x06stages\x18\x02 \x03(\x0b\x32\x14.tandem.v1.StageRank\x12\'\n\x07sources\x18\x03 \x03(\x0b\x32\x16.tandem.v1.SourceScore\x12(\n\ninfluences\x18\x04 \x03(\x0b\x32\x14.tandem.v1.Influence\x12!\n\x04\x63ode\x18\x05 \x01(\x0b\x32\x13.tandem.v1.ItemCode\x12$\n\x05rules\x18\x06 \x03(\x0b\x32\x15.tandem.v1.RuleEffect\"7\n\tStageRank\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x01\"d\n\nRuleEffect\x12\x1d\n\x04rule\x18\x01 \x01(\x0e\x32\x0f.tandem.v1.Rule\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x13\n\x0brank_before\x18\x03 \x01(\x05\x12\x12\n\nrank_after\x18\x04 \x01(\x05\"@\n\x13SimilarItemsRequest\x12)\n\x05query\x18\x01 \x01(\x0b\x32\x1a.tandem.v1.SimilarityQuery\"\x88\x01\n\x14SimilarItemsResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61talog_sequence\x18\x04 \x01(\x03\"Q\n\x15\x42\x61tchRecommendRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x07request\x18\x02 \x01(\x0b\x32\x1b.tandem.v1.RecommendRequest\"\x85\x01\n\x16\x42\x61tchRecommendResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x08response\x18\x02 \x01(\x0b\x32\x1c.tandem.v1.RecommendResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"k\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"7\n\x13RecordEventsRequest\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.tandem.v1.Event\"a\n\x14RecordEventsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x05\x12\r\n\x05known\x18\x02 \x01(\x05\x12\x10\n\x08outdated\x18\x03 \x01(\x05\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\"K\n\x11GetHistoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x12GetHistoryResponse\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.tandem.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"$\n\x11\x44\x65leteUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"D\n\x12\x44\x65leteUserResponse\x12\x16\n\x0e\x64\x65leted_events\x18\x01 \x01(\x05\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t*\x94\x01\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTRATEGY_RERANK\x10\x01\x12\x15\n\x11STRATEGY_GENERATE\x10\x02\x12\x11\n\rSTRATEGY_FUSE\x10\x03\x12\x16\n\x12STRATEGY_EMBEDDING\x10\x04\x12\x17\n\x13STRATEGY_POPULARITY\x10\x05*\x9a\x01\n\x08\x46\x61llback\x12\x18\n\x14\x46\x41LLBACK_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46\x41LLBACK_RETRIEVAL\x10\x01\x12\x17\n\x13\x46\x41LLBACK_GENERATION\x10\x02\x12\x17\n\x13\x46\x41LLBACK_POPULARITY\x10\x03\x12\x17\n\x13\x46\x41LLBACK_NO_HISTORY\x10\x04\x12\x11\n\rFALLBACK_NONE\x10\x05*\x86\x01\n\x04Rule\x12\x14\n\x10RULE_UNSPECIFIED\x10\x00\x12\x12\n\x0eRULE_DUPLICATE\x10\x01\x12\x11\n\rRULE_EXCLUDED\x10\x02\x12\x0f\n\x0bRULE_PINNED\x10\x03\x12\x0c\n\x08RULE_CAP\x10\x04\x12\x12\n\x0eRULE_DIVERSITY\x10\x05\x12\x0e\n\nRULE_BOOST\x10\x06\x32\xb7\x04\n\x15RecommendationService\x12\x46\n\tRecommend\x12\x1b.tandem.v1.RecommendRequest\x1a\x1c.tandem.v1.RecommendResponse\x12O\n\x0cSimilarItems\x12\x1e.tandem.v1.SimilarItemsRequest\x1a\x1f.tandem.v1.SimilarItemsResponse\x12\x43\n\x08GetItems\x12\x1a.tandem.v1.GetItemsRequest\x1a\x1b.tandem.v1.GetItemsResponse\x12Y\n\x0e\x42\x61tchRecommend\x12 .tandem.v1.BatchRecommendRequest\x1a!.tandem.v1.BatchRecommendResponse(\x01\x30\x01\x12O\n\x0cRecordEvents\x12\x1e.tandem.v1.RecordEventsRequest\x1a\x1f.tandem.v1.RecordEventsResponse\x12I\n\nGetHistory\x12\x1c.tandem.v1.GetHistoryRequest\x1a\x1d.tandem.v1.GetHistoryResponse\x12I\n\nDeleteUser\x12\x1c.tandem.v1.DeleteUserRequest\x1a\x1d.tandem.v1.DeleteUserResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tandem/v1/recommendation_service.proto\x12\ttandem.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a!tandem/v1/candidate_service.proto\x1a\x1ftandem/v1/catalog_service.proto\x1a\x16tandem/v1/common.proto\x1a!tandem/v1/generator_service.proto\"\xdf\x03\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x18\n\x10history_item_ids\x18\x02 \x03(\t\x12\x13\n\x0bmax_results\x18\x03 \x01(\x05\x12%\n\x08strategy\x18\x04 \x01(\x0e\x32\x13.tandem.v1.Strategy\x12/\n\x0b\x63onstraints\x18\x05 \x01(\x0b\x32\x1a.tandem.v1.ItemConstraints\x12+\n\x0cpinned_items\x18\x08 \x03(\x0b\x32\x15.tandem.v1.PinnedItem\x12/\n\x0e\x61ttribute_caps\x18\t \x03(\x0b\x32\x17.tandem.v1.AttributeCap\x12\x16\n\tdiversity\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0f\x66orbid_degraded\x18\x0b \x01(\x08\x12\x13\n\x0b\x64iagnostics\x18\x0c \x01(\x08\x12/\n\x0bitem_fields\x18\r \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12)\n\x06\x62oosts\x18\x0e \x03(\x0b\x32\x19.tandem.v1.ConditionBoost\x12\x11\n\tpage_size\x18\x0f \x01(\x05\x12\x12\n\npage_token\x18\x10 \x01(\tB\x0c\n\n_diversity\"I\n\x0e\x43onditionBoost\x12(\n\tcondition\x18\x01 \x01(\x0b\x32\x15.tandem.v1.ItemFilter\x12\r\n\x05\x62oost\x18\x02 \x01(\x01\"/\n\nPinnedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\"4\n\x0c\x41ttributeCap\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x11\n\tmax_items\x18\x02 \x01(\x05\"\xc1\x02\n\x0eRecommendation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x1c\n\x0fretrieval_score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fgenerator_score\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06pinned\x18\x05 \x01(\x08\x12\r\n\x05title\x18\x06 \x01(\t\x12=\n\nattributes\x18\x07 \x03(\x0b\x32).tandem.v1.Recommendation.AttributesEntry\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tandem.v1.AttributeValues:\x02\x38\x01\x42\x12\n\x10_retrieval_scoreB\x12\n\x10_generator_score\"\xea\x02\n\x11RecommendResponse\x12\x32\n\x0frecommendations\x18\x01 \x03(\x0b\x32\x19.tandem.v1.Recommendation\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12%\n\x08strategy\x18\x03 \x01(\x0e\x32\x13.tandem.v1.Strategy\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\'\n\x07timings\x18\x05 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x10\n\x08\x64\x65graded\x18\x06 \x01(\x08\x12,\n\x0c\x64\x65gradations\x18\x07 \x03(\x0b\x32\x16.tandem.v1.Degradation\x12+\n\x0b\x64iagnostics\x18\x08 \x01(\x0b\x32\x16.tandem.v1.Diagnostics\x12\x17\n\x0fnext_page_token\x18\t \x01(\t\x12\x19\n\x11recommendation_id\x18\n \x01(\t\"S\n\x0b\x44\x65gradation\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12%\n\x08\x66\x61llback\x18\x03 \x01(\x0e\x32\x13.tandem.v1.Fallback\"R\n\x0b\x44iagnostics\x12)\n\x05items\x18\x01 \x03(\x0b\x32\x1a.tandem.v1.ItemDiagnostics\x12\x18\n\x10history_item_ids\x18\x02 \x03(\t\"\xe4\x01\n\x0fItemDiagnostics\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12$\n\x06stages\x18\x02 \x03(\x0b\x32\x14.tandem.v1.StageRank\x12\'\n\x07sources\x18\x03 \x03(\x0b\x32\x16.tandem.v1.SourceScore\x12(\n\ninfluences\x18\x04 \x03(\x0b\x32\x14.tandem.v1.Influence\x12!\n\x04\x63ode\x18\x05 \x01(\x0b\x32\x13.tandem.v1.ItemCode\x12$\n\x05rules\x18\x06 \x03(\x0b\x32\x15.tandem.v1.RuleEffect\"7\n\tStageRank\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x01\"d\n\nRuleEffect\x12\x1d\n\x04rule\x18\x01 \x01(\x0e\x32\x0f.tandem.v1.Rule\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x13\n\x0brank_before\x18\x03 \x01(\x05\x12\x12\n\nrank_after\x18\x04 \x01(\x05\"@\n\x13SimilarItemsRequest\x12)\n\x05query\x18\x01 \x01(\x0b\x32\x1a.tandem.v1.SimilarityQuery\"\xa3\x01\n\x14SimilarItemsResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61talog_sequence\x18\x04 \x01(\x03\x12\x19\n\x11recommendation_id\x18\x05 \x01(\t\"Q\n\x15\x42\x61tchRecommendRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x07request\x18\x02 \x01(\x0b\x32\x1b.tandem.v1.RecommendRequest\"\x85\x01\n\x16\x42\x61tchRecommendResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x08response\x18\x02 \x01(\x0b\x32\x1c.tandem.v1.RecommendResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\xc4\x01\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0f\n\x07item_id\x18\x03 \x01(\t\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04type\x18\x05 \x01(\t\x12\x12\n\x05value\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08position\x18\x07 \x01(\x05\x12\x19\n\x11recommendation_id\x18\x08 \x01(\tB\x08\n\x06_value\"7\n\x13RecordEventsRequest\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.tandem.v1.Event\"w\n\x14RecordEventsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\x05\x12\r\n\x05known\x18\x02 \x01(\x05\x12\x10\n\x08outdated\x18\x03 \x01(\x05\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\x14\n\x0cunattributed\x18\x05 \x01(\x05\"K\n\x11GetHistoryRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x12GetHistoryResponse\x12 \n\x06\x65vents\x18\x01 \x03(\x0b\x32\x10.tandem.v1.Event\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"$\n\x11\x44\x65leteUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"D\n\x12\x44\x65leteUserResponse\x12\x16\n\x0e\x64\x65leted_events\x18\x01 \x01(\x05\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\"$\n\x11\x45xportUserRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"T\n\x12\x45xportUserResponse\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.tandem.v1.StoredEvent\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\"o\n\x0bStoredEvent\x12\x1f\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x10.tandem.v1.Event\x12\x12\n\nin_history\x18\x02 \x01(\x08\x12+\n\x0b\x61ttribution\x18\x03 \x01(\x0b\x32\x16.tandem.v1.Attribution\"\x84\x01\n\x0b\x41ttribution\x12\x19\n\x11recommendation_id\x18\x01 \x01(\t\x12\x10\n\x08strategy\x18\x02 \x01(\t\x12\x10\n\x08position\x18\x03 \x01(\x05\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x0f\n\x07variant\x18\x05 \x01(\t\x12\x16\n\x0e\x62undle_version\x18\x06 \x01(\t\"<\n\x11MergeUsersRequest\x12\x16\n\x0esource_user_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\"r\n\x12MergeUsersResponse\x12\x15\n\rmerged_events\x18\x01 \x01(\x05\x12\x14\n\x0cknown_events\x18\x02 \x01(\x05\x12\x17\n\x0foutdated_events\x18\x03 \x01(\x05\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t*\x94\x01\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTRATEGY_RERANK\x10\x01\x12\x15\n\x11STRATEGY_GENERATE\x10\x02\x12\x11\n\rSTRATEGY_FUSE\x10\x03\x12\x16\n\x12STRATEGY_EMBEDDING\x10\x04\x12\x17\n\x13STRATEGY_POPULARITY\x10\x05*\x9a\x01\n\x08\x46\x61llback\x12\x18\n\x14\x46\x41LLBACK_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46\x41LLBACK_RETRIEVAL\x10\x01\x12\x17\n\x13\x46\x41LLBACK_GENERATION\x10\x02\x12\x17\n\x13\x46\x41LLBACK_POPULARITY\x10\x03\x12\x17\n\x13\x46\x41LLBACK_NO_HISTORY\x10\x04\x12\x11\n\rFALLBACK_NONE\x10\x05*\x86\x01\n\x04Rule\x12\x14\n\x10RULE_UNSPECIFIED\x10\x00\x12\x12\n\x0eRULE_DUPLICATE\x10\x01\x12\x11\n\rRULE_EXCLUDED\x10\x02\x12\x0f\n\x0bRULE_PINNED\x10\x03\x12\x0c\n\x08RULE_CAP\x10\x04\x12\x12\n\x0eRULE_DIVERSITY\x10\x05\x12\x0e\n\nRULE_BOOST\x10\x06\x32\xcf\x05\n\x15RecommendationService\x12\x46\n\tRecommend\x12\x1b.tandem.v1.RecommendRequest\x1a\x1c.tandem.v1.RecommendResponse\x12O\n\x0cSimilarItems\x12\x1e.tandem.v1.SimilarItemsRequest\x1a\x1f.tandem.v1.SimilarItemsResponse\x12\x43\n\x08GetItems\x12\x1a.tandem.v1.GetItemsRequest\x1a\x1b.tandem.v1.GetItemsResponse\x12Y\n\x0e\x42\x61tchRecommend\x12 .tandem.v1.BatchRecommendRequest\x1a!.tandem.v1.BatchRecommendResponse(\x01\x30\x01\x12O\n\x0cRecordEvents\x12\x1e.tandem.v1.RecordEventsRequest\x1a\x1f.tandem.v1.RecordEventsResponse\x12I\n\nGetHistory\x12\x1c.tandem.v1.GetHistoryRequest\x1a\x1d.tandem.v1.GetHistoryResponse\x12I\n\nDeleteUser\x12\x1c.tandem.v1.DeleteUserRequest\x1a\x1d.tandem.v1.DeleteUserResponse\x12K\n\nExportUser\x12\x1c.tandem.v1.ExportUserRequest\x1a\x1d.tandem.v1.ExportUserResponse0\x01\x12I\n\nMergeUsers\x12\x1c.tandem.v1.MergeUsersRequest\x1a\x1d.tandem.v1.MergeUsersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,12 +40,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RECOMMENDATION_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_RECOMMENDATION_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_STRATEGY']._serialized_start=3133
-  _globals['_STRATEGY']._serialized_end=3281
-  _globals['_FALLBACK']._serialized_start=3284
-  _globals['_FALLBACK']._serialized_end=3438
-  _globals['_RULE']._serialized_start=3441
-  _globals['_RULE']._serialized_end=3575
+  _globals['_STRATEGY']._serialized_start=3849
+  _globals['_STRATEGY']._serialized_end=3997
+  _globals['_FALLBACK']._serialized_start=4000
+  _globals['_FALLBACK']._serialized_end=4154
+  _globals['_RULE']._serialized_start=4157
+  _globals['_RULE']._serialized_end=4291
   _globals['_RECOMMENDREQUEST']._serialized_start=273
   _globals['_RECOMMENDREQUEST']._serialized_end=752
   _globals['_CONDITIONBOOST']._serialized_start=754
@@ -59,39 +59,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOMMENDATION_ATTRIBUTESENTRY']._serialized_start=1137
   _globals['_RECOMMENDATION_ATTRIBUTESENTRY']._serialized_end=1214
   _globals['_RECOMMENDRESPONSE']._serialized_start=1257
-  _globals['_RECOMMENDRESPONSE']._serialized_end=1592
-  _globals['_DEGRADATION']._serialized_start=1594
-  _globals['_DEGRADATION']._serialized_end=1677
-  _globals['_DIAGNOSTICS']._serialized_start=1679
-  _globals['_DIAGNOSTICS']._serialized_end=1761
-  _globals['_ITEMDIAGNOSTICS']._serialized_start=1764
-  _globals['_ITEMDIAGNOSTICS']._serialized_end=1992
-  _globals['_STAGERANK']._serialized_start=1994
-  _globals['_STAGERANK']._serialized_end=2049
-  _globals['_RULEEFFECT']._serialized_start=2051
-  _globals['_RULEEFFECT']._serialized_end=2151
-  _globals['_SIMILARITEMSREQUEST']._serialized_start=2153
-  _globals['_SIMILARITEMSREQUEST']._serialized_end=2217
-  _globals['_SIMILARITEMSRESPONSE']._serialized_start=2220
-  _globals['_SIMILARITEMSRESPONSE']._serialized_end=2356
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=2358
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=2439
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=2442
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=2575
-  _globals['_EVENT']._serialized_start=2577
-  _globals['_EVENT']._serialized_end=2684
-  _globals['_RECORDEVENTSREQUEST']._serialized_start=2686
-  _globals['_RECORDEVENTSREQUEST']._serialized_end=2741
-  _globals['_RECORDEVENTSRESPONSE']._serialized_start=2743
-  _globals['_RECORDEVENTSRESPONSE']._serialized_end=2840
-  _globals['_GETHISTORYREQUEST']._serialized_start=2842
-  _globals['_GETHISTORYREQUEST']._serialized_end=2917
-  _globals['_GETHISTORYRESPONSE']._serialized_start=2919
-  _globals['_GETHISTORYRESPONSE']._serialized_end=3022
-  _globals['_DELETEUSERREQUEST']._serialized_start=3024
-  _globals['_DELETEUSERREQUEST']._serialized_end=3060
-  _globals['_DELETEUSERRESPONSE']._serialized_start=3062
-  _globals['_DELETEUSERRESPONSE']._serialized_end=3130
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=3578
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=4145
+  _globals['_RECOMMENDRESPONSE']._serialized_end=1619
+  _globals['_DEGRADATION']._serialized_start=1621
+  _globals['_DEGRADATION']._serialized_end=1704
+  _globals['_DIAGNOSTICS']._serialized_start=1706
+  _globals['_DIAGNOSTICS']._serialized_end=1788
+  _globals['_ITEMDIAGNOSTICS']._serialized_start=1791
+  _globals['_ITEMDIAGNOSTICS']._serialized_end=2019
+  _globals['_STAGERANK']._serialized_start=2021
+  _globals['_STAGERANK']._serialized_end=2076
+  _globals['_RULEEFFECT']._serialized_start=2078
+  _globals['_RULEEFFECT']._serialized_end=2178
+  _globals['_SIMILARITEMSREQUEST']._serialized_start=2180
+  _globals['_SIMILARITEMSREQUEST']._serialized_end=2244
+  _globals['_SIMILARITEMSRESPONSE']._serialized_start=2247
+  _globals['_SIMILARITEMSRESPONSE']._serialized_end=2410
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=2412
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=2493
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=2496
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=2629
+  _globals['_EVENT']._serialized_start=2632
+  _globals['_EVENT']._serialized_end=2828
+  _globals['_RECORDEVENTSREQUEST']._serialized_start=2830
+  _globals['_RECORDEVENTSREQUEST']._serialized_end=2885
+  _globals['_RECORDEVENTSRESPONSE']._serialized_start=2887
+  _globals['_RECORDEVENTSRESPONSE']._serialized_end=3006
+  _globals['_GETHISTORYREQUEST']._serialized_start=3008
+  _globals['_GETHISTORYREQUEST']._serialized_end=3083
+  _globals['_GETHISTORYRESPONSE']._serialized_start=3085
+  _globals['_GETHISTORYRESPONSE']._serialized_end=3188
+  _globals['_DELETEUSERREQUEST']._serialized_start=3190
+  _globals['_DELETEUSERREQUEST']._serialized_end=3226
+  _globals['_DELETEUSERRESPONSE']._serialized_start=3228
+  _globals['_DELETEUSERRESPONSE']._serialized_end=3296
+  _globals['_EXPORTUSERREQUEST']._serialized_start=3298
+  _globals['_EXPORTUSERREQUEST']._serialized_end=3334
+  _globals['_EXPORTUSERRESPONSE']._serialized_start=3336
+  _globals['_EXPORTUSERRESPONSE']._serialized_end=3420
+  _globals['_STOREDEVENT']._serialized_start=3422
+  _globals['_STOREDEVENT']._serialized_end=3533
+  _globals['_ATTRIBUTION']._serialized_start=3536
+  _globals['_ATTRIBUTION']._serialized_end=3668
+  _globals['_MERGEUSERSREQUEST']._serialized_start=3670
+  _globals['_MERGEUSERSREQUEST']._serialized_end=3730
+  _globals['_MERGEUSERSRESPONSE']._serialized_start=3732
+  _globals['_MERGEUSERSRESPONSE']._serialized_end=3846
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=4294
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=5013
 # @@protoc_insertion_point(module_scope)

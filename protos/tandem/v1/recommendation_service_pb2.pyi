@@ -488,6 +488,7 @@ class RecommendResponse(_message.Message):
     DEGRADATIONS_FIELD_NUMBER: _builtins.int
     DIAGNOSTICS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
     strategy: Global___Strategy.ValueType
     """The strategy that the list was made by: another than was asked for where a
     service was done without, where it had nothing to add, or where the bundle
@@ -499,6 +500,12 @@ class RecommendResponse(_message.Message):
     """Whether anything was done without: `degradations` is not empty."""
     next_page_token: _builtins.str
     """Leads to the next page; empty on the last."""
+    recommendation_id: _builtins.str
+    """Names this answer, and holds what it showed and how that was made, sealed:
+    send it back with the events that come of it. Opaque, of at most 2,048 ASCII
+    characters, another for each answer and page. Its first 16 characters alone
+    name the answer in what is recorded. Any gateway of the same key reads it.
+    """
     @_builtins.property
     def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recommendation]:
         """The recommendations, best first, save for what is boosted, pinned and
@@ -539,10 +546,11 @@ class RecommendResponse(_message.Message):
         degradations: _abc.Iterable[Global___Degradation] | None = ...,
         diagnostics: Global___Diagnostics | None = ...,
         next_page_token: _builtins.str = ...,
+        recommendation_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["diagnostics", b"diagnostics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "diagnostics", b"diagnostics", "missing_item_ids", b"missing_item_ids", "next_page_token", b"next_page_token", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "diagnostics", b"diagnostics", "missing_item_ids", b"missing_item_ids", "next_page_token", b"next_page_token", "recommendation_id", b"recommendation_id", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -763,12 +771,15 @@ class SimilarItemsResponse(_message.Message):
     MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
+    RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """The version of the bundle that answered."""
     catalog_sequence: _builtins.int
     """The last change that is in the catalog that answered, in the count of
     `CatalogService.WatchItems`; 0 for the bundle's own items.
     """
+    recommendation_id: _builtins.str
+    """As that of RecommendResponse; of a longer list it holds the first 100 items."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoredItem]:
         """The items, most similar first; the score is the cosine similarity. With
@@ -788,10 +799,11 @@ class SimilarItemsResponse(_message.Message):
         missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         bundle_version: _builtins.str = ...,
         catalog_sequence: _builtins.int = ...,
+        recommendation_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "items", b"items", "missing_item_ids", b"missing_item_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "items", b"items", "missing_item_ids", b"missing_item_ids", "recommendation_id", b"recommendation_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -868,7 +880,7 @@ Global___BatchRecommendResponse: _TypeAlias = BatchRecommendResponse  # noqa: Y0
 
 @_typing.final
 class Event(_message.Message):
-    """A user's interaction with an item."""
+    """What a user did with an item."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -876,6 +888,10 @@ class Event(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Names the event among those of its user: an event whose identifier is
     known is not recorded again, whatever else it says. An identifier is known
@@ -887,6 +903,27 @@ class Event(_message.Message):
     item_id: _builtins.str
     """The item, which the catalog need not have yet. Required, at most 512
     bytes.
+    """
+    type: _builtins.str
+    """What the user did: "impression" (the item was seen), "click", "purchase",
+    "rating", or a name of your own; "interaction" when absent. From 1 to 64 of
+    `A-Z a-z 0-9 . _ -`; anything else is INVALID_ARGUMENT with reason
+    INVALID_EVENT_TYPE. Types that the server is told to are read by the models,
+    as the history; by default those without a type, clicks, purchases and
+    ratings. The others are kept apart and take no room in a history.
+    """
+    value: _builtins.float
+    """Such as a price, a rating or seconds; finite, otherwise INVALID_ARGUMENT with
+    reason NOT_FINITE.
+    """
+    position: _builtins.int
+    """Where the user saw the item, from 1; 0 where that is not known, or where it
+    is the item's place in the answer that `recommendation_id` names. A negative
+    number is INVALID_ARGUMENT with reason NEGATIVE_POSITION.
+    """
+    recommendation_id: _builtins.str
+    """That of the answer that showed the item; at most 2,048 bytes. In what is
+    read back it is the 16 characters by which it begins.
     """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
@@ -902,12 +939,18 @@ class Event(_message.Message):
         user_id: _builtins.str = ...,
         item_id: _builtins.str = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
+        type: _builtins.str = ...,
+        value: _builtins.float | None = ...,
+        position: _builtins.int = ...,
+        recommendation_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "event_time", b"event_time", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "event_time", b"event_time", "item_id", b"item_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "event_id", b"event_id", "event_time", b"event_time", "item_id", b"item_id", "position", b"position", "recommendation_id", b"recommendation_id", "type", b"type", "user_id", b"user_id", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
 Global___Event: _TypeAlias = Event  # noqa: Y015
 
@@ -947,6 +990,7 @@ class RecordEventsResponse(_message.Message):
     KNOWN_FIELD_NUMBER: _builtins.int
     OUTDATED_FIELD_NUMBER: _builtins.int
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    UNATTRIBUTED_FIELD_NUMBER: _builtins.int
     recorded: _builtins.int
     """Events that were not known. When a history is full, they take the place of
     its oldest.
@@ -957,6 +1001,10 @@ class RecordEventsResponse(_message.Message):
     """Events that are older than what is kept of their user, and were dropped."""
     bundle_version: _builtins.str
     """The version of the bundle that the server has."""
+    unattributed: _builtins.int
+    """Events that name a recommendation that this server does not know, or that
+    did not show their item. What they say else is recorded.
+    """
     def __init__(
         self,
         *,
@@ -964,10 +1012,11 @@ class RecordEventsResponse(_message.Message):
         known: _builtins.int = ...,
         outdated: _builtins.int = ...,
         bundle_version: _builtins.str = ...,
+        unattributed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "known", b"known", "outdated", b"outdated", "recorded", b"recorded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "known", b"known", "outdated", b"outdated", "recorded", b"recorded", "unattributed", b"unattributed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1090,3 +1139,199 @@ class DeleteUserResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteUserResponse: _TypeAlias = DeleteUserResponse  # noqa: Y015
+
+@_typing.final
+class ExportUserRequest(_message.Message):
+    """A request for all that is stored about a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user. Required, at most 512 bytes."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportUserRequest: _TypeAlias = ExportUserRequest  # noqa: Y015
+
+@_typing.final
+class ExportUserResponse(_message.Message):
+    """Some of what is stored about a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    bundle_version: _builtins.str
+    """The version of the bundle that the server has."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredEvent]:
+        """At most 1,000. First those of the history, oldest first, then the others in
+        the same order.
+        """
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___StoredEvent] | None = ...,
+        bundle_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportUserResponse: _TypeAlias = ExportUserResponse  # noqa: Y015
+
+@_typing.final
+class StoredEvent(_message.Message):
+    """An event as it is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    IN_HISTORY_FIELD_NUMBER: _builtins.int
+    ATTRIBUTION_FIELD_NUMBER: _builtins.int
+    in_history: _builtins.bool
+    """Whether the models read it, as a part of the history."""
+    @_builtins.property
+    def event(self) -> Global___Event:
+        """What was recorded."""
+
+    @_builtins.property
+    def attribution(self) -> Global___Attribution:
+        """The answer that it came of; absent where that is not known."""
+
+    def __init__(
+        self,
+        *,
+        event: Global___Event | None = ...,
+        in_history: _builtins.bool = ...,
+        attribution: Global___Attribution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "event", b"event", "in_history", b"in_history"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredEvent: _TypeAlias = StoredEvent  # noqa: Y015
+
+@_typing.final
+class Attribution(_message.Message):
+    """How an item came to be shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    recommendation_id: _builtins.str
+    """The 16 characters that name the answer, by which its `recommendation_id`
+    began.
+    """
+    strategy: _builtins.str
+    """What made the answer: "rerank", "generate", "fuse", "embedding",
+    "popularity", or "similar".
+    """
+    position: _builtins.int
+    """The item's place in the list, from 1."""
+    score: _builtins.float
+    """The item's score, to the precision of 32 bits."""
+    variant: _builtins.str
+    """The variant of an experiment; empty for none."""
+    bundle_version: _builtins.str
+    """The version of the bundle that made the answer."""
+    def __init__(
+        self,
+        *,
+        recommendation_id: _builtins.str = ...,
+        strategy: _builtins.str = ...,
+        position: _builtins.int = ...,
+        score: _builtins.float = ...,
+        variant: _builtins.str = ...,
+        bundle_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "position", b"position", "recommendation_id", b"recommendation_id", "score", b"score", "strategy", b"strategy", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attribution: _TypeAlias = Attribution  # noqa: Y015
+
+@_typing.final
+class MergeUsersRequest(_message.Message):
+    """A request to make one user's events another's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_USER_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    source_user_id: _builtins.str
+    """The user whose events they are, and who is deleted. Required, at most 512
+    bytes.
+    """
+    user_id: _builtins.str
+    """The user who gets them. Required, at most 512 bytes; another one, or it is
+    INVALID_ARGUMENT with reason SAME_USER.
+    """
+    def __init__(
+        self,
+        *,
+        source_user_id: _builtins.str = ...,
+        user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source_user_id", b"source_user_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeUsersRequest: _TypeAlias = MergeUsersRequest  # noqa: Y015
+
+@_typing.final
+class MergeUsersResponse(_message.Message):
+    """What became of the events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MERGED_EVENTS_FIELD_NUMBER: _builtins.int
+    KNOWN_EVENTS_FIELD_NUMBER: _builtins.int
+    OUTDATED_EVENTS_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    merged_events: _builtins.int
+    """Events that are now the other user's."""
+    known_events: _builtins.int
+    """Events that the other user had already."""
+    outdated_events: _builtins.int
+    """Events that are older than what is kept of the other user, and were dropped."""
+    bundle_version: _builtins.str
+    """The version of the bundle that the server has."""
+    def __init__(
+        self,
+        *,
+        merged_events: _builtins.int = ...,
+        known_events: _builtins.int = ...,
+        outdated_events: _builtins.int = ...,
+        bundle_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "known_events", b"known_events", "merged_events", b"merged_events", "outdated_events", b"outdated_events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergeUsersResponse: _TypeAlias = MergeUsersResponse  # noqa: Y015

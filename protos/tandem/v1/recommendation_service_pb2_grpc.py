@@ -71,6 +71,16 @@ class RecommendationServiceStub(object):
                 request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.DeleteUserRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.DeleteUserResponse.FromString,
                 _registered_method=True)
+        self.ExportUser = channel.unary_stream(
+                '/tandem.v1.RecommendationService/ExportUser',
+                request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.ExportUserRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.ExportUserResponse.FromString,
+                _registered_method=True)
+        self.MergeUsers = channel.unary_unary(
+                '/tandem.v1.RecommendationService/MergeUsers',
+                request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.MergeUsersRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.MergeUsersResponse.FromString,
+                _registered_method=True)
 
 
 class RecommendationServiceServicer(object):
@@ -140,6 +150,27 @@ class RecommendationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportUser(self, request, context):
+        """Reads all that is stored about a user, for whoever has a right to know: the
+        history, and the events beside it, each with the answer that it came of.
+        NOT_FOUND when there is nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MergeUsers(self, request, context):
+        """Makes the events of one user those of another, such as of somebody who was
+        anonymous and has logged in. In one step: either nothing has happened, or
+        the events are the other's and the first is deleted, as by DeleteUser.
+        Events that the other has already stay one. It may be repeated until it
+        succeeds; what is recorded of the first user later is a new history, which
+        can be merged again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecommendationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -177,6 +208,16 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     servicer.DeleteUser,
                     request_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.DeleteUserRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_recommendation__service__pb2.DeleteUserResponse.SerializeToString,
+            ),
+            'ExportUser': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportUser,
+                    request_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.ExportUserRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_recommendation__service__pb2.ExportUserResponse.SerializeToString,
+            ),
+            'MergeUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergeUsers,
+                    request_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.MergeUsersRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_recommendation__service__pb2.MergeUsersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -369,6 +410,60 @@ class RecommendationService(object):
             '/tandem.v1.RecommendationService/DeleteUser',
             tandem_dot_v1_dot_recommendation__service__pb2.DeleteUserRequest.SerializeToString,
             tandem_dot_v1_dot_recommendation__service__pb2.DeleteUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tandem.v1.RecommendationService/ExportUser',
+            tandem_dot_v1_dot_recommendation__service__pb2.ExportUserRequest.SerializeToString,
+            tandem_dot_v1_dot_recommendation__service__pb2.ExportUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MergeUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tandem.v1.RecommendationService/MergeUsers',
+            tandem_dot_v1_dot_recommendation__service__pb2.MergeUsersRequest.SerializeToString,
+            tandem_dot_v1_dot_recommendation__service__pb2.MergeUsersResponse.FromString,
             options,
             channel_credentials,
             insecure,

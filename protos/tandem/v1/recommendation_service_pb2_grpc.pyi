@@ -66,6 +66,19 @@ class RecommendationServiceStub:
     a new history. A user of whom nothing is stored is no error. After an error
     the user may be deleted all the same.
     """
+    ExportUser: _grpc.UnaryStreamMultiCallable[_recommendation_service_pb2.ExportUserRequest, _recommendation_service_pb2.ExportUserResponse]
+    """Reads all that is stored about a user, for whoever has a right to know: the
+    history, and the events beside it, each with the answer that it came of.
+    NOT_FOUND when there is nothing.
+    """
+    MergeUsers: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.MergeUsersRequest, _recommendation_service_pb2.MergeUsersResponse]
+    """Makes the events of one user those of another, such as of somebody who was
+    anonymous and has logged in. In one step: either nothing has happened, or
+    the events are the other's and the first is deleted, as by DeleteUser.
+    Events that the other has already stay one. It may be repeated until it
+    succeeds; what is recorded of the first user later is a new history, which
+    can be merged again.
+    """
 
 @_typing.type_check_only
 class RecommendationServiceAsyncStub(RecommendationServiceStub):
@@ -103,6 +116,19 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     identifier, by which the user stays deleted; what is recorded later makes
     a new history. A user of whom nothing is stored is no error. After an error
     the user may be deleted all the same.
+    """
+    ExportUser: _aio.UnaryStreamMultiCallable[_recommendation_service_pb2.ExportUserRequest, _recommendation_service_pb2.ExportUserResponse]  # type: ignore[assignment]
+    """Reads all that is stored about a user, for whoever has a right to know: the
+    history, and the events beside it, each with the answer that it came of.
+    NOT_FOUND when there is nothing.
+    """
+    MergeUsers: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.MergeUsersRequest, _recommendation_service_pb2.MergeUsersResponse]  # type: ignore[assignment]
+    """Makes the events of one user those of another, such as of somebody who was
+    anonymous and has logged in. In one step: either nothing has happened, or
+    the events are the other's and the first is deleted, as by DeleteUser.
+    Events that the other has already stay one. It may be repeated until it
+    succeeds; what is recorded of the first user later is a new history, which
+    can be merged again.
     """
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -180,6 +206,31 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         identifier, by which the user stays deleted; what is recorded later makes
         a new history. A user of whom nothing is stored is no error. After an error
         the user may be deleted all the same.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportUser(
+        self,
+        request: _recommendation_service_pb2.ExportUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_recommendation_service_pb2.ExportUserResponse], _abc.AsyncIterator[_recommendation_service_pb2.ExportUserResponse]]:
+        """Reads all that is stored about a user, for whoever has a right to know: the
+        history, and the events beside it, each with the answer that it came of.
+        NOT_FOUND when there is nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def MergeUsers(
+        self,
+        request: _recommendation_service_pb2.MergeUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recommendation_service_pb2.MergeUsersResponse, _abc.Awaitable[_recommendation_service_pb2.MergeUsersResponse]]:
+        """Makes the events of one user those of another, such as of somebody who was
+        anonymous and has logged in. In one step: either nothing has happened, or
+        the events are the other's and the first is deleted, as by DeleteUser.
+        Events that the other has already stay one. It may be repeated until it
+        succeeds; what is recorded of the first user later is a new history, which
+        can be merged again.
         """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

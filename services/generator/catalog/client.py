@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import grpc
@@ -13,6 +12,7 @@ import structlog
 from core.catalog import CatalogItem, Delete
 from services.generator.catalog.coded import CodedChange, CodedUpsert
 from serving.bundles.held import VERSION_KEY
+from serving.security.links import Link
 from serving.validation import attributes_of
 from tandem.channel import channel_options
 from tandem.errors import from_rpc
@@ -45,7 +45,7 @@ class Step:
     sequence: int
     """Whoever made these changes has all up to here."""
     last: int = 0
-    """Of the last change that there was when this was sent."""
+    """Of the last change that there was when this was sent; 0 where the peer does not say."""
 
 
 class CatalogFeed:
@@ -55,12 +55,23 @@ class CatalogFeed:
         target: its address.
         bundle_version: of the bundle that the follower starts from, which must be the peer's too.
         silence: seconds without any message after which the peer is taken to be gone.
+        link: opens the channel; for newer files of TLS there is a new one.
     """
 
-    def __init__(self, target: str, bundle_version: str, silence: float = SILENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        target: str,
+        bundle_version: str,
+        silence: float = SILENCE_SECONDS,
+        link: Link | None = None,
+    ) -> None:
         self.target = target
         self._bundle_version = bundle_version
         self._silence = silence
+        self._link = link or Link()
+        self._generation = self._link.generation
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: pb_grpc.CatalogServiceAsyncStub
 
     async def steps(self, after: int) -> AsyncGenerator[Step, None]:
         """Yields what happened after a sequence, and then what happens; never ends by itself.
@@ -70,6 +81,7 @@ class CatalogFeed:
             Disconnected: it cannot be reached, ended the stream, or is silent.
         """
         request = pb.WatchItemsRequest(after_sequence=after, bundle_version=self._bundle_version)
+        await self._connect()
         call = self._stub.WatchItems(request, metadata=((VERSION_KEY, self._bundle_version),))
         try:
             while True:
@@ -91,18 +103,20 @@ class CatalogFeed:
 
     async def close(self) -> None:
         """Closes the connection."""
-        await self._channel.close()
+        if self._channel is not None:
+            await self._channel.close()
 
-    @cached_property
-    def _channel(self) -> grpc.aio.Channel:
-        """Made when first used: it belongs to the event loop, and feeds are made on a thread."""
+    async def _connect(self) -> None:
+        """Opens a channel, which belongs to the event loop; feeds are made on a thread."""
+        generation = self._link.generation
+        if self._channel is not None and self._generation == generation:
+            return
+        await self.close()
+        self._generation = generation
         # How much a message holds is the candidate's choice, which is one of our own processes.
         options = channel_options(["tandem.v1.CatalogService"], max_answer_bytes=-1)
-        return grpc.aio.insecure_channel(self.target, options)
-
-    @cached_property
-    def _stub(self) -> "pb_grpc.CatalogServiceAsyncStub":
-        return pb_grpc.CatalogServiceStub(self._channel)
+        self._channel = self._link.open(self.target, options)
+        self._stub = pb_grpc.CatalogServiceStub(self._link.keyed(self._channel))
 
 
 def _read_changes(messages: Sequence[pb.ItemChange]) -> list[CodedChange]:

@@ -164,7 +164,7 @@ class Follower:
         self._reached(made, step.sequence)
         self.progress.changes += len(last) - len(refusals)
         self._keep(refusals)
-        if step.sequence >= step.last:
+        if 0 < step.last <= step.sequence:
             self._anew = False
             self._caught_up.set()
         if not self._anew:

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.history import Event, HistoryStore, Retention
+from gateway.history import Event, HistoryStore, Retention, Shown
 from gateway.history.sqlite import SqliteHistoryStore
 from gateway.history.store import DAY, now
 from tests.gateway.history.history_model import HistoryModel
 from tests.gateway.redis_server import open_redis, redis_server
 
 USERS = ("ann", "bob")
+PLAIN = Event("", "", "", 0)
 Open: TypeAlias = Callable[[Retention], HistoryStore]
 
 
@@ -31,11 +32,19 @@ class Sent:
     name: int
     half_days_ago: int | None
     """None leaves the time to the server."""
+    rest: Event = PLAIN
+    """What there is to say beside ids and time."""
 
     def arrive(self, start: int) -> Event:
         ago = self.half_days_ago
         time = now() if ago is None else start - ago * DAY // 2
-        return Event(f"e{self.name}", self.user, f"i{self.name}", time)
+        return replace(
+            self.rest,
+            event_id=f"e{self.name}",
+            user_id=self.user,
+            item_id=f"i{self.name}",
+            time=time,
+        )
 
 
 @dataclass(frozen=True)
@@ -56,10 +65,19 @@ class Delete:
 
 
 @dataclass(frozen=True)
+class Merge:
+    """Makes a user's events another's."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
 class Keep:
-    """Opens the store again, to keep so many events of each user."""
+    """Opens the store again, to keep so many events of each user's lists."""
 
     events: int
+    others: int
 
 
 @dataclass(frozen=True)
@@ -74,16 +92,30 @@ class Tend:
     pass
 
 
-Step: TypeAlias = Record | Replay | Delete | Keep | Expire | Tend
+Step: TypeAlias = Record | Replay | Delete | Merge | Keep | Expire | Tend
 
-sent = st.builds(Sent, st.sampled_from(USERS), st.integers(0, 15), st.none() | st.integers(-1, 12))
+finite = st.floats(allow_nan=False, allow_infinity=False)
+shown = st.builds(Shown, st.text(), st.text(), st.integers(1, 99), finite, st.text(), st.text())
+rests = st.just(PLAIN) | st.builds(
+    replace,
+    st.just(PLAIN),
+    type=st.sampled_from(["interaction", "click", "impression"]),
+    value=st.none() | finite,
+    position=st.integers(0, 99),
+    shown=st.none() | shown,
+    in_history=st.booleans(),
+)
+sent = st.builds(
+    Sent, st.sampled_from(USERS), st.integers(0, 15), st.none() | st.integers(-1, 12), rests
+)
 records = st.builds(Record, st.lists(sent, min_size=1, max_size=8).map(tuple))
 replays = st.builds(Replay, st.integers(0, 20))
 steps = st.one_of(
     records,
     replays,
     st.builds(Delete, st.sampled_from(USERS)),
-    st.builds(Keep, st.integers(1, 6)),
+    st.permutations(USERS).map(lambda users: Merge(*users[:2])),
+    st.builds(Keep, st.integers(1, 6), st.integers(1, 6)),
     st.builds(Expire, st.integers(1, 2)),
     st.just(Tend()),
 )
@@ -101,7 +133,8 @@ class Play:
 
     async def run(self, plan: list[Step]) -> None:
         async with AsyncExitStack() as opened:
-            for step in [Keep(self._model.retention.events), *plan]:
+            kept = self._model.retention
+            for step in [Keep(kept.events, kept.others), *plan]:
                 if isinstance(step, Keep | Expire):
                     await opened.aclose()
                     store = self._open(self._changed(step))
@@ -111,26 +144,33 @@ class Play:
                 for user in USERS:
                     expected = self._model.events(user)
                     assert await store.events(user, 99) == expected
+                    others = self._model.events(user, in_history=False)
+                    assert await store.events(user, 99, in_history=False) == others
                     items = tuple(event.item_id for event in expected)
                     assert await store.history(user) == (items or None)
 
     def _changed(self, step: Keep | Expire) -> Retention:
         kept = self._model.retention
         if isinstance(step, Keep):
-            self._model.retention = replace(kept, events=step.events)
+            self._model.retention = replace(kept, events=step.events, others=step.others)
         else:  # a quarter keeps what is tested away from the border
             days = (kept.days or 7.25) - step.days_less
             self._model.retention = replace(kept, days=max(0.25, days))
         return self._model.retention
 
-    async def _take(self, store: HistoryStore, step: Record | Replay | Delete | Tend) -> None:
+    async def _take(
+        self, store: HistoryStore, step: Record | Replay | Delete | Merge | Tend
+    ) -> None:
         if isinstance(step, Tend):
             await store.tend()
         elif isinstance(step, Delete):
-            visible = len(self._model.events(step.user))
-            stored = len(self._model.users[step.user].events)
+            visible = sum(len(self._model.events(step.user, in_history=h)) for h in (True, False))
+            stored = sum(map(len, self._model.users[step.user].lists.values()))
             assert visible <= await store.delete(step.user) <= stored
             self._model.delete(step.user)
+        elif isinstance(step, Merge):
+            expected = self._model.merge(step.source, step.target)
+            assert await store.merge(step.source, step.target) == expected
         else:
             await self._record(store, step)
 
@@ -142,7 +182,9 @@ class Play:
         else:
             step = self._recorded[step.which % len(self._recorded)]
         events = [each.arrive(self._start) for each in step.events]
-        assert await store.record(events) == self._model.record(events)
+        recorded, expected = await store.record(events), self._model.record(events)
+        assert recorded == expected
+        assert recorded.added == expected.added
 
 
 @contextmanager
@@ -177,7 +219,9 @@ def stores(request: pytest.FixtureRequest) -> Iterator[Callable[[], Open]]:
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    retention=st.builds(Retention, st.integers(1, 6), st.sampled_from([0.0, 0.0, 4.25])),
+    retention=st.builds(
+        Retention, st.integers(1, 6), st.sampled_from([0.0, 0.0, 4.25]), st.integers(1, 6)
+    ),
     plan=plans,
 )
 def test_a_store_does_what_the_model_does(

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from core.errors import Unavailable
 from gateway.history import Event, Recorded, Retention
 from gateway.history.recent import History, RecentHistories
-from gateway.history.sqlite import SqliteHistoryStore
-from gateway.history.sqlite import store as sqlite
+from gateway.history.sqlite import SqliteHistoryStore, writes
 from gateway.history.store import DAY, now
 
 ROOM = 10_000
@@ -217,7 +216,7 @@ def event(number: int, time: int | None = None) -> Event:
 async def test_a_write_is_seen_whose_caller_has_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record, entered, go = sqlite._record, threading.Event(), threading.Event()
+    record, entered, go = writes.record, threading.Event(), threading.Event()
 
     def late(*arguments: Any) -> Recorded:
         entered.set()
@@ -227,7 +226,7 @@ async def test_a_write_is_seen_whose_caller_has_left(
     store = SqliteHistoryStore.open(tmp_path / "history.sqlite", Retention())
     try:
         await store.record([event(1)])
-        monkeypatch.setattr(sqlite, "_record", late)
+        monkeypatch.setattr(writes, "record", late)
         writing = asyncio.ensure_future(store.record([event(2)]))
         await asyncio.to_thread(entered.wait, 30)
         writing.cancel()

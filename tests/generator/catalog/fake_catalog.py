@@ -8,6 +8,7 @@ import grpc
 
 from core.errors import FailedPrecondition, InvalidArgument
 from serving.boundary.proxy import Boundary
+from serving.security.guard import Guard
 from serving.server import make_server
 from tandem.v1 import catalog_service_pb2 as pb
 from tandem.v1 import catalog_service_pb2_grpc as rpc
@@ -22,12 +23,16 @@ class FakeCatalog(rpc.CatalogServiceServicer):
         heartbeat: seconds after which it says that nothing has changed; None for never.
         asked: the sequences after which followers asked, in order.
         chunk: how many changes go into a message.
+        guard: decides who may follow.
+        tls: the server's side of TLS; None listens in the clear.
     """
 
     def __init__(self, bundle_version: str, heartbeat: float | None = 0.05, chunk: int = 2) -> None:
         self.bundle_version = bundle_version
         self.heartbeat = heartbeat
         self.chunk = chunk
+        self.guard: Guard | None = None
+        self.tls: grpc.ServerCredentials | None = None
         self.asked: list[int] = []
         self.sequence = 0
         self._rows: dict[str, pb.ItemChange] = {}
@@ -37,9 +42,14 @@ class FakeCatalog(rpc.CatalogServiceServicer):
 
     async def start(self) -> str:
         """Serves, on the same port each time; returns the address."""
-        self._server = make_server(Boundary(256), 2**20, 256)
+        self._server = make_server(Boundary(256, guard=self.guard), 2**20, 256)
         rpc.add_CatalogServiceServicer_to_server(self, self._server)
-        self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
+        address = f"127.0.0.1:{self._port}"
+        self._port = (
+            self._server.add_secure_port(address, self.tls)
+            if self.tls
+            else self._server.add_insecure_port(address)
+        )
         await self._server.start()
         return f"127.0.0.1:{self._port}"
 

@@ -1,6 +1,7 @@
 """The model that reads whole items against numpy, and against what it promises."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,16 @@ def test_what_pads_a_history_has_no_part_in_the_loss(model: ItemT5) -> None:
     other = ItemBatch(BATCH.words, BATCH.history.masked_fill(padding, 33), BATCH.targets)
     assert (other.history != BATCH.history).any()
     torch.testing.assert_close(model.loss(other), model.loss(BATCH))
+
+
+def test_a_target_counts_by_its_weight(model: ItemT5) -> None:
+    torch.testing.assert_close(
+        model.loss(replace(BATCH, weights=torch.full(BATCH.targets.shape, 3.0))), model.loss(BATCH)
+    )
+    twice = torch.zeros(BATCH.targets.shape)
+    twice[0, :2], twice[1, :5] = 2.0, 1.0
+    three = batch_of((5, 6), (5, 6), (7, 7, 2, 7, 30))
+    torch.testing.assert_close(model.loss(replace(BATCH, weights=twice)), model.loss(three))
 
 
 def gradients(model: ItemT5) -> dict[str, torch.Tensor]:

@@ -1,6 +1,6 @@
 """A hundred swaps under load: what callers notice of them, and what they take in memory.
 
-    python -m bench.swaps --bundle bundles/ml-100k/current
+    python -m bench.operate.swaps --bundle bundles/ml-100k/current
 
 Two versions with the same files take turns in three real processes, while callers ask for lists at
 a fixed rate (each call counted from when it was due) and one of them writes to the catalog. The
@@ -229,7 +229,7 @@ def main(
         processes = {"candidate": candidate, "generator": generator, "gateway": gateway}
         figures = asyncio.run(measure(processes, swaps, rate))
     precision = served_precision(Bundle.open(bundle, verify=False))
-    publish("swaps", figures, TABLE, precision=precision, caches="warm")
+    publish("operate.swaps", figures, TABLE, precision=precision, caches="warm")
 
 
 if __name__ == "__main__":

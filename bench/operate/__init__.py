@@ -1,0 +1,1 @@
+"""What it takes to operate the processes: swaps, and being watched."""

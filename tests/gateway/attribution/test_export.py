@@ -1,0 +1,101 @@
+"""Exported events: click-through by strategy and position is what happened, of both stores."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import tandem
+from offline.events.table import SCHEMA
+from tests.cli.command import Result, run
+from tests.gateway.attribution.simulated import Truth, simulate
+from tests.gateway.redis_server import RedisServer, redis_flags, redis_server
+from tests.gateway.stack import running
+from tests.tiny_bundle import write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def flags(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    if request.param == "sqlite":
+        return {"history": str(tmp_path / "history.sqlite")}
+    server = request.getfixturevalue("redis")
+    server.command("FLUSHALL")
+    return redis_flags(server, tmp_path) | {"history_timeout": 5.0}
+
+
+def export(flags: dict[str, Any], out: Path) -> Result:
+    key = ["--history-key-file", str(flags["history_key_file"])] if len(flags) > 1 else []
+    return run("export-events", str(out), "--history", flags["history"], *key)
+
+
+async def act(bundle: Path, flags: dict[str, Any], out: Path) -> tuple[Truth, Result]:
+    """Simulated users, some of it sent twice, exported while the gateway runs."""
+    async with running(bundle, **flags) as stack:
+        await stack.servicer.warm_up()
+        truth = await simulate(stack, lists=60)
+        for _ in range(2):
+            await stack.client.record_events(truth.events)
+        plain = tandem.event("gone", "i1", type="click")
+        await stack.client.record_events([plain, tandem.event("dee", "i2", value=2.5)])
+        await stack.client.delete_user("gone")
+        return truth, await asyncio.to_thread(export, flags, out)
+
+
+def rates(frame: pl.DataFrame) -> dict[tuple[Any, ...], float]:
+    found = frame.group_by("strategy", "variant", "position").agg(
+        rate=(pl.col("type") == "click").sum() / (pl.col("type") == "impression").sum()
+    )
+    return {(s, v, p): rate for s, v, p, rate in found.iter_rows()}
+
+
+def test_exported_click_through_is_the_truth(flags: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "events.parquet"
+    truth, done = asyncio.run(act(write_tiny_bundle(tmp_path), flags, out))
+    assert done.code == 0, done.stderr
+    frame = pl.read_parquet(out)
+    assert done.stdout == f"exported {frame.height:,} events to {out}\n"
+    assert frame.schema == SCHEMA
+    shown = frame.filter(pl.col("recommendation_id").is_not_null())
+    assert shown.height == len(truth.events)
+    assert rates(shown) == {
+        (strategy, "", position): truth.clicked[strategy, position] / seen
+        for (strategy, position), seen in truth.seen.items()
+    }
+    lists = shown.filter(type="click").select("strategy", "recommendation_id").unique()
+    assert Counter(lists["strategy"].to_list()) == +truth.lists_clicked
+    assert set(shown["bundle_version"]) == {"tiny/1"}
+    # Beside those: the bundle's own, and what came of no answer.
+    rest = frame.filter(pl.col("recommendation_id").is_null())
+    assert Counter(rest["user_id"]) == {"ann": 3, "bob": 1, "dee": 1}
+    (value,) = rest.filter(user_id="dee").iter_rows(named=True)
+    assert (value["type"], value["value"], value["strategy"]) == ("interaction", 2.5, None)
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_what_cannot_be_exported_leaves_what_was_there(tmp_path: Path) -> None:
+    out = tmp_path / "events.parquet"
+    out.write_bytes(b"before")
+    missing = run("export-events", str(out), "--history", str(tmp_path / "none.sqlite"))
+    assert (missing.code, "there is no file of histories" in missing.stderr) == (1, True)
+    (tmp_path / "text.sqlite").write_text("no database at all " * 100)
+    text = run("export-events", str(out), "--history", str(tmp_path / "text.sqlite"))
+    assert (text.code, "cannot read the histories" in text.stderr) == (1, True)
+    away = run("export-events", str(out), "--history", "redis://127.0.0.1:1")
+    assert (away.code, "--history-key-file" in away.stderr) == (2, True)
+    key = tmp_path / "key"
+    key.write_text("k" * 32)
+    flags = ("--history", "redis://127.0.0.1:1", "--history-key-file", str(key))
+    away = run("export-events", str(out), *flags)
+    assert (away.code, "cannot be reached" in away.stderr) == (1, True)
+    assert out.read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith("tmp")] == []
