@@ -4,10 +4,10 @@ from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from core.reasons import REASONS
 from gateway.domain import Answer, Fallback, Recommended, Strategy
 from serving.telemetry.labels import Labeled
 from serving.telemetry.metrics import CODES, SECONDS
+from serving.telemetry.reasons import REASONS
 
 STAGES: Final = (
     "history", "search", "generate", "rerank", "rank", "blend", "popularity", "items",

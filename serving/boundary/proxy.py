@@ -64,7 +64,8 @@ class Boundary(grpc.aio.ServerInterceptor):
             await self._guard.admit(method, handler_call_details.invocation_metadata or ())
         except TandemError as error:
             if await continuation(handler_call_details) is None:
-                return self._unknown(handler_call_details)
+                self._note_unknown(handler_call_details)
+                return None
             self._calls.know(method)
             return self._refusals.handler(method, error)
         if not method.startswith(OWN):
@@ -72,14 +73,15 @@ class Boundary(grpc.aio.ServerInterceptor):
         if method not in self._handlers:
             handler = await continuation(handler_call_details)
             if handler is None:
-                return self._unknown(handler_call_details)
+                self._note_unknown(handler_call_details)
+                return None
             self._calls.know(method)
             self._handlers[method] = self._wrapped(method, handler)
         if self.in_flight.draining.is_set():
             return self._handlers[method]
         return self.shedder.refusal(method) or self._handlers[method]
 
-    def _unknown(self, details: grpc.HandlerCallDetails) -> None:
+    def _note_unknown(self, details: grpc.HandlerCallDetails) -> None:
         sent = dict(details.invocation_metadata or ())
         self._calls.refused(UNKNOWN_METHOD, sent, "UNIMPLEMENTED")
 

@@ -8,6 +8,7 @@ tracing      where a call stands in its trace, and its spans, for OpenTelemetry
 export       their way to a collector
 dump         what it is at, for whoever asks by a signal
 labels       values of labels, from closed sets
+reasons      the set of those of errors
 logs         lines, with the ids of request and trace
 request_id   which crosses all three processes
 """

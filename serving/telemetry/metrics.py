@@ -23,8 +23,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from core.errors import StatusCode
-from core.reasons import REASONS
 from serving.telemetry.labels import Labeled
+from serving.telemetry.reasons import REASONS
 
 # Prometheus takes no notice of them, and they double the series.
 disable_created_metrics()  # type: ignore[no-untyped-call]

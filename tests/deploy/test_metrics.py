@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from core.reasons import REASONS
+from serving.telemetry.reasons import REASONS
 from tests.deploy.dockerfile import PROCESSES, REPOSITORY
 from tests.deploy.metrics_table import DOCUMENT, Metric, metrics_of, replace_table
 
@@ -83,4 +83,6 @@ def test_prometheus_takes_the_rules() -> None:
 def test_the_set_of_reasons_is_that_of_the_documents() -> None:
     operations = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
     explained = set(re.findall(r"^\| `([A-Z][A-Z_]+)` \|", operations, re.MULTILINE))
-    assert explained == REASONS, "core/reasons.py has all, so that metrics can count by them"
+    assert explained == REASONS, (
+        "serving/telemetry/reasons.py has all, so that metrics can count by them"
+    )
