@@ -4,6 +4,8 @@ from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from gateway.attribution.counts import Attribution
+from gateway.attribution.metrics import AttributionMetrics
 from gateway.domain import Answer, Fallback, Recommended, Strategy
 from serving.telemetry.labels import Labeled
 from serving.telemetry.metrics import CODES, SECONDS
@@ -124,6 +126,9 @@ class GatewayMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         registry = registry or CollectorRegistry()
         self.services = ServiceMetrics(registry)
+        self.attribution = Attribution()
+        """What was seen and clicked of what was shown."""
+        registry.register(AttributionMetrics(self.attribution))
         self._stages = Labeled(
             Histogram(
                 "tandem_gateway_stage_seconds",

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from core.bundle import Bundle
 from gateway.admission import Admission, Turns
-from gateway.attribution.counts import Attribution
 from gateway.attribution.ids import RecommendationIds
 from gateway.calls.bundles import ServiceBundles
 from gateway.calls.clients import CandidateClient, GeneratorClient
@@ -38,8 +37,7 @@ class Shared:
         self.metrics.follow(self.turns.requests)
         self.serving: RecommendationServicer | None = None
         """Answers what names no version; None until the first is activated."""
-        self.attribution = Attribution()
-        """What was recorded of what was shown, for whoever collects metrics."""
+        self.attribution = self.metrics.attribution
         self._rules: EventRules | None = None
         self._store: HistoryStore | None = None
         self._upkeep: Upkeep | None = None

@@ -46,7 +46,7 @@ def metrics_of(process: str) -> list[Metric]:
             for family in collector.collect():
                 name = f"{family.name}_total" if family.type == "counter" else family.name
                 if name.startswith("tandem_"):
-                    own = labels if labels is not None else tuple(family.samples[0].labels)
+                    own = labels if labels is not None else tuple(family._labelnames)
                     found.append(Metric(name, family.type, own, family.documentation))
     return found
 
