@@ -47,6 +47,16 @@ class Admission:
         self._seconds = FIRST_GUESS_SECONDS
 
     @property
+    def running(self) -> int:
+        """Calls that are worked on."""
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for their turn."""
+        return len(self._calls) + len(self._bulk)
+
+    @property
     def expected_wait(self) -> float:
         """Seconds until it would be the turn of a call that came now."""
         if self._running < self._limit:

@@ -1,5 +1,8 @@
 """The gateway's process."""
 
+from prometheus_client import CollectorRegistry
+
+from gateway.metrics import GatewayMetrics
 from gateway.quotas import quotas_of
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
@@ -15,7 +18,8 @@ def main(settings: GatewaySettings) -> None:
 
 def service(settings: GatewaySettings) -> Service:
     """What the process serves."""
-    shared = Shared(settings)
+    registry = CollectorRegistry()
+    shared = Shared(settings, GatewayMetrics(registry))
     return Service(
         process="gateway",
         apis=[
@@ -26,5 +30,6 @@ def service(settings: GatewaySettings) -> Service:
         ],
         load=lambda bundle: RecommendationServicer(bundle, shared),
         close=shared.close,
+        registry=registry,
         quotas=quotas_of(settings),
     )

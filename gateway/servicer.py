@@ -22,6 +22,7 @@ from gateway.requests import DEFAULT_RESULTS, MAX_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
 from gateway.shared import Shared
 from serving.boundary.proxy import classify
+from serving.telemetry.tracing import span
 from serving.validation import identifier
 from tandem.v1 import catalog_service_pb2 as catalog_pb
 from tandem.v1 import recommendation_service_pb2 as pb
@@ -57,7 +58,9 @@ class RecommendationServicer(HistoryMethods):
         self._candidate = candidate = shared.candidate.for_version(bundle.version)
         self._generator = generator = shared.generator.for_version(bundle.version)
         diagnosis = Diagnosis(candidate.diagnose, generator.diagnose)
-        self._recommender = Recommender.of(bundle, candidate, generator, histories, diagnosis)
+        self._recommender = Recommender.of(
+            bundle, candidate, generator, histories, diagnosis, shared.metrics
+        )
 
     async def warm_up(self) -> None:
         """Fills the histories, connects, and makes calls that need both services.
@@ -100,6 +103,8 @@ class RecommendationServicer(HistoryMethods):
         if isinstance(previous, RecommendationServicer):
             await self._shared.bundles.activate(self._bundle_version, previous._bundle_version)
         self._shared.serving = self
+        for caller in (self._candidate, self._generator):
+            self._shared.metrics.services.follow(caller)
 
     async def close(self) -> None:
         """Holds nothing of its own; `Shared.close` closes what there is."""
@@ -126,7 +131,8 @@ class RecommendationServicer(HistoryMethods):
             # that serves when it comes.
             servicer = self._shared.serving or self
             try:
-                return await servicer._answer(item, context)
+                with span("request"):
+                    return await servicer._answer(item, context)
             except Exception as error:  # noqa: BLE001 - it is the item's, and the stream goes on
                 return write_batch_error(item.id, classify(error, "BatchRecommend"))
 

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from core.bundle import Bundle
 from gateway.admission import Admission, Turns
-from gateway.attribution.counts import Attribution
 from gateway.attribution.ids import RecommendationIds
 from gateway.calls.bundles import ServiceBundles
 from gateway.calls.clients import CandidateClient, GeneratorClient
@@ -13,6 +12,7 @@ from gateway.history.bundle import BundleHistoryStore
 from gateway.history.opening import BUNDLE, attribution_key, open_store, retention_of
 from gateway.history.requests import EventRules
 from gateway.history.upkeep import Upkeep
+from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -22,20 +22,22 @@ if TYPE_CHECKING:
 class Shared:
     """Connections with their circuits and budgets, histories, and the turns that calls take."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, metrics: GatewayMetrics | None = None) -> None:
         self.settings = settings
-        self.candidate = CandidateClient(settings.candidate_target, "", settings.calls)
-        self.generator = GeneratorClient(settings.generator_target, "", settings.calls)
+        self.metrics = metrics or GatewayMetrics()
+        how = ("", settings.calls, self.metrics.services)
+        self.candidate = CandidateClient(settings.candidate_target, *how)
+        self.generator = GeneratorClient(settings.generator_target, *how)
         self.bundles = ServiceBundles(self.candidate, self.generator)
         patience = settings.max_wait_ms / 1e3
         self.turns = Turns(
             requests=Admission(settings.max_in_flight, patience),
             diagnostics=Admission(settings.max_diagnostics, patience),
         )
+        self.metrics.follow(self.turns.requests)
         self.serving: RecommendationServicer | None = None
         """Answers what names no version; None until the first is activated."""
-        self.attribution = Attribution()
-        """What was recorded of what was shown, for whoever collects metrics."""
+        self.attribution = self.metrics.attribution
         self._rules: EventRules | None = None
         self._store: HistoryStore | None = None
         self._upkeep: Upkeep | None = None

@@ -147,8 +147,8 @@ class BatchQueue(Generic[J, A]):
         # Guarded by `_changed`, as is all that changes below:
         self._places: dict[Place[J, A], None] = {}
         """In order of arrival."""
-        self._weight = 0
-        """Of all places."""
+        self.waiting = 0
+        """The weight of all places; others may read it at any time."""
         self._seconds = 0.0
         """That a unit of weight takes, on average."""
         self._closing = False
@@ -166,14 +166,14 @@ class BatchQueue(Generic[J, A]):
         with self._changed:
             if self._closing:
                 raise Unavailable("the server is going away; try another", reason="DRAINING")
-            if self._places and self._weight + weight > self._max_waiting:
+            if self._places and self.waiting + weight > self._max_waiting:
                 raise ResourceExhausted(
-                    f"{self._weight} {self._waits}, and no more than {self._max_waiting} may",
+                    f"{self.waiting} {self._waits}, and no more than {self._max_waiting} may",
                     reason=self._reason,
                     retry_after=self._retry_after(),
                 )
             self._places[place] = None
-            self._weight += weight
+            self.waiting += weight
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._work, name="tandem-batches", daemon=True
@@ -272,11 +272,11 @@ class BatchQueue(Generic[J, A]):
 
     def _remove(self, place: Place[J, A]) -> None:
         del self._places[place]
-        self._weight -= place.weight
+        self.waiting -= place.weight
 
     def _retry_after(self) -> float:
         """When what waits will have run, as far as the past tells."""
-        return max(MIN_RETRY_SECONDS, self._weight * self._seconds)
+        return max(MIN_RETRY_SECONDS, self.waiting * self._seconds)
 
     def _run_batch(self, batch: Sequence[Place[J, A]]) -> None:
         started = self._clock()

@@ -11,15 +11,17 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 import structlog
+from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
 
 from core.bundle import Bundle
 from core.errors import SettingsError, TandemError
@@ -33,7 +35,8 @@ from serving.security.guard import Quotas, is_loopback
 from serving.security.setup import guard_of, server_tls
 from serving.security.tls import CONNECTION_SECONDS, HANDSHAKE_SECONDS
 from serving.settings import ServerSettings
-from serving.telemetry import configure_logging
+from serving.telemetry.logs import configure_logging
+from serving.telemetry.process import Telemetry
 from tandem.v1 import bundle_service_pb2, bundle_service_pb2_grpc
 
 log = structlog.get_logger()
@@ -71,6 +74,8 @@ class Service:
     """Releases what all versions share; called when all of them are closed."""
     quotas: Quotas | None = None
     """Counts the calls of those who have a quota."""
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    """Where its metrics are; the server adds its own."""
 
 
 class ServicerProxy:
@@ -101,7 +106,11 @@ class ServiceHost:
         self._service = service
         self._held = HeldBundles()
         guard = guard_of(settings, service.quotas)
-        self._boundary = Boundary(settings.max_concurrent_rpcs, guard=guard)
+        self.telemetry = Telemetry(service.process, settings, service.registry, self._held.states)
+        """How the process is seen."""
+        self._boundary = Boundary(
+            settings.max_concurrent_rpcs, guard=guard, calls=self.telemetry.calls
+        )
         self._health = health_aio.HealthServicer()
         self._server = make_server(
             self._boundary,
@@ -125,6 +134,9 @@ class ServiceHost:
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
         bundles = bundle_service_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
         names = (*self._names, bundles, health_name, reflection.SERVICE_NAME)
+        if settings.channelz:
+            channelz.add_channelz_servicer(self._server)
+            names += (channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name,)
         reflection.enable_server_reflection(names, self._server)
 
     @property
@@ -135,9 +147,10 @@ class ServiceHost:
         """Binds the port and answers health checks with NOT_SERVING. Returns the port.
 
         Raises:
-            SettingsError: the port is taken, the address is not one of this machine's, or files
-                of TLS cannot be used.
+            SettingsError: a port is taken, an address is not one of this machine's, or files of TLS
+                cannot be used.
         """
+        await asyncio.to_thread(self.telemetry.start)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         address = f"{self._settings.host}:{self._settings.port}"
         credentials = server_tls(self._settings)
@@ -191,6 +204,7 @@ class ServiceHost:
             await self._service.close()
         if self._service.quotas is not None:
             await self._service.quotas.close()
+        await asyncio.to_thread(self.telemetry.close)
         log.info("stopped")
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
@@ -255,6 +269,7 @@ async def serve(service: Service, settings: ServerSettings) -> None:
         BundleError: the bundle must not be served.
     """
     host = ServiceHost(settings, service)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, host.telemetry.dump)
     await host.start()
     if settings.stop_on_eof:
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _stop_at_eof)

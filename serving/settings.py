@@ -6,6 +6,7 @@ are made from it.
 """
 
 import os
+import re
 import tomllib
 from collections import ChainMap
 from collections.abc import Iterable, Mapping
@@ -83,6 +84,30 @@ class ServerSettings(BaseModel):
         description="TOML file that says who may call and what each may do; read again when it "
         "changes. Without it everybody may call, off the loopback what needs no protection.",
     )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port to show metrics on, for Prometheus; 0 picks one, and without it there "
+        "is none.",
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address to show metrics on.")
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="Collector that traces are sent to, by OTLP over gRPC: http://HOST:PORT, or "
+        "https://… for TLS; without it none are.",
+    )
+    trace_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of the calls that begin a trace which is sent; a call that comes with a "
+        "`traceparent` does as that says.",
+    )
+    channelz: bool = Field(
+        default=False,
+        description="Answer `grpc.channelz.v1` too: what is connected to the process, and to what.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log line that is written."
     )
@@ -97,6 +122,13 @@ class ServerSettings(BaseModel):
         if not (path / "manifest.json").is_file():
             raise ValueError(f"{path} is not a bundle; make one with `tandem build`")
         return path
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _endpoint_is_an_address(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not re.fullmatch(r"https?://[^/\s]+:\d+/?", endpoint):
+            raise ValueError("give http://HOST:PORT or https://HOST:PORT, such as of port 4317")
+        return endpoint
 
     @property
     def compute_threads(self) -> int:

@@ -9,6 +9,7 @@ import grpc
 from serving.boundary.proxy import Boundary
 from serving.security.guard import Guard
 from serving.server import make_server
+from serving.telemetry.calls import ServedCalls
 
 
 @asynccontextmanager
@@ -21,6 +22,7 @@ async def listening(
     max_connection_calls: int = 256,
     guard: Guard | None = None,
     tls: grpc.ServerCredentials | None = None,
+    calls: ServedCalls | None = None,
 ) -> AsyncIterator[str]:
     """Serves a servicer on a free port of the loopback, behind the boundary that all servers have.
 
@@ -32,11 +34,12 @@ async def listening(
         max_connection_calls: as in `ServerSettings`.
         guard: decides who may call.
         tls: the server's side of TLS; None listens in the clear.
+        calls: is told of every call.
 
     Yields:
         Its address.
     """
-    boundary = Boundary(max_concurrent_rpcs, guard=guard)
+    boundary = Boundary(max_concurrent_rpcs, guard=guard, calls=calls)
     boundary.shedder.consult(servicer)
     server = make_server(boundary, max_message_bytes, max_connection_calls)
     attach(servicer, server)
@@ -57,6 +60,7 @@ async def serving(
     max_concurrent_rpcs: int = 256,
     max_message_bytes: int = 8 * 2**20,
     max_connection_calls: int = 256,
+    calls: ServedCalls | None = None,
 ) -> AsyncIterator[grpc.aio.Channel]:
     """As `listening`, but yields a channel to it."""
     async with (
@@ -66,6 +70,7 @@ async def serving(
             max_concurrent_rpcs=max_concurrent_rpcs,
             max_message_bytes=max_message_bytes,
             max_connection_calls=max_connection_calls,
+            calls=calls,
         ) as address,
         grpc.aio.insecure_channel(address) as channel,
     ):

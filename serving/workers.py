@@ -17,13 +17,24 @@ class Workers:
     """
 
     def __init__(self, threads: int) -> None:
+        self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tandem")
+        self._in_hand = 0
+
+    @property
+    def waiting(self) -> int:
+        """Calls that queue."""
+        return max(0, self._in_hand - self._threads)
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Calls a blocking function on a thread; its log lines keep the request id."""
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, context.run, function, *arguments)
+        self._in_hand += 1
+        try:
+            return await loop.run_in_executor(self._pool, context.run, function, *arguments)
+        finally:
+            self._in_hand -= 1
 
     def close(self) -> None:
         """Drops what queues and waits for what runs."""

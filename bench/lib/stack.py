@@ -29,6 +29,8 @@ class Process:
     """More of `tandem serve NAME`."""
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int = 0
+    module: str = "cli.main"
+    """What is run; takes the arguments of `tandem`."""
 
     @property
     def address(self) -> str:
@@ -49,7 +51,7 @@ class Process:
         """
         port_file = self.directory / f"{self.name}.port"
         flags = ("--bundle", self.bundle, "--port", self.port, "--port-file", port_file)
-        command = [sys.executable, "-m", "cli.main", "serve", self.name, *map(str, flags)]
+        command = [sys.executable, "-m", self.module, "serve", self.name, *map(str, flags)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, *self.flags], stderr=log, env={**os.environ, **self.environment}
@@ -82,7 +84,11 @@ class Process:
 
 @contextmanager
 def serving(
-    name: str, bundle: Path, *flags: str, environment: Mapping[str, str] | None = None
+    name: str,
+    bundle: Path,
+    *flags: str,
+    environment: Mapping[str, str] | None = None,
+    module: str = "cli.main",
 ) -> Iterator[Process]:
     """Runs a service for as long as the block takes.
 
@@ -90,7 +96,7 @@ def serving(
         ChildProcessError: it did not start.
     """
     with tempfile.TemporaryDirectory() as directory:
-        process = Process(name, bundle, Path(directory), flags, environment or {})
+        process = Process(name, bundle, Path(directory), flags, environment or {}, module=module)
         try:
             yield process.start()
         finally:

@@ -23,10 +23,17 @@ KINDS: Final[Mapping[str, type[ServerSettings]]] = {
 }
 DECIDED: Final = {"candidate_target", "generator_target", "catalog", "port_file", "stop_on_eof"}
 """Settings of the three that follow from running them together."""
+OWN: Final = ("port", "metrics_port")
+"""Settings whose variable is the gateway's alone, since three processes cannot have one port."""
+METRICS_OFFSETS: Final = {"gateway": 0, "candidate": 1, "generator": 2}
+"""From the gateway's port of metrics, which is given, to each one's."""
 
 
 class StackSettings(GatewaySettings, CandidateSettings, GeneratorSettings):
-    """What the three can be told together: all that each can; `port` is the gateway's."""
+    """What the three can be told together: all that each can; `port` is the gateway's.
+
+    `metrics_port` is too, and the services show theirs on the two ports above it.
+    """
 
     candidate_port: int | None = Field(
         default=None,
@@ -48,6 +55,10 @@ class StackSettings(GatewaySettings, CandidateSettings, GeneratorSettings):
         ports = {"candidate": self.candidate_port, "generator": self.generator_port}
         return ports.get(process, self.port)
 
+    def metrics_port_of(self, process: str) -> int | None:
+        """The port of metrics that a process was given here, if any; 0 is for all to pick one."""
+        return self.metrics_port and self.metrics_port + METRICS_OFFSETS[process]
+
 
 def _run(**given: object) -> None:
     stack = load_settings(StackSettings, **given)
@@ -58,6 +69,8 @@ def _run(**given: object) -> None:
             "host": stack.host,
             "port": settings[process].port,
         }
+        if settings[process].metrics_port is not None:
+            flags["metrics_port"] = settings[process].metrics_port
         return lambda addresses: _command(process, flags | _connections(process, addresses))
 
     def report(name: str, address: str) -> None:
@@ -71,9 +84,10 @@ def _run(**given: object) -> None:
 
 def _load(process: str, stack: StackSettings, given: Mapping[str, object]) -> ServerSettings:
     """Reads what a process will read, so that mistakes are told before anything starts."""
-    # The variable is the gateway's alone, since three processes cannot have one port.
-    environment = {n: value for n, value in os.environ.items() if n != variable_of("port")}
-    flags = _flags_for(KINDS[process], given) | {"port": stack.port_of(process)}
+    alone = {variable_of(name) for name in OWN}
+    environment = {name: value for name, value in os.environ.items() if name not in alone}
+    ports = {"port": stack.port_of(process), "metrics_port": stack.metrics_port_of(process)}
+    flags = _flags_for(KINDS[process], given) | ports
     return load_settings(KINDS[process], environment, **flags)
 
 

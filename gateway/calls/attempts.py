@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 from gateway.calls.circuit import Permit
 from gateway.calls.targets import Target
 from serving.bundles.held import VERSION_KEY
-from serving.telemetry import REQUEST_ID_HEADER, request_id
+from serving.telemetry.request_id import REQUEST_ID_HEADER, request_id
 
 S = TypeVar("S")
 
@@ -19,6 +19,8 @@ class Attempt(Generic[S]):
     permit: Permit
     version: str
     """That must answer it; empty for whichever serves."""
+    kind: str = "first"
+    """First, retry or hedge."""
     overtaken: bool = False
     """Whether a hedge that began later was answered earlier."""
 

@@ -16,14 +16,18 @@ from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 import grpc
 import structlog
+from prometheus_client import CollectorRegistry
 
+from core.errors import TandemError
 from gateway.calls.attempts import Attempt, Course
 from gateway.calls.budget import Budget
 from gateway.calls.circuit import Limits, Verdict
 from gateway.calls.failures import CALLERS_MISTAKES, NOT_HELD, judge, set_aside, translate, unknown
 from gateway.calls.latency import HedgeDelay, Latencies
+from gateway.calls.spans import attempt_span
 from gateway.calls.targets import Targets
 from gateway.deadline import Deadline
+from gateway.metrics import ServiceMetrics
 from serving.security.links import Link
 from tandem import errors
 
@@ -79,6 +83,7 @@ class Caller(Generic[S]):
         target: its addresses; see `Targets`.
         bundle_version: of the gateway's own bundle, which the service should have too.
         policy: how it is called.
+        metrics: what is counted.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Caller(Generic[S]):
         target: str,
         bundle_version: str,
         policy: CallPolicy,
+        metrics: ServiceMetrics | None = None,
     ) -> None:
         self.service = service
         self.targets = Targets(target, protobuf_service, stub, policy.limits, policy.link)
@@ -103,6 +109,8 @@ class Caller(Generic[S]):
         self._hedges = Budget(policy.hedge_ratio)
         self._hedge_delay = HedgeDelay()
         self._latencies: defaultdict[type, Latencies] = defaultdict(Latencies)
+        self._metrics = metrics or ServiceMetrics(CollectorRegistry())
+        self._metrics.follow(self)
 
     def for_version(self, version: str) -> Self:
         """The same service, asked for answers from another version of the bundle: connections,
@@ -132,6 +140,20 @@ class Caller(Generic[S]):
         Raises:
             TandemError: it failed; see `translate`.
         """
+        code = "CANCELLED"
+        try:
+            response = await self._attempts(method, request, deadline)
+        except TandemError as error:
+            code = error.code.name
+            raise
+        else:
+            code = "OK"
+            return response
+        finally:
+            self._metrics.ended(self.service, code)
+
+    async def _attempts(self, method: Method[S, Q, R], request: Q, deadline: Deadline) -> R:
+        """As many attempts as it takes, and as there are time and budget for."""
         self._extra.earn()
         self._hedges.earn()
         course = Course[S](self._bundle_version)
@@ -198,12 +220,16 @@ class Caller(Generic[S]):
         latencies.record(time.monotonic() - started)
         return response
 
-    async def _begin(self, course: Course[S], deadline: Deadline) -> Attempt[S] | None:
+    async def _begin(
+        self, course: Course[S], deadline: Deadline, *, hedge: bool = False
+    ) -> Attempt[S] | None:
+        kind = "hedge" if hedge else "retry" if course.tried else "first"
         chosen = await self.targets.choose(course.tried, deadline.remaining())
         if chosen is None:
             return None
         course.tried.append(chosen[0])
-        return Attempt(*chosen, version=course.version)
+        self._metrics.attempted(self.service, kind)
+        return Attempt(*chosen, version=course.version, kind=kind)
 
     async def _run(
         self, attempt: Attempt[S], method: Method[S, Q, R], request: Q, deadline: Deadline
@@ -220,9 +246,10 @@ class Caller(Generic[S]):
         try:
             seconds = deadline.remaining()
             usual = self._latencies[kind].p95 or USUAL_SECONDS
-            response = await method(target.stub)(
-                request, timeout=seconds, metadata=attempt.metadata
-            )
+            with attempt_span(kind, attempt.kind, target.address) as trace:
+                response = await method(target.stub)(
+                    request, timeout=seconds, metadata=(*attempt.metadata, *trace)
+                )
         except grpc.aio.AioRpcError as error:
             failure = errors.from_rpc(error)
             answers = target.answered.get(kind, -math.inf) > started
@@ -275,7 +302,7 @@ class Caller(Generic[S]):
         if not afforded:
             return None
         self._extra.spend()
-        return await self._begin(course, deadline)
+        return await self._begin(course, deadline, hedge=True)
 
 
 async def _first_answer(running: list["asyncio.Task[R]"]) -> "asyncio.Task[R]":

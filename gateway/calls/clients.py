@@ -19,6 +19,7 @@ from gateway.domain import (
     Scored,
     SourceScore,
 )
+from gateway.metrics import ServiceMetrics
 from serving.item_fields import ScoredMessage, encode_message, field_mask
 from serving.validation import constraints_message
 from tandem.v1 import candidate_service_pb2 as candidate_pb
@@ -54,7 +55,13 @@ class CandidateStubs:
 class CandidateClient(Caller[CandidateStubs]):
     """Calls the candidate's process: the candidate service, and the catalog beside it."""
 
-    def __init__(self, target: str, bundle_version: str, policy: CallPolicy = DEFAULT) -> None:
+    def __init__(
+        self,
+        target: str,
+        bundle_version: str,
+        policy: CallPolicy = DEFAULT,
+        metrics: ServiceMetrics | None = None,
+    ) -> None:
         super().__init__(
             "candidate",
             "tandem.v1.CandidateService",
@@ -62,6 +69,7 @@ class CandidateClient(Caller[CandidateStubs]):
             target,
             bundle_version,
             policy,
+            metrics,
         )
 
     async def search(
@@ -123,7 +131,13 @@ class CandidateClient(Caller[CandidateStubs]):
 class GeneratorClient(Caller["generator_grpc.GeneratorServiceAsyncStub"]):
     """Calls the generator service."""
 
-    def __init__(self, target: str, bundle_version: str, policy: CallPolicy = DEFAULT) -> None:
+    def __init__(
+        self,
+        target: str,
+        bundle_version: str,
+        policy: CallPolicy = DEFAULT,
+        metrics: ServiceMetrics | None = None,
+    ) -> None:
         super().__init__(
             "generator",
             "tandem.v1.GeneratorService",
@@ -131,6 +145,7 @@ class GeneratorClient(Caller["generator_grpc.GeneratorServiceAsyncStub"]):
             target,
             bundle_version,
             policy,
+            metrics,
         )
 
     async def rerank(

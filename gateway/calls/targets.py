@@ -165,6 +165,17 @@ class Targets(Generic[S]):
         return (target, permit) if target and permit else None
 
     @property
+    def count(self) -> int:
+        """How many addresses are known."""
+        return len(self._targets)
+
+    @property
+    def set_aside(self) -> int:
+        """How many of them are left alone because calls of them failed."""
+        targets = list(self._targets.values())  # whoever asks may be on another thread
+        return sum(target.circuit.state is not State.CLOSED for target in targets)
+
+    @property
     def known(self) -> bool:
         """Whether there is any address."""
         return bool(self._targets)

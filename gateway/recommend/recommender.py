@@ -1,7 +1,7 @@
 """Turns one query into one answer: history, strategy, rules."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from core.bundle import Bundle
@@ -9,14 +9,16 @@ from core.errors import DeadlineExceeded, NotFound, TandemError
 from gateway.deadline import Deadline
 from gateway.domain import Answer, Fallback, Query, ResolvedQuery, Strategy
 from gateway.history import HistoryStore
+from gateway.metrics import GatewayMetrics
 from gateway.recommend.blend import Weights
 from gateway.recommend.diagnostics import Diagnosis, MadeList
 from gateway.recommend.fallback import PopularItems
 from gateway.recommend.rule_inputs import RuleInputLoader, described
 from gateway.recommend.services import Candidate, Generator, Services
 from gateway.recommend.strategies import STRATEGIES, StrategyCall
-from gateway.recommend.trace import RequestTrace
+from gateway.recommend.trace import RequestTrace, Stopwatch
 from gateway.rules import apply_rules, depth
+from serving.telemetry.tracing import annotate
 
 HISTORY_SHARE: Final = 0.25
 """Of the caller's time, for the history store."""
@@ -34,6 +36,8 @@ class Recommender:
     bundle_version: str
     diagnosis: Diagnosis | None = None
     """Says why a list is what it is; None where nobody is to be told."""
+    metrics: GatewayMetrics = field(default_factory=GatewayMetrics)
+    """What is counted."""
 
     @classmethod
     def of(
@@ -43,6 +47,7 @@ class Recommender:
         generator: Generator,
         histories: HistoryStore,
         diagnosis: Diagnosis | None = None,
+        metrics: GatewayMetrics | None = None,
     ) -> "Recommender":
         """A recommender with the bundle's weights, and its popularity to fall back to."""
         blend = bundle.manifest.blend
@@ -62,6 +67,7 @@ class Recommender:
             shortlist=blend.shortlist,
             bundle_version=bundle.version,
             diagnosis=diagnosis,
+            metrics=metrics or GatewayMetrics(),
         )
 
     async def recommend(self, query: Query, deadline: Deadline) -> Answer:
@@ -72,13 +78,19 @@ class Recommender:
             TandemError: the request is wrong; or a service failed that could not be done without.
         """
         trace = RequestTrace(
-            deadline, may_degrade=not query.forbid_degraded, bundle_version=self.bundle_version
+            deadline,
+            may_degrade=not query.forbid_degraded,
+            bundle_version=self.bundle_version,
+            watch=Stopwatch(self.metrics.stage),
         )
         history = await self._history(query, trace)
         request = ResolvedQuery(query, history or ())
         # Without a history there is nothing to order a shortlist by but what is popular.
         strategy = Strategy.EMBEDDING if history is None else query.strategy
-        return await self._answer(request, strategy, trace)
+        answer = await self._answer(request, strategy, trace)
+        self.metrics.answered(answer)
+        annotate(strategy=answer.strategy or "popularity", degraded=bool(answer.degradations))
+        return answer
 
     async def _answer(
         self, request: ResolvedQuery, strategy: Strategy, trace: RequestTrace

@@ -18,6 +18,7 @@ from gateway.domain import (
     Scored,
     StageTime,
 )
+from serving.telemetry.tracing import span
 
 T = TypeVar("T")
 
@@ -32,9 +33,14 @@ class Stage:
 
 
 class Stopwatch:
-    """Collects the times of a request's stages, in the order in which they end."""
+    """Collects the times of a request's stages, in the order in which they end.
 
-    def __init__(self) -> None:
+    Args:
+        note: is told the name and the seconds of each as well.
+    """
+
+    def __init__(self, note: Callable[[str, float], None] = lambda _name, _seconds: None) -> None:
+        self._note = note
         self._times: list[StageTime] = []
 
     @contextmanager
@@ -48,9 +54,11 @@ class Stopwatch:
         budget = None if deadline is None else deadline.left
         stage, started = Stage(name), time.perf_counter()
         try:
-            yield stage
+            with span(name):
+                yield stage
         finally:
             seconds = time.perf_counter() - started
+            self._note(name, seconds)
             self._times.append(StageTime(name, seconds, budget, stage.origin))
 
     @property

@@ -3,7 +3,10 @@
 import sys
 from typing import Final
 
+from prometheus_client import CollectorRegistry
+
 from core.bundle import Bundle
+from services.candidate.metrics import CandidateMetrics
 from services.candidate.servicer import CandidateServicer
 from services.candidate.settings import CandidateSettings
 from serving.server import Api, Service, run
@@ -33,15 +36,18 @@ def main(settings: CandidateSettings) -> None:
 
 def service(settings: CandidateSettings) -> Service:
     """What the process serves."""
-    return Service(process="candidate", apis=APIS, load=Loader(settings))
+    registry = CollectorRegistry()
+    load = Loader(settings, CandidateMetrics(registry))
+    return Service(process="candidate", apis=APIS, load=load, registry=registry)
 
 
 class Loader:
     """Loads one version of the bundle after another; only the first opens the store, which the
     others take over from it."""
 
-    def __init__(self, settings: CandidateSettings) -> None:
+    def __init__(self, settings: CandidateSettings, metrics: CandidateMetrics) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._opened = False
 
     def __call__(self, bundle: Bundle) -> CandidateServicer:
@@ -54,4 +60,5 @@ class Loader:
             store=store,
             rebase=settings.rebase_store,
             index_uri=settings.index_uri,
+            metrics=self._metrics,
         )

@@ -15,6 +15,7 @@ from services.candidate.catalog.opening import open_catalog
 from services.candidate.catalog.rebase import Rebase
 from services.candidate.catalog.servicer import CatalogServicer
 from services.candidate.index.flat import Neighbors
+from services.candidate.metrics import CandidateMetrics
 from services.candidate.requests import (
     DEFAULT_SHORTLIST,
     DiagnoseQuery,
@@ -30,6 +31,7 @@ from services.candidate.retrieval.shortlist import Basis, Shortlist
 from services.candidate.retrieval.similarity import SimilarityOptions
 from serving.deadline import check_deadline
 from serving.item_fields import Fields, ItemFieldWriter
+from serving.telemetry.tracing import span
 from serving.workers import Workers
 from tandem.v1 import candidate_service_pb2 as pb
 from tandem.v1 import candidate_service_pb2_grpc as pb_grpc
@@ -60,6 +62,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         workers: the threads that calls compute on.
         loaded: the bundle, and the engine of it without any change, which changes are made on when
             a store is taken over; None where it never is.
+        metrics: what is counted.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         version: str,
         workers: Workers,
         loaded: tuple[Bundle, CandidateEngine] | None = None,
+        metrics: CandidateMetrics | None = None,
     ) -> None:
         self._live = live
         self._loaded = loaded
@@ -76,6 +80,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         self._fields = ItemFieldWriter()
         self.catalog = CatalogServicer(live, version, workers)
         """Answers `CatalogService`, in the same process."""
+        self._metrics = metrics or CandidateMetrics()
 
     @classmethod
     def load(
@@ -86,6 +91,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         store: Path | None = None,
         rebase: bool = False,
         index_uri: str | None = None,
+        metrics: CandidateMetrics | None = None,
     ) -> "CandidateServicer":
         """Loads a bundle, and the changes on top of it; blocks, and takes seconds.
 
@@ -96,10 +102,11 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
             store: see `open_catalog`.
             rebase: see `open_catalog`.
             index_uri: see `CandidateEngine.load`.
+            metrics: what is counted.
         """
         engine = CandidateEngine.load(bundle, threads=1, index_uri=index_uri)
         live = open_catalog(bundle, engine, store, rebase=rebase)
-        return cls(live, bundle.version, Workers(threads), (bundle, engine))
+        return cls(live, bundle.version, Workers(threads), (bundle, engine), metrics)
 
     async def warm_up(self) -> None:
         """Makes one call of each kind."""
@@ -123,8 +130,14 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         Raises:
             ResourceExhausted, Unavailable: the store cannot be written to; the other keeps it.
         """
-        if not isinstance(previous, CandidateServicer):
-            return
+        if isinstance(previous, CandidateServicer):
+            await self._take_over(previous)
+        self._metrics.follow(lambda: self._workers.waiting, lambda: self._live.waiting)
+        self._metrics.catalog.follow(
+            lambda: self._live.engine.sequence, lambda: self._live.engine.catalog.live_count
+        )
+
+    async def _take_over(self, previous: "CandidateServicer") -> None:
         store = previous._live.store
         if store is None or self._loaded is None:
             previous._live.follow_no_more()
@@ -145,6 +158,7 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
         """Turns a history into a shortlist."""
         engine, query = self._live.engine, read_search(request)
         shortlist, missing = await self._workers.run(_search, engine, query)
+        self._metrics.searched(shortlist.basis)
         response = pb.SearchResponse(
             missing_item_ids=missing,
             bundle_version=self._version,
@@ -204,13 +218,14 @@ class CandidateServicer(pb_grpc.CandidateServiceServicer):
 def _search(engine: CandidateEngine, query: SearchQuery) -> tuple[Shortlist, list[str]]:
     catalog = engine.catalog
     history, missing = catalog.lookup(query.history)
-    shortlist = engine.search(
-        history,
-        query.count,
-        allowed=query.constraints.mask(catalog, check_deadline),
-        excluded=catalog.lookup(query.constraints.excluded)[0],
-        include_seen=query.constraints.include_seen,
-    )
+    with span("search"):
+        shortlist = engine.search(
+            history,
+            query.count,
+            allowed=query.constraints.mask(catalog, check_deadline),
+            excluded=catalog.lookup(query.constraints.excluded)[0],
+            include_seen=query.constraints.include_seen,
+        )
     return shortlist, missing
 
 

@@ -1,5 +1,8 @@
 """The generator process."""
 
+from prometheus_client import CollectorRegistry
+
+from services.generator.metrics import GeneratorMetrics
 from services.generator.servicer import GeneratorServicer
 from services.generator.settings import GeneratorSettings
 from serving.server import Api, Service, run
@@ -13,6 +16,8 @@ def main(settings: GeneratorSettings) -> None:
 
 def service(settings: GeneratorSettings) -> Service:
     """What the process serves."""
+    registry = CollectorRegistry()
+    metrics = GeneratorMetrics(registry)
     return Service(
         process="generator",
         apis=[
@@ -21,5 +26,6 @@ def service(settings: GeneratorSettings) -> Service:
                 generator_service_pb2_grpc.add_GeneratorServiceServicer_to_server,
             )
         ],
-        load=lambda bundle: GeneratorServicer.load(bundle, settings),
+        load=lambda bundle: GeneratorServicer.load(bundle, settings, metrics),
+        registry=registry,
     )

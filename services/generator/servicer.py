@@ -1,6 +1,7 @@
 """GeneratorService: messages in, queries to the engine in batches, messages out."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,6 +24,7 @@ from services.generator.decoding.engine import (
     UserContext,
 )
 from services.generator.decoding.providers import Compute, execution_providers
+from services.generator.metrics import GeneratorMetrics
 from services.generator.requests import (
     DEFAULT_RESULTS,
     RankingRequest,
@@ -35,6 +37,7 @@ from services.generator.requests import (
 from services.generator.settings import GeneratorSettings
 from serving.item_fields import ItemFieldWriter
 from serving.security.setup import link_of
+from serving.telemetry.tracing import note_spans
 from serving.timings import stage_timing
 from serving.workers import Workers
 from tandem.v1 import common_pb2
@@ -70,6 +73,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         users: the position of each user in the bundle.
         version: of the bundle, named in every response.
         limits: of batching.
+        metrics: what is counted.
     """
 
     def __init__(
@@ -78,18 +82,25 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         users: Mapping[str, int],
         version: str,
         limits: Limits | None = None,
+        metrics: GeneratorMetrics | None = None,
     ) -> None:
         self.follower = follower
         self._users = users
         self._version = version
         self._limits = limits or Limits()
         self._preparers = Workers(PREPARERS)
-        self.queue = model_queue(follower.engine.run, self._limits)
+        self._metrics = metrics or GeneratorMetrics()
+        self.queue = model_queue(self._metrics.watched(follower.engine.run), self._limits)
         """Jobs that wait for the model, which all versions of the engine share."""
         self._fields = ItemFieldWriter()
 
     @classmethod
-    def load(cls, bundle: Bundle, settings: GeneratorSettings) -> "GeneratorServicer":
+    def load(
+        cls,
+        bundle: Bundle,
+        settings: GeneratorSettings,
+        metrics: GeneratorMetrics | None = None,
+    ) -> "GeneratorServicer":
         """Loads the engine; takes seconds."""
         compute = Compute(
             execution_providers(settings.device), settings.compute_threads, settings.spin
@@ -99,7 +110,8 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         feed = None
         if settings.catalog is not None:
             feed = CatalogFeed(settings.catalog, bundle.version, link=link_of(settings))
-        return cls(Follower(engine, feed), bundle.histories.user_index, bundle.version, limits)
+        follower, users = Follower(engine, feed), bundle.histories.user_index
+        return cls(follower, users, bundle.version, limits, metrics)
 
     async def warm_up(self) -> None:
         """Runs a full batch, which takes the most memory, and makes one call of each kind."""
@@ -125,8 +137,15 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
                 serves another version of the bundle.
         """
         self.follower.start()
-        if not isinstance(previous, GeneratorServicer):
-            return
+        if isinstance(previous, GeneratorServicer):
+            await self._take_over(previous)
+        self._metrics.follow(lambda: self.queue.waiting)
+        self._metrics.catalog.follow(
+            lambda: self.follower.engine.snapshot.sequence,
+            lambda: self.follower.engine.snapshot.catalog.live_count,
+        )
+
+    async def _take_over(self, previous: "GeneratorServicer") -> None:
         try:
             async with asyncio.timeout(CATCH_UP_SECONDS):
                 await self.follower.caught_up()
@@ -242,9 +261,14 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
     async def _served(self, prepare: Callable[[], DecodingJob]) -> Served[RankingAnswer]:
         """Makes a job on a thread, and has the model answer it; its place in the queue is taken
         before anything is done."""
+        began = time.time_ns()
         with self.queue.place() as place:
             place.put(await self._preparers.run(prepare))
-            return await place.answer()
+            served = await place.answer()
+        self._metrics.served(served.prepared, served.queued)
+        stages = ("prepare", served.prepared), ("queue", served.queued), ("model", served.ran)
+        note_spans(began, *stages, **{"tandem.batch": served.batch})
+        return served
 
 
 def _lookup(catalog: Catalog, request: RankingRequest) -> tuple[ItemArray, ItemArray, list[str]]:

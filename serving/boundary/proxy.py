@@ -1,8 +1,7 @@
-"""What surrounds every RPC: request id, admission, parsing, errors to codes, and the access log."""
+"""What surrounds every RPC: request id, admission, parsing, errors to codes, and telemetry."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, NoReturn, cast
 
@@ -21,7 +20,8 @@ from serving.deadline import adopt_deadline
 from serving.frames import release_frames
 from serving.security.audit import audited
 from serving.security.guard import OWN, Guard
-from serving.telemetry import REQUEST_ID_HEADER, accept_request_id, request_id
+from serving.telemetry.calls import UNKNOWN_METHOD, ServedCalls
+from serving.telemetry.request_id import REQUEST_ID_HEADER, accept_request_id, request_id
 from tandem.channel import MAX_ANSWER_BYTES
 
 log = structlog.get_logger()
@@ -37,13 +37,17 @@ class Boundary(grpc.aio.ServerInterceptor):
     Args:
         max_concurrent: calls in flight above which new ones are refused.
         guard: decides who may call; by default whoever reaches the server.
+        calls: is told of every call.
     """
 
-    def __init__(self, max_concurrent: int, *, guard: Guard | None = None) -> None:
+    def __init__(
+        self, max_concurrent: int, *, guard: Guard | None = None, calls: ServedCalls | None = None
+    ) -> None:
         self.in_flight = InFlight(max_concurrent)
-        self.shedder = Shedder()
+        self._calls = calls or ServedCalls()
+        self.shedder = Shedder(self._calls)
         self._guard = guard or Guard()
-        self._refusals = Refusals("calls not let in")
+        self._refusals = Refusals("calls not let in", self._calls)
         self._handlers: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -60,18 +64,26 @@ class Boundary(grpc.aio.ServerInterceptor):
             await self._guard.admit(method, handler_call_details.invocation_metadata or ())
         except TandemError as error:
             if await continuation(handler_call_details) is None:
+                self._note_unknown(handler_call_details)
                 return None
-            return self._refusals.handler(error)
+            self._calls.know(method)
+            return self._refusals.handler(method, error)
         if not method.startswith(OWN):
             return await continuation(handler_call_details)
         if method not in self._handlers:
             handler = await continuation(handler_call_details)
             if handler is None:
+                self._note_unknown(handler_call_details)
                 return None
+            self._calls.know(method)
             self._handlers[method] = self._wrapped(method, handler)
         if self.in_flight.draining.is_set():
             return self._handlers[method]
         return self.shedder.refusal(method) or self._handlers[method]
+
+    def _note_unknown(self, details: grpc.HandlerCallDetails) -> None:
+        sent = dict(details.invocation_metadata or ())
+        self._calls.refused(UNKNOWN_METHOD, sent, "UNIMPLEMENTED")
 
     def _wrapped(self, method: str, handler: Handler) -> Handler:
         if handler.unary_unary is not None:
@@ -124,28 +136,25 @@ class Boundary(grpc.aio.ServerInterceptor):
         return self._surrounded(method, answer)
 
     def _surrounded(self, method: str, answer: Callable[[Any, Context], Awaitable[Any]]) -> Method:
-        """Gives a call its request id, its canonical code and its line in the log."""
+        """Gives a call its request id and its canonical code, and tells of it."""
 
         async def surrounded(raw: Any, context: Context) -> Any:
-            started = time.perf_counter()
-            _adopt_request_id(context)
+            metadata = dict(context.invocation_metadata() or ())
+            _adopt_request_id(context, metadata)
             adopt_deadline(context.time_remaining())
-            code, reason = "OK", ""
-            try:
-                await self._guard.admit_certified(method, context.auth_context)
-                return await answer(raw, context)
-            except asyncio.CancelledError:
-                late = context.time_remaining() == 0
-                code = "DEADLINE_EXCEEDED" if late else "CANCELLED"
-                raise
-            except Exception as error:  # noqa: BLE001 - this is where all of them end
-                failure = classify(error, method)
-                code, reason = failure.code.name, failure.reason
-                release_frames(error)
-                await _abort(context, failure)
-            finally:
-                ms = round((time.perf_counter() - started) * 1e3, 3)
-                log.info("call", method=method, code=code, reason=reason or None, ms=ms)
+            with self._calls.served(method, metadata) as call:
+                try:
+                    await self._guard.admit_certified(method, context.auth_context)
+                    return await answer(raw, context)
+                except asyncio.CancelledError:
+                    late = context.time_remaining() == 0
+                    call.failed("DEADLINE_EXCEEDED" if late else "CANCELLED")
+                    raise
+                except Exception as error:  # noqa: BLE001 - this is where all of them end
+                    failure = classify(error, method)
+                    call.failed(failure.code.name, failure.reason)
+                    release_frames(error)
+                    await _abort(context, failure)
 
         return surrounded
 
@@ -176,8 +185,8 @@ def _bounded(answer: bytes) -> bytes:
     return answer
 
 
-def _adopt_request_id(context: Context) -> None:
-    sent = dict(context.invocation_metadata() or ()).get(REQUEST_ID_HEADER)
+def _adopt_request_id(context: Context, metadata: Mapping[str, Any]) -> None:
+    sent = metadata.get(REQUEST_ID_HEADER)
     request_id.set(accept_request_id(sent if isinstance(sent, str) else None))
     context.set_trailing_metadata(((REQUEST_ID_HEADER, request_id.get()),))
 

@@ -16,7 +16,8 @@ from grpc_status import rpc_status
 from core.errors import ResourceExhausted, StatusCode, TandemError
 from serving.boundary.grpc_types import Context, Handler
 from serving.boundary.status import to_status
-from serving.telemetry import REQUEST_ID_HEADER, is_acceptable
+from serving.telemetry.calls import ServedCalls
+from serving.telemetry.request_id import REQUEST_ID_HEADER, is_acceptable
 
 log = structlog.get_logger()
 
@@ -30,21 +31,26 @@ class Refusals:
 
     Args:
         event: what the line in the log is called.
+        calls: is told of each.
         clock: in seconds.
     """
 
-    def __init__(self, event: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, event: str, calls: ServedCalls, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._event = event
+        self._calls = calls
         self._clock = clock
         self._refused: Counter[str] = Counter()
         self._next_line = 0.0
 
-    def handler(self, error: TandemError) -> Handler:
+    def handler(self, method: str, error: TandemError) -> Handler:
         """What answers a call with an error.
 
         gRPC does not wait for a request that is said to be a stream, and a refusal needs none.
 
         Args:
+            method: by its full name.
             error: that says why; by its reason calls are counted.
         """
         delay = error.retry_after if isinstance(error, ResourceExhausted) else 0.0
@@ -53,7 +59,9 @@ class Refusals:
 
         async def refuse(_: object, context: Context) -> NoReturn:
             self._count(error.reason)
-            sent = dict(context.invocation_metadata() or ()).get(REQUEST_ID_HEADER)
+            metadata = dict(context.invocation_metadata() or ())
+            self._calls.refused(method, metadata, error.code.name, error.reason)
+            sent = metadata.get(REQUEST_ID_HEADER)
             named = ((REQUEST_ID_HEADER, sent),) if is_acceptable(sent) else ()
             await context.abort(status.code, status.details, (*status.trailing_metadata, *named))
 

@@ -17,7 +17,8 @@ from grpc_status import rpc_status
 from core.errors import ResourceExhausted
 from serving.boundary.grpc_types import Context, Handler
 from serving.boundary.status import to_status
-from serving.telemetry import REQUEST_ID_HEADER, is_acceptable
+from serving.telemetry.calls import ServedCalls
+from serving.telemetry.request_id import REQUEST_ID_HEADER, is_acceptable
 
 log = structlog.get_logger()
 
@@ -55,10 +56,16 @@ def overloaded(seconds: float) -> ResourceExhausted:
 
 
 class Shedder:
-    """Asks a servicer, once there is one, and refuses calls for it."""
+    """Asks a servicer, once there is one, and refuses calls for it.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        calls: is told of every refusal.
+        clock: tells the time in seconds.
+    """
+
+    def __init__(self, calls: ServedCalls, clock: Callable[[], float] = time.monotonic) -> None:
         self._servicer: Backpressure | None = None
+        self._calls = calls
         self._clock = clock
         self._refused = 0
         self._next_line = 0.0
@@ -82,17 +89,19 @@ class Shedder:
             return None
 
         async def refuse(_: object, context: Context) -> NoReturn:
-            await self._refuse(context, seconds)
+            await self._refuse(method, context, seconds)
 
         return grpc.stream_unary_rpc_method_handler(refuse)
 
-    async def _refuse(self, context: Context, seconds: float) -> NoReturn:
+    async def _refuse(self, method: str, context: Context, seconds: float) -> NoReturn:
+        metadata = dict(context.invocation_metadata() or ())
+        self._calls.refused(method, metadata, "RESOURCE_EXHAUSTED", "OVERLOADED")
         self._refused += 1
         if self._clock() >= self._next_line:
             log.warning("calls refused", calls=self._refused)
             self._refused, self._next_line = 0, self._clock() + LOG_SECONDS
         status = _status(int(seconds * _STEPS_PER_SECOND) + 1)
-        sent = dict(context.invocation_metadata() or ()).get(REQUEST_ID_HEADER)
+        sent = metadata.get(REQUEST_ID_HEADER)
         named = ((REQUEST_ID_HEADER, sent),) if is_acceptable(sent) else ()
         await context.abort(status.code, status.details, (*status.trailing_metadata, *named))
 

@@ -78,6 +78,12 @@ class HeldBundles:
         """Those that are held, the one that serves first."""
         return [held for held in (self.serving, self.beside) if held is not None]
 
+    def states(self) -> list[tuple[str, str]]:
+        """The versions that are held, and what each is: `serving` or `beside`."""
+        return [
+            (held.version, "serving" if held is self.serving else "beside") for held in self.all
+        ]
+
     def find(self, version: str) -> HeldBundle | None:
         """The version, where it is held."""
         return next((held for held in self.all if held.version == version), None)

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from core.bundle import Bundle, versions
 from core.errors import BundleError, InvalidArgument, NotFound
 from serving.bundles.held import HeldBundle, HeldBundles, Servicer
-from serving.telemetry import request_id
+from serving.telemetry.request_id import request_id
 
 log = structlog.get_logger()
 

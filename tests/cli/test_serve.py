@@ -132,6 +132,23 @@ def test_all_tells_each_what_is_its_own(
 
 
 @pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["--metrics-port", "9464"], [9465, 9466, 9464]),
+        (["--metrics-port", "0"], [0, 0, 0]),
+        ([], [None, None, None]),
+    ],
+)
+def test_all_shows_metrics_on_ports_side_by_side(
+    started: Started, tmp_path: Path, given: list[str], expected: list[int | None]
+) -> None:
+    bundle = write_tiny_bundle(tmp_path)
+    assert run("serve", "all", "--bundle", str(bundle), *given).code == 0
+    ports = [started.settings[p].metrics_port for p in ("candidate", "generator", "gateway")]
+    assert ports == expected
+
+
+@pytest.mark.parametrize(
     ("flags", "document", "message"),
     [
         (["--generator-port", "70000"], "", "--generator-port: input should be less"),

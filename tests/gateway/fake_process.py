@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--port")
     parser.add_argument("--port-file")
     parser.add_argument("--drain-seconds")
+    parser.add_argument("--channelz")
     for setting in ("host", "keys-file", "tls-certificate", "tls-key", "tls-client-authority"):
         parser.add_argument(f"--{setting}")
     parser.add_argument("--load-gate", type=Path, help="loading ends once this file exists")

@@ -17,7 +17,7 @@ from core.errors import InvalidArgument, TandemError, Unavailable
 from core.filters import evaluate
 from serving import validation as edge
 from serving.bundles.held import VERSION_KEY
-from serving.telemetry import REQUEST_ID_HEADER
+from serving.telemetry.request_id import REQUEST_ID_HEADER
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_grpc
 from tandem.v1 import catalog_service_pb2 as catalog_pb

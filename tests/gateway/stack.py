@@ -46,8 +46,12 @@ class Stack:
 
 @asynccontextmanager
 async def running(path: Path, **flags: Any) -> AsyncIterator[Stack]:
-    """Serves a bundle; histories are its own unless the flags say otherwise."""
+    """Serves a bundle; histories are its own unless the flags say otherwise.
+
+    `metrics` and `calls`, where they are given, count what the gateway does.
+    """
     bundle = Bundle.open(path)
+    metrics, calls = flags.pop("metrics", None), flags.pop("calls", None)
     candidate, generator = FakeCandidate(bundle), FakeGenerator(bundle)
     guard, tls = flags.pop("guard", None), flags.pop("tls", None)
     async with AsyncExitStack() as opened:
@@ -63,7 +67,7 @@ async def running(path: Path, **flags: Any) -> AsyncIterator[Stack]:
             ),
             **flags,
         )
-        shared = Shared(settings)
+        shared = Shared(settings, metrics)
         servicer = RecommendationServicer(bundle, shared)
         opened.push_async_callback(shared.close)
         address = await opened.enter_async_context(
@@ -72,6 +76,7 @@ async def running(path: Path, **flags: Any) -> AsyncIterator[Stack]:
                 pb_grpc.add_RecommendationServiceServicer_to_server,
                 guard=guard,
                 tls=tls,
+                calls=calls,
             )
         )
         channel = await opened.enter_async_context(grpc.aio.insecure_channel(address))

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from core.bundle import Bundle
 from core.errors import InvalidArgument as InvalidArgumentRaised
 from core.errors import NotFound
-from serving.telemetry import accept_request_id, request_id
+from serving.telemetry.request_id import accept_request_id, request_id
 from serving.testing import listening, serving
 from tandem.errors import (
     Error,

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
@@ -162,6 +163,46 @@ def test_a_drain_under_load_ends_no_call_but_with_unavailable(server: Server) ->
     assert sum(answered for answered, _ in ended) == len(
         [line for line in server.calls() if line["code"] == "OK"]
     )
+
+
+def test_a_signal_has_it_log_what_it_is_at(server: Server) -> None:
+    open_gate(server)
+    server.start().wait_serving()
+    with grpc.insecure_channel(server.address) as channel:
+        private = "somebody's item"
+        request = pb.SearchRequest(history_item_ids=[WAIT, private], max_results=3)
+        stub = pb_grpc.CandidateServiceStub(channel)
+        waiting = stub.Search.future(request, metadata=(("x-request-id", "r1"),))
+        wait_until((server.directory / "waiting").exists, "the call to arrive")
+        server.send(signal.SIGUSR1)
+        wait_until(lambda: "state" in [line["event"] for line in server.lines()], "the state")
+        waiting.cancel()
+    (state,) = [line for line in server.lines() if line["event"] == "state"]
+    (call,) = state["calls"]
+    assert state["in_flight"] == 1
+    assert (call["method"], call["request_id"]) == ("/tandem.v1.CandidateService/Search", "r1")
+    assert call["seconds"] >= 0
+    assert state["gauges"][f"tandem_server_calls_in_flight {call['method']}"] == 1
+    assert any(name.startswith("tandem_bundle_info tiny/1") for name in state["gauges"])
+    assert sum(state["tasks"].values()) >= 2
+    assert private not in server.log.read_text()
+    server.send(signal.SIGTERM)
+    assert server.exit_code() == 0
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_connections_are_shown_where_that_is_asked_for(server: Server, asked: bool) -> None:
+    if asked:
+        server.flags["channelz"] = "true"
+    open_gate(server)
+    server.start().wait_serving()
+    with grpc.insecure_channel(server.address) as channel:
+        stub = channelz_pb2_grpc.ChannelzStub(channel)
+        call = stub.GetServers.future(channelz_pb2.GetServersRequest(), timeout=PATIENCE)
+        if asked:
+            assert call.result().server[0].data.calls_started > 0
+        else:
+            assert failure_of(call).code == grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_calls_that_outlast_the_drain_are_cut_off(server: Server) -> None:

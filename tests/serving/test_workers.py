@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from serving.telemetry import request_id
+from serving.telemetry.request_id import request_id
 from serving.workers import Workers
 
 

@@ -87,6 +87,11 @@ class LiveCatalog:
         self._writing = threading.RLock()
         """Held while a version is made, or handed over; a successor has the same."""
 
+    @property
+    def waiting(self) -> int:
+        """Changes that wait to be written."""
+        return self._edits.waiting
+
     async def write(self, edits: EditBatch) -> EditResult:
         """Makes changes, all or none; on return they are on disk, and in `engine`.
 

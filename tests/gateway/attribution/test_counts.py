@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.attribution.counts import (
     MAX_LISTS,
@@ -19,6 +20,7 @@ from gateway.attribution.counts import (
     position_label,
 )
 from gateway.history.event import Event, Shown
+from gateway.metrics import GatewayMetrics
 from tests.gateway.attribution.simulated import simulate
 from tests.gateway.redis_server import RedisServer, redis_flags, redis_server
 from tests.gateway.stack import Stack, running
@@ -31,18 +33,26 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
 @pytest.fixture(params=["sqlite", "redis"])
-async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stack]:
+async def stack(
+    request: pytest.FixtureRequest, registry: CollectorRegistry, tmp_path: Path
+) -> AsyncIterator[Stack]:
     flags: dict[str, Any] = {"history": str(tmp_path / "history.sqlite")}
     if request.param == "redis":
         server = request.getfixturevalue("redis")
         server.command("FLUSHALL")
         flags = redis_flags(server, tmp_path) | {"history_timeout": 5.0}
-    async with running(write_tiny_bundle(tmp_path), **flags) as stack:
+    metrics = GatewayMetrics(registry)
+    async with running(write_tiny_bundle(tmp_path), metrics=metrics, **flags) as stack:
         yield stack
 
 
-async def test_counts_are_what_happened(stack: Stack) -> None:
+async def test_counts_are_what_happened(stack: Stack, registry: CollectorRegistry) -> None:
     truth = await simulate(stack, lists=60)
     # Everything twice, some of it at the same time.
     parts = [truth.events[n : n + 50] for n in range(0, len(truth.events), 50)]
@@ -57,6 +67,13 @@ async def test_counts_are_what_happened(stack: Stack) -> None:
     assert Counter({c.labels.strategy: c.seen for c in lists}) == truth.lists_seen
     assert Counter({c.labels.strategy: c.clicked for c in lists}) == truth.lists_clicked
     assert {c.labels.variant for c in (*counted, *lists)} == {""}
+    exposed = generate_latest(registry).decode()
+    for (strategy, position), count in clicked.items():
+        labels = f'{{position="{position}",strategy="{strategy}",variant=""}}'
+        assert f"tandem_gateway_item_clicks_total{labels} {float(count)}" in exposed
+    for strategy, count in truth.lists_seen.items():
+        labels = f'{{strategy="{strategy}",variant=""}}'
+        assert f"tandem_gateway_list_impressions_total{labels} {float(count)}" in exposed
     assert sum(clicked.values()) > 20
 
 

@@ -30,7 +30,7 @@ from services.generator.servicer import GeneratorServicer
 from services.generator.settings import GeneratorSettings
 from serving.server import Api, Service, ServiceHost
 from serving.settings import ENVIRONMENT_PREFIX, load_settings
-from serving.telemetry import configure_logging
+from serving.telemetry.logs import configure_logging
 from tandem.v1.generator_service_pb2_grpc import add_GeneratorServiceServicer_to_server
 from tests.processes import REPOSITORY
 from tests.robustness.soak.catalog import Changes, Item

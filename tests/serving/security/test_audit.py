@@ -98,7 +98,7 @@ def test_no_log_level_ends_the_record() -> None:
     program = (
         "import sys\n"
         "from serving.security.audit import audited\n"
-        "from serving.telemetry import configure_logging\n"
+        "from serving.telemetry.logs import configure_logging\n"
         "from tandem.v1.catalog_service_pb2 import DeleteItemsRequest\n"
         "configure_logging('candidate', 'error', as_json=True, stream=sys.stderr)\n"
         "with audited('/tandem.v1.CatalogService/DeleteItems', DeleteItemsRequest()): pass\n"

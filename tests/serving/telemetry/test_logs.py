@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from serving.telemetry import accept_request_id, configure_logging, request_id
+from serving.telemetry.logs import configure_logging
+from serving.telemetry.request_id import accept_request_id, request_id
 
 
 @pytest.fixture

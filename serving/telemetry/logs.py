@@ -1,31 +1,14 @@
-"""Structured logs, with a request id that crosses all three processes."""
+"""Structured logs."""
 
 import logging
-import re
 import sys
-import uuid
-from contextvars import ContextVar
-from typing import Final, TextIO
+from typing import TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-REQUEST_ID_HEADER: Final = "x-request-id"
-"""The metadata key that a caller may set, and that every hop passes on and answers with."""
-
-request_id: ContextVar[str] = ContextVar("request_id", default="")
-
-_ACCEPTABLE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-
-
-def is_acceptable(sent: object) -> bool:
-    """Whether a request id is one that is safe to log and to send back."""
-    return isinstance(sent, str) and _ACCEPTABLE.fullmatch(sent) is not None
-
-
-def accept_request_id(sent: str | None) -> str:
-    """Keeps the caller's request id when it is safe to log, and makes one otherwise."""
-    return sent if sent and is_acceptable(sent) else uuid.uuid4().hex
+from serving.telemetry.request_id import request_id
+from serving.telemetry.tracing import trace_id
 
 
 def configure_logging(process: str, level: str, *, as_json: bool, stream: TextIO) -> None:
@@ -78,6 +61,8 @@ def _add_context(process: str) -> structlog.typing.Processor:
         event["process"] = process
         if current := request_id.get():
             event["request_id"] = current
+        if trace := trace_id():
+            event["trace_id"] = trace
         return event
 
     return add

@@ -1,0 +1,1 @@
+"""What it costs a gateway to be seen: metrics and traces against neither."""
