@@ -21,6 +21,9 @@ SHARES: Final = {"recommend": 60, "similar": 20, "events": 15, "batch": 5}
 """How often each kind of call is drawn."""
 BATCH: Final = 8
 """Requests of a `BatchRecommend`."""
+CUT_OFF: Final = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}
+"""What grpc says, without a server's reason, where a connection was cut; INTERNAL now and then of a
+stream, "Internal error from Core"."""
 NEW_ITEMS: Final = 20
 """That come and go."""
 LOOKS: Final = 200
@@ -77,7 +80,7 @@ class Callers:
             try:
                 await self._kinds[kind](client)
             except Error as error:
-                if is_cut and error.code is grpc.StatusCode.UNAVAILABLE:
+                if is_cut and error.code in CUT_OFF and not error.reason:
                     self.tally.cut_off += 1
                 else:
                     self.tally.failures[f"{kind}: {error}"] += 1
@@ -114,7 +117,8 @@ class Callers:
             else:
                 self.tally.answered("batch", each.response)
         if any(left.values()):
-            self.tally.failures["batch: not one answer to each request"] += 1
+            missing, again = sum(n > 0 for n in left.values()), sum(n < 0 for n in left.values())
+            self.tally.failures[f"batch: {missing} without an answer, {again} with two"] += 1
 
     async def lost_events(self, client: AsyncClient) -> list[str]:
         """The users whose event that was acknowledged last is not in their history."""
