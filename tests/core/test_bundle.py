@@ -146,7 +146,7 @@ def escape_by_link(path: Path) -> None:
         (edit_manifest(surprise=1), "surprise"),
         (edit_manifest(items="many"), "items"),
         (lambda path: (path / "manifest.json").write_text("{"), "not a manifest"),
-        (lambda path: (path / "manifest.json").write_bytes(b"\xff"), "no readable"),
+        (lambda path: (path / "manifest.json").write_bytes(b"\xff"), "not a manifest"),
         (lambda path: (path / "manifest.json").unlink(), "tandem build"),
     ],
 )

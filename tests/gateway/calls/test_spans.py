@@ -62,10 +62,10 @@ async def test_a_hedge_is_a_span_beside_the_first(tmp_path: Path, collector: Col
         await slow.gone.wait()
     exporter.close()
     attempts = collector.named(SEARCH)
-    # On a busy machine there may be other hedges: of this one's call, the first was called off.
-    (first,) = [s for s in attempts if s.attributes["rpc.grpc.status_code"] == 1]
+    called_off = [s for s in attempts if s.attributes["rpc.grpc.status_code"] == 1]
+    # On a busy machine there may be hedges before; the last call is the one that is slow.
+    first = [s for s in called_off if s.attributes["tandem.attempt"] == "first"][-1]
     (hedge,) = [s for s in attempts if s.trace_id == first.trace_id and s is not first]
-    assert first.attributes["tandem.attempt"] == "first"
     assert hedge.attributes["tandem.attempt"] == "hedge"
     assert first.parent_id == hedge.parent_id
     assert not first.failed
