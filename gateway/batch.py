@@ -83,7 +83,7 @@ async def answers(
             taken = size(request)
             hand.add(taken)
         try:
-            await ready.put(await answer(request))
+            await ready.put(await _answered(answer, request))
         finally:
             hand.add(-taken)
         return True
@@ -109,3 +109,19 @@ async def answers(
         await working
     finally:
         working.cancel()
+
+
+async def _answered(answer: Callable[[Q], Awaitable[R]], request: Q) -> R:
+    """The answer to a request.
+
+    Raises:
+        RuntimeError: whatever it waited for was cancelled, and not the stream. A task group takes
+            that for the end of its task, and the request would be left without an answer.
+    """
+    task = asyncio.current_task()
+    try:
+        return await answer(request)
+    except asyncio.CancelledError as error:
+        if task is not None and task.cancelling():
+            raise
+        raise RuntimeError("what a request waited for was cancelled") from error

@@ -157,6 +157,20 @@ async def test_requests_that_fail_end_the_stream() -> None:
         _ = [answer async for answer in answers(failing(), twice, Window(2, 1), no_bytes)]
 
 
+async def test_what_was_cancelled_by_itself_ends_the_stream() -> None:
+    """No request goes without an answer while the stream ends as if all had one."""
+
+    async def answer(number: int) -> int:
+        if number == 1:
+            gone = asyncio.get_running_loop().create_future()
+            gone.cancel()
+            await gone
+        return number
+
+    with pytest.raises(RuntimeError, match="was cancelled"):
+        _ = [one async for one in answers(aiter(Requests(3)), answer, Window(2, 1), no_bytes)]
+
+
 def of_user(number: int, **fields: Any) -> pb.BatchRecommendRequest:
     request = pb.RecommendRequest(**{"user_id": "ann", "max_results": 3, **fields})
     return pb.BatchRecommendRequest(id=str(number), request=request)

@@ -175,6 +175,7 @@ def test_a_service_killed_under_load(stack: Stack, name: Name) -> None:
     assert stack.gateway.process is gateway
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_service_stopped_under_load(stack: Stack, name: Name) -> None:
     victim = stack.service(name)
@@ -213,6 +214,7 @@ def test_both_services_killed_under_load(stack: Stack) -> None:
         assert ids(answer) == popular
 
 
+@pytest.mark.slow
 def test_a_slow_generator(stack: Stack) -> None:
     for _ in range(10):
         response = stack.client.recommend(history=[GENERATOR_WAITS, "i0"], timeout=1.5)

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from core.bundle import Bundle
 from core.catalog import Delete
 from core.manifest import StoreSection
@@ -18,6 +20,7 @@ def copied(shop: Shop, path: Path) -> Path:
     return Path(shutil.copy(shop.store, path))
 
 
+@pytest.mark.slow
 def test_what_was_added_is_trained_and_what_is_newer_comes_after(
     shop: Shop, tmp_path: Path
 ) -> None:
@@ -44,6 +47,7 @@ def test_what_was_added_is_trained_and_what_is_newer_comes_after(
     store.close()
 
 
+@pytest.mark.slow
 def test_a_store_that_has_only_deleted_since_trains_nothing_anew(
     shop: Shop, tmp_path: Path
 ) -> None:

@@ -169,6 +169,7 @@ def train_here(
     return {name: weights.detach() for name, weights in model.named_parameters()}, {}
 
 
+@pytest.mark.slow
 def test_training_learns_to_walk_round_the_catalog() -> None:
     source = make_source(targets=1, direct_share=0.0)
     torch.manual_seed(0)
