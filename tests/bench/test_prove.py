@@ -91,6 +91,7 @@ class Clock:
             raise OutOfTime
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_everywhere_comes_to_the_same(
     root: Path, outcome: SeedOutcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:

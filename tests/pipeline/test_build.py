@@ -107,6 +107,7 @@ def test_codes_of_behavior_are_made_from_the_query_encoder(shop: Shop) -> None:
     assert len(set(written.read_text().split())) == 24
 
 
+@pytest.mark.slow
 def test_evaluate_prints_what_the_manifest_keeps(shop: Shop) -> None:
     command = [sys.executable, "-m", "cli.main", "evaluate", "--json", "--bundle"]
     done = subprocess.run(
