@@ -1,12 +1,11 @@
 """The client of versions: which ones a process holds, and which one serves."""
 
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import grpc
 
-from tandem.channel import Secret, channel_options, open_channel, with_key
-from tandem.errors import from_rpc
+from tandem.calls import Calls
+from tandem.channel import Secret, channel_options
 from tandem.v1 import bundle_service_pb2 as pb
 from tandem.v1 import bundle_service_pb2_grpc as pb_grpc
 
@@ -21,7 +20,7 @@ _STATES: Final = {
 }
 
 
-class BundleClient:
+class BundleClient(Calls):
     """Changes versions of the bundle from sync code; safe to share between threads.
 
         with tandem.BundleClient("gateway:50050") as bundles:
@@ -43,9 +42,8 @@ class BundleClient:
         credentials: grpc.ChannelCredentials | None = None,
         key: Secret | None = None,
     ) -> None:
-        self._channel = open_channel(target, _OPTIONS, credentials)
-        self._stub = pb_grpc.BundleServiceStub(with_key(self._channel, key))
-        self._timeout = timeout
+        super().__init__(target, _OPTIONS, timeout, credentials, key)
+        self._stub = pb_grpc.BundleServiceStub(self._keyed)
 
     def list(self, *, timeout: float | None = None) -> dict[str, str]:
         """The versions, each `serving`, `held` or `available`, in that order.
@@ -53,10 +51,7 @@ class BundleClient:
         Raises:
             Error: the call failed; see `tandem.errors`.
         """
-        try:
-            answer = self._stub.ListBundles(pb.ListBundlesRequest(), timeout=self._seconds(timeout))
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        answer = self._call(self._stub.ListBundles, pb.ListBundlesRequest(), timeout)
         return {each.bundle_version: _STATES.get(each.state, "") for each in answer.bundles}
 
     def load(self, version: str, *, timeout: float | None = None) -> None:
@@ -70,10 +65,7 @@ class BundleClient:
             Error: the call failed; see `tandem.errors`. What serves serves on.
         """
         request = pb.LoadBundleRequest(bundle_version=version)
-        try:
-            self._stub.LoadBundle(request, timeout=self._seconds(timeout))
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        self._call(self._stub.LoadBundle, request, timeout)
 
     def activate(self, version: str, *, timeout: float | None = None) -> None:
         """Has a version serve, which is loaded first where it is not held.
@@ -86,25 +78,4 @@ class BundleClient:
             Error: the call failed; see `tandem.errors`. What served serves on.
         """
         request = pb.ActivateBundleRequest(bundle_version=version)
-        try:
-            self._stub.ActivateBundle(request, timeout=self._seconds(timeout))
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
-
-    def close(self) -> None:
-        """Closes the connection; calls in flight are cancelled."""
-        self._channel.close()
-
-    def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else timeout
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+        self._call(self._stub.ActivateBundle, request, timeout)

@@ -8,19 +8,12 @@ afterwards.
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import grpc
 
-from tandem.channel import (
-    Secret,
-    channel_options,
-    open_async_channel,
-    open_channel,
-    with_key,
-)
-from tandem.errors import from_rpc
+from tandem.calls import AsyncCalls, Calls
+from tandem.channel import Secret, channel_options
 from tandem.v1 import catalog_service_pb2 as pb
 from tandem.v1 import catalog_service_pb2_grpc as pb_grpc
 from tandem.v1.common_pb2 import AttributeValue, AttributeValues, Vector
@@ -54,7 +47,7 @@ class Item:
     vector: Sequence[float] | None = None
 
 
-class CatalogClient:
+class CatalogClient(Calls):
     """Changes and reads a catalog from sync code; safe to share between threads.
 
         with tandem.CatalogClient("candidate:50051") as catalog:
@@ -78,9 +71,8 @@ class CatalogClient:
         credentials: grpc.ChannelCredentials | None = None,
         key: Secret | None = None,
     ) -> None:
-        self._channel = open_channel(target, _OPTIONS, credentials)
-        self._stub = pb_grpc.CatalogServiceStub(with_key(self._channel, key))
-        self._timeout = timeout
+        super().__init__(target, _OPTIONS, timeout, credentials, key)
+        self._stub = pb_grpc.CatalogServiceStub(self._keyed)
 
     def upsert_items(
         self, items: Iterable[Item], *, timeout: float | None = None
@@ -97,10 +89,7 @@ class CatalogClient:
         Raises:
             Error: the call failed; see `tandem.errors`.
         """
-        try:
-            return self._stub.UpsertItems(_upsert(items), timeout=self._seconds(timeout))
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        return self._call(self._stub.UpsertItems, _upsert(items), timeout)
 
     def delete_items(
         self, item_ids: Iterable[str], *, timeout: float | None = None
@@ -115,10 +104,7 @@ class CatalogClient:
             Error: the call failed; see `tandem.errors`.
         """
         request = pb.DeleteItemsRequest(item_ids=item_ids)
-        try:
-            return self._stub.DeleteItems(request, timeout=self._seconds(timeout))
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        return self._call(self._stub.DeleteItems, request, timeout)
 
     def get_items(
         self, item_ids: Iterable[str], *, timeout: float | None = None
@@ -133,10 +119,7 @@ class CatalogClient:
             Error: the call failed; see `tandem.errors`.
         """
         request = pb.GetItemsRequest(item_ids=item_ids)
-        try:
-            return self._stub.GetItems(request, timeout=self._seconds(timeout))
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        return self._call(self._stub.GetItems, request, timeout)
 
     def list_items(
         self, *, page_size: int = 0, timeout: float | None = None
@@ -152,35 +135,14 @@ class CatalogClient:
         """
         request = pb.ListItemsRequest(page_size=page_size)
         while True:
-            try:
-                page = self._stub.ListItems(request, timeout=self._seconds(timeout))
-            except grpc.RpcError as error:
-                raise from_rpc(error) from None
+            page = self._call(self._stub.ListItems, request, timeout)
             yield from page.items
             request.page_token = page.next_page_token
             if not request.page_token:
                 return
 
-    def close(self) -> None:
-        """Closes the connection; calls in flight are cancelled."""
-        self._channel.close()
 
-    def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else timeout
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class AsyncCatalogClient:
+class AsyncCatalogClient(AsyncCalls):
     """Changes and reads a catalog from async code, as `CatalogClient` does from sync code."""
 
     def __init__(
@@ -191,11 +153,8 @@ class AsyncCatalogClient:
         credentials: grpc.ChannelCredentials | None = None,
         key: Secret | None = None,
     ) -> None:
-        self._channel = open_async_channel(target, _OPTIONS, credentials)
-        self._stub: pb_grpc.CatalogServiceAsyncStub = pb_grpc.CatalogServiceStub(
-            with_key(self._channel, key)
-        )
-        self._timeout = timeout
+        super().__init__(target, _OPTIONS, timeout, credentials, key)
+        self._stub: pb_grpc.CatalogServiceAsyncStub = pb_grpc.CatalogServiceStub(self._keyed)
 
     async def upsert_items(
         self,
@@ -204,10 +163,7 @@ class AsyncCatalogClient:
         timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
     ) -> pb.UpsertItemsResponse:
         """Adds or replaces items, as `CatalogClient.upsert_items` does."""
-        try:
-            return await self._stub.UpsertItems(_upsert(items), timeout=self._seconds(timeout))
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        return await self._call(self._stub.UpsertItems, _upsert(items), timeout)
 
     async def delete_items(
         self,
@@ -217,10 +173,7 @@ class AsyncCatalogClient:
     ) -> pb.DeleteItemsResponse:
         """Removes items, as `CatalogClient.delete_items` does."""
         request = pb.DeleteItemsRequest(item_ids=item_ids)
-        try:
-            return await self._stub.DeleteItems(request, timeout=self._seconds(timeout))
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        return await self._call(self._stub.DeleteItems, request, timeout)
 
     async def get_items(
         self,
@@ -230,10 +183,7 @@ class AsyncCatalogClient:
     ) -> pb.GetItemsResponse:
         """Looks items up, as `CatalogClient.get_items` does."""
         request = pb.GetItemsRequest(item_ids=item_ids)
-        try:
-            return await self._stub.GetItems(request, timeout=self._seconds(timeout))
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        return await self._call(self._stub.GetItems, request, timeout)
 
     async def list_items(
         self,
@@ -244,33 +194,12 @@ class AsyncCatalogClient:
         """Yields the whole catalog, as `CatalogClient.list_items` does."""
         request = pb.ListItemsRequest(page_size=page_size)
         while True:
-            try:
-                page = await self._stub.ListItems(request, timeout=self._seconds(timeout))
-            except grpc.RpcError as error:
-                raise from_rpc(error) from None
+            page = await self._call(self._stub.ListItems, request, timeout)
             for item in page.items:
                 yield item
             request.page_token = page.next_page_token
             if not request.page_token:
                 return
-
-    async def close(self) -> None:
-        """Closes the connection; calls in flight are cancelled."""
-        await self._channel.close()
-
-    def _seconds(self, timeout: float | None) -> float:
-        return self._timeout if timeout is None else timeout
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 def _upsert(items: Iterable[Item]) -> pb.UpsertItemsRequest:

@@ -5,19 +5,11 @@ what a newer server adds is not lost on the way. Failures are `tandem.Error`.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
-from types import TracebackType
-from typing import Final, Self, Unpack
+from typing import Final, Unpack
 
 import grpc
 
-from tandem.channel import (
-    Secret,
-    channel_options,
-    metadata,
-    open_async_channel,
-    open_channel,
-    with_key,
-)
+from tandem.channel import Secret, channel_options, metadata
 from tandem.errors import from_rpc
 from tandem.histories import AsyncHistoryCalls, HistoryCalls
 from tandem.items import AsyncItemCalls, ItemCalls
@@ -33,7 +25,7 @@ from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 DEFAULT_TARGET: Final = "127.0.0.1:50050"
 DEFAULT_TIMEOUT: Final = 2.0
 
-_SERVICES: Final = ("tandem.v1.RecommendationService",)
+_OPTIONS: Final = channel_options(["tandem.v1.RecommendationService"])
 
 
 class Client(HistoryCalls, ItemCalls):
@@ -59,9 +51,8 @@ class Client(HistoryCalls, ItemCalls):
         credentials: grpc.ChannelCredentials | None = None,
         key: Secret | None = None,
     ) -> None:
-        self._channel = open_channel(target, channel_options(_SERVICES), credentials)
-        self._stub = pb_grpc.RecommendationServiceStub(with_key(self._channel, key))
-        self._timeout = timeout
+        super().__init__(target, _OPTIONS, timeout, credentials, key)
+        self._stub = pb_grpc.RecommendationServiceStub(self._keyed)
 
     def recommend(
         self,
@@ -169,21 +160,6 @@ class Client(HistoryCalls, ItemCalls):
         finally:
             call.cancel()
 
-    def close(self) -> None:
-        """Closes the connection; calls in flight are cancelled."""
-        self._channel.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
 
 class AsyncClient(AsyncHistoryCalls, AsyncItemCalls):
     """`Client` for asyncio: the same methods, awaited. It belongs to the loop that makes it."""
@@ -196,9 +172,8 @@ class AsyncClient(AsyncHistoryCalls, AsyncItemCalls):
         credentials: grpc.ChannelCredentials | None = None,
         key: Secret | None = None,
     ) -> None:
-        self._channel = open_async_channel(target, channel_options(_SERVICES), credentials)
-        self._stub = pb_grpc.RecommendationServiceStub(with_key(self._channel, key))
-        self._timeout = timeout
+        super().__init__(target, _OPTIONS, timeout, credentials, key)
+        self._stub = pb_grpc.RecommendationServiceStub(self._keyed)
 
     async def recommend(
         self,
@@ -241,18 +216,3 @@ class AsyncClient(AsyncHistoryCalls, AsyncItemCalls):
             raise from_rpc(error) from None
         finally:
             call.cancel()
-
-    async def close(self) -> None:
-        """Closes the connection; calls in flight are cancelled."""
-        await self._channel.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 
+from tandem.calls import AsyncCalls, Calls
 from tandem.channel import metadata
 from tandem.errors import from_rpc
 from tandem.v1 import recommendation_service_pb2 as pb
@@ -61,11 +62,10 @@ def event(
     return made
 
 
-class HistoryCalls:
+class HistoryCalls(Calls):
     """The history's methods of `Client`."""
 
     _stub: "pb_grpc.RecommendationServiceStub"
-    _timeout: float
 
     def record_events(
         self,
@@ -87,14 +87,8 @@ class HistoryCalls:
             Error: the call failed; see `tandem.errors`. Of a `ResourceExhausted`, `retry_after`
                 says when to try again.
         """
-        try:
-            return self._stub.RecordEvents(
-                pb.RecordEventsRequest(events=events),
-                timeout=self._timeout if timeout is None else timeout,
-                metadata=metadata(request_id),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        request = pb.RecordEventsRequest(events=events)
+        return self._call(self._stub.RecordEvents, request, timeout, request_id)
 
     def get_history(
         self,
@@ -118,14 +112,8 @@ class HistoryCalls:
             NotFound: nothing is stored of the user.
             Error: the call failed; see `tandem.errors`.
         """
-        try:
-            return self._stub.GetHistory(
-                pb.GetHistoryRequest(user_id=user_id, page_size=page_size, page_token=page_token),
-                timeout=self._timeout if timeout is None else timeout,
-                metadata=metadata(request_id),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        request = pb.GetHistoryRequest(user_id=user_id, page_size=page_size, page_token=page_token)
+        return self._call(self._stub.GetHistory, request, timeout, request_id)
 
     def export_user(
         self,
@@ -175,14 +163,8 @@ class HistoryCalls:
         Raises:
             Error: the call failed, see `tandem.errors`; call it again.
         """
-        try:
-            return self._stub.MergeUsers(
-                pb.MergeUsersRequest(source_user_id=source_user_id, user_id=user_id),
-                timeout=timeout,
-                metadata=metadata(request_id),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        request = pb.MergeUsersRequest(source_user_id=source_user_id, user_id=user_id)
+        return self._call(self._stub.MergeUsers, request, timeout, request_id)
 
     def delete_user(
         self,
@@ -201,21 +183,14 @@ class HistoryCalls:
         Raises:
             Error: the call failed, see `tandem.errors`; call it again.
         """
-        try:
-            return self._stub.DeleteUser(
-                pb.DeleteUserRequest(user_id=user_id),
-                timeout=timeout,
-                metadata=metadata(request_id),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        request = pb.DeleteUserRequest(user_id=user_id)
+        return self._call(self._stub.DeleteUser, request, timeout, request_id)
 
 
-class AsyncHistoryCalls:
+class AsyncHistoryCalls(AsyncCalls):
     """The history's methods of `AsyncClient`."""
 
     _stub: "pb_grpc.RecommendationServiceAsyncStub"
-    _timeout: float
 
     async def record_events(
         self,
@@ -225,14 +200,8 @@ class AsyncHistoryCalls:
         request_id: str | None = None,
     ) -> pb.RecordEventsResponse:
         """Records what users interacted with, as `Client.record_events` does."""
-        try:
-            return await self._stub.RecordEvents(
-                pb.RecordEventsRequest(events=events),
-                timeout=self._timeout if timeout is None else timeout,
-                metadata=metadata(request_id),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        request = pb.RecordEventsRequest(events=events)
+        return await self._call(self._stub.RecordEvents, request, timeout, request_id)
 
     async def get_history(
         self,
@@ -244,14 +213,8 @@ class AsyncHistoryCalls:
         request_id: str | None = None,
     ) -> pb.GetHistoryResponse:
         """Reads a page of a user's events, as `Client.get_history` does."""
-        try:
-            return await self._stub.GetHistory(
-                pb.GetHistoryRequest(user_id=user_id, page_size=page_size, page_token=page_token),
-                timeout=self._timeout if timeout is None else timeout,
-                metadata=metadata(request_id),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        request = pb.GetHistoryRequest(user_id=user_id, page_size=page_size, page_token=page_token)
+        return await self._call(self._stub.GetHistory, request, timeout, request_id)
 
     async def export_user(
         self,
@@ -282,14 +245,8 @@ class AsyncHistoryCalls:
         request_id: str | None = None,
     ) -> pb.MergeUsersResponse:
         """Makes the events of one user those of another, as `Client.merge_users` does."""
-        try:
-            return await self._stub.MergeUsers(
-                pb.MergeUsersRequest(source_user_id=source_user_id, user_id=user_id),
-                timeout=timeout,
-                metadata=metadata(request_id),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        request = pb.MergeUsersRequest(source_user_id=source_user_id, user_id=user_id)
+        return await self._call(self._stub.MergeUsers, request, timeout, request_id)
 
     async def delete_user(
         self,
@@ -299,11 +256,5 @@ class AsyncHistoryCalls:
         request_id: str | None = None,
     ) -> pb.DeleteUserResponse:
         """Deletes all that is stored about a user, as `Client.delete_user` does."""
-        try:
-            return await self._stub.DeleteUser(
-                pb.DeleteUserRequest(user_id=user_id),
-                timeout=timeout,
-                metadata=metadata(request_id),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
+        request = pb.DeleteUserRequest(user_id=user_id)
+        return await self._call(self._stub.DeleteUser, request, timeout, request_id)

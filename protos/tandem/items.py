@@ -1,26 +1,19 @@
-"""Looking items up through the gateway, and how both clients make a unary call."""
+"""Looking items up through the gateway."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-import grpc
-
-from tandem.channel import metadata
-from tandem.errors import from_rpc
+from tandem.calls import AsyncCalls, Calls
 from tandem.v1 import catalog_service_pb2 as catalog_pb
 
 if TYPE_CHECKING:
     from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 
-Q = TypeVar("Q")
-R = TypeVar("R")
 
-
-class ItemCalls:
+class ItemCalls(Calls):
     """The items' methods of `Client`."""
 
     _stub: "pb_grpc.RecommendationServiceStub"
-    _timeout: float
 
     def get_items(
         self,
@@ -42,28 +35,11 @@ class ItemCalls:
         request = catalog_pb.GetItemsRequest(item_ids=item_ids)
         return self._call(self._stub.GetItems, request, timeout, request_id)
 
-    def _call(
-        self,
-        method: "grpc.UnaryUnaryMultiCallable[Q, R]",
-        request: Q,
-        timeout: float | None,
-        request_id: str | None,
-    ) -> R:
-        try:
-            return method(
-                request,
-                timeout=self._timeout if timeout is None else timeout,
-                metadata=metadata(request_id),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
 
-
-class AsyncItemCalls:
+class AsyncItemCalls(AsyncCalls):
     """The items' methods of `AsyncClient`."""
 
     _stub: "pb_grpc.RecommendationServiceAsyncStub"
-    _timeout: float
 
     async def get_items(
         self,
@@ -75,19 +51,3 @@ class AsyncItemCalls:
         """Looks items up, as `Client.get_items` does."""
         request = catalog_pb.GetItemsRequest(item_ids=item_ids)
         return await self._call(self._stub.GetItems, request, timeout, request_id)
-
-    async def _call(
-        self,
-        method: "grpc.aio.UnaryUnaryMultiCallable[Q, R]",
-        request: Q,
-        timeout: float | None,  # noqa: ASYNC109 - it is sent with the call
-        request_id: str | None,
-    ) -> R:
-        try:
-            return await method(
-                request,
-                timeout=self._timeout if timeout is None else timeout,
-                metadata=metadata(request_id),
-            )
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
