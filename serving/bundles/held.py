@@ -74,6 +74,17 @@ class HeldBundles:
         """Is about to serve, or has served."""
 
     @property
+    def current(self) -> HeldBundle:
+        """The version that serves.
+
+        Raises:
+            Unavailable: reason WARMING_UP.
+        """
+        if self.serving is None:
+            raise Unavailable("the server is starting; try again shortly", reason="WARMING_UP")
+        return self.serving
+
+    @property
     def all(self) -> list[HeldBundle]:
         """Those that are held, the one that serves first."""
         return [held for held in (self.serving, self.beside) if held is not None]
@@ -94,17 +105,16 @@ class HeldBundles:
         Raises:
             Unavailable: reason WARMING_UP or VERSION_NOT_HELD.
         """
-        if self.serving is None:
-            raise Unavailable("the server is starting; try again shortly", reason="WARMING_UP")
+        serving = self.current
         for key, value in context.invocation_metadata() or ():
             if key == VERSION_KEY:
                 held = self.find(value)
                 if held is None:
                     raise Unavailable(
-                        f"this server has {self.serving.version} and not the version that the call "
+                        f"this server has {serving.version} and not the version that the call "
                         f"names in {VERSION_KEY}",
                         reason="VERSION_NOT_HELD",
-                        bundle_version=self.serving.version,
+                        bundle_version=serving.version,
                     )
                 return held
-        return self.serving
+        return serving

@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any, Final
 
-from core.errors import Unavailable
 from serving.bundles.held import HeldBundles
 from serving.bundles.swapper import BundleSwapper
 from serving.validation import identifier
@@ -38,7 +37,6 @@ class BundleServicer(pb_grpc.BundleServiceServicer):
         self, request: pb.LoadBundleRequest, _context: Any
     ) -> pb.LoadBundleResponse:
         """Loads a version."""
-        self._check()
         await self._swapper.load(identifier(request.bundle_version, field="bundle_version"))
         return pb.LoadBundleResponse(bundles=self._bundles())
 
@@ -46,13 +44,8 @@ class BundleServicer(pb_grpc.BundleServiceServicer):
         self, request: pb.ActivateBundleRequest, _context: Any
     ) -> pb.ActivateBundleResponse:
         """Lets a version serve."""
-        self._check()
         await self._swapper.activate(identifier(request.bundle_version, field="bundle_version"))
         return pb.ActivateBundleResponse(bundles=self._bundles())
-
-    def _check(self) -> None:
-        if self._held.serving is None:
-            raise Unavailable("the server is starting; try again shortly", reason="WARMING_UP")
 
     def _bundles(self) -> list[pb.BundleVersion]:
         return [

@@ -8,6 +8,7 @@ Callers see nothing of it: a call is answered to its end by the version that it 
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from functools import partial
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.bundle import Bundle, versions
 from core.errors import BundleError, InvalidArgument, NotFound
+from core.manifest import PATH_COMPONENT
 from serving.bundles.held import HeldBundle, HeldBundles, Servicer
 from serving.telemetry.request_id import request_id
 
@@ -70,6 +72,7 @@ class BundleSwapper:
         """Loads a version beside the one that serves, unless it is held already.
 
         Raises:
+            Unavailable: reason WARMING_UP: none serves yet.
             InvalidArgument: reason OTHER_BUNDLE or INVALID_VERSION: it is none of this bundle's.
             NotFound: reason UNKNOWN_BUNDLE.
             BundleError: it is broken; what serves serves on.
@@ -128,8 +131,8 @@ class BundleSwapper:
         return held
 
     async def _activate(self, version: str) -> None:
-        held, serving = await self._hold(version), self._held.serving
-        if serving is None or held is serving:
+        held, serving = await self._hold(version), self._held.current
+        if held is serving:
             return
         await held.servicer.activate(serving.servicer)
         self._held.beside = serving
@@ -170,16 +173,16 @@ class BundleSwapper:
             InvalidArgument: it is none of this bundle's.
             NotFound: it is not there.
         """
-        assert self._held.serving is not None  # noqa: S101 - `start` came before
+        serving = self._held.current.version
         name, _, number = version.rpartition("/")
-        ours = self._held.serving.version.rpartition("/")[0]
+        ours = serving.rpartition("/")[0]
         if name != ours:
             raise InvalidArgument(
                 f"this server has versions of the bundle {ours}; name one of them, such as "
-                f"{self._held.serving.version}",
+                f"{serving}",
                 reason="OTHER_BUNDLE",
             )
-        if number in ("", ".", "..") or "\\" in number or "\0" in number:
+        if not re.fullmatch(PATH_COMPONENT, number):
             raise InvalidArgument(
                 f"{version!r} is not a bundle's name, a slash and a version",
                 reason="INVALID_VERSION",
