@@ -163,7 +163,7 @@ class Caller(Generic[S]):
                 response = await self._hedged(method, request, deadline, course)
             except errors.Error as failure:
                 if failure.reason == NOT_HELD and course.version:
-                    course.missed(len(self.targets.channels))
+                    course.missed(self.targets.count)
                     continue
                 attempts += 1
                 pause = random.uniform(0, FIRST_PAUSE * 2 ** (attempts - 1))  # noqa: S311

@@ -180,9 +180,10 @@ class Targets(Generic[S]):
         """Whether there is any address."""
         return bool(self._targets)
 
-    @property
-    def channels(self) -> list[grpc.aio.Channel]:
-        """One to each address that is known now, by which calls show the gateway's key."""
+    async def channels(self) -> list[grpc.aio.Channel]:
+        """One to each address, by which calls show the gateway's key; addresses are looked up where
+        none is known yet."""
+        await self._refresh(LOOK_UP_SECONDS)
         return [self._link.keyed(target.channel) for target in self._targets.values()]
 
     async def ready(self) -> None:
