@@ -1,7 +1,8 @@
 """The attempts of one call of a service: where each goes, and what it must be answered from."""
 
+import asyncio
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gateway.calls.circuit import Permit
 from gateway.calls.targets import Target
@@ -9,6 +10,7 @@ from serving.bundles.held import VERSION_KEY
 from serving.telemetry.request_id import REQUEST_ID_HEADER, request_id
 
 S = TypeVar("S")
+R = TypeVar("R")
 
 
 @dataclass(eq=False)
@@ -47,3 +49,14 @@ class Course(Generic[S]):
         self.misses += 1
         if self.misses >= targets:
             self.version = ""
+
+
+async def first_answer(running: list["asyncio.Task[R]"]) -> "asyncio.Task[R]":
+    """The first to be answered; where all fail, the one that began first."""
+    pending: set[asyncio.Task[Any]] = set(running)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in running:
+            if task in done and not task.cancelled() and task.exception() is None:
+                return task
+    return running[0]

@@ -8,18 +8,19 @@ import asyncio
 import math
 import random
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 import grpc
 import structlog
 from prometheus_client import CollectorRegistry
 
 from core.errors import TandemError
-from gateway.calls.attempts import Attempt, Course
+from gateway.calls.attempts import Attempt, Course, first_answer
 from gateway.calls.budget import Budget
 from gateway.calls.circuit import Limits, Verdict
 from gateway.calls.failures import CALLERS_MISTAKES, NOT_HELD, judge, set_aside, translate, unknown
@@ -73,31 +74,32 @@ class CallPolicy:
     """By TLS or in the clear, and with which key."""
 
 
-class Caller(Generic[S]):
+DEFAULT: Final = CallPolicy()
+
+
+class Caller(ABC, Generic[S]):
     """Calls one service; what asks it for something is below this, in `clients`.
 
     Args:
-        service: its name in errors and logs.
-        protobuf_service: the full name of its protobuf service.
-        stub: its generated class.
         target: its addresses; see `Targets`.
         bundle_version: of the gateway's own bundle, which the service should have too.
         policy: how it is called.
         metrics: what is counted.
     """
 
+    service: str
+    """Its name in errors and logs."""
+    protobuf_service: str
+    """The full name of the protobuf service whose health is its own."""
+
     def __init__(
         self,
-        service: str,
-        protobuf_service: str,
-        stub: Callable[[grpc.aio.Channel], S],
         target: str,
         bundle_version: str,
-        policy: CallPolicy,
+        policy: CallPolicy = DEFAULT,
         metrics: ServiceMetrics | None = None,
     ) -> None:
-        self.service = service
-        self.targets = Targets(target, protobuf_service, stub, policy.limits, policy.link)
+        self.targets = Targets(target, self.protobuf_service, self.stub, policy.limits, policy.link)
         self.version = bundle_version
         """Of the bundle that answered last."""
         self.sequence = 0
@@ -111,6 +113,10 @@ class Caller(Generic[S]):
         self._latencies: defaultdict[type, Latencies] = defaultdict(Latencies)
         self._metrics = metrics or ServiceMetrics(CollectorRegistry())
         self._metrics.follow(self)
+
+    @abstractmethod
+    def stub(self, channel: grpc.aio.Channel) -> S:
+        """What calls are made with on a channel."""
 
     def for_version(self, version: str) -> Self:
         """The same service, asked for answers from another version of the bundle: connections,
@@ -284,7 +290,7 @@ class Caller(Generic[S]):
             await asyncio.wait(running, timeout=delay)
             if not running[0].done() and (hedge := await self._hedge(course, deadline)):
                 running.append(asyncio.create_task(self._run(hedge, method, request, deadline)))
-            winner = await _first_answer(running)
+            winner = await first_answer(running)
             first.overtaken = not running[0].done()
             response = winner.result()
             if len(running) == 1:
@@ -303,14 +309,3 @@ class Caller(Generic[S]):
             return None
         self._extra.spend()
         return await self._begin(course, deadline, hedge=True)
-
-
-async def _first_answer(running: list["asyncio.Task[R]"]) -> "asyncio.Task[R]":
-    """The first to be answered; where all fail, the one that began first."""
-    pending: set[asyncio.Task[Any]] = set(running)
-    while pending:
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for task in running:
-            if task in done and not task.cancelled() and task.exception() is None:
-                return task
-    return running[0]

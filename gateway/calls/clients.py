@@ -1,11 +1,11 @@
 """Clients of the two services: domain values in and out, and errors of the gateway's own tree."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import grpc
 
-from gateway.calls.caller import Caller, CallPolicy, Versioned
+from gateway.calls.caller import Caller, Versioned
 from gateway.deadline import Deadline
 from gateway.domain import (
     Answered,
@@ -19,7 +19,6 @@ from gateway.domain import (
     Scored,
     SourceScore,
 )
-from gateway.metrics import ServiceMetrics
 from serving.item_fields import ScoredMessage, encode_message, field_mask
 from serving.validation import constraints_message
 from tandem.v1 import candidate_service_pb2 as candidate_pb
@@ -29,8 +28,6 @@ from tandem.v1 import catalog_service_pb2_grpc as catalog_grpc
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as generator_pb
 from tandem.v1 import generator_service_pb2_grpc as generator_grpc
-
-DEFAULT: Final = CallPolicy()
 
 T = TypeVar("T")
 
@@ -55,22 +52,12 @@ class CandidateStubs:
 class CandidateClient(Caller[CandidateStubs]):
     """Calls the candidate's process: the candidate service, and the catalog beside it."""
 
-    def __init__(
-        self,
-        target: str,
-        bundle_version: str,
-        policy: CallPolicy = DEFAULT,
-        metrics: ServiceMetrics | None = None,
-    ) -> None:
-        super().__init__(
-            "candidate",
-            "tandem.v1.CandidateService",
-            CandidateStubs,
-            target,
-            bundle_version,
-            policy,
-            metrics,
-        )
+    service = "candidate"
+    protobuf_service = "tandem.v1.CandidateService"
+
+    def stub(self, channel: grpc.aio.Channel) -> CandidateStubs:
+        """Of both protobuf services."""
+        return CandidateStubs(channel)
 
     async def search(
         self, request: ResolvedQuery, count: int, deadline: Deadline
@@ -131,22 +118,12 @@ class CandidateClient(Caller[CandidateStubs]):
 class GeneratorClient(Caller["generator_grpc.GeneratorServiceAsyncStub"]):
     """Calls the generator service."""
 
-    def __init__(
-        self,
-        target: str,
-        bundle_version: str,
-        policy: CallPolicy = DEFAULT,
-        metrics: ServiceMetrics | None = None,
-    ) -> None:
-        super().__init__(
-            "generator",
-            "tandem.v1.GeneratorService",
-            generator_grpc.GeneratorServiceStub,
-            target,
-            bundle_version,
-            policy,
-            metrics,
-        )
+    service = "generator"
+    protobuf_service = "tandem.v1.GeneratorService"
+
+    def stub(self, channel: grpc.aio.Channel) -> "generator_grpc.GeneratorServiceAsyncStub":
+        """The generated one."""
+        return generator_grpc.GeneratorServiceStub(channel)
 
     async def rerank(
         self, request: ResolvedQuery, items: Sequence[str], deadline: Deadline
