@@ -111,6 +111,18 @@ class Server:
             self.process.wait(PATIENCE)
 
 
+def start_connected(candidate: Server, generator: Server, *gateways: Server) -> None:
+    """Starts servers that find each other, and waits until all serve."""
+    generator.flags["catalog"] = candidate.start().address
+    generator.start()
+    for service in (candidate, generator):
+        service.wait_serving()
+    for gateway in gateways:
+        gateway.flags["candidate-target"] = candidate.address
+        gateway.flags["generator-target"] = generator.address
+        gateway.start().wait_serving()
+
+
 @contextmanager
 def servers(*all_of_them: Server) -> Iterator[None]:
     """Ends all of them, whatever happens."""

@@ -40,17 +40,20 @@ async def hosted(settings: ServerSettings, service: Service) -> AsyncIterator[tu
 
 
 @asynccontextmanager
-async def running(bundle: Path, **common: Any) -> AsyncIterator[Hosts]:
-    """All three, over one bundle and with the same settings."""
+async def running(
+    bundle: Path, *, store: Path | None = None, **common: Any
+) -> AsyncIterator[Hosts]:
+    """All three, over one bundle and with the same settings; with a store, the generator follows
+    the candidate's catalog."""
     common = {"bundle": bundle, "threads": 1, "port": 0, **common}
     async with AsyncExitStack() as opened:
+        settings = CandidateSettings(**common, store=store)
         candidate, at_candidate = await opened.enter_async_context(
-            hosted(
-                settings := CandidateSettings(**common), services.candidate.main.service(settings)
-            )
+            hosted(settings, services.candidate.main.service(settings))
         )
+        own = GeneratorSettings(**common, catalog=at_candidate if store else None)
         generator, at_generator = await opened.enter_async_context(
-            hosted(own := GeneratorSettings(**common), services.generator.main.service(own))
+            hosted(own, services.generator.main.service(own))
         )
         front = GatewaySettings(
             **common,

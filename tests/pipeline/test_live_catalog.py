@@ -10,10 +10,9 @@ import pytest
 import tandem
 from tandem import CatalogClient, Client, Item, filters
 from tandem.requests import StrategyName
+from tests.pipeline.genres import STRATEGIES, recommended, wait_for
 from tests.pipeline.whole_bundle import write_whole_bundle
-from tests.processes import PATIENCE, Server, servers, wait_until
-
-STRATEGIES: tuple[StrategyName, ...] = ("embedding", "rerank", "generate", "fuse")
+from tests.processes import PATIENCE, Server, servers, start_connected, wait_until
 
 
 @dataclass
@@ -30,20 +29,12 @@ class Stack:
     def recommended(self, strategy: StrategyName, genre: str) -> list[str]:
         """The items of a genre; none while a service is away."""
         try:
-            answer = self.client.recommend(
-                history=["i1", "i2"], strategy=strategy, filter=filters.equals("genre", genre)
-            )
+            return recommended(self.client, strategy, genre)
         except (tandem.Unavailable, tandem.DeadlineExceeded):
             return []
-        return sorted(item.item_id for item in answer.recommendations)
 
     def wait_for(self, genre: str, *items: str) -> None:
-        """Waits until every strategy recommends exactly these items of a genre."""
-        for strategy in STRATEGIES:
-            wait_until(
-                lambda s=strategy: self.recommended(s, genre) == sorted(items),  # type: ignore[misc]
-                f"{strategy} to recommend {items} of {genre}",
-            )
+        wait_for(self.recommended, genre, *items)
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +49,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     candidate = server("candidate", threads=1, store=store)
     generator, gateway = server("generator", threads=1), server("gateway")
     with servers(candidate, generator, gateway):
-        generator.flags["catalog"] = candidate.start().address
-        gateway.flags["candidate-target"] = candidate.address
-        gateway.flags["generator-target"] = generator.start().address
-        candidate.wait_serving()
-        generator.wait_serving()
-        gateway.start().wait_serving()
+        start_connected(candidate, generator, gateway)
         with (
             Client(gateway.address, timeout=PATIENCE) as client,
             CatalogClient(candidate.address, timeout=PATIENCE) as catalog,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -17,13 +18,12 @@ from typer.testing import CliRunner
 
 import tandem
 from cli.main import app
-from tandem import BundleClient, CatalogClient, Client, Item, filters
-from tandem.requests import StrategyName
+from tandem import BundleClient, CatalogClient, Client, Item
 from tandem.v1 import recommendation_service_pb2 as pb
+from tests.pipeline.genres import STRATEGIES, recommended, wait_for
 from tests.pipeline.whole_bundle import write_whole_bundle
-from tests.processes import PATIENCE, Server, servers, wait_until
+from tests.processes import PATIENCE, Server, servers, start_connected
 
-STRATEGIES: tuple[StrategyName, ...] = ("embedding", "rerank", "generate", "fuse")
 ONE, TWO = "tiny/1", "tiny/2"
 
 
@@ -39,22 +39,9 @@ class Stack:
     root: Path
     """Where the versions lie."""
 
-    def recommended(self, genre: str, strategy: StrategyName = "fuse") -> list[str]:
-        answer = self.client.recommend(
-            history=["i1", "i2"],
-            strategy=strategy,
-            filter=filters.equals("genre", genre),
-            forbid_degraded=True,
-        )
-        return sorted(item.item_id for item in answer.recommendations)
-
     def wait_for(self, genre: str, *items: str) -> None:
-        """Waits until every strategy recommends exactly these items of a genre."""
-        for strategy in STRATEGIES:
-            wait_until(
-                lambda s=strategy: self.recommended(genre, s) == sorted(items),  # type: ignore[misc]
-                f"{strategy} to recommend {items} of {genre}",
-            )
+        """Every answer on the way is whole."""
+        wait_for(partial(recommended, self.client, forbid_degraded=True), genre, *items)
 
     def put(self, item_id: str, genre: str, text: str = "Film a query") -> None:
         self.catalog.upsert_items([Item(item_id, text, title=item_id, attributes={"genre": genre})])
@@ -77,15 +64,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     generator = server("generator", "generator")
     gateways = [server(name, "gateway", history="bundle") for name in ("gateway", "other")]
     with servers(candidate, generator, *gateways), ExitStack() as opened:
-        generator.flags["catalog"] = candidate.start().address
-        generator.start()
-        for gateway in gateways:
-            gateway.flags["candidate-target"] = candidate.address
-            gateway.flags["generator-target"] = generator.address
-        candidate.wait_serving()
-        generator.wait_serving()
-        for gateway in gateways:
-            gateway.start().wait_serving()
+        start_connected(candidate, generator, *gateways)
         by_name = {server.name: server for server in (candidate, generator, *gateways)}
         yield Stack(
             by_name,

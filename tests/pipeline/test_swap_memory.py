@@ -2,25 +2,17 @@
 
 import gc
 import weakref
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway import main as gateway_main
 from gateway.servicer import RecommendationServicer
-from gateway.settings import GatewaySettings
-from services.candidate import main as candidate_main
 from services.candidate.servicer import CandidateServicer
-from services.candidate.settings import CandidateSettings
-from services.generator import main as generator_main
 from services.generator.servicer import GeneratorServicer
-from services.generator.settings import GeneratorSettings
-from serving.server import Service, ServiceHost
-from serving.settings import ServerSettings
 from tandem import AsyncCatalogClient, AsyncClient, Error, Item
+from tests.pipeline.stack import running
 from tests.pipeline.whole_bundle import write_whole_bundle
 
 
@@ -42,19 +34,6 @@ def _no_collector() -> Iterator[None]:
     gc.unfreeze()
 
 
-@asynccontextmanager
-async def hosted(settings: ServerSettings, service: Service) -> AsyncIterator[tuple[Any, str]]:
-    """A server in this process, and its address."""
-    host = ServiceHost(settings, service)
-    port = await host.start()
-    await host.load()
-    await host.ready()
-    try:
-        yield host, f"127.0.0.1:{port}"
-    finally:
-        await host.drain()
-
-
 def parts_of(host: Any) -> list["weakref.ref[Any]"]:
     """What the version that serves consists of."""
     servicer = host._held.serving.servicer
@@ -74,35 +53,13 @@ def parts_of(host: Any) -> list["weakref.ref[Any]"]:
 @pytest.mark.usefixtures("_no_collector")
 async def test_released_versions_are_freed(root: Path) -> None:
     """Though calls failed, the generator followed the catalog, and items came."""
-    async with AsyncExitStack() as opened:
-
-        async def process(name: str, main: Any, settings: Any) -> tuple[Any, str]:
-            return await opened.enter_async_context(hosted(settings, main(settings)))
-
-        candidate, at = await process(
-            "candidate",
-            candidate_main.service,
-            CandidateSettings(bundle=root / "1", store=root / "items.db", threads=1, port=0),
-        )
-        generator, there = await process(
-            "generator",
-            generator_main.service,
-            GeneratorSettings(bundle=root / "1", catalog=at, threads=1, port=0),
-        )
-        gateway, address = await process(
-            "gateway",
-            gateway_main.service,
-            GatewaySettings(
-                bundle=root / "1",
-                candidate_target=at,
-                generator_target=there,
-                history="bundle",
-                port=0,
-            ),
-        )
-        client = await opened.enter_async_context(AsyncClient(address))
-        catalog = await opened.enter_async_context(AsyncCatalogClient(at))
-        hosts = (candidate, generator, gateway)
+    async with (
+        running(root / "1", store=root / "items.db") as stack,
+        AsyncClient(stack.addresses["gateway"]) as client,
+        AsyncCatalogClient(stack.addresses["candidate"]) as catalog,
+    ):
+        gateway: Any = stack.gateway
+        hosts = (stack.candidate, stack.generator, gateway)
 
         async def call() -> None:
             await catalog.upsert_items([Item("new", "a Film", title="New")])

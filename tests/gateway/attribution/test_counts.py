@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,8 @@ from gateway.attribution.counts import (
 from gateway.history.event import Event, Shown
 from gateway.metrics import GatewayMetrics
 from tests.gateway.attribution.simulated import simulate
-from tests.gateway.redis_server import RedisServer, redis_flags, redis_server
 from tests.gateway.stack import Stack, running
 from tests.tiny_bundle import write_tiny_bundle
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture
@@ -38,15 +31,11 @@ def registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture
 async def stack(
-    request: pytest.FixtureRequest, registry: CollectorRegistry, tmp_path: Path
+    history_flags: dict[str, Any], registry: CollectorRegistry, tmp_path: Path
 ) -> AsyncIterator[Stack]:
-    flags: dict[str, Any] = {"history": str(tmp_path / "history.sqlite")}
-    if request.param == "redis":
-        server = request.getfixturevalue("redis")
-        server.command("FLUSHALL")
-        flags = redis_flags(server, tmp_path) | {"history_timeout": 5.0}
+    flags = history_flags | {"history_timeout": 5.0}
     metrics = GatewayMetrics(registry)
     async with running(write_tiny_bundle(tmp_path), metrics=metrics, **flags) as stack:
         yield stack

@@ -2,35 +2,17 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pytest
 
 import tandem
 from offline.events.table import SCHEMA
 from tests.cli.command import Result, run
 from tests.gateway.attribution.simulated import Truth, simulate
-from tests.gateway.redis_server import RedisServer, redis_flags, redis_server
 from tests.gateway.stack import running
 from tests.tiny_bundle import write_tiny_bundle
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def flags(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    if request.param == "sqlite":
-        return {"history": str(tmp_path / "history.sqlite")}
-    server = request.getfixturevalue("redis")
-    server.command("FLUSHALL")
-    return redis_flags(server, tmp_path) | {"history_timeout": 5.0}
 
 
 def export(flags: dict[str, Any], out: Path) -> Result:
@@ -40,7 +22,7 @@ def export(flags: dict[str, Any], out: Path) -> Result:
 
 async def act(bundle: Path, flags: dict[str, Any], out: Path) -> tuple[Truth, Result]:
     """Simulated users, some of it sent twice, exported while the gateway runs."""
-    async with running(bundle, **flags) as stack:
+    async with running(bundle, **flags, history_timeout=5.0) as stack:
         await stack.servicer.warm_up()
         truth = await simulate(stack, lists=60)
         for _ in range(2):
@@ -58,9 +40,9 @@ def rates(frame: pl.DataFrame) -> dict[tuple[Any, ...], float]:
     return {(s, v, p): rate for s, v, p, rate in found.iter_rows()}
 
 
-def test_exported_click_through_is_the_truth(flags: dict[str, Any], tmp_path: Path) -> None:
+def test_exported_click_through_is_the_truth(history_flags: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "events.parquet"
-    truth, done = asyncio.run(act(write_tiny_bundle(tmp_path), flags, out))
+    truth, done = asyncio.run(act(write_tiny_bundle(tmp_path), history_flags, out))
     assert done.code == 0, done.stderr
     frame = pl.read_parquet(out)
     assert done.stdout == f"exported {frame.height:,} events to {out}\n"

@@ -1,7 +1,7 @@
 """What every history store promises, on SQLite and on a real Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,17 +14,11 @@ from gateway.history import Event, HistoryStore, Recorded, Retention
 from gateway.history.bundle import fill
 from gateway.history.sqlite import SqliteHistoryStore
 from gateway.history.store import now
-from tests.gateway.redis_server import RedisServer, open_redis, redis_server
+from tests.gateway.redis_server import RedisServer, open_redis
 from tests.tiny_bundle import HISTORIES, item_id, manifest, write_tiny_bundle
 
 DAY = 86_400_000_000
 Open = Callable[[Retention], Awaitable[HistoryStore]]
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "redis"])

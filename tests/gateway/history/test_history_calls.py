@@ -1,7 +1,7 @@
 """`RecordEvents`, `GetHistory` and `DeleteUser` of a gateway, on SQLite and on a real Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,27 +10,15 @@ import pytest
 
 import tandem
 from tandem.v1 import recommendation_service_pb2 as pb
-from tests.gateway.redis_server import RedisServer, redis_flags, redis_server
 from tests.gateway.stack import Stack, ids, raw, running
 from tests.tiny_bundle import write_tiny_bundle
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stack]:
-    flags: dict[str, Any] = {"history": str(tmp_path / "history.sqlite")}
-    if request.param == "redis":
-        server = request.getfixturevalue("redis")
-        server.command("FLUSHALL")
-        flags = redis_flags(server, tmp_path)
-    flags |= {"history_max_events": 5, "history_timeout": 5.0}
+@pytest.fixture
+async def stack(history_flags: dict[str, Any], tmp_path: Path) -> AsyncIterator[Stack]:
+    flags = history_flags | {"history_max_events": 5, "history_timeout": 5.0}
     async with running(write_tiny_bundle(tmp_path), **flags) as stack:
         await stack.servicer.warm_up()
         yield stack

@@ -1,7 +1,7 @@
 """Events with a type, a value, a position and the answer that they came of; of both stores."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,25 +17,14 @@ from gateway.history.sqlite.partitions import PARTITIONS, Partitions
 from gateway.settings import GatewaySettings
 from serving.settings import load_settings
 from tandem.v1 import recommendation_service_pb2 as pb
-from tests.gateway.redis_server import RedisServer, opened_redis, redis_flags, redis_server
+from tests.gateway.redis_server import RedisServer, opened_redis
 from tests.gateway.stack import Stack, raw, running
 from tests.tiny_bundle import write_tiny_bundle
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-async def stack(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stack]:
-    flags: dict[str, Any] = {"history": str(tmp_path / "history.sqlite")}
-    if request.param == "redis":
-        server = request.getfixturevalue("redis")
-        server.command("FLUSHALL")
-        flags = redis_flags(server, tmp_path)
-    flags |= {"history_max_other_events": 3, "history_timeout": 5.0}
+@pytest.fixture
+async def stack(history_flags: dict[str, Any], tmp_path: Path) -> AsyncIterator[Stack]:
+    flags = history_flags | {"history_max_other_events": 3, "history_timeout": 5.0}
     flags |= {"history_event_types": "click, purchase,own.type"}
     async with running(write_tiny_bundle(tmp_path), **flags) as stack:
         await stack.servicer.warm_up()
