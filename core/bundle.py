@@ -258,13 +258,28 @@ def _read_times(bundle: Bundle, indptr: NDArray[np.int64]) -> NDArray[np.int64] 
 
 def _check_files(path: Path, manifest: Manifest) -> None:
     for name, entry in manifest.files.items():
-        file = path / name
-        if not file.resolve().is_relative_to(path):
-            raise BundleError(f"the manifest of {path} names a file outside of it: {name}")
+        file = place_in(path, name, str(path))
         if not file.is_file():
             raise BundleError(f"{file} is missing")
         if file.stat().st_size != entry.bytes or sha256(file) != entry.sha256:
             raise BundleError(f"{file} is not the file that the manifest describes")
+
+
+def place_in(directory: Path, name: str, source: str) -> Path:
+    """Where a file of a manifest is in the bundle's directory.
+
+    Args:
+        directory: of the bundle.
+        name: that the manifest has.
+        source: what to call the bundle in errors.
+
+    Raises:
+        BundleError: it would not be in the directory.
+    """
+    file = directory / name
+    if not file.resolve().is_relative_to(directory.resolve()):
+        raise BundleError(f"the manifest of {source} names a file outside of it: {name}")
+    return file
 
 
 def sync(directory: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from core.bundle import MANIFEST, parse_manifest, replace, sync
+from core.bundle import MANIFEST, parse_manifest, place_in, replace, sync
 from core.errors import BundleError
 from core.manifest import FileEntry, Manifest
 from core.signature import MAX_SIGNATURE_BYTES, SIGNATURE, check_signature
@@ -84,9 +84,7 @@ def _fetch_files(
 ) -> None:
     total, done = sum(entry.bytes for entry in manifest.files.values()), 0
     for name, entry in manifest.files.items():
-        file = staging / name
-        if not file.resolve().is_relative_to(staging.resolve()):
-            raise BundleError(f"the manifest of {source.name} names a file outside of it: {name}")
+        file = place_in(staging, name, source.name)
         file.parent.mkdir(parents=True, exist_ok=True)
         for size in _fetch_file(source, name, entry, file):
             progress(done + size, total)

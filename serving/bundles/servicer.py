@@ -11,6 +11,7 @@ from tandem.v1 import bundle_service_pb2_grpc as pb_grpc
 
 MAX_AVAILABLE: Final = 100
 """Versions that are listed beside those that are held."""
+_STATES: Final = {"serving": pb.BUNDLE_STATE_SERVING, "beside": pb.BUNDLE_STATE_HELD}
 
 
 class BundleServicer(pb_grpc.BundleServiceServicer):
@@ -24,14 +25,15 @@ class BundleServicer(pb_grpc.BundleServiceServicer):
         self, _request: pb.ListBundlesRequest, _context: Any
     ) -> pb.ListBundlesResponse:
         """Lists the versions that are held, and those that could be."""
-        there = [bundle.bundle_version for bundle in self._bundles()]
         found = await asyncio.to_thread(self._swapper.available)
-        others = [version for version in found if version not in there][:MAX_AVAILABLE]
+        bundles = self._bundles()
+        held = {bundle.bundle_version for bundle in bundles}
+        others = [version for version in found if version not in held][:MAX_AVAILABLE]
         available = [
             pb.BundleVersion(bundle_version=version, state=pb.BUNDLE_STATE_AVAILABLE)
             for version in others
         ]
-        return pb.ListBundlesResponse(bundles=[*self._bundles(), *available])
+        return pb.ListBundlesResponse(bundles=[*bundles, *available])
 
     async def LoadBundle(
         self, request: pb.LoadBundleRequest, _context: Any
@@ -49,11 +51,6 @@ class BundleServicer(pb_grpc.BundleServiceServicer):
 
     def _bundles(self) -> list[pb.BundleVersion]:
         return [
-            pb.BundleVersion(
-                bundle_version=held.version,
-                state=(
-                    pb.BUNDLE_STATE_SERVING if held is self._held.serving else pb.BUNDLE_STATE_HELD
-                ),
-            )
-            for held in self._held.all
+            pb.BundleVersion(bundle_version=version, state=_STATES[state])
+            for version, state in self._held.states()
         ]
