@@ -10,7 +10,7 @@ from core import errors
 from gateway.calls.caller import CallPolicy
 from gateway.calls.circuit import State
 from gateway.calls.latency import ENOUGH
-from tests.gateway.calls.test_calls import pool, settle
+from tests.gateway.calls.pool import pool, settle
 from tests.gateway.fakes import WAIT, FakeCandidate
 
 FEW = CallPolicy(hedge_ratio=0.05)

@@ -12,7 +12,7 @@ from serving.telemetry.export import Exporter
 from serving.telemetry.tracing import Tracing, span
 from tandem.v1 import candidate_service_pb2, catalog_service_pb2, generator_service_pb2
 from tests.collector import CLIENT, Collector, collecting, standing
-from tests.gateway.calls.test_calls import LATER, pool, settle
+from tests.gateway.calls.pool import LATER, pool, settle
 from tests.gateway.calls.test_hedging import MANY, Slow
 
 METHOD = "/tandem.v1.RecommendationService/Recommend"

@@ -10,7 +10,10 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from core.errors import TandemError
+from serving.security.guard import Guard
 from serving.security.keyring import make_key
+from serving.security.keys_file import watch_keys
 
 ISSUER, AUDIENCE = "https://id.example.com", "tandem"
 
@@ -69,3 +72,16 @@ class KeysFile:
 def bearer(credential: str | None) -> tuple[tuple[str, str], ...]:
     """The metadata that shows a key or a token."""
     return () if credential is None else (("authorization", f"Bearer {credential}"),)
+
+
+async def reason(guard: Guard, method: str, credential: str | None = None) -> str:
+    """Why a call is refused; empty where it is let in."""
+    try:
+        await guard.admit(method, bearer(credential))
+    except TandemError as error:
+        return error.reason
+    return ""
+
+
+def guard_of(keys: KeysFile, **more: Any) -> Guard:
+    return Guard(watch_keys(keys.path), **more)
