@@ -18,7 +18,7 @@ class _Commands(LazyGroup):
         "build": "cli.build:app",
         "evaluate": "cli.evaluate:app",
         "demo": "cli.demo:app",
-        "bundle": "cli.bundle:app",
+        "bundle": "cli.bundle.commands:app",
         "serve": "cli.serve:app",
         "recommend": "cli.recommend:app",
         "similar": "cli.similar:app",

@@ -96,7 +96,7 @@ def test_an_unexpected_error_is_named_and_debuggable(
     def broken(*_: object) -> None:
         raise KeyError("oops")
 
-    monkeypatch.setattr("cli.bundle.versions", broken)
+    monkeypatch.setattr("cli.bundle.commands.versions", broken)
     result = run("bundle", "list", "--root", str(tmp_path))
     assert result.code == 1
     assert result.stderr == "tandem: unexpected KeyError: 'oops' (TANDEM_DEBUG=1 shows where)\n"

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
 from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
+from cli.bundle.storage import Directory, ObjectStorage
 from cli.main import app
-from cli.support.storage import Directory, ObjectStorage
 from core.bundle import Bundle
 from core.errors import BundleError, SettingsError, TandemError
 from core.signature import SIGNATURE, read_private_key, read_public_key, sign

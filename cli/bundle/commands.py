@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from cli import swap
-from cli.support.storage import source_of
+from cli.bundle import swap
+from cli.bundle.storage import source_of
 from core.bundle import MANIFEST, Bundle, versions
 from core.errors import BundleError
 from core.manifest import FileEntry, Manifest
