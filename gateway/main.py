@@ -7,6 +7,7 @@ from gateway.quotas import quotas_of
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
 from gateway.shared import Shared
+from serving.bundles.held import HeldBundles
 from serving.server import Api, Service, run
 from tandem.v1 import recommendation_service_pb2_grpc
 
@@ -19,7 +20,8 @@ def main(settings: GatewaySettings) -> None:
 def service(settings: GatewaySettings) -> Service:
     """What the process serves."""
     registry = CollectorRegistry()
-    shared = Shared(settings, GatewayMetrics(registry))
+    held = HeldBundles()
+    shared = Shared(settings, GatewayMetrics(registry), held)
     return Service(
         process="gateway",
         apis=[
@@ -32,4 +34,5 @@ def service(settings: GatewaySettings) -> Service:
         close=shared.close,
         registry=registry,
         quotas=quotas_of(settings),
+        held=held,
     )

@@ -102,7 +102,6 @@ class RecommendationServicer(HistoryMethods):
         """
         if isinstance(previous, RecommendationServicer):
             await self._shared.bundles.activate(self._bundle_version, previous._bundle_version)
-        self._shared.serving = self
         for caller in (self._candidate, self._generator):
             self._shared.metrics.services.follow(caller)
 

@@ -1,6 +1,6 @@
 """What a gateway has once, whatever versions of the bundle it answers from."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from core.bundle import Bundle
 from gateway.admission import Admission, Turns
@@ -14,16 +14,29 @@ from gateway.history.requests import EventRules
 from gateway.history.upkeep import Upkeep
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
+from serving.bundles.held import HeldBundles
 
 if TYPE_CHECKING:
     from gateway.servicer import RecommendationServicer
 
 
 class Shared:
-    """Connections with their circuits and budgets, histories, and the turns that calls take."""
+    """Connections with their circuits and budgets, histories, and the turns that calls take.
 
-    def __init__(self, settings: GatewaySettings, metrics: GatewayMetrics | None = None) -> None:
+    Args:
+        settings: of the gateway.
+        metrics: what is counted.
+        held: the versions that the process holds.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        metrics: GatewayMetrics | None = None,
+        held: HeldBundles | None = None,
+    ) -> None:
         self.settings = settings
+        self.held = held or HeldBundles()
         self.metrics = metrics or GatewayMetrics()
         how = ("", settings.calls, self.metrics.services)
         self.candidate = CandidateClient(settings.candidate_target, *how)
@@ -35,12 +48,16 @@ class Shared:
             diagnostics=Admission(settings.max_diagnostics, patience),
         )
         self.metrics.follow(self.turns.requests)
-        self.serving: RecommendationServicer | None = None
-        """Answers what names no version; None until the first is activated."""
         self.attribution = self.metrics.attribution
         self._rules: EventRules | None = None
         self._store: HistoryStore | None = None
         self._upkeep: Upkeep | None = None
+
+    @property
+    def serving(self) -> "RecommendationServicer | None":
+        """Answers what names no version; None until the first is activated."""
+        serving = self.held.serving
+        return None if serving is None else cast("RecommendationServicer", serving.servicer)
 
     def histories(self, bundle: Bundle) -> HistoryStore:
         """Where histories are: one store for all versions, unless they are the bundle's own; blocks

@@ -76,6 +76,8 @@ class Service:
     """Counts the calls of those who have a quota."""
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     """Where its metrics are; the server adds its own."""
+    held: HeldBundles = field(default_factory=HeldBundles)
+    """Where the versions are held, for a servicer that must know of the others."""
 
 
 class ServicerProxy:
@@ -104,7 +106,7 @@ class ServiceHost:
     def __init__(self, settings: ServerSettings, service: Service) -> None:
         self._settings = settings
         self._service = service
-        self._held = HeldBundles()
+        self._held = service.held
         guard = guard_of(settings, service.quotas)
         self.telemetry = Telemetry(service.process, settings, service.registry, self._held.states)
         """How the process is seen."""
