@@ -116,6 +116,8 @@ class DeletedOptions:
     "tandem build ml-100k\n\n"
     "tandem build --interactions orders.csv --items products.csv --name shop\n\n"
     "tandem build --interactions orders.csv --items products.csv --name shop --store items.db\n\n"
+    "tandem build --interactions events.parquet --items products.csv --name shop "
+    "--event-weights click=1,purchase=3 --warm-from bundles/shop/current\n\n"
     "tandem build ml-100k --deleted-users build/history/ml-100k.sqlite\n\n"
     "tandem build ml-1m --preset base --until codes\n\n"
     "torchrun --nproc-per-node 4 -m cli.main build ml-1m --preset base --until generator"
@@ -133,6 +135,16 @@ def build(
             help="A candidate service's store, which may be in use: the items added or replaced in "
             "it join the item table. Their texts are embedded here, whatever vectors they have "
             "there. What was deleted stays."
+        ),
+    ] = None,
+    warm_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Train on from this bundle, such as bundles/shop/current, which needs fewer "
+            "epochs than from nothing. Items, users and words keep what was learned of them, by "
+            "their ids; new ones start from their texts. The models' shape must be the same, and "
+            "the data those of the bundle or later ones.",
         ),
     ] = None,
     until: Annotated[
@@ -165,7 +177,15 @@ def build(
     if store is not None:
         found = _with_store(found, store, console)
     source = deleted.left_out(found, console)
-    request = BuildRequest(source, model.config(training), data.name or source.name)
+    config = model.config(training)
+    warm = None
+    if warm_from is not None:
+        from offline.warm.shape import warm_start
+
+        config = training.shortened(config)
+        warm = warm_start(warm_from, config)
+        console.print(f"training goes on from {warm.version}", highlight=False)
+    request = BuildRequest(source, config, data.name or source.name, warm)
     pipeline = Pipeline(request, StageCache(work, console, force=force))
     console.print(f"[bold green]{until}[/]: {pipeline.run(until, bundles)}")
 
