@@ -77,9 +77,10 @@ def _pairs(graph: onnx.ModelProto, file: Path) -> Iterator[tuple[NDArray[Any], N
 
     A place is an operator's input: the names of constants differ where equal ones are stored once.
     """
-    stored = onnx.load(file)
+    # ONNX itself refuses weights in a file that has two names, as those of a bundle have.
+    stored = onnx.load(file, load_external_data=False)
     ours, theirs = (
-        {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        {tensor.name: _array(tensor, file.parent) for tensor in model.graph.initializer}
         for model in (graph, stored)
     )
     if [n.op_type for n in graph.graph.node] != [n.op_type for n in stored.graph.node]:
@@ -90,6 +91,20 @@ def _pairs(graph: onnx.ModelProto, file: Path) -> Iterator[tuple[NDArray[Any], N
                 if value not in theirs or ours[place].shape != theirs[value].shape:
                     raise _other_export(file)
                 yield ours[place], theirs[value]
+
+
+def _array(tensor: onnx.TensorProto, directory: Path) -> NDArray[Any]:
+    """A tensor's values, which may stand in a file beside the graph."""
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return numpy_helper.to_array(tensor)
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    return np.memmap(
+        directory / Path(place["location"]).name,
+        dtype=onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type),
+        mode="r",
+        offset=int(place["offset"]),
+        shape=tuple(tensor.dims),
+    )
 
 
 def _other_export(file: Path) -> BundleError:
