@@ -13,7 +13,7 @@ from cli.support.training_options import CodeKind, TrainingOptions
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from offline.build.config import BuildConfig
+    from offline.build.config import BuildConfig, WarmStart
     from offline.build.source import Filterable, Source
 
 app = typer.Typer()
@@ -177,17 +177,34 @@ def build(
     if store is not None:
         found = _with_store(found, store, console)
     source = deleted.left_out(found, console)
-    config = model.config(training)
-    warm = None
+    config, warm = model.config(training), None
     if warm_from is not None:
-        from offline.warm.shape import warm_start
-
         config = training.shortened(config)
-        warm = warm_start(warm_from, config)
-        console.print(f"training goes on from {warm.version}", highlight=False)
+        warm = _warm_start(warm_from, config, source, console)
     request = BuildRequest(source, config, data.name or source.name, warm)
     pipeline = Pipeline(request, StageCache(work, console, force=force))
     console.print(f"[bold green]{until}[/]: {pipeline.run(until, bundles)}")
+
+
+def _warm_start(
+    path: Path, config: "BuildConfig", source: "Source", console: "Console"
+) -> "WarmStart":
+    from core.bundle import Bundle
+    from offline.build.source import WithoutDeleted
+    from offline.warm.shape import warm_start
+
+    warm = warm_start(path, config)
+    console.print(f"training goes on from {warm.version}", highlight=False)
+    if isinstance(source, WithoutDeleted):
+        users = Bundle.open(path, verify=False).histories.user_index
+        gone = sum(user in source.deleted for user in users)
+        if gone:
+            console.print(
+                f"it has learned from {gone:,} deleted users, too: only a build from nothing, "
+                "without --warm-from, forgets them",
+                highlight=False,
+            )
+    return warm
 
 
 def _with_store(source: "Filterable", store: Path, console: "Console") -> "Filterable":

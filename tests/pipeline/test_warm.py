@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from core.bundle import Bundle
+from gateway.history import Retention
+from gateway.history.sqlite import SqliteHistoryStore
 from tests.pipeline.conftest import ITEMS, USERS, Shop
 
 CURRENT = Path("bundles") / "shop" / "current"
@@ -141,3 +143,13 @@ def test_data_that_lost_interactions_are_refused(days: Days, shop: Shop) -> None
     done = warm(shop, days.after.path, "--until", "query-encoder")
     assert done.returncode == 1
     assert "interactions that validate and test this build" in " ".join(done.stderr.split())
+
+
+async def test_deleted_users_are_said_to_be_remembered(shop: Shop, tmp_path: Path) -> None:
+    store = SqliteHistoryStore.open(tmp_path / "history.sqlite", Retention())
+    await store.delete("c0")
+    await store.close()
+    path = str(tmp_path / "history.sqlite")
+    done = warm(shop, shop.root / CURRENT, "--deleted-users", path, "--until", "dataset")
+    assert done.returncode == 0, done.stderr
+    assert "learned from 1 deleted users" in " ".join(done.stdout.split())
