@@ -1,6 +1,6 @@
 """`tandem build`: from interaction logs to a bundle."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from offline.build.config import BuildConfig, WarmStart
     from offline.build.source import Filterable, Source
+    from offline.build.stage import BuildRequest
 
 app = typer.Typer()
 
@@ -111,6 +112,53 @@ class DeletedOptions:
         return WithoutDeleted(source, deleted)
 
 
+@dataclass(frozen=True)
+class WarmOptions:
+    """What training starts from."""
+
+    warm_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Train on from this bundle, such as bundles/shop/current, which needs fewer "
+            "epochs than from nothing. Items, users and words keep what was learned of them, by "
+            "their ids; new ones start from their texts. The models' shape must be the same, and "
+            "the data those of the bundle or later ones.",
+        ),
+    ] = None
+
+    def started(
+        self, request: "BuildRequest", training: TrainingOptions, console: "Console"
+    ) -> "BuildRequest":
+        """The request with a bundle to start from; as it is where none is named."""
+        if self.warm_from is None:
+            return request
+        from offline.warm.shape import warm_start
+
+        config = training.shortened(request.config)
+        start = warm_start(self.warm_from, config)
+        console.print(f"training goes on from {start.version}", highlight=False)
+        self._name_the_deleted(request.source, start, console)
+        return replace(request, config=config, warm=start)
+
+    @staticmethod
+    def _name_the_deleted(source: "Source", start: "WarmStart", console: "Console") -> None:
+        """Says how many deleted users the bundle has learned from."""
+        from core.bundle import Bundle
+        from offline.build.source import WithoutDeleted
+
+        if not isinstance(source, WithoutDeleted):
+            return
+        users = Bundle.open(start.bundle, verify=False).histories.user_index
+        gone = sum(user in source.deleted for user in users)
+        if gone:
+            console.print(
+                f"it has learned from {gone:,} deleted users, too: only a build from nothing, "
+                "without --warm-from, forgets them",
+                highlight=False,
+            )
+
+
 @app.command(
     epilog="Examples:\n\n"
     "tandem build ml-100k\n\n"
@@ -129,22 +177,13 @@ def build(
     model: ModelOptions,
     columns: ColumnOptions,
     deleted: DeletedOptions,
+    warm: WarmOptions,
     store: Annotated[
         Path | None,
         typer.Option(
             help="A candidate service's store, which may be in use: the items added or replaced in "
             "it join the item table. Their texts are embedded here, whatever vectors they have "
             "there. What was deleted stays."
-        ),
-    ] = None,
-    warm_from: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="BUNDLE",
-            help="Train on from this bundle, such as bundles/shop/current, which needs fewer "
-            "epochs than from nothing. Items, users and words keep what was learned of them, by "
-            "their ids; new ones start from their texts. The models' shape must be the same, and "
-            "the data those of the bundle or later ones.",
         ),
     ] = None,
     until: Annotated[
@@ -177,34 +216,10 @@ def build(
     if store is not None:
         found = _with_store(found, store, console)
     source = deleted.left_out(found, console)
-    config, warm = model.config(training), None
-    if warm_from is not None:
-        config = training.shortened(config)
-        warm = _warm_start(warm_from, config, source, console)
-    request = BuildRequest(source, config, data.name or source.name, warm)
+    request = BuildRequest(source, model.config(training), data.name or source.name)
+    request = warm.started(request, training, console)
     pipeline = Pipeline(request, StageCache(work, console, force=force))
     console.print(f"[bold green]{until}[/]: {pipeline.run(until, bundles)}")
-
-
-def _warm_start(
-    path: Path, config: "BuildConfig", source: "Source", console: "Console"
-) -> "WarmStart":
-    from core.bundle import Bundle
-    from offline.build.source import WithoutDeleted
-    from offline.warm.shape import warm_start
-
-    warm = warm_start(path, config)
-    console.print(f"training goes on from {warm.version}", highlight=False)
-    if isinstance(source, WithoutDeleted):
-        users = Bundle.open(path, verify=False).histories.user_index
-        gone = sum(user in source.deleted for user in users)
-        if gone:
-            console.print(
-                f"it has learned from {gone:,} deleted users, too: only a build from nothing, "
-                "without --warm-from, forgets them",
-                highlight=False,
-            )
-    return warm
 
 
 def _with_store(source: "Filterable", store: Path, console: "Console") -> "Filterable":

@@ -130,11 +130,7 @@ def train_items(
         expected=expected if named else None,
         weights=data.train_weights(),
     )
-    if source.expected is not None:
-        tokens = [prompts.token_of(user) for user in range(len(source.sequences))]
-        model.start_users(tokens, source.expected.vectors(model.item_vectors.detach().numpy()))
-    if start is not None:
-        start(model)
+    _begin(model, source, prompts, start)
     learner = ItemLearner(model.to(device()), source, prompts.words(prompts.serving, None))
     done = train(
         learner,
@@ -147,6 +143,20 @@ def train_items(
     )
     model.cpu()
     return done.curve
+
+
+def _begin(
+    model: ItemT5,
+    source: ItemBatches,
+    prompts: ItemPrompts,
+    start: Callable[[ItemT5], None] | None,
+) -> None:
+    """Users start as what is expected of them, unless there is something better to go on from."""
+    if source.expected is not None:
+        tokens = [prompts.token_of(user) for user in range(len(source.sequences))]
+        model.start_users(tokens, source.expected.vectors(model.item_vectors.detach().numpy()))
+    if start is not None:
+        start(model)
 
 
 def _fingerprint(model: ItemT5, source: ItemBatches) -> str:

@@ -1,6 +1,6 @@
 """What a build reaches that goes on from a bundle, beside one that starts from nothing.
 
-    python -m bench.warm --bundle bundles/shop/current --name shop --interactions today.csv --items products.csv
+    python -m bench.prove.warm --bundle bundles/shop/current --name shop --interactions today.csv --items products.csv
 
 The bundle is one of earlier data, such as the first nine tenths by time. Both builds are of today's
 data, up to the generator; each model alone is asked for the validation and the test items of every
