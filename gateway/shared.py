@@ -50,7 +50,7 @@ class Shared:
         )
         self.metrics.follow(self.turns.requests)
         self.attribution = self.metrics.attribution
-        self.variants = Variants(settings.serving_file, self.held, self.metrics.variants)
+        self.variants = Variants(settings.serving_file, self.metrics.variants, lambda: self.serving)
         self._rules: EventRules | None = None
         self._store: HistoryStore | None = None
         self._upkeep: Upkeep | None = None
