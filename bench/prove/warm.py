@@ -114,8 +114,8 @@ def main(
     console, source = Console(), data.source(columns)
     cache, config = StageCache(work, console), training.config()
     request = BuildRequest(source, config, source.name)
-    gentler = training.shortened(config)
-    warm = replace(request, config=gentler, warm=warm_start(bundle, gentler))
+    shorter = training.shortened(config)
+    warm = replace(request, config=shorter, warm=warm_start(bundle, shorter))
     print_comparison(build(request, cache), build(warm, cache), console)
 
 

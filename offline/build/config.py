@@ -208,10 +208,9 @@ def configure(preset: str, overrides: dict[str, Any]) -> BuildConfig:
         raise ConfigError("; ".join(map(_explain, error.errors()))) from error
 
 
-WARM_EPOCHS: Final = 0.25
-"""The share of a preset's epochs that a training takes which goes on from another one, …"""
-WARM_RATE: Final = 0.25
-"""… and of its learning rate: the full one would first undo what was learned."""
+WARM_SHARE: Final = 0.25
+"""The share of a preset's epochs, and of its warm-up, that a training takes which goes on from
+another one. Its learning rate is the same: a smaller one learns too little of what is new."""
 
 
 def shortened(config: BuildConfig, *, query: bool, generator: bool) -> BuildConfig:
@@ -225,21 +224,21 @@ def shortened(config: BuildConfig, *, query: bool, generator: bool) -> BuildConf
     encoder, model = config.query_encoder, config.generator
     return config.model_copy(
         update={
-            "query_encoder": _gentler(encoder, "train", fewer=query),
+            "query_encoder": _fewer(encoder, "train", by_share=query),
             "generator": model.model_copy(
                 update={
-                    "items": _gentler(model.items, "loop", fewer=generator),
-                    "tokens": _gentler(model.tokens, "loop", fewer=generator),
+                    "items": _fewer(model.items, "loop", by_share=generator),
+                    "tokens": _fewer(model.tokens, "loop", by_share=generator),
                 }
             ),
         }
     )
 
 
-def _gentler(section: Section, name: str, *, fewer: bool) -> Section:
+def _fewer(section: Section, name: str, *, by_share: bool) -> Section:
     loop: TrainingConfig = getattr(section, name)
-    epochs = math.ceil(loop.epochs * WARM_EPOCHS) if fewer else loop.epochs
-    changes = {"epochs": epochs, "learning_rate": loop.learning_rate * WARM_RATE}
+    epochs = math.ceil(loop.epochs * WARM_SHARE) if by_share else loop.epochs
+    changes = {"epochs": epochs, "warmup_steps": math.ceil(loop.warmup_steps * WARM_SHARE)}
     return section.model_copy(update={name: loop.model_copy(update=changes)})
 
 

@@ -3,7 +3,7 @@
 from offline.build.config import configure, shortened
 
 
-def test_epochs_and_rates_are_a_quarter() -> None:
+def test_epochs_and_warm_up_are_a_quarter() -> None:
     cold = configure("demo", {})
     warm = shortened(cold, query=True, generator=True)
     before = (cold.query_encoder.train, cold.generator.items.loop, cold.generator.tokens.loop)
@@ -11,11 +11,9 @@ def test_epochs_and_rates_are_a_quarter() -> None:
     assert [loop.epochs for loop in before] == [5, 8, 10]
     assert [loop.epochs for loop in after] == [2, 2, 3]
     for one, other in zip(before, after, strict=True):
-        assert other.learning_rate == one.learning_rate / 4
-        assert (
-            other.model_copy(update={"epochs": one.epochs, "learning_rate": one.learning_rate})
-            == one
-        )
+        assert other.warmup_steps == one.warmup_steps / 4
+        as_before = {"epochs": one.epochs, "warmup_steps": one.warmup_steps}
+        assert other.model_copy(update=as_before) == one
 
 
 def test_epochs_that_are_asked_for_stay() -> None:
