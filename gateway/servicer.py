@@ -42,10 +42,10 @@ class RecommendationServicer(HistoryMethods):
     """
 
     def __init__(self, bundle: Bundle, shared: Shared) -> None:
-        histories = shared.histories(bundle)
-        rules = shared.rules(bundle)
-        super().__init__(histories, rules, shared.attribution, bundle.version)
-        self._ids = rules.ids
+        kept = shared.histories(bundle)
+        super().__init__(kept.store, kept.rules, shared.attribution, bundle.version)
+        self._kept = kept
+        self._ids = kept.rules.ids
         self._shared = shared
         self._settings = shared.settings
         self._turns = shared.turns
@@ -59,7 +59,7 @@ class RecommendationServicer(HistoryMethods):
         self._generator = generator = shared.generator.for_version(bundle.version)
         diagnosis = Diagnosis(candidate.diagnose, generator.diagnose)
         self._recommender = Recommender.of(
-            bundle, candidate, generator, histories, diagnosis, shared.metrics
+            bundle, candidate, generator, kept.store, diagnosis, shared.metrics
         )
 
     async def warm_up(self) -> None:
@@ -72,7 +72,7 @@ class RecommendationServicer(HistoryMethods):
         Raises:
             TandemError: another version serves, and the services cannot have this one.
         """
-        await self._shared.start()
+        await self._kept.start()
         if self._shared.serving is not None:
             await self._shared.bundles.load(self._bundle_version)
         seconds = self._settings.warm_up_seconds
@@ -103,10 +103,10 @@ class RecommendationServicer(HistoryMethods):
         if isinstance(previous, RecommendationServicer):
             await self._shared.bundles.activate(self._bundle_version, previous._bundle_version)
         for caller in (self._candidate, self._generator):
-            self._shared.metrics.services.follow(caller)
+            self._shared.services.follow(caller)
 
     async def close(self) -> None:
-        """Holds nothing of its own; `Shared.close` closes what there is."""
+        """Holds nothing of its own; `Common.close` closes what there is."""
 
     def retry_after(self, method: str) -> float | None:
         """Whether a call of somebody who waits for it would wait too long; see `Backpressure`."""
@@ -126,10 +126,10 @@ class RecommendationServicer(HistoryMethods):
         """Recommends to many users."""
 
         async def answer(item: pb.BatchRecommendRequest) -> pb.BatchRecommendResponse:
-            # A stream may outlive a version, so that each of its requests is answered by the one
-            # that serves when it comes.
-            servicer = self._shared.serving or self
             try:
+                # A stream may outlive a version, so that each of its requests is answered by the
+                # one that serves when it comes, of the bundle that it names.
+                servicer = self._shared.answering(item.request.bundle)
                 with span("request"):
                     return await servicer._answer(item, context)
             except Exception as error:  # noqa: BLE001 - it is the item's, and the stream goes on
@@ -175,6 +175,7 @@ class RecommendationServicer(HistoryMethods):
         self, request: catalog_pb.GetItemsRequest, context: Any
     ) -> catalog_pb.GetItemsResponse:
         """Looks items up: the candidate service's `GetItems`, behind the gateway."""
+        request.ClearField("bundle")  # the candidate has one, and knows no name
         deadline = self._deadline(context)
         async with self._turns.requests.call():
             return await self._candidate.get_items(request, deadline)

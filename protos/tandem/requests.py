@@ -93,6 +93,7 @@ def recommend_request(
     page_token: str = "",
     forbid_degraded: bool = False,
     diagnostics: bool = False,
+    bundle: str = "",
     **constraints: Unpack[ConstraintArguments],
 ) -> pb.RecommendRequest:
     """Writes what the `recommend` of both clients asks for."""
@@ -119,6 +120,7 @@ def recommend_request(
         page_token=page_token,
         forbid_degraded=forbid_degraded,
         diagnostics=diagnostics,
+        bundle=bundle,
     )
 
 
@@ -132,6 +134,7 @@ def similar_request(
     diversity: float = 0.0,
     item_fields: Iterable[FieldName] = (),
     max_results: int = 0,
+    bundle: str = "",
     **constraints: Unpack[ConstraintArguments],
 ) -> pb.SimilarItemsRequest:
     """Writes what the `similar_items` of both clients asks for.
@@ -154,7 +157,7 @@ def similar_request(
     )
     if text is not None:
         query.text = text
-    return pb.SimilarItemsRequest(query=query)
+    return pb.SimilarItemsRequest(query=query, bundle=bundle)
 
 
 def _field_mask(fields: Iterable[FieldName]) -> FieldMask | None:

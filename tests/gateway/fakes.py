@@ -124,7 +124,7 @@ class Fake:
     def describe(self, request: Any, messages: Iterable[Any]) -> None:
         """What the request's `item_fields` asks for."""
         for message in messages:
-            position = int(message.item_id.removeprefix("i"))
+            (position,), _ = self.bundle.catalog.lookup([message.item_id])
             item = self.bundle.catalog.items[position]
             if "title" in request.item_fields.paths:
                 message.title = item.title

@@ -38,6 +38,8 @@ class Counted:
         self.metrics = GatewayMetrics(self.registry)
 
     def __call__(self, name: str, **labels: str) -> float:
+        if "service" in labels:
+            labels = {"bundle": "", **labels}
         return self.registry.get_sample_value(f"tandem_gateway_{name}", labels) or 0.0
 
 

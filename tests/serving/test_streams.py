@@ -87,7 +87,7 @@ def held() -> HeldBundles:
 
 @pytest.fixture
 def proxy(held: HeldBundles) -> ServicerProxy:
-    return ServicerProxy(Api("tandem.v1.Counter", attach), held)
+    return ServicerProxy(Api("tandem.v1.Counter", attach), {"": held})
 
 
 def serve(held: HeldBundles, servicer: Any) -> None:
