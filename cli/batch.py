@@ -130,6 +130,7 @@ def batch(
         strategy=strategy_value(strategy),
         constraints=item_constraints(**constraints.arguments()),
         forbid_degraded=not allow_degraded,
+        bundle=connection.bundle_name,
     )
     frame = _scan(source)
     rows = frame.select(pl.len()).collect().item()

@@ -256,9 +256,7 @@ def _read_file(path: Path, kind: type[ServerSettings]) -> dict[str, _Given]:
     _refuse_unknown(path, "table", tables, TABLES)
     _refuse_unknown(path, "key", given, fields)
     for key, value in given.items():
-        inner = _tables_in(kind.model_fields[fields[key]])
-        for name, table in value.items() if inner and isinstance(value, dict) else ():
-            _refuse_unknown(path, f"key of {key}.{name}", table, inner.model_fields)
+        _refuse_unknown_inside(path, key, value, kind.model_fields[fields[key]])
     return {fields[key]: _Given(value, f"{key} in {path}") for key, value in given.items()}
 
 
@@ -267,6 +265,16 @@ def _refuse_unknown(path: Path, what: str, given: Iterable[str], known: Iterable
         if name not in known:
             nearest = max(known, key=partial(_likeness, name))
             raise SettingsError(f"{path}: unknown {what} {name!r}; the nearest is {nearest!r}")
+
+
+def _refuse_unknown_inside(path: Path, key: str, value: Any, field: FieldInfo) -> None:
+    """Of a setting that is tables; what is none is refused as any other wrong value."""
+    own = _tables_in(field)
+    if own is None or not isinstance(value, dict):
+        return
+    for name, table in value.items():
+        given = table if isinstance(table, dict) else ()
+        _refuse_unknown(path, f"key of {key}.{name}", given, own.model_fields)
 
 
 def _likeness(name: str, other: str) -> tuple[float, bool]:

@@ -29,13 +29,13 @@ class BundleServicer(pb_grpc.BundleServiceServicer):
             bundles = self._held(name)
             held = {bundle.bundle_version for bundle in bundles}
             others = [version for version in found if version not in held][:MAX_AVAILABLE]
-            response.bundles += bundles
-            response.bundles += [
+            response.bundles.extend(bundles)
+            response.bundles.extend(
                 pb.BundleVersion(
                     bundle_version=version, state=pb.BUNDLE_STATE_AVAILABLE, bundle=name
                 )
                 for version in others
-            ]
+            )
         return response
 
     async def LoadBundle(

@@ -1,10 +1,12 @@
 """A gateway with the bundles of two shops behind it, whose catalogs have nothing in common."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import grpc
 
 import gateway.main
 from core.bundle import write_bundle
@@ -46,9 +48,12 @@ def write_shop(root: Path, shop: str, version: str = "1") -> Path:
 class Shops:
     """The gateway, and what is behind it."""
 
-    host: ServiceHost
+    service: Service
     address: str
+    channel: grpc.aio.Channel
     clients: dict[str, AsyncClient]
+    candidates: dict[str, str]
+    """The addresses of candidate services."""
     services: dict[str, list[Any]] = field(default_factory=dict)
     """The fakes behind each shop: those of each version, a candidate and a generator by turns."""
 
@@ -85,15 +90,20 @@ def fake_service(process: str, made: list[Any]) -> Service:
 
 @asynccontextmanager
 async def running(
-    root: Path, histories: dict[str, str] | None = None, **flags: Any
+    root: Path,
+    histories: dict[str, str] | None = None,
+    prepare: Callable[[str, Path], None] = lambda _shop, _path: None,
+    **flags: Any,
 ) -> AsyncIterator[Shops]:
     """Serves both.
 
     Args:
         root: where bundles and histories are.
         histories: the stores of shops; each has one of its own by default.
+        prepare: told of each bundle before the gateway reads it.
         flags: settings of the gateway.
     """
+    strategies = flags.pop("strategies", {})
     histories = histories or {shop: str(root / f"{bundle_of(shop)}.sqlite") for shop in SHOPS}
     services: dict[str, list[Any]] = {shop: [] for shop in SHOPS}
     async with AsyncExitStack() as opened:
@@ -101,20 +111,24 @@ async def running(
         for shop in SHOPS:
             path = write_shop(root, shop)
             own[shop] = {"bundle": path, "history": histories[shop]}
+            if shop in strategies:
+                own[shop]["strategy"] = strategies[shop]
             for process in SERVICES:
                 service = fake_service(process, services[shop])
                 _, at = await opened.enter_async_context(
                     hosted(ServerSettings(bundle=path, port=0), service)
                 )
                 own[shop][f"{process}_target"] = at
+            prepare(shop, path)
+        candidates = {shop: own[shop]["candidate_target"] for shop in SHOPS}
         first = own.pop("")
         named = {shop: NamedBundleSettings(**each) for shop, each in own.items()}
         settings = GatewaySettings(**first, port=0, bundles=named, **flags)
-        host, address = await opened.enter_async_context(
-            hosted(settings, gateway.main.service(settings))
-        )
+        service = gateway.main.service(settings)
+        _, address = await opened.enter_async_context(hosted(settings, service))
         clients = {
             shop: await opened.enter_async_context(AsyncClient(address, timeout=10, bundle=shop))
             for shop in SHOPS
         }
-        yield Shops(host, address, clients, services)
+        channel = await opened.enter_async_context(grpc.aio.insecure_channel(address))
+        yield Shops(service, address, channel, clients, candidates, services)
