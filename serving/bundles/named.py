@@ -4,7 +4,7 @@ Each has versions of its own, of which one serves; a version of one never answer
 one with an empty name answers the calls that name none. Most processes have that one alone.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -92,7 +92,8 @@ class NamedBundles:
 def named_in(request: Any) -> str:
     """The name that a request gives; empty where it gives none, and for a stream of requests, each
     of which gives its own."""
-    return str(request.bundle) if _has_field(type(request)) else ""
+    kind: Hashable = type(request)
+    return str(request.bundle) if _has_field(kind) else ""
 
 
 def chosen(bundles: Mapping[str, T], name: str) -> T:
@@ -111,7 +112,7 @@ def chosen(bundles: Mapping[str, T], name: str) -> T:
 
 
 @cache
-def _has_field(kind: Any) -> bool:
+def _has_field(kind: Hashable) -> bool:
     """Whether a message has the field; asking each message for one that it has not takes 5 µs."""
     descriptor = getattr(kind, "DESCRIPTOR", None)
     return descriptor is not None and FIELD in descriptor.fields_by_name

@@ -100,7 +100,7 @@ async def test_retries_and_circuits_are_counted(tmp_path: Path) -> None:
 
     def count(name: str, **labels: Any) -> float | None:
         return registry.get_sample_value(
-            f"tandem_gateway_{name}", {"service": "candidate", **labels}
+            f"tandem_gateway_{name}", {"bundle": "", "service": "candidate", **labels}
         )
 
     assert count("service_attempts_total", attempt="first") == 1

@@ -1,6 +1,6 @@
 """A gateway with the bundles of two shops behind it, whose catalogs have nothing in common."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +92,6 @@ def fake_service(process: str, made: list[Any]) -> Service:
 async def running(
     root: Path,
     histories: dict[str, str] | None = None,
-    prepare: Callable[[str, Path], None] = lambda _shop, _path: None,
     **flags: Any,
 ) -> AsyncIterator[Shops]:
     """Serves both.
@@ -100,7 +99,6 @@ async def running(
     Args:
         root: where bundles and histories are.
         histories: the stores of shops; each has one of its own by default.
-        prepare: told of each bundle before the gateway reads it.
         flags: settings of the gateway.
     """
     strategies = flags.pop("strategies", {})
@@ -119,7 +117,6 @@ async def running(
                     hosted(ServerSettings(bundle=path, port=0), service)
                 )
                 own[shop][f"{process}_target"] = at
-            prepare(shop, path)
         candidates = {shop: own[shop]["candidate_target"] for shop in SHOPS}
         first = own.pop("")
         named = {shop: NamedBundleSettings(**each) for shop, each in own.items()}
