@@ -92,7 +92,7 @@ class NamedBundles:
 def named_in(request: Any) -> str:
     """The name that a request gives; empty where it gives none, and for a stream of requests, each
     of which gives its own."""
-    kind: Hashable = type(request)
+    kind: Any = type(request)  # of which mypy would not believe that it can be hashed
     return str(request.bundle) if _has_field(kind) else ""
 
 

@@ -1,5 +1,6 @@
 """Further bundles are tables of the file, whose mistakes say where they are."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from cli.serve.all import StackSettings
 from core.errors import SettingsError
 from gateway.domain import Strategy
-from gateway.settings import GatewaySettings
+from gateway.settings import GatewaySettings, NamedBundleSettings
 from serving.settings import flags_of, load_settings
 from tests.gateway.named.shops import write_shop
+from tests.processes import REPOSITORY
 
 TARGETS = 'candidate_target = "h:1"\ngenerator_target = "h:2"\n'
 
@@ -80,6 +82,14 @@ def test_a_table_names_its_histories_where_the_gateway_does(tmp_path: Path, bund
     assert load(tmp_path, bundle, table).of_bundles["fr"].history is None
     with pytest.raises(SettingsError, match="fr: say where its histories are"):
         load(tmp_path, bundle, table, history="redis://h")
+
+
+def test_every_key_of_a_table_is_explained() -> None:
+    text = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+    section = text.partition("### Several bundles")[2].partition("## ")[0]
+    explained = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert explained == list(NamedBundleSettings.model_fields)
+    assert NamedBundleSettings.model_fields.keys() < GatewaySettings.model_fields.keys()
 
 
 def test_tables_have_neither_flag_nor_variable(bundle: Path) -> None:
