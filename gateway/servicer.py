@@ -73,7 +73,7 @@ class RecommendationServicer(HistoryMethods):
             TandemError: another version serves, and the services cannot have this one.
         """
         await self._kept.start()
-        if self._shared.serving is not None:
+        if self._shared.serving not in {None, self}:
             await self._shared.bundles.load(self._bundle_version)
         seconds = self._settings.warm_up_seconds
         if not seconds:
