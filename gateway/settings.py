@@ -48,6 +48,7 @@ class NamedBundleSettings(BaseModel):
     bundle: BundlePath
     candidate_target: Target
     generator_target: Target
+    serving_file: Path | None = None
     strategy: Strategy | None = None
     history: str | None = Field(default=None, min_length=1)
     history_key_file: Path | None = None
@@ -68,6 +69,11 @@ class GatewaySettings(CallingSettings):
     generator_target: Target = Field(
         default="127.0.0.1:50052",
         description="Addresses of generator services, in the same way.",
+    )
+    serving_file: Path | None = Field(
+        default=None,
+        description="File of serving configurations and variants (docs/experiments.md); read again "
+        "when it changes.",
     )
     strategy: Strategy | None = Field(
         default=None,

@@ -9,6 +9,7 @@ from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.history.stores import Histories, Stores
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
+from gateway.variants.variants import Variants
 from serving.bundles.held import HeldBundles
 from serving.bundles.named import chosen
 
@@ -70,6 +71,8 @@ class Shared:
         self.candidate = CandidateClient(settings.candidate_target, *how)
         self.generator = GeneratorClient(settings.generator_target, *how)
         self.bundles = ServiceBundles(self.candidate, self.generator)
+        variants = common.metrics.variants.of(name)
+        self.variants = Variants(settings.serving_file, variants, lambda: self.serving)
 
     @property
     def serving(self) -> "RecommendationServicer | None":

@@ -99,18 +99,16 @@ async def running(
     Args:
         root: where bundles and histories are.
         histories: the stores of shops; each has one of its own by default.
-        flags: settings of the gateway.
+        flags: settings of the gateway; `own` has those of bundles.
     """
-    strategies = flags.pop("strategies", {})
+    more: dict[str, dict[str, Any]] = flags.pop("own", {})
     histories = histories or {shop: str(root / f"{bundle_of(shop)}.sqlite") for shop in SHOPS}
     services: dict[str, list[Any]] = {shop: [] for shop in SHOPS}
     async with AsyncExitStack() as opened:
         own: dict[str, dict[str, Any]] = {}
         for shop in SHOPS:
             path = write_shop(root, shop)
-            own[shop] = {"bundle": path, "history": histories[shop]}
-            if shop in strategies:
-                own[shop]["strategy"] = strategies[shop]
+            own[shop] = {"bundle": path, "history": histories[shop], **more.get(shop, {})}
             for process in SERVICES:
                 service = fake_service(process, services[shop])
                 _, at = await opened.enter_async_context(

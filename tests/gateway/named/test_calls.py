@@ -87,6 +87,28 @@ async def test_a_service_behind_knows_no_name(shops: Shops) -> None:
 
 
 async def test_a_shop_has_a_default_strategy_of_its_own(tmp_path: Path) -> None:
-    async with running(tmp_path, strategies={"fr": "embedding"}, strategy="generate") as shops:
+    async with running(
+        tmp_path, own={"fr": {"strategy": "embedding"}}, strategy="generate"
+    ) as shops:
         made = [(await shops.clients[shop].recommend("ann")).strategy for shop in SHOPS]
     assert made == [pb.STRATEGY_GENERATE, pb.STRATEGY_EMBEDDING]
+
+
+async def test_a_shop_has_variants_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "serving.toml"
+    file.write_text(
+        '[configs.home]\nstrategy = "STRATEGY_EMBEDDING"\n\n'
+        '[variants.all]\npercent = 100\nserving_config = "home"\n'
+    )
+    async with running(tmp_path, own={"fr": {"serving_file": file}}) as shops:
+        french = await shops.clients["fr"].recommend("ann")
+        assert (french.variant, french.strategy) == ("all", pb.STRATEGY_EMBEDDING)
+        plain = await shops.clients[""].recommend("ann")
+        assert plain.variant == ""
+        with pytest.raises(tandem.InvalidArgument):
+            await shops.clients[""].recommend("ann", serving_config="home")
+        labels = {"bundle": "fr", "variant": "all", "outcome": "whole"}
+        count = shops.service.registry.get_sample_value
+        assert count("tandem_gateway_variant_answers_total", labels) == 1
+        labels = {"bundle": "fr", "variant": "all", "state": "on"}
+        assert count("tandem_gateway_variant_info", labels) == 1
