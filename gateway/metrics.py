@@ -190,14 +190,7 @@ class GatewayMetrics:
             ),
             STAGES, REASONS, tuple(Fallback),
         )  # fmt: skip
-        self._running = Gauge(
-            "tandem_gateway_requests_running", "Requests that are worked on.", registry=registry
-        )
-        self._waiting = Gauge(
-            "tandem_gateway_requests_waiting",
-            "Requests that wait for their turn.",
-            registry=registry,
-        )
+        self._running, self._waiting = _load_gauges(registry)
 
     def follow(self, load: Load) -> None:
         """Reads from it, from now on, how many requests run and wait."""
@@ -219,6 +212,18 @@ class GatewayMetrics:
             self._degraded.inc()
         for degradation in answer.degradations:
             self._degradations.of(degradation.stage, degradation.reason, degradation.fallback).inc()
+
+
+def _load_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:
+    """How many requests run, and how many wait."""
+    return (
+        Gauge("tandem_gateway_requests_running", "Requests that are worked on.", registry=registry),
+        Gauge(
+            "tandem_gateway_requests_waiting",
+            "Requests that wait for their turn.",
+            registry=registry,
+        ),
+    )
 
 
 def _source(item: Recommended, strategy: str) -> str:
