@@ -8,7 +8,6 @@ its request id nor its place in a trace, which is over by then.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import Context
@@ -51,8 +50,8 @@ class Served:
     """Has the variant answer."""
 
 
-class Shadow:
-    """Compares the answers of a variant with those that callers got.
+class Replays:
+    """Has a variant answer calls once more, and compares its lists with those that callers got.
 
     Args:
         room: what replays wait for.
@@ -71,15 +70,13 @@ class Shadow:
         return len(self._running)
 
     def follow(self, plan: ShadowPlan, served: Served, context: Any) -> None:
-        """Replays a call when it is over, if it is among those that are; raises nothing.
+        """Replays a call when it is over, if no more are in flight than may be; raises nothing.
 
         Args:
             plan: as it is now.
             served: the call.
             context: gRPC's, which tells when the caller has its answer.
         """
-        if random.random() >= plan.share:  # noqa: S311 - no secret depends on it
-            return
         self._metrics.know(plan.variant)
         if self._closed or len(self._running) >= plan.max_in_flight:
             self._metrics.ended(plan.variant, DROPPED)

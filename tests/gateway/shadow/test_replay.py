@@ -16,7 +16,7 @@ from gateway.deadline import Deadline
 from gateway.domain import Answer, Recommended, Strategy
 from gateway.shadow.differences import Differences
 from gateway.shadow.metrics import MAX_VARIANTS, ShadowMetrics
-from gateway.shadow.replay import Served, Shadow, ShadowPlan
+from gateway.shadow.replay import Replays, Served, ShadowPlan
 from serving.telemetry.request_id import request_id
 from serving.telemetry.tracing import NOWHERE, here
 from tests.gateway.test_admission import Caller, settle
@@ -43,13 +43,13 @@ class Call:
 
 
 class Shadowed:
-    """A shadow of everything, and what it counts."""
+    """Replays, and what they count."""
 
-    def __init__(self, room: Admission | None = None, share: float = 1.0, limit: int = 4) -> None:
+    def __init__(self, room: Admission | None = None, limit: int = 4) -> None:
         self.registry = CollectorRegistry()
         room = room or Admission(1, max_wait=1)
-        self.shadow = Shadow(room.room, ShadowMetrics(self.registry))
-        self._plan = ShadowPlan("next", share, limit)
+        self.replays = Replays(room.room, ShadowMetrics(self.registry))
+        self._plan = ShadowPlan("next", 1.0, limit)
 
     def count(self, name: str, **labels: str) -> float:
         labels = {"variant": "next", **labels}
@@ -67,12 +67,12 @@ class Shadowed:
     def follow(
         self, ask: Ask, call: Call | None = None, items: str = "abcde", allowed: float = LONG
     ) -> None:
-        self.shadow.follow(self._plan, Served(tuple(items), 0.1, allowed, ask), call or Call())
+        self.replays.follow(self._plan, Served(tuple(items), 0.1, allowed, ask), call or Call())
 
     async def end(self) -> None:
         """Waits until no replay is in flight."""
         async with asyncio.timeout(LONG):
-            while self.shadow.running:  # noqa: ASYNC110 - no event tells
+            while self.replays.running:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0)
 
 
@@ -117,11 +117,11 @@ async def test_a_replay_begins_when_its_call_is_over() -> None:
     shadowed, held, call = Shadowed(), Held(), Call(over=False)
     shadowed.follow(held, call)
     await settle()
-    assert (held.asked, shadowed.shadow.running) == (0, 1)
+    assert (held.asked, shadowed.replays.running) == (0, 1)
     call.end()
     await settle()
     assert held.asked == 1
-    await shadowed.shadow.close()
+    await shadowed.replays.close()
 
 
 async def test_a_replay_waits_for_calls_and_holds_no_turn() -> None:
@@ -144,7 +144,7 @@ async def test_a_replay_waits_for_calls_and_holds_no_turn() -> None:
     assert third.runs, "beside a replay that hangs"
     assert admission.expected_wait == pytest.approx(seconds, rel=0.2), "replays are not counted"
     await third.end()
-    await shadowed.shadow.close()
+    await shadowed.replays.close()
 
 
 async def test_replays_in_flight_are_bounded_and_others_dropped() -> None:
@@ -152,7 +152,7 @@ async def test_replays_in_flight_are_bounded_and_others_dropped() -> None:
     for _ in range(10):
         shadowed.follow(held)
     await settle()
-    assert (held.asked, shadowed.shadow.running) == (3, 3)
+    assert (held.asked, shadowed.replays.running) == (3, 3)
     assert shadowed.outcomes() == (0, 0, 7)
     held.may_answer.set()
     await settle()
@@ -205,7 +205,7 @@ async def test_a_replay_that_is_cancelled_from_within_is_dropped() -> None:
 
     shadowed.follow(cancelled)
     await settle()
-    assert (shadowed.shadow.running, shadowed.outcomes()) == (0, (0, 0, 1))
+    assert (shadowed.replays.running, shadowed.outcomes()) == (0, (0, 0, 1))
 
 
 async def test_close_ends_replays_and_begins_no_other() -> None:
@@ -213,8 +213,8 @@ async def test_close_ends_replays_and_begins_no_other() -> None:
     shadowed.follow(held)
     shadowed.follow(held, unheard)
     await settle()
-    await shadowed.shadow.close()
-    assert (shadowed.shadow.running, shadowed.outcomes()) == (0, (0, 0, 2))
+    await shadowed.replays.close()
+    assert (shadowed.replays.running, shadowed.outcomes()) == (0, (0, 0, 2))
     shadowed.follow(held)
     unheard.end()
     await settle()
@@ -240,17 +240,6 @@ async def test_a_replay_has_nothing_of_the_calls_context() -> None:
     assert seen == ["none", "", NOWHERE, True]
 
 
-async def test_the_share_of_calls_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
-    draws = iter([n / 100 for n in range(100)])
-    monkeypatch.setattr("random.random", lambda: next(draws))
-    shadowed, held = Shadowed(share=0.05, limit=100), Held()
-    for _ in range(100):
-        shadowed.follow(held)
-    await settle()
-    assert held.asked == 5
-    await shadowed.shadow.close()
-
-
 @given(st.lists(st.sampled_from(("fine", "fails", "ends", "closes")), max_size=30))
 def test_every_replay_has_exactly_one_outcome(steps: list[str]) -> None:
     """Calls end, variants fail and the gateway closes, in any order."""
@@ -267,7 +256,7 @@ def test_every_replay_has_exactly_one_outcome(steps: list[str]) -> None:
 
         for step in steps:
             if step == "closes":
-                await shadowed.shadow.close()
+                await shadowed.replays.close()
             elif step == "ends":
                 for call in calls:
                     call.end()
@@ -276,10 +265,10 @@ def test_every_replay_has_exactly_one_outcome(steps: list[str]) -> None:
                 asked += 1
                 calls.append(Call(over=False))
                 shadowed.follow(fine if step == "fine" else fails, calls[-1])
-            assert shadowed.shadow.running <= 3
-        await shadowed.shadow.close()
+            assert shadowed.replays.running <= 3
+        await shadowed.replays.close()
         assert sum(shadowed.outcomes("CIRCUIT_OPEN")) == asked
-        assert shadowed.shadow.running == 0
+        assert shadowed.replays.running == 0
 
     asyncio.run(live())
 
