@@ -15,7 +15,9 @@ import pytest
 import tandem
 from core.errors import Unavailable
 from gateway.variants.file import read_plan
-from tests.gateway.stack import Stack, best, generator_score, ids, retrieval_score, running
+from tandem.v1 import recommendation_service_pb2 as pb
+from tests.gateway.fakes import generator_score, retrieval_score
+from tests.gateway.stack import Stack, best, ids, raw, running
 from tests.gateway.test_metrics import Counted
 from tests.tiny_bundle import HISTORIES, ITEMS, write_tiny_bundle
 
@@ -69,7 +71,7 @@ class Barrier:
     def __init__(self, stack: Stack) -> None:
         self.held = 0
         self.open = asyncio.Event()
-        stack.candidate.enter = self._enter  # type: ignore[method-assign]
+        stack.candidate.enter = self._enter  # type: ignore[assignment, method-assign]
 
     async def _enter(self, *_: object) -> None:
         self.held += 1
@@ -157,20 +159,22 @@ async def test_a_gateway_stops_while_replays_hang(tmp_path: Path) -> None:
 
 async def test_a_list_is_compared_with_its_first_page(tmp_path: Path) -> None:
     async with shadowed(tmp_path, serving_file()) as gateway:
-        pages = [page async for page in gateway.stack.client.pages("ann", page_size=2)]
-        assert len(pages) > 1
-        await gateway.replayed(1)
+        recommend = gateway.stack.client.recommend
+        first = await recommend("ann", page_size=2)
+        second = await recommend("ann", page_size=2, page_token=first.next_page_token)
+        assert len(second.recommendations) == 2
+        await recommend("ann", max_results=1)
+        await gateway.replayed(2)
         # All of the list, of which the page is the beginning.
         assert gateway.shadow("overlap_count", k="5") == 1
-        await gateway.stack.client.recommend("ann")
-        await gateway.replayed(2)
 
 
 @pytest.mark.parametrize("asked", [{"diagnostics": True}, {"variant": "next"}])
 async def test_some_answers_are_not_compared(tmp_path: Path, asked: dict[str, Any]) -> None:
     """Those with diagnostics, and those of the variant itself."""
     async with shadowed(tmp_path, serving_file()) as gateway:
-        await gateway.stack.client.recommend("ann", **asked)
+        request = pb.RecommendRequest(user_id="ann", **asked)
+        await raw(gateway.stack.channel, "Recommend", request)
         await gateway.stack.client.recommend("ann")
         await gateway.replayed(1)
         assert gateway.shadow("rbo_count") == 1
