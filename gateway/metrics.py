@@ -8,6 +8,7 @@ from gateway.attribution.counts import Attribution
 from gateway.attribution.metrics import AttributionMetrics
 from gateway.domain import Answer, Fallback, Recommended, Strategy
 from gateway.shadow.metrics import ShadowMetrics
+from gateway.variants.metrics import VariantMetrics
 from serving.telemetry.labels import Labeled
 from serving.telemetry.metrics import CODES, SECONDS
 from serving.telemetry.reasons import REASONS
@@ -132,6 +133,8 @@ class GatewayMetrics:
         registry.register(AttributionMetrics(self.attribution))
         self.shadow = ShadowMetrics(registry)
         """How the lists of a variant differ from those that callers got."""
+        self.variants = VariantMetrics(registry)
+        """What variants answered."""
         self._stages = Labeled(
             Histogram(
                 "tandem_gateway_stage_seconds",
