@@ -14,6 +14,8 @@ from gateway.history.requests import EventRules
 from gateway.history.upkeep import Upkeep
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
+from gateway.shadow.replay import Replays
+from gateway.shadow.shadow import Shadow
 from gateway.variants.variants import Variants
 from serving.bundles.held import HeldBundles
 
@@ -51,6 +53,7 @@ class Shared:
         self.metrics.follow(self.turns.requests)
         self.attribution = self.metrics.attribution
         self.variants = Variants(settings.serving_file, self.held, self.metrics.variants)
+        self.shadow = Shadow(self.variants, Replays(self.turns.requests.room, self.metrics.shadow))
         self._rules: EventRules | None = None
         self._store: HistoryStore | None = None
         self._upkeep: Upkeep | None = None
@@ -92,7 +95,8 @@ class Shared:
             await self._upkeep.start()
 
     async def close(self) -> None:
-        """Closes the connections and the histories."""
+        """Ends replays, and closes the connections and the histories."""
+        await self.shadow.close()
         await self.candidate.close()
         await self.generator.close()
         if self._upkeep is not None:
