@@ -15,7 +15,7 @@ DROPPED: Final = "dropped"
 MAX_VARIANTS: Final = 32
 """That have series of their own; those known later are counted as `other`."""
 
-_SHARES: Final = tuple(tenths / 10 for tenths in range(11))
+_TENTHS: Final = tuple(tenths / 10 for tenths in range(11))
 _ANSWERS: Final = ("caller", "variant")
 
 
@@ -45,7 +45,7 @@ class ShadowMetrics:
                 "The share of the first k items of a caller's list that are among the variant's "
                 "first k, of lists that have as many.",
                 ["variant", "k"],
-                buckets=_SHARES,
+                buckets=_TENTHS,
                 registry=registry,
             ),
             self._variants, tuple(map(str, DEPTHS)),
@@ -56,7 +56,7 @@ class ShadowMetrics:
                 "Rank-biased overlap of a caller's list and the variant's, with p = 0.9: 1 for the "
                 "same, 0 for nothing in common.",
                 ["variant"],
-                buckets=_SHARES,
+                buckets=_TENTHS[1:],
                 registry=registry,
             ),
             self._variants,

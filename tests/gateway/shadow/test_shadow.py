@@ -15,6 +15,7 @@ import pytest
 import tandem
 from core.errors import Unavailable
 from gateway.variants.file import read_plan
+from serving.bundles.held import HeldBundle
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.gateway.fakes import generator_score, retrieval_score
 from tests.gateway.stack import Stack, best, ids, raw, running
@@ -195,6 +196,22 @@ async def test_a_variant_that_is_not_held_fails(tmp_path: Path) -> None:
     async with shadowed(tmp_path, serving_file(variant)) as gateway:
         await gateway.stack.client.recommend("ann")
         await gateway.replayed(1, "failed", "VARIANT_NOT_READY")
+
+
+async def test_the_version_held_beside_can_be_the_variant(tmp_path: Path) -> None:
+    other = write_tiny_bundle(tmp_path / "other", version="2")
+    variant = "variants.next = {percent = 0, bundle_version = 'tiny/2'}"
+    async with shadowed(tmp_path, serving_file(variant)) as gateway, running(other) as beside:
+        servicer = gateway.stack.servicer
+        held = servicer._shared.held
+        held.serving = HeldBundle("tiny/1", servicer)
+        held.beside = HeldBundle("tiny/2", beside.servicer)
+        answer = await gateway.stack.client.recommend("ann", strategy="generate", max_results=5)
+        await gateway.replayed(1)
+        assert answer.bundle_version == "tiny/1"
+        assert len(gateway.stack.generator.requests) == len(beside.generator.requests) == 1
+        assert gateway.shadow("overlap_sum", k="5") == 1
+        await asyncio.wait_for(held.beside.calls.end(), SOON)
 
 
 async def test_a_request_that_is_wrong_is_not_replayed(tmp_path: Path) -> None:
