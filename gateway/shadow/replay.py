@@ -20,6 +20,7 @@ from gateway.domain import Answer
 from gateway.shadow.differences import differences
 from gateway.shadow.metrics import COMPARED, DROPPED, FAILED, ShadowMetrics
 from serving.boundary.proxy import classify
+from serving.frames import release_frames
 
 Room = Callable[[], Awaitable[None]]
 """Waits until no call waits for its turn."""
@@ -116,6 +117,7 @@ class Replays:
         except Exception as error:  # noqa: BLE001 - nobody waits for it; it is counted
             reason = classify(error, "shadow").reason
             self._metrics.ended(variant, FAILED, reason)
+            release_frames(error)
         else:
             self._metrics.ended(variant, COMPARED)
 

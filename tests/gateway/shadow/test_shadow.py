@@ -5,6 +5,7 @@ replays alone, and whatever becomes of them is seen there.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 import tandem
 from core.errors import Unavailable
+from gateway.deadline import Deadline
 from gateway.variants.file import read_plan
 from serving.bundles.held import HeldBundle
 from tandem.v1 import recommendation_service_pb2 as pb
@@ -116,8 +118,16 @@ async def test_a_replay_counts_in_the_shadow_alone(tmp_path: Path) -> None:
         assert gateway("requests_running") == gateway("requests_waiting") == 0
         assert gateway.shadow("seconds_count", answer="caller") == 1
         assert gateway.shadow("seconds_count", answer="variant") == 1
+
+
+async def test_a_replay_has_the_history_of_the_answer(tmp_path: Path) -> None:
+    """Whatever is stored of the user by then: here it is nothing any more."""
+    async with shadowed(tmp_path, serving_file()) as gateway:
+        request = pb.RecommendRequest(user_id="gone", strategy=pb.STRATEGY_EMBEDDING)
+        servicer, soon = gateway.stack.servicer, Deadline(time.monotonic() + SOON)
+        answer = await servicer.answer_again(request, ("i3", "i4"), soon)
         [search] = gateway.stack.candidate.requests
-        assert list(search.history_item_ids) == ["i0", "i1", "i2"], "the history of the answer"
+        assert list(search.history_item_ids) == list(answer.history) == ["i3", "i4"]
 
 
 async def test_replays_that_hang_hold_no_call_up(tmp_path: Path) -> None:
