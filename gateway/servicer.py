@@ -25,6 +25,7 @@ from gateway.responses import write_answer, write_batch_error
 from gateway.shared import Shared
 from gateway.variants.choice import Choice
 from serving.boundary.proxy import classify
+from serving.bundles.held import HeldBundles
 from serving.telemetry.tracing import span
 from serving.validation import identifier
 from tandem.v1 import catalog_service_pb2 as catalog_pb
@@ -53,7 +54,7 @@ class RecommendationServicer(HistoryMethods):
         self._settings = shared.settings
         self._turns = shared.turns
         # Of the catalog this is all that is kept, beside the most popular items.
-        self.attributes = bundle.catalog.attribute_names
+        self.attributes: Final = bundle.catalog.attribute_names
         self._some_item = bundle.catalog.items[0].item_id
         self._default_strategy = self._settings.strategy or Strategy(
             bundle.manifest.blend.default_strategy
@@ -70,6 +71,11 @@ class RecommendationServicer(HistoryMethods):
     def version(self) -> str:
         """The version of the bundle."""
         return self._bundle_version
+
+    @property
+    def held(self) -> HeldBundles:
+        """The versions that there are, this one among them."""
+        return self._shared.held
 
     async def warm_up(self) -> None:
         """Fills the histories, connects, and makes calls that need both services.

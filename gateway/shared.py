@@ -52,7 +52,7 @@ class Shared:
         )
         self.metrics.follow(self.turns.requests)
         self.attribution = self.metrics.attribution
-        self.variants = Variants(settings.serving_file, self.held, self.metrics.variants)
+        self.variants = Variants(settings.serving_file, self.metrics.variants, lambda: self.serving)
         self.shadow = Shadow(self.variants, Replays(self.turns.requests.room, self.metrics.shadow))
         self._rules: EventRules | None = None
         self._store: HistoryStore | None = None

@@ -93,6 +93,8 @@ class Attribution:
             self._names.popitem(last=False)
 
     def _variant(self, name: str) -> str:
+        if not name:
+            return name
         if name not in self._variants and len(self._variants) >= MAX_VARIANTS:
             return OTHER
         self._variants.add(name)

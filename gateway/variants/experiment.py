@@ -9,7 +9,6 @@ from core.errors import FailedPrecondition, InvalidArgument
 from gateway.variants.assignment import assigned, subject
 from gateway.variants.canary import Canary
 from gateway.variants.plan import Plan, Variant
-from serving.bundles.held import HeldBundles
 from tandem.v1 import recommendation_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -32,19 +31,17 @@ class Experiment:
 
     Args:
         plan: the file.
-        held: the versions of the bundle that there are.
     """
 
-    def __init__(self, plan: Plan, held: HeldBundles) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self._held = held
         self._canaries = {
             name: Canary(variant.limits)
             for name, variant in plan.variants.items()
             if variant.limits
         }
-        self._missing: set[str] = set()
-        """Variants that the log has been told cannot answer."""
+        self._missing: set[tuple[str, str]] = set()
+        """Variants that the log has been told cannot answer, beside the version that serves."""
 
     def servicer(
         self, variant: Variant, servicer: "RecommendationServicer", *, bound: bool = False
@@ -58,7 +55,7 @@ class Experiment:
         """
         if variant.bundle_version in ("", servicer.version):
             return servicer
-        held = None if bound else self._held.find(variant.bundle_version)
+        held = None if bound else servicer.held.find(variant.bundle_version)
         return cast("RecommendationServicer", held.servicer) if held else None
 
     def state(
@@ -93,7 +90,7 @@ class Experiment:
             if state is State.ON:
                 weights.append((variant.name, variant.percent))
             if not bound:
-                self._tell(variant, state)
+                self._tell(variant, servicer.version, state)
         whom = subject(request.user_id, request.history_item_ids)
         name = assigned(self.plan.experiment, weights, whom)
         return None if name is None else variants[name]
@@ -122,12 +119,12 @@ class Experiment:
             )
         return variant
 
-    def _tell(self, variant: Variant, state: State) -> None:
+    def _tell(self, variant: Variant, serving: str, state: State) -> None:
         """Says once in the log that a variant has no users for now."""
         if state not in (State.NOT_HELD, State.UNFIT):
-            self._missing.discard(variant.name)
-        elif variant.name not in self._missing:
-            self._missing.add(variant.name)
+            self._missing.discard((variant.name, serving))
+        elif (variant.name, serving) not in self._missing:
+            self._missing.add((variant.name, serving))
             log.warning("variant not ready", variant=variant.name, error=_because(variant, state))
 
 

@@ -74,7 +74,7 @@ class ServingFile(_Table):
     """The file."""
 
     experiment: str = Field(default="", max_length=64)
-    configs: Mapping[Name, Mapping[str, Any]] = Field(default={}, max_length=1_000)
+    configs: Mapping[Name, dict[str, Any]] = Field(default={}, max_length=1_000)
     variants: Mapping[Name, VariantTable] = Field(default={}, max_length=MAX_VARIANTS)
     shadow: ShadowTable | None = None
 

@@ -1,6 +1,5 @@
 """Requests in layers: what a call says, over what its variant says, over a configuration."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from google.protobuf.json_format import ParseDict, ParseError
@@ -21,7 +20,7 @@ _REPLACED: Final = ("pinned_items", "attribute_caps", "boosts")
 """Lists that are those of the uppermost layer that gives any."""
 
 
-def read_config(values: Mapping[str, Any]) -> pb.RecommendRequest:
+def read_config(values: dict[str, Any]) -> pb.RecommendRequest:
     """Reads a configuration: a `RecommendRequest` in protobuf's JSON form.
 
     Raises:
@@ -70,7 +69,7 @@ def layered(lower: pb.RecommendRequest, upper: pb.RecommendRequest) -> pb.Recomm
     whole.CopyFrom(lower)
     for name in _REPLACED:
         if getattr(upper, name):
-            whole.ClearField(name)  # type: ignore[arg-type]
+            whole.ClearField(name)
     if upper.item_fields.paths:
         whole.ClearField("item_fields")
     whole.MergeFrom(upper)

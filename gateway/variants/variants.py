@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from core.errors import InvalidArgument
 from gateway.variants.choice import Choice
@@ -14,7 +14,7 @@ from gateway.variants.file import watch_plan
 from gateway.variants.metrics import VariantMetrics
 from gateway.variants.plan import Plan, Variant
 from gateway.variants.requests import completed
-from serving.bundles.held import VERSION_KEY, HeldBundles
+from serving.bundles.held import VERSION_KEY
 from tandem.v1 import recommendation_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class Variants:
 
     Args:
         path: of the file; without one every request is answered as it came.
-        held: the versions of the bundle that there are.
         metrics: what is counted.
+        serving: what answers the calls that name no version; None before anything does.
         clock: in seconds.
 
     Raises:
@@ -37,13 +37,13 @@ class Variants:
     def __init__(
         self,
         path: Path | None,
-        held: HeldBundles,
         metrics: VariantMetrics,
+        serving: Callable[[], "RecommendationServicer | None"],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._watched = watch_plan(path) if path else None
-        self._held = held
         self._metrics = metrics
+        self._serving = serving
         self._clock = clock
         self._take_over(self._watched.current() if self._watched else Plan())
 
@@ -77,7 +77,7 @@ class Variants:
         variant = experiment.variant_of(request, servicer, bound=bound)
         record = None if variant is None else partial(self._record, experiment, variant, request)
         choice = self.choice(request, variant, servicer, record)
-        held = self._held.find(choice.servicer.version)
+        held = servicer.held.find(choice.servicer.version)
         with held.calls.during() if held else nullcontext():
             yield choice
 
@@ -131,17 +131,15 @@ class Variants:
 
     def _states(self) -> list[tuple[str, str]]:
         """Of the variants, as calls that name no version meet them."""
-        if self._held.serving is None:
-            return []
-        serving = cast("RecommendationServicer", self._held.serving.servicer)
-        experiment = self._experiment
+        serving, experiment = self._serving(), self._experiment
         return [
             (name, experiment.state(variant, serving))
             for name, variant in experiment.plan.variants.items()
+            if serving is not None
         ]
 
     def _take_over(self, plan: Plan) -> None:
-        self._experiment = Experiment(plan, self._held)
+        self._experiment = Experiment(plan)
         self._metrics.follow(plan.variants, self._states)
 
 
