@@ -131,10 +131,8 @@ class GatewayMetrics:
         self.attribution = Attribution()
         """What was seen and clicked of what was shown."""
         registry.register(AttributionMetrics(self.attribution))
-        self.shadow = ShadowMetrics(registry)
-        """How the lists of a variant differ from those that callers got."""
-        self.variants = VariantMetrics(registry)
-        """What variants answered."""
+        self.variants, self.shadow = VariantMetrics(registry), ShadowMetrics(registry)
+        """What variants answered; and how their lists differ from those that callers got."""
         self._stages = Labeled(
             Histogram(
                 "tandem_gateway_stage_seconds",

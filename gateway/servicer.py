@@ -16,7 +16,6 @@ from gateway.batch import Window, answers
 from gateway.deadline import Deadline
 from gateway.domain import Answer, Query, Strategy
 from gateway.history.servicer import HistoryMethods
-from gateway.metrics import GatewayMetrics
 from gateway.pages import Page, cut, digest_of, read_page
 from gateway.recommend.diagnostics import Diagnosis
 from gateway.recommend.recommender import Recommender
@@ -65,7 +64,7 @@ class RecommendationServicer(HistoryMethods):
         self._recommender = Recommender.of(
             bundle, candidate, generator, histories, diagnosis, shared.metrics
         )
-        self._uncounted = replace(self._recommender, metrics=GatewayMetrics())
+        self._uncounted = self._recommender.apart(candidate.apart(), generator.apart())
 
     @property
     def version(self) -> str:

@@ -18,6 +18,7 @@ from core.errors import Unavailable
 from gateway.deadline import Deadline
 from gateway.variants.file import read_plan
 from serving.bundles.held import HeldBundle
+from serving.telemetry.request_id import REQUEST_ID_HEADER
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.gateway.fakes import generator_score, retrieval_score
 from tests.gateway.stack import Stack, best, ids, raw, running
@@ -149,6 +150,26 @@ async def test_replays_that_fail_leave_answers_whole(tmp_path: Path) -> None:
         await gateway.replayed(1, "failed", "WARMING_UP")
         assert gateway("degraded_answers_total") == 0
         assert gateway.shadow("rbo_count") == 0
+
+
+async def test_replays_that_fail_set_no_service_aside(tmp_path: Path) -> None:
+    """Callers need the service too, and half of its calls are answered."""
+    control = serving_file().replace("strategy = 'generate'", "strategy = 'rerank'")
+    async with shadowed(tmp_path, control) as gateway:
+        fake = gateway.stack.candidate
+        enter = fake.enter
+
+        async def fail_replays(request: Any, history: Any, context: Any) -> None:
+            if not dict(context.invocation_metadata()).get(REQUEST_ID_HEADER):
+                raise Unavailable("gone", reason="WARMING_UP")
+            await enter(request, history, context)
+
+        fake.enter = fail_replays  # type: ignore[method-assign]
+        for count in range(1, 31):
+            assert not (await gateway.stack.client.recommend("ann")).degraded
+            await gateway.replayed(count, "failed", "WARMING_UP")
+        assert gateway("circuits_open", service="candidate") == 0
+        assert gateway("service_attempts_total", service="candidate", attempt="retry") == 0
 
 
 async def test_a_variant_has_no_more_time_than_the_call(tmp_path: Path) -> None:
