@@ -11,6 +11,7 @@ Schomaker, 2005.)
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 
 def subject(user_id: str, history: Sequence[str]) -> bytes:
@@ -40,8 +41,14 @@ def assigned(experiment: str, weights: Iterable[tuple[str, float]], subject: byt
 
 def _uniform(experiment: str, name: str, subject: bytes) -> float:
     """A number above 0 and below 1."""
-    drawn = int.from_bytes(_digest(experiment, name, subject.hex())[:8], "big")
-    return ((drawn >> 12) + 0.5) / 2**52
+    drawn = hashlib.blake2b(subject, digest_size=8, key=_key(experiment, name)).digest()
+    return ((int.from_bytes(drawn, "big") >> 12) + 0.5) / 2**52
+
+
+@lru_cache(maxsize=1_024)
+def _key(experiment: str, name: str) -> bytes:
+    """Of a variant's draws."""
+    return _digest(experiment, name)
 
 
 def _digest(*parts: str) -> bytes:
