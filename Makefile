@@ -43,7 +43,8 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
 .PHONY: help demo test test-all lint lock sbom release protos check-protos load bench-generator \
-	bench-candidate bench-gateway bench-hedging soak prove reproduce gpu-check release-image clean
+	bench-candidate bench-gateway bench-hedging soak soak-operate prove reproduce gpu-check \
+	release-image clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -104,6 +105,9 @@ bench-hedging: $(READY) ## the gateway while some searches are late
 
 soak: $(READY) ## ten minutes of mixed calls while the catalog changes, every answer checked
 	$(BIN)/python -m tests.robustness.soak
+
+soak-operate: $(READY) ## all three processes, swapped, changed and cut off: ARGS="--minutes 60"
+	$(BIN)/python -m tests.robustness.operate $(ARGS)
 
 prove: $(READY) ## what the generator is worth on DATA, arm by arm: ARGS="--minutes 30" and again
 	$(BIN)/python -m bench.prove $(DATA) $(ARGS)
