@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,7 @@ SCHEMA: Final[Mapping[str, pl.DataType | type[pl.DataType]]] = {
     "strategy": pl.String,
     "degraded": pl.Boolean,
     "bundle_version": pl.String,
+    "recommendation_id": pl.String,
     "error": pl.String,
     "error_message": pl.String,
 }
@@ -64,6 +65,8 @@ class BatchManifest:
     rows_per_part: int
     request: Mapping[str, Any]
     """What is asked for every row."""
+    columns: Sequence[str] = tuple(SCHEMA)
+    """Of each file: an earlier release wrote fewer."""
 
     @property
     def parts(self) -> int:
@@ -82,8 +85,8 @@ class BatchManifest:
         if path.exists():
             if json.loads(path.read_text(encoding="utf-8")) != document:
                 raise BatchError(
-                    f"{directory} holds a batch of other rows or options, as its {MANIFEST} says; "
-                    "give another directory"
+                    f"{directory} holds a batch of other rows, options or columns, "
+                    f"as its {MANIFEST} says; give another directory"
                 )
         elif any(not path.name.startswith(".") for path in directory.iterdir()):
             raise BatchError(f"{directory} is not empty, and holds no batch that could go on")
@@ -95,7 +98,8 @@ class BatchManifest:
     epilog="Example:  tandem batch users.parquet recommendations/ --strategy fuse -k 20\n\n"
     f"IN has a column {USER}, or {HISTORY} (lists of ids, oldest first), or both. OUT gets one "
     "Parquet file for each part of the rows: row (the row of IN, from 0), user_id, item_ids, "
-    "scores, strategy, degraded, bundle_version, error and error_message."
+    "scores, strategy, degraded, bundle_version, recommendation_id (for the events that come of "
+    "the list), error and error_message."
 )
 @expanded
 def batch(
@@ -204,7 +208,7 @@ def _record(row: Mapping[str, Any], answer: pb.BatchRecommendResponse) -> tuple[
     response = answer.response
     if answer.HasField("error"):
         failure = from_status(answer.error)
-        nothing = (None,) * 5
+        nothing = (None,) * 6
         error = failure.reason or failure.code.name
         return (row["row"], row.get(USER), *nothing, error, failure.message)
     return (
@@ -215,6 +219,7 @@ def _record(row: Mapping[str, Any], answer: pb.BatchRecommendResponse) -> tuple[
         strategy_name(response.strategy),
         response.degraded,
         response.bundle_version,
+        response.recommendation_id,
         None,
         None,
     )
