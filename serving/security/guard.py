@@ -25,10 +25,6 @@ ANYBODY: Final = Caller("anybody")
 caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 """Who makes the call that is being served."""
 
-OWN: Final = "/tandem."
-"""What Tandem's own RPCs begin with: `admit_certified` is asked of these alone. gRPC's, such as
-reflection, need a key or a token."""
-
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
@@ -75,8 +71,8 @@ class Guard:
     async def admit(self, method: str, metadata: Metadata) -> None:
         """Decides by what a call shows in its metadata, and remembers whose it is.
 
-        Where it shows nothing there and callers have certificates, which are not at hand yet,
-        `admit_certified` decides.
+        Where it shows nothing there and callers have certificates, which are not at hand yet, `caller`
+        is None, and `admit_certified` decides.
 
         Args:
             method: by its path, such as `/tandem.v1.CandidateService/Search`.
@@ -99,7 +95,7 @@ class Guard:
         credential = _shown(metadata)
         if credential is not None:
             await self._enter(keys.authenticate(credential), rule)
-        elif self._certified and method.startswith(OWN):
+        elif self._certified:
             caller.set(None)
         else:
             await self._enter(keys.anonymous, rule)
