@@ -188,10 +188,10 @@ async def test_a_certificate_alone_opens_what_its_rights_say(
     ) as address:
         for name in ("nobody", *(f"only-{right}" for right in Right)):
             shown = channel_credentials(authority.files(tmp_path, name).watched().current())
-            right = name.removeprefix("only-")
+            opened = name.removeprefix("only-")
             refused = "NO_CREDENTIALS" if name == "nobody" else "MISSING_RIGHT"
             expected = {
-                path: "OK" if right in rule.rights or not rule.rights else refused
+                path: "OK" if opened in rule.rights or not rule.rights else refused
                 for path, rule in RULES.items()
             }
             async with grpc.aio.secure_channel(address, shown) as channel:
