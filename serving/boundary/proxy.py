@@ -20,7 +20,7 @@ from serving.boundary.status import to_status
 from serving.deadline import adopt_deadline
 from serving.frames import release_frames
 from serving.security.audit import audited
-from serving.security.guard import Guard, caller
+from serving.security.guard import Guard, caller, owner_of
 from serving.telemetry.calls import UNKNOWN_METHOD, ServedCalls
 from serving.telemetry.request_id import REQUEST_ID_HEADER, accept_request_id, request_id
 from tandem.channel import MAX_ANSWER_BYTES
@@ -130,7 +130,7 @@ class Boundary(grpc.aio.ServerInterceptor):
 
         async def answer(raw: bytes, context: Context) -> None:
             async with (
-                self.in_flight.stream(),
+                self.in_flight.stream(owner_of(context.peer())),
                 aclosing(call(parse(raw, read), context)) as messages,
             ):
                 while (message := await self.in_flight.next_answer(messages)) is not None:
@@ -143,7 +143,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         call, read, write = _parts(handler, handler.stream_stream)
 
         async def answer(_: object, context: Context) -> None:
-            await self.in_flight.enter(context, "conversation")
+            await self.in_flight.converse(context, owner_of(context.peer()))
             requests = StreamedRequests(context, read, self.in_flight.draining)
             async with aclosing(call(aiter(requests), context)) as messages:
                 async for message in messages:

@@ -71,8 +71,8 @@ class Guard:
     async def admit(self, method: str, metadata: Metadata) -> None:
         """Decides by what a call shows in its metadata, and remembers whose it is.
 
-        Where it shows nothing there and callers have certificates, which are not at hand yet, `caller`
-        is None, and `admit_certified` decides.
+        Where it shows nothing there and callers have certificates, which are not at hand yet,
+        `caller` is None, and `admit_certified` decides.
 
         Args:
             method: by its path, such as `/tandem.v1.CandidateService/Search`.
@@ -130,6 +130,16 @@ class Guard:
                     retry_after=seconds,
                 )
         caller.set(who)
+
+
+def owner_of(connection: str) -> str:
+    """Whom the call that is being served is counted for: its caller, where that is known.
+
+    Args:
+        connection: by the other side's address and port: all that is known of strangers.
+    """
+    who = caller.get()
+    return who.name if who and ":" in who.name else connection
 
 
 def is_loopback(host: str) -> bool:
