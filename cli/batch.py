@@ -6,9 +6,8 @@ a batch that was interrupted goes on with the first part that is missing.
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +31,7 @@ from cli.support.connection import GatewayOptions
 from cli.support.option_groups import expanded
 from cli.support.printing import strategy_name
 from cli.support.query_options import ConstraintOptions, MaxResults, Strategy
+from serving.files import replacing
 from tandem import Client
 from tandem.errors import from_status
 from tandem.requests import item_constraints, strategy_value
@@ -91,7 +91,8 @@ class BatchManifest:
         elif any(not path.name.startswith(".") for path in directory.iterdir()):
             raise BatchError(f"{directory} is not empty, and holds no batch that could go on")
         else:
-            _write(path, lambda file: file.write_text(json.dumps(document, indent=2) + "\n"))
+            with replacing(path) as file:
+                file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 @app.command(
@@ -171,7 +172,8 @@ def _make_parts(
             answered.append(_record(row, response))
             progress.advance(task)
         table = pl.DataFrame(answered, schema=SCHEMA, orient="row").sort("row")
-        _write(path, table.write_parquet)
+        with replacing(path) as file:
+            table.write_parquet(file)
         made += len(rows)
     return made
 
@@ -235,15 +237,6 @@ def _summarize(console: Console, out: Path, rows: int, made: int, seconds: float
 def _progress(console: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file that is there whole or not at all, even after a power failure."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _sha256(path: Path) -> str:
