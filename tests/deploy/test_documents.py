@@ -66,12 +66,13 @@ def _reasons(tree: ast.Module) -> set[str]:
     parts = [part for value in given for part in ast.walk(value)]
     # A reason that is a code's name would be one that no table has.
     assert not any(isinstance(part, ast.Attribute) and part.attr == "name" for part in parts)
-    return {part.value for part in parts if isinstance(part, ast.Constant) and part.value}
+    texts = [part.value for part in parts if isinstance(part, ast.Constant)]
+    return {text for text in texts if isinstance(text, str) and text}
 
 
 def test_every_variable_of_the_environment_is_explained() -> None:
     explained = set(VARIABLE.findall(DOCUMENT.read_text(encoding="utf-8")))
-    kinds = (*KINDS.values(), StackSettings)
+    kinds: list[type[ServerSettings]] = [*KINDS.values(), StackSettings]
     read = {variable_of(name) for kind in kinds for name in kind.model_fields}
     for package in ("serving", "services", "gateway", "cli", "deploy"):
         for file in (REPOSITORY / package).rglob("*"):

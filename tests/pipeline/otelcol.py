@@ -24,7 +24,7 @@ def passing_on(address: str) -> Iterator[str]:
     """
     if not PROGRAM.exists():
         pytest.skip("the OpenTelemetry Collector is not built: make otelcol, which needs Go")
-    command = [PROGRAM, f"--config=yaml:{json.dumps(_config(address))}"]
+    command = [str(PROGRAM), f"--config=yaml:{json.dumps(_config(address))}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
