@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from gateway.attribution.counts import Attribution
 from gateway.attribution.metrics import AttributionMetrics
 from gateway.domain import Answer, Fallback, Recommended, Strategy
+from gateway.variants.metrics import VariantMetrics
 from serving.telemetry.labels import Labeled
 from serving.telemetry.metrics import CODES, SECONDS
 from serving.telemetry.reasons import REASONS
@@ -129,6 +130,8 @@ class GatewayMetrics:
         self.attribution = Attribution()
         """What was seen and clicked of what was shown."""
         registry.register(AttributionMetrics(self.attribution))
+        self.variants = VariantMetrics(registry)
+        """What variants answered."""
         self._stages = Labeled(
             Histogram(
                 "tandem_gateway_stage_seconds",

@@ -2,8 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Final
 
 import structlog
@@ -21,7 +21,9 @@ from gateway.recommend.recommender import Recommender
 from gateway.requests import DEFAULT_RESULTS, MAX_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
 from gateway.shared import Shared
+from gateway.variants.choice import Choice
 from serving.boundary.proxy import classify
+from serving.bundles.held import HeldBundles
 from serving.telemetry.tracing import span
 from serving.validation import identifier
 from tandem.v1 import catalog_service_pb2 as catalog_pb
@@ -50,7 +52,7 @@ class RecommendationServicer(HistoryMethods):
         self._settings = shared.settings
         self._turns = shared.turns
         # Of the catalog this is all that is kept, beside the most popular items.
-        self._attributes = bundle.catalog.attribute_names
+        self.attributes: Final = bundle.catalog.attribute_names
         self._some_item = bundle.catalog.items[0].item_id
         self._default_strategy = self._settings.strategy or Strategy(
             bundle.manifest.blend.default_strategy
@@ -61,6 +63,16 @@ class RecommendationServicer(HistoryMethods):
         self._recommender = Recommender.of(
             bundle, candidate, generator, histories, diagnosis, shared.metrics
         )
+
+    @property
+    def version(self) -> str:
+        """The version of the bundle."""
+        return self._bundle_version
+
+    @property
+    def held(self) -> HeldBundles:
+        """The versions that there are, this one among them."""
+        return self._shared.held
 
     async def warm_up(self) -> None:
         """Fills the histories, connects, and makes calls that need both services.
@@ -74,7 +86,7 @@ class RecommendationServicer(HistoryMethods):
         """
         await self._shared.start()
         if self._shared.serving is not None:
-            await self._shared.bundles.load(self._bundle_version)
+            await self._shared.bundles.load(self.version)
         seconds = self._settings.warm_up_seconds
         if not seconds:
             return
@@ -101,7 +113,7 @@ class RecommendationServicer(HistoryMethods):
             TandemError: a service cannot; all have been asked to serve what they served.
         """
         if isinstance(previous, RecommendationServicer):
-            await self._shared.bundles.activate(self._bundle_version, previous._bundle_version)
+            await self._shared.bundles.activate(self.version, previous.version)
         for caller in (self._candidate, self._generator):
             self._shared.metrics.services.follow(caller)
 
@@ -114,11 +126,9 @@ class RecommendationServicer(HistoryMethods):
 
     async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
         """Recommends items to a user."""
-        query, page = self._read(request)
         deadline = self._deadline(context)
-        async with self._turns.call(diagnostics=query.diagnostics):
-            answer = await self._recommender.recommend(query, deadline)
-        return self._write(query, page, answer)
+        with self._shared.variants.chosen(request, self, context) as choice:
+            return await choice.servicer.answer(choice, self._turns.call, lambda: deadline)
 
     async def BatchRecommend(
         self, requests: AsyncIterator[pb.BatchRecommendRequest], context: Any
@@ -146,11 +156,39 @@ class RecommendationServicer(HistoryMethods):
     ) -> pb.BatchRecommendResponse:
         if item.id:
             identifier(item.id, field="id")
-        query, page = self._read(item.request)
-        async with self._turns.bulk(diagnostics=query.diagnostics):
-            deadline = self._deadline(context, limit=self._settings.default_timeout)
-            answer = await self._recommender.recommend(query, deadline)
-        return pb.BatchRecommendResponse(id=item.id, response=self._write(query, page, answer))
+        limit = self._settings.default_timeout
+        with self._shared.variants.chosen(item.request, self, context) as choice:
+            response = await choice.servicer.answer(
+                choice, self._turns.bulk, lambda: self._deadline(context, limit)
+            )
+        return pb.BatchRecommendResponse(id=item.id, response=response)
+
+    async def answer(
+        self,
+        choice: Choice,
+        turn: Callable[..., AbstractAsyncContextManager[None]],
+        deadline: Callable[[], Deadline],
+    ) -> pb.RecommendResponse:
+        """Answers a request as it was chosen to be.
+
+        Args:
+            choice: the request, of which this servicer's version answers all.
+            turn: of `Turns`, among which it waits.
+            deadline: asked for when it has its turn.
+
+        Raises:
+            TandemError: the request is wrong, or it cannot be answered.
+        """
+        request = choice.request
+        query = read_query(
+            request, default_strategy=self._default_strategy, attributes=self.attributes
+        )
+        page = read_page(request)
+        async with turn(diagnostics=query.diagnostics):
+            until = deadline()
+            making = self._recommender.recommend(query, until)
+            answer = await choice.observed(making, until)
+        return self._write(query, page, answer, choice.variant)
 
     async def SimilarItems(
         self, request: pb.SimilarItemsRequest, context: Any
@@ -179,24 +217,23 @@ class RecommendationServicer(HistoryMethods):
         async with self._turns.requests.call():
             return await self._candidate.get_items(request, deadline)
 
-    def _read(self, request: pb.RecommendRequest) -> tuple[Query, Page]:
-        query = read_query(
-            request, default_strategy=self._default_strategy, attributes=self._attributes
-        )
-        return query, read_page(request)
-
-    def _write(self, query: Query, page: Page, answer: Answer) -> pb.RecommendResponse:
+    def _write(
+        self, query: Query, page: Page, answer: Answer, variant: str
+    ) -> pb.RecommendResponse:
         following = ""
         if not page.whole:
-            versions = (self._bundle_version, self._candidate.version, self._generator.version)
-            answer, following = cut(answer, page, digest_of(query, answer, *versions))
+            versions = (self.version, self._candidate.version, self._generator.version)
+            # Pages are of one variant; those of none are as they were before there were any.
+            made = (*versions, variant) if variant else versions
+            answer, following = cut(answer, page, digest_of(query, answer, *made))
         recommendation_id = self._ids.make(
             [Listed(item.item_id, item.score) for item in answer.items],
             answer.strategy or POPULARITY,
-            self._bundle_version,
+            self.version,
             start=page.start,
+            variant=variant,
         )
-        return write_answer(answer, self._bundle_version, following, recommendation_id)
+        return write_answer(answer, self.version, following, recommendation_id, variant)
 
     def _deadline(self, context: Any, limit: float = math.inf) -> Deadline:
         return Deadline.of_caller(

@@ -28,6 +28,11 @@ class GatewaySettings(CallingSettings):
         default="127.0.0.1:50052",
         description="Addresses of generator services, in the same way.",
     )
+    serving_file: Path | None = Field(
+        default=None,
+        description="File of serving configurations and variants (docs/experiments.md); read again "
+        "when it changes.",
+    )
     strategy: Strategy | None = Field(
         default=None,
         description="How to recommend when the caller does not say; by default as the bundle says: "

@@ -14,6 +14,7 @@ from gateway.history.requests import EventRules
 from gateway.history.upkeep import Upkeep
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
+from gateway.variants.variants import Variants
 from serving.bundles.held import HeldBundles
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Shared:
         )
         self.metrics.follow(self.turns.requests)
         self.attribution = self.metrics.attribution
+        self.variants = Variants(settings.serving_file, self.metrics.variants, lambda: self.serving)
         self._rules: EventRules | None = None
         self._store: HistoryStore | None = None
         self._upkeep: Upkeep | None = None

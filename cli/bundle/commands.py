@@ -24,6 +24,7 @@ app = typer.Typer(
     epilog="Examples:\n\ntandem bundle activate bundles/ml-100k/current\n\ntandem bundle rollback",
 )
 app.command()(swap.status)
+app.command()(swap.load)
 app.command()(swap.activate)
 app.command()(swap.rollback)
 

@@ -74,16 +74,33 @@ def status(*, connection: BundleConnectionOptions) -> None:
     Console().print(table)
 
 
+BundleVersion = Annotated[
+    str,
+    typer.Argument(
+        help="A version such as ml-100k/0a1b2c3d4e5f, or the directory of one, such as "
+        "bundles/ml-100k/current."
+    ),
+]
+
+
+@expanded
+def load(*, bundle: BundleVersion, connection: BundleConnectionOptions) -> None:
+    """Have a version held beside the one that serves, as for a variant of an experiment.
+
+    Every process verifies it and makes calls of each kind with it. What was held beside is
+    released.
+    """
+    version = _version(bundle)
+    for address in connection.addresses:
+        with connection.connect(address) as bundles, Console(stderr=True).status(address):
+            bundles.load(version)
+        typer.echo(f"{address} holds {version}")
+
+
 @expanded
 def activate(
     *,
-    bundle: Annotated[
-        str,
-        typer.Argument(
-            help="A version such as ml-100k/0a1b2c3d4e5f, or the directory of one, such as "
-            "bundles/ml-100k/current."
-        ),
-    ],
+    bundle: BundleVersion,
     root: Root = Path("bundles"),
     connection: BundleConnectionOptions,
 ) -> None:

@@ -76,7 +76,8 @@ class Client(HistoryCalls, ItemCalls):
             pin: items to show whatever their scores, and the position of each, from 1; 0 is the
                 first that is free.
             caps: for attributes, how many items may have the same value.
-            diversity: from 0, the best items, to 1, items as unlike each other as possible.
+            diversity: from 0, the best items, to 1, items as unlike each other as possible; None
+                is the server's default, 0.
             boosts: conditions, and how much higher, up to 1, or lower, down to -1, an item stands
                 that satisfies one.
             item_fields: what the answer says of each item: `title`, `attributes`.
@@ -85,6 +86,9 @@ class Client(HistoryCalls, ItemCalls):
             page_token: the `next_page_token` of the page before.
             forbid_degraded: whether to fail rather than to answer with less.
             diagnostics: whether the answer says where its items come from, for people who debug.
+            serving_config: the name of a configuration that the gateway was given: it holds where
+                the arguments say nothing.
+            variant: the variant of an experiment that answers; by default the user's.
             timeout: seconds that the call may take, instead of the client's.
             request_id: identifies the call in all logs; the server makes one when it is None.
 

@@ -23,7 +23,7 @@ from tandem import BundleClient, CatalogClient, Client, Item, event
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.pipeline.genres import STRATEGIES, recommended, wait_for
 from tests.pipeline.whole_bundle import write_whole_bundle
-from tests.processes import PATIENCE, Server, servers, start_connected
+from tests.processes import PATIENCE, Server, servers, start_connected, wait_until
 
 ONE, TWO = "tiny/1", "tiny/2"
 
@@ -63,13 +63,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
     candidate = server("candidate", "candidate", store=directory / "items.db")
     generator = server("generator", "generator")
+    variants = directory / "serving.toml"
+    variants.touch()
+    kept = {"history": directory / "history.sqlite", "history-key-file": directory / "ids.key"}
     gateways = [
-        server("gateway", "gateway", history="bundle"),
-        server(
-            "other",
-            "gateway",
-            **{"history": directory / "history.sqlite", "history-key-file": directory / "ids.key"},
-        ),
+        server(name, "gateway", **{"serving-file": variants, **histories})
+        for name, histories in (("gateway", {"history": "bundle"}), ("other", kept))
     ]
     with servers(candidate, generator, *gateways), ExitStack() as opened:
         start_connected(candidate, generator, *gateways)
@@ -304,6 +303,37 @@ def test_a_manifest_that_lies_is_refused(
     assert caught.value.reason == "BUNDLE_INVALID"
     assert complaint in caught.value.message
     assert stack.states("gateway")[ONE] == "serving"
+
+
+def test_a_variant_is_answered_by_the_version_beside(stack: Stack) -> None:
+    addresses = [
+        part for name in ("gateway", "other") for part in ("--address", stack.servers[name].address)
+    ]
+    assert f"{stack.servers['other'].address} holds {TWO}" in run(
+        "bundle", "load", str(stack.root / "tiny" / "2"), *addresses
+    )
+    file, users = stack.root / "serving.toml", [f"user {n}" for n in range(40)]
+    file.write_text(
+        "[variants.control]\npercent = 50\n"
+        f'[variants.next]\npercent = 50\nbundle_version = "{TWO}"\n'
+    )
+
+    def asked(client: Client, user: str) -> pb.RecommendResponse:
+        return client.recommend(user, history=["i1", "i2"], strategy="fuse", forbid_degraded=True)
+
+    def has_variant(client: Client) -> bool:
+        return bool(asked(client, "ann").variant)
+
+    for client in (stack.client, stack.other):
+        wait_until(partial(has_variant, client), "the file to be read")
+    answers = [asked(stack.client, user) for user in users]
+    assert [asked(stack.other, user).variant for user in users] == [a.variant for a in answers]
+    for answer in answers:
+        made = {timing.bundle_version for timing in answer.timings} - {""}
+        assert made == {answer.bundle_version} == {TWO if answer.variant == "next" else ONE}
+    assert {answer.variant for answer in answers} == {"control", "next"}
+    file.write_text("")
+    wait_until(lambda: not has_variant(stack.client), "the file to be read again")
 
 
 def test_commands_activate_and_roll_back(stack: Stack) -> None:

@@ -183,6 +183,8 @@ class RecommendRequest(_message.Message):
     BOOSTS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SERVING_CONFIG_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user, at most 512 bytes. Its history is looked up unless
     `history_item_ids` is given. NOT_FOUND with reason UNKNOWN_USER when it has
@@ -221,7 +223,24 @@ class RecommendRequest(_message.Message):
     """The `next_page_token` of the page before; empty for the first. Everything
     but `page_size`, `item_fields`, `forbid_degraded` and `diagnostics` must be
     as it was. INVALID_ARGUMENT with reason INVALID_PAGE_TOKEN when it is not, or
-    when the user's history or a bundle has changed since: begin anew.
+    when the user's history or a bundle has changed since, or the pages are of
+    different variants: begin anew.
+    """
+    serving_config: _builtins.str
+    """A configuration that the gateway was given under this name, at most 64
+    bytes: a request without a user, whose values hold where this one and its
+    variant set none. Its filter holds beside theirs, and so does what it
+    excludes; of its other lists, those that this request or its variant gives
+    are theirs alone. INVALID_ARGUMENT with reason UNKNOWN_SERVING_CONFIG when
+    there is none of the name.
+    """
+    variant: _builtins.str
+    """The variant of the gateway's experiment that answers, at most 64 bytes,
+    whatever its share of the users; by default the user's, or that of the
+    history where there is no user. INVALID_ARGUMENT with reason UNKNOWN_VARIANT
+    when there is none of the name; FAILED_PRECONDITION with reason
+    VARIANT_NOT_READY when the gateway does not hold the variant's version of
+    the bundle, or that does not have an attribute that the variant needs.
     """
     @_builtins.property
     def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -286,10 +305,12 @@ class RecommendRequest(_message.Message):
         boosts: _abc.Iterable[Global___ConditionBoost] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        serving_config: _builtins.str = ...,
+        variant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "constraints", b"constraints", "diversity", b"diversity", "item_fields", b"item_fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "boosts", b"boosts", "constraints", b"constraints", "diagnostics", b"diagnostics", "diversity", b"diversity", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "item_fields", b"item_fields", "max_results", b"max_results", "page_size", b"page_size", "page_token", b"page_token", "pinned_items", b"pinned_items", "strategy", b"strategy", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "boosts", b"boosts", "constraints", b"constraints", "diagnostics", b"diagnostics", "diversity", b"diversity", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "item_fields", b"item_fields", "max_results", b"max_results", "page_size", b"page_size", "page_token", b"page_token", "pinned_items", b"pinned_items", "serving_config", b"serving_config", "strategy", b"strategy", "user_id", b"user_id", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
     _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
@@ -489,6 +510,7 @@ class RecommendResponse(_message.Message):
     DIAGNOSTICS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
     strategy: Global___Strategy.ValueType
     """The strategy that the list was made by: another than was asked for where a
     service was done without, where it had nothing to add, or where the bundle
@@ -505,6 +527,10 @@ class RecommendResponse(_message.Message):
     send it back with the events that come of it. Opaque, of at most 2,048 ASCII
     characters, another for each answer and page. Its first 16 characters alone
     name the answer in what is recorded. Any gateway of the same key reads it.
+    """
+    variant: _builtins.str
+    """The variant that the answer is of; empty where the gateway makes no
+    experiment, or none of its variants has users.
     """
     @_builtins.property
     def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recommendation]:
@@ -547,10 +573,11 @@ class RecommendResponse(_message.Message):
         diagnostics: Global___Diagnostics | None = ...,
         next_page_token: _builtins.str = ...,
         recommendation_id: _builtins.str = ...,
+        variant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["diagnostics", b"diagnostics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "diagnostics", b"diagnostics", "missing_item_ids", b"missing_item_ids", "next_page_token", b"next_page_token", "recommendation_id", b"recommendation_id", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "diagnostics", b"diagnostics", "missing_item_ids", b"missing_item_ids", "next_page_token", b"next_page_token", "recommendation_id", b"recommendation_id", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
