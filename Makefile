@@ -43,7 +43,7 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
 .PHONY: help demo test test-all lint lock sbom release protos check-protos load bench-generator \
-	bench-candidate bench-gateway bench-hedging soak soak-operate prove reproduce gpu-check \
+	bench-candidate bench-gateway bench-hedging soak soak-operate prove reproduce gpu-check otelcol \
 	release-image clean
 
 help: ## list the targets
@@ -117,6 +117,11 @@ reproduce: $(READY) ## the tables of DATA, such as ml-100k, for docs/results
 
 gpu-check: $(READY) ## with CUDA: train, evaluate and serve a larger generator in eight minutes
 	$(BIN)/python -m bench.gpu_check $(DATA) $(ARGS)
+
+otelcol: build/otelcol ## the OpenTelemetry Collector that tests send traces through; needs Go
+
+build/otelcol: $(wildcard tests/pipeline/collector/*)
+	cd tests/pipeline/collector && go build -trimpath -ldflags=-s -buildvcs=false -o $(abspath $@) .
 
 lock: $(UV) ## what changed in pyproject.toml into the locks; all to the newest: ARGS=--upgrade
 	echo uv | $(LOCK) --output-file $(LOCKS)/uv.txt -

@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -31,6 +30,7 @@ from serving.boundary.proxy import Boundary
 from serving.bundles.held import HeldBundles, Servicer
 from serving.bundles.servicer import BundleServicer
 from serving.bundles.swapper import BundleSwapper
+from serving.files import replacing
 from serving.security.guard import Quotas, is_loopback
 from serving.security.setup import guard_of, server_tls
 from serving.security.tls import CONNECTION_SECONDS, HANDSHAKE_SECONDS
@@ -170,7 +170,8 @@ class ServiceHost:
             ) from error
         await self._server.start()
         if self._settings.port_file is not None:
-            _write_port(self._settings.port_file, port)
+            with replacing(self._settings.port_file) as file:
+                file.write_text(f"{port}\n", encoding="ascii")
         secured = credentials is not None
         log.info("listening", host=self._settings.host, port=port, tls=secured)
         if self._settings.keys_file is None and not is_loopback(self._settings.host):
@@ -300,9 +301,3 @@ def _stop_at_eof() -> None:
     if not os.read(sys.stdin.fileno(), 1024):
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _write_port(path: Path, port: int) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(f"{port}\n", encoding="ascii")
-    temporary.replace(path)
