@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from gateway.attribution.counts import Attribution
 from gateway.attribution.metrics import AttributionMetrics
 from gateway.domain import Answer, Fallback, Recommended, Strategy
+from gateway.shadow.metrics import ShadowMetrics
 from gateway.variants.metrics import VariantMetrics
 from serving.telemetry.labels import Labeled
 from serving.telemetry.metrics import CODES, SECONDS
@@ -145,8 +146,8 @@ class GatewayMetrics:
         self.attribution = Attribution()
         """What was seen and clicked of what was shown."""
         registry.register(AttributionMetrics(self.attribution))
-        self.variants = VariantMetrics(registry)
-        """What variants answered."""
+        self.variants, self.shadow = VariantMetrics(registry), ShadowMetrics(registry)
+        """What variants answered; and how their lists differ from those that callers got."""
         self._stages = Labeled(
             Histogram(
                 "tandem_gateway_stage_seconds",

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -63,6 +64,7 @@ class RecommendationServicer(HistoryMethods):
         self._recommender = Recommender.of(
             bundle, candidate, generator, kept.store, diagnosis, shared.metrics
         )
+        self._uncounted = self._recommender.apart(candidate.apart(), generator.apart())
 
     @property
     def version(self) -> str:
@@ -127,7 +129,8 @@ class RecommendationServicer(HistoryMethods):
     async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
         """Recommends items to a user."""
         deadline = self._deadline(context)
-        with self._shared.variants.chosen(request, self, context) as choice:
+        with self._shared.variants.chosen(request, self, context) as chosen:
+            choice = self._shared.shadow.followed(chosen, request, self, context)
             return await choice.servicer.answer(choice, self._turns.call, lambda: deadline)
 
     async def BatchRecommend(
@@ -179,16 +182,23 @@ class RecommendationServicer(HistoryMethods):
         Raises:
             TandemError: the request is wrong, or it cannot be answered.
         """
-        request = choice.request
-        query = read_query(
-            request, default_strategy=self._default_strategy, attributes=self.attributes
-        )
-        page = read_page(request)
+        query, page = self._read(choice.request), read_page(choice.request)
         async with turn(diagnostics=query.diagnostics):
             until = deadline()
             making = self._recommender.recommend(query, until)
             answer = await choice.observed(making, until)
         return self._write(query, page, answer, choice.variant)
+
+    async def answer_again(
+        self, request: pb.RecommendRequest, history: tuple[str, ...], deadline: Deadline
+    ) -> Answer:
+        """What would be answered to a request from a given history; it is not counted.
+
+        Raises:
+            TandemError: the request is wrong, or a stage failed.
+        """
+        query = replace(self._read(request), history=history, forbid_degraded=True)
+        return await self._uncounted.recommend(query, deadline)
 
     async def SimilarItems(
         self, request: pb.SimilarItemsRequest, context: Any
@@ -217,6 +227,11 @@ class RecommendationServicer(HistoryMethods):
         deadline = self._deadline(context)
         async with self._turns.requests.call():
             return await self._candidate.get_items(request, deadline)
+
+    def _read(self, request: pb.RecommendRequest) -> Query:
+        return read_query(
+            request, default_strategy=self._default_strategy, attributes=self.attributes
+        )
 
     def _write(
         self, query: Query, page: Page, answer: Answer, variant: str

@@ -9,6 +9,8 @@ from gateway.calls.clients import CandidateClient, GeneratorClient
 from gateway.history.stores import Histories, Stores
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
+from gateway.shadow.replay import Replays
+from gateway.shadow.shadow import Shadow
 from gateway.variants.variants import Variants
 from serving.bundles.held import HeldBundles
 from serving.bundles.named import chosen
@@ -73,6 +75,8 @@ class Shared:
         self.bundles = ServiceBundles(self.candidate, self.generator)
         variants = common.metrics.variants.of(name)
         self.variants = Variants(settings.serving_file, variants, lambda: self.serving)
+        replays = Replays(self.turns.requests.room, common.metrics.shadow)
+        self.shadow = Shadow(self.variants, replays)
 
     @property
     def serving(self) -> "RecommendationServicer | None":
@@ -100,6 +104,7 @@ class Shared:
         return self._common.stores.of(self.settings, bundle)
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Ends replays, and closes the connections."""
+        await self.shadow.close()
         await self.candidate.close()
         await self.generator.close()

@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -31,6 +30,7 @@ from serving.boundary.proxy import Boundary
 from serving.bundles.held import HeldBundles, Servicer
 from serving.bundles.named import NamedBundle, NamedBundles, chosen, named_in
 from serving.bundles.servicer import BundleServicer
+from serving.files import replacing
 from serving.security.guard import Quotas, is_loopback
 from serving.security.setup import guard_of, server_tls
 from serving.security.tls import CONNECTION_SECONDS, HANDSHAKE_SECONDS
@@ -43,6 +43,9 @@ log = structlog.get_logger()
 
 PING_MS: Final = 5_000
 """How far apart the pings of an idle connection must be; callers send one every ten seconds."""
+SWITCH_SECONDS: Final = 1e-4
+"""How long a thread that loads, writes or prepares keeps the interpreter from the event loop: a
+fiftieth of Python's default, which callers would notice."""
 FLUSH_SECONDS: Final = 0.1
 """How long streams of health watchers, which never end, may hold up a drained server."""
 
@@ -173,7 +176,8 @@ class ServiceHost:
             ) from error
         await self._server.start()
         if self._settings.port_file is not None:
-            _write_port(self._settings.port_file, port)
+            with replacing(self._settings.port_file) as file:
+                file.write_text(f"{port}\n", encoding="ascii")
         secured = credentials is not None
         log.info("listening", host=self._settings.host, port=port, tls=secured)
         if self._settings.keys_file is None and not is_loopback(self._settings.host):
@@ -258,6 +262,7 @@ def run(service: Service, settings: ServerSettings) -> None:
     Raises:
         SystemExit: with 1, and one line in the log, when it cannot start.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
     as_json = settings.log_json if settings.log_json is not None else not sys.stderr.isatty()
     configure_logging(service.process, settings.log_level, as_json=as_json, stream=sys.stderr)
     try:
@@ -302,9 +307,3 @@ def _stop_at_eof() -> None:
     if not os.read(sys.stdin.fileno(), 1024):
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _write_port(path: Path, port: int) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(f"{port}\n", encoding="ascii")
-    temporary.replace(path)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.shadow.replay import ShadowPlan
 from tandem.v1 import recommendation_service_pb2 as pb
 
 MAX_VARIANTS: Final = 32
@@ -48,3 +49,4 @@ class Plan:
     configs: Mapping[str, pb.RecommendRequest] = field(default_factory=dict)
     """Requests without a user, by name."""
     variants: Mapping[str, Variant] = field(default_factory=dict)
+    shadow: ShadowPlan | None = None

@@ -58,14 +58,14 @@ class Variants:
 
     @contextmanager
     def chosen(
-        self, request: pb.RecommendRequest, servicer: "RecommendationServicer", context: Any
+        self, request: pb.RecommendRequest, servicer: "RecommendationServicer", context: Any = None
     ) -> Iterator[Choice]:
         """How a request is answered. Within, the version that answers is not released.
 
         Args:
             request: as it came.
             servicer: answers where the variant has no version of its own.
-            context: of the call.
+            context: of the call; None for a replay.
 
         Raises:
             InvalidArgument: reason UNKNOWN_VARIANT or UNKNOWN_SERVING_CONFIG.
@@ -144,4 +144,6 @@ class Variants:
 
 
 def _names_version(context: Any) -> bool:
-    return any(key == VERSION_KEY for key, _ in context.invocation_metadata() or ())
+    return context is not None and any(
+        key == VERSION_KEY for key, _ in context.invocation_metadata() or ()
+    )
