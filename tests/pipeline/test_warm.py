@@ -59,6 +59,7 @@ def days(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Days:
     return Days(shop.bundle, today, today.bundle, done.stdout)
 
 
+@pytest.mark.slow
 def test_the_manifest_says_what_training_started_from(days: Days) -> None:
     assert days.after.manifest.provenance.warm_from == days.before.version
     assert f"training goes on from {days.before.version}" in days.printed
@@ -69,6 +70,7 @@ def test_the_manifest_says_what_training_started_from(days: Days) -> None:
     assert "warm_from" not in (days.before.path / "manifest.json").read_text()
 
 
+@pytest.mark.slow
 def test_items_and_users_of_today_are_served(days: Days) -> None:
     items = {item.item_id for item in days.after.catalog.items}
     assert f"s{ITEMS}" in items
@@ -78,6 +80,7 @@ def test_items_and_users_of_today_are_served(days: Days) -> None:
     assert parity["identical_lists"] == parity["users"] == USERS + 1
 
 
+@pytest.mark.slow
 def test_equal_data_begin_at_what_the_bundle_reached(shop: Shop) -> None:
     reached = curve_of(shop.build("--until", "generator"))
     done = warm(shop, shop.root / CURRENT, "--until", "generator")
@@ -87,6 +90,7 @@ def test_equal_data_begin_at_what_the_bundle_reached(shop: Shop) -> None:
     assert max(curve.values()) >= curve[0]
 
 
+@pytest.mark.slow
 def test_a_stage_is_named_after_the_bundle_and_not_after_its_place(
     days: Days, tmp_path: Path
 ) -> None:
@@ -104,10 +108,12 @@ def test_a_stage_is_named_after_the_bundle_and_not_after_its_place(
     assert "warm" not in record["settings"]
 
 
+@pytest.mark.slow
 def test_no_stage_holds_pickles(days: Days) -> None:
-    (stage,) = (days.today.root / "work").glob("warm-*")
-    files = {path.name for path in stage.iterdir()}
-    assert {Path(name).suffix for name in files} == {".safetensors", ".json", ".npy"}
+    stages = list((days.today.root / "work").glob("warm-*"))
+    assert stages
+    for stage in stages:
+        assert {path.suffix for path in stage.iterdir()} == {".safetensors", ".json", ".npy"}
 
 
 @pytest.mark.parametrize(
@@ -139,6 +145,7 @@ def test_a_truncated_bundle_is_refused_by_name(shop: Shop, tmp_path: Path) -> No
         shutil.copy(shop.bundle.path / name, broken / name)
 
 
+@pytest.mark.slow
 def test_data_that_lost_interactions_are_refused(days: Days, shop: Shop) -> None:
     done = warm(shop, days.after.path, "--until", "query-encoder")
     assert done.returncode == 1
