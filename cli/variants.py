@@ -32,6 +32,8 @@ def check(file: File) -> None:
         typer.echo(f"configuration {name}")
     for variant in plan.variants.values():
         typer.echo(f"variant {variant.name}: {variant.percent:g}% of the users{_what(variant)}")
+    if plan.shadow is not None:
+        typer.echo(f"shadow {plan.shadow.variant}: {plan.shadow.share:.1%} of the calls")
     if not plan.configs and not plan.variants:
         typer.echo("neither configurations nor variants")
 

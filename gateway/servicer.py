@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -44,10 +45,10 @@ class RecommendationServicer(HistoryMethods):
     """
 
     def __init__(self, bundle: Bundle, shared: Shared) -> None:
-        histories = shared.histories(bundle)
-        rules = shared.rules(bundle)
-        super().__init__(histories, rules, shared.attribution, bundle.version)
-        self._ids = rules.ids
+        kept = shared.histories(bundle)
+        super().__init__(kept.store, kept.rules, shared.attribution, bundle.version)
+        self._kept = kept
+        self._ids = kept.rules.ids
         self._shared = shared
         self._settings = shared.settings
         self._turns = shared.turns
@@ -61,8 +62,9 @@ class RecommendationServicer(HistoryMethods):
         self._generator = generator = shared.generator.for_version(bundle.version)
         diagnosis = Diagnosis(candidate.diagnose, generator.diagnose)
         self._recommender = Recommender.of(
-            bundle, candidate, generator, histories, diagnosis, shared.metrics
+            bundle, candidate, generator, kept.store, diagnosis, shared.metrics
         )
+        self._uncounted = self._recommender.apart(candidate.apart(), generator.apart())
 
     @property
     def version(self) -> str:
@@ -74,6 +76,10 @@ class RecommendationServicer(HistoryMethods):
         """The versions that there are, this one among them."""
         return self._shared.held
 
+    def held_of(self, bundle: str) -> HeldBundles | None:
+        """The versions of the gateway's bundle of a name; see `Shared.held_of`."""
+        return self._shared.held_of(bundle)
+
     async def warm_up(self) -> None:
         """Fills the histories, connects, and makes calls that need both services.
 
@@ -84,8 +90,8 @@ class RecommendationServicer(HistoryMethods):
         Raises:
             TandemError: another version serves, and the services cannot have this one.
         """
-        await self._shared.start()
-        if self._shared.serving is not None:
+        await self._kept.start()
+        if self._shared.serving not in {None, self}:
             await self._shared.bundles.load(self.version)
         seconds = self._settings.warm_up_seconds
         if not seconds:
@@ -115,10 +121,10 @@ class RecommendationServicer(HistoryMethods):
         if isinstance(previous, RecommendationServicer):
             await self._shared.bundles.activate(self.version, previous.version)
         for caller in (self._candidate, self._generator):
-            self._shared.metrics.services.follow(caller)
+            self._shared.services.follow(caller)
 
     async def close(self) -> None:
-        """Holds nothing of its own; `Shared.close` closes what there is."""
+        """Holds nothing of its own; `Common.close` closes what there is."""
 
     def retry_after(self, method: str) -> float | None:
         """Whether a call of somebody who waits for it would wait too long; see `Backpressure`."""
@@ -127,7 +133,8 @@ class RecommendationServicer(HistoryMethods):
     async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
         """Recommends items to a user."""
         deadline = self._deadline(context)
-        with self._shared.variants.chosen(request, self, context) as choice:
+        with self._shared.variants.chosen(request, self, context) as chosen:
+            choice = self._shared.shadow.followed(chosen, request, self, context)
             return await choice.servicer.answer(choice, self._turns.call, lambda: deadline)
 
     async def BatchRecommend(
@@ -136,10 +143,10 @@ class RecommendationServicer(HistoryMethods):
         """Recommends to many users."""
 
         async def answer(item: pb.BatchRecommendRequest) -> pb.BatchRecommendResponse:
-            # A stream may outlive a version, so that each of its requests is answered by the one
-            # that serves when it comes.
-            servicer = self._shared.serving or self
             try:
+                # A stream may outlive a version, so that each of its requests is answered by the
+                # one that serves when it comes, of the bundle that it names.
+                servicer = self._shared.answering(item.request.bundle)
                 with span("request"):
                     return await servicer._answer(item, context)
             except Exception as error:  # noqa: BLE001 - it is the item's, and the stream goes on
@@ -179,16 +186,23 @@ class RecommendationServicer(HistoryMethods):
         Raises:
             TandemError: the request is wrong, or it cannot be answered.
         """
-        request = choice.request
-        query = read_query(
-            request, default_strategy=self._default_strategy, attributes=self.attributes
-        )
-        page = read_page(request)
+        query, page = self._read(choice.request), read_page(choice.request)
         async with turn(diagnostics=query.diagnostics):
             until = deadline()
             making = self._recommender.recommend(query, until)
             answer = await choice.observed(making, until)
         return self._write(query, page, answer, choice.variant)
+
+    async def answer_again(
+        self, request: pb.RecommendRequest, history: tuple[str, ...], deadline: Deadline
+    ) -> Answer:
+        """What would be answered to a request from a given history; it is not counted.
+
+        Raises:
+            TandemError: the request is wrong, or a stage failed.
+        """
+        query = replace(self._read(request), history=history, forbid_degraded=True)
+        return await self._uncounted.recommend(query, deadline)
 
     async def SimilarItems(
         self, request: pb.SimilarItemsRequest, context: Any
@@ -213,9 +227,15 @@ class RecommendationServicer(HistoryMethods):
         self, request: catalog_pb.GetItemsRequest, context: Any
     ) -> catalog_pb.GetItemsResponse:
         """Looks items up: the candidate service's `GetItems`, behind the gateway."""
+        request.ClearField("bundle")  # the candidate has one, and knows no name
         deadline = self._deadline(context)
         async with self._turns.requests.call():
             return await self._candidate.get_items(request, deadline)
+
+    def _read(self, request: pb.RecommendRequest) -> Query:
+        return read_query(
+            request, default_strategy=self._default_strategy, attributes=self.attributes
+        )
 
     def _write(
         self, query: Query, page: Page, answer: Answer, variant: str

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.support.connection import CredentialOptions, explained_unavailability
+from cli.support.connection import BundleName, CredentialOptions, explained_unavailability
 from cli.support.option_groups import expanded
 from core.bundle import Bundle, point
 from core.errors import BundleError
@@ -66,11 +66,12 @@ def status(*, connection: BundleConnectionOptions) -> None:
 
     Any of the three processes can be asked, and shows its own.
     """
-    table = Table("address", "bundle", "", box=None)
+    table = Table("address", "name", "bundle", "", box=None)
     for address in connection.addresses:
         with connection.connect(address) as bundles:
-            for version, state in bundles.list().items():
-                table.add_row(address, version, state)
+            for name, versions in bundles.list_all().items():
+                for version, state in versions.items():
+                    table.add_row(address, name, version, state)
     Console().print(table)
 
 
@@ -102,6 +103,7 @@ def activate(
     *,
     bundle: BundleVersion,
     root: Root = Path("bundles"),
+    bundle_name: BundleName = "",
     connection: BundleConnectionOptions,
 ) -> None:
     """Let a version of the bundle serve, without a restart.
@@ -111,32 +113,39 @@ def activate(
     On error everything serves on as it did.
     """
     version = _version(bundle)
-    _change(connection, dict.fromkeys(connection.addresses, version), root)
+    _change(connection, bundle_name, dict.fromkeys(connection.addresses, version), root)
 
 
 @expanded
-def rollback(*, root: Root = Path("bundles"), connection: BundleConnectionOptions) -> None:
+def rollback(
+    *,
+    root: Root = Path("bundles"),
+    bundle_name: BundleName = "",
+    connection: BundleConnectionOptions,
+) -> None:
     """Let the version that served before serve again, which is held since."""
     held = {}
     for address in connection.addresses:
         with connection.connect(address) as bundles:
-            held[address] = _held(address, bundles.list())
-    _change(connection, held, root)
+            held[address] = _held(address, bundles.list(bundle_name))
+    _change(connection, bundle_name, held, root)
 
 
-def _change(connection: BundleConnectionOptions, versions: Mapping[str, str], root: Path) -> None:
+def _change(
+    connection: BundleConnectionOptions, name: str, versions: Mapping[str, str], root: Path
+) -> None:
     """Activates a version at each address, and points to them for those who start later."""
     console = Console(stderr=True)
     for address, version in versions.items():
         with connection.connect(address) as bundles, console.status(f"{address}: {version}"):
-            before = next(iter(bundles.list()), "")
-            bundles.activate(version)
+            before = next(iter(bundles.list(name)), "")
+            bundles.activate(version, bundle=name)
         was = f", before it {before}" if before != version else ", as before"
         typer.echo(f"{address} serves {version}{was}")
     for version in dict.fromkeys(versions.values()):
-        name, _, number = version.rpartition("/")
-        if name and (root / name / number).is_dir():
-            point(root / name / "current", number)
+        directory, _, number = version.rpartition("/")
+        if directory and (root / directory / number).is_dir():
+            point(root / directory / "current", number)
 
 
 def _held(address: str, versions: Mapping[str, str]) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Record = Callable[[str, float], None]
 """Takes what a request came to, one of `metrics.OUTCOMES`, and its seconds."""
+Follow = Callable[[Answer, float, float], None]
+"""Takes an answer, the seconds that it took and those that it was allowed to take."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,18 @@ class Choice:
     """Whose answer it is; empty for none."""
     record: Record | None = None
     """None where nobody counts what comes of it."""
+    follow: Follow | None = None
+    """None where nothing follows the answer."""
 
     async def observed(self, making: Awaitable[Answer], deadline: Deadline) -> Answer:
+        """Waits for an answer, and tells of it."""
+        began, allowed = time.perf_counter(), deadline.left
+        answer = await self._counted(making, deadline)
+        if self.follow is not None:
+            self.follow(answer, time.perf_counter() - began, allowed)
+        return answer
+
+    async def _counted(self, making: Awaitable[Answer], deadline: Deadline) -> Answer:
         """Waits for an answer, and counts what comes of it.
 
         An error that is the caller's mistake is no outcome, and neither is a caller who leaves

@@ -11,10 +11,14 @@ percent = 90
 
 [variants.next]
 percent = 10
-bundle_version = "shop/0a1b2c3d4e5f"  # and, or instead: strategy, serving_config
+bundle_version = "shop/0a1b2c3d4e5f"  # and, or instead: bundle, strategy, serving_config
 
 [variants.next.canary]             # withdraws the variant where it does worse than the others
 max_bad_share = 0.02
+
+[shadow]                           # has a variant answer calls once more, to be compared
+variant = "next"
+share = 0.05
 """
 
 import math
@@ -26,6 +30,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from gateway.domain import Strategy
+from gateway.shadow.replay import ShadowPlan
 from gateway.variants.plan import MAX_VARIANTS, Limits, Plan, Variant
 from gateway.variants.requests import attributes_in, layered, read_config
 from serving.security.watched import Watched
@@ -51,10 +56,19 @@ class VariantTable(_Table):
     """A variant."""
 
     percent: float = Field(ge=0, le=100)
+    bundle: Name | None = None
     bundle_version: str = Field(default="", max_length=255)
     strategy: Strategy | None = None
     serving_config: str = ""
     canary: CanaryTable | None = None
+
+
+class ShadowTable(_Table):
+    """Which calls a variant answers once more, to be compared."""
+
+    variant: Name
+    share: float = Field(ge=0, le=1)
+    max_in_flight: int = Field(default=4, ge=1, le=100)
 
 
 class ServingFile(_Table):
@@ -63,6 +77,7 @@ class ServingFile(_Table):
     experiment: str = Field(default="", max_length=64)
     configs: Mapping[Name, dict[str, Any]] = Field(default={}, max_length=1_000)
     variants: Mapping[Name, VariantTable] = Field(default={}, max_length=MAX_VARIANTS)
+    shadow: ShadowTable | None = None
 
 
 def read_plan(content: bytes) -> Plan:
@@ -84,7 +99,8 @@ def read_plan(content: bytes) -> Plan:
             raise ValueError(f"configs.{name}: {error}") from error
     _check_variants(file)
     variants = {name: _variant(name, table, configs) for name, table in file.variants.items()}
-    return Plan(file.experiment, configs, variants)
+    shadow = ShadowPlan(**file.shadow.model_dump()) if file.shadow else None
+    return Plan(file.experiment, configs, variants, shadow)
 
 
 def watch_plan(path: Path) -> Watched[Plan]:
@@ -102,6 +118,8 @@ def _check_variants(file: ServingFile) -> None:
     Raises:
         ValueError: they do not go together.
     """
+    if file.shadow is not None and file.shadow.variant not in file.variants:
+        raise ValueError(f"shadow.variant: there is no variants.{file.shadow.variant}")
     if not file.variants:
         return
     percent = math.fsum(table.percent for table in file.variants.values())
@@ -123,6 +141,7 @@ def _variant(name: str, table: VariantTable, configs: Mapping[str, pb.RecommendR
     return Variant(
         name,
         table.percent,
+        table.bundle or "",
         table.bundle_version,
         defaults,
         attributes_in(defaults),

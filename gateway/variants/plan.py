@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.shadow.replay import ShadowPlan
 from tandem.v1 import recommendation_service_pb2 as pb
 
 MAX_VARIANTS: Final = 32
@@ -29,6 +30,8 @@ class Variant:
     name: str
     percent: float
     """Of the users, from 0 to 100."""
+    bundle: str = ""
+    """The gateway's bundle that answers, with services of its own; empty for that of the call."""
     bundle_version: str = ""
     """What answers; empty for the version that serves."""
     defaults: pb.RecommendRequest = field(default_factory=pb.RecommendRequest)
@@ -48,3 +51,4 @@ class Plan:
     configs: Mapping[str, pb.RecommendRequest] = field(default_factory=dict)
     """Requests without a user, by name."""
     variants: Mapping[str, Variant] = field(default_factory=dict)
+    shadow: ShadowPlan | None = None

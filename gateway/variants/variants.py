@@ -58,14 +58,14 @@ class Variants:
 
     @contextmanager
     def chosen(
-        self, request: pb.RecommendRequest, servicer: "RecommendationServicer", context: Any
+        self, request: pb.RecommendRequest, servicer: "RecommendationServicer", context: Any = None
     ) -> Iterator[Choice]:
         """How a request is answered. Within, the version that answers is not released.
 
         Args:
             request: as it came.
             servicer: answers where the variant has no version of its own.
-            context: of the call.
+            context: of the call; None for a replay.
 
         Raises:
             InvalidArgument: reason UNKNOWN_VARIANT or UNKNOWN_SERVING_CONFIG.
@@ -77,7 +77,7 @@ class Variants:
         variant = experiment.variant_of(request, servicer, bound=bound)
         record = None if variant is None else partial(self._record, experiment, variant, request)
         choice = self.choice(request, variant, servicer, record)
-        held = servicer.held.find(choice.servicer.version)
+        held = choice.servicer.held.find(choice.servicer.version)
         with held.calls.during() if held else nullcontext():
             yield choice
 
@@ -93,7 +93,7 @@ class Variants:
         Args:
             request: as it came.
             variant: None for none.
-            servicer: answers where the variant has no version of its own, or it is not held.
+            servicer: answers where the variant has no version of its own, or none that is held.
             record: counts what comes of it.
 
         Raises:
@@ -144,4 +144,6 @@ class Variants:
 
 
 def _names_version(context: Any) -> bool:
-    return any(key == VERSION_KEY for key, _ in context.invocation_metadata() or ())
+    return context is not None and any(
+        key == VERSION_KEY for key, _ in context.invocation_metadata() or ()
+    )

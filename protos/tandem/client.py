@@ -41,6 +41,8 @@ class Client(HistoryCalls, ItemCalls):
         credentials: of a TLS connection, such as `tandem.tls_credentials` makes; without them the
             connection is plain.
         key: a key or a token to show at each call, or what is asked for it; see `tandem.key_file`.
+        bundle: which of the gateway's bundles all calls are for, by its name, where the gateway has
+            several; requests of `batch_recommend` name theirs.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class Client(HistoryCalls, ItemCalls):
         timeout: float = DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
         key: Secret | None = None,
+        bundle: str = "",
     ) -> None:
         super().__init__(target, _OPTIONS, timeout, credentials, key)
+        self._bundle = bundle
         self._stub = pb_grpc.RecommendationServiceStub(self._keyed)
 
     def recommend(
@@ -95,7 +99,7 @@ class Client(HistoryCalls, ItemCalls):
         Raises:
             Error: the call failed; see `tandem.errors`.
         """
-        request = recommend_request(user_id, **arguments)
+        request = recommend_request(user_id, bundle=self._bundle, **arguments)
         return self._call(self._stub.Recommend, request, timeout, request_id)
 
     def similar_items(
@@ -130,7 +134,7 @@ class Client(HistoryCalls, ItemCalls):
             ValueError: not exactly one of `items`, `text` and `vector` is given.
             Error: the call failed; see `tandem.errors`.
         """
-        request = similar_request(items, **arguments)
+        request = similar_request(items, bundle=self._bundle, **arguments)
         return self._call(self._stub.SimilarItems, request, timeout, request_id)
 
     def batch_recommend(
@@ -175,8 +179,10 @@ class AsyncClient(AsyncHistoryCalls, AsyncItemCalls):
         timeout: float = DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
         key: Secret | None = None,
+        bundle: str = "",
     ) -> None:
         super().__init__(target, _OPTIONS, timeout, credentials, key)
+        self._bundle = bundle
         self._stub = pb_grpc.RecommendationServiceStub(self._keyed)
 
     async def recommend(
@@ -188,7 +194,7 @@ class AsyncClient(AsyncHistoryCalls, AsyncItemCalls):
         **arguments: Unpack[RecommendArguments],
     ) -> pb.RecommendResponse:
         """Recommends items to a user, as `Client.recommend` does."""
-        request = recommend_request(user_id, **arguments)
+        request = recommend_request(user_id, bundle=self._bundle, **arguments)
         return await self._call(self._stub.Recommend, request, timeout, request_id)
 
     async def similar_items(
@@ -200,7 +206,7 @@ class AsyncClient(AsyncHistoryCalls, AsyncItemCalls):
         **arguments: Unpack[SimilarArguments],
     ) -> pb.SimilarItemsResponse:
         """Finds similar items, as `Client.similar_items` does."""
-        request = similar_request(items, **arguments)
+        request = similar_request(items, bundle=self._bundle, **arguments)
         return await self._call(self._stub.SimilarItems, request, timeout, request_id)
 
     async def batch_recommend(

@@ -95,6 +95,7 @@ def recommend_request(
     page_token: str = "",
     forbid_degraded: bool = False,
     diagnostics: bool = False,
+    bundle: str = "",
     serving_config: str = "",
     variant: str = "",
     **constraints: Unpack[ConstraintArguments],
@@ -123,6 +124,7 @@ def recommend_request(
         page_token=page_token,
         forbid_degraded=forbid_degraded,
         diagnostics=diagnostics,
+        bundle=bundle,
         serving_config=serving_config,
         variant=variant,
     )
@@ -138,6 +140,7 @@ def similar_request(
     diversity: float = 0.0,
     item_fields: Iterable[FieldName] = (),
     max_results: int = 0,
+    bundle: str = "",
     **constraints: Unpack[ConstraintArguments],
 ) -> pb.SimilarItemsRequest:
     """Writes what the `similar_items` of both clients asks for.
@@ -160,7 +163,7 @@ def similar_request(
     )
     if text is not None:
         query.text = text
-    return pb.SimilarItemsRequest(query=query)
+    return pb.SimilarItemsRequest(query=query, bundle=bundle)
 
 
 def _field_mask(fields: Iterable[FieldName]) -> FieldMask | None:

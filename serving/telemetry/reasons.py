@@ -80,6 +80,7 @@ REASONS: Final = frozenset(
         "TOO_MANY_ITEMS",
         "UNKNOWN_ATTRIBUTE",
         "UNKNOWN_BUNDLE",
+        "UNKNOWN_BUNDLE_NAME",
         "UNKNOWN_ITEMS",
         "UNKNOWN_ITEM_FIELD",
         "UNKNOWN_SEQUENCE",

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 
 import tandem
 from cli.main import app
-from tandem import BundleClient, CatalogClient, Client, Item
+from tandem import BundleClient, CatalogClient, Client, Item, event
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.pipeline.genres import STRATEGIES, recommended, wait_for
 from tests.pipeline.whole_bundle import write_whole_bundle
@@ -64,9 +65,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     generator = server("generator", "generator")
     variants = directory / "serving.toml"
     variants.touch()
+    kept = {"history": directory / "history.sqlite", "history-key-file": directory / "ids.key"}
     gateways = [
-        server(name, "gateway", history="bundle", **{"serving-file": variants})
-        for name in ("gateway", "other")
+        server(name, "gateway", **{"serving-file": variants, **histories})
+        for name, histories in (("gateway", {"history": "bundle"}), ("other", kept))
     ]
     with servers(candidate, generator, *gateways), ExitStack() as opened:
         start_connected(candidate, generator, *gateways)
@@ -203,6 +205,38 @@ def test_a_call_that_names_a_version_is_answered_from_it_or_not(stack: Stack) ->
         with pytest.raises(grpc.RpcError) as caught:
             ask("tiny/3")
         assert tandem.errors.from_rpc(caught.value).reason == "VERSION_NOT_HELD"
+
+
+def test_an_id_outlives_its_version_and_its_gateway(stack: Stack) -> None:
+    """A mail that was made by the version before is clicked after a swap, and after a restart."""
+    stack.bundles["other"].activate(ONE)
+    answer = stack.other.recommend("reader", history=["i1"], strategy="fuse", max_results=3)
+    assert answer.bundle_version == ONE
+    shown = [item.item_id for item in answer.recommendations]
+
+    def click(item_id: str) -> pb.RecordEventsResponse:
+        sealed = answer.recommendation_id
+        clicked = event("reader", item_id, type="click", recommendation_id=sealed)
+        return stack.other.record_events([clicked])
+
+    stack.bundles["other"].activate(TWO)
+    swapped = click(shown[0])
+    assert (swapped.bundle_version, swapped.unattributed) == (TWO, 0)
+    gateway = stack.servers["other"]
+    gateway.send(signal.SIGTERM)
+    assert gateway.exit_code() == 0
+    gateway.flags["bundle"] = stack.root / "tiny" / "2"
+    gateway.start().wait_serving()
+    restarted = click(shown[1])
+    assert (restarted.bundle_version, restarted.unattributed) == (TWO, 0)
+    found = [each.attribution for each in stack.other.export_user("reader")]
+    assert [(each.bundle_version, each.strategy, each.position) for each in found] == [
+        (ONE, "fuse", 1),
+        (ONE, "fuse", 2),
+    ]
+    assert {each.recommendation_id for each in found} == {answer.recommendation_id[:16]}
+    assert click("not in the list").unattributed == 1
+    stack.bundles["other"].activate(ONE)  # as the others begin
 
 
 def flip_a_bit(path: Path, rng: np.random.Generator) -> None:

@@ -214,7 +214,7 @@ async def test_a_canary_that_fails_gives_its_users_up(tmp_path: Path, file: Path
 
 def values(registry: CollectorRegistry, name: str) -> dict[tuple[str, ...], float]:
     return {
-        tuple(sample.labels.values()): sample.value
+        tuple(filter(None, sample.labels.values())): sample.value
         for family in registry.collect()
         for sample in family.samples
         if sample.name == name

@@ -10,10 +10,9 @@ import grpc
 
 from core.bundle import Bundle
 from core.manifest import BlendSection
-from gateway.metrics import GatewayMetrics
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
-from gateway.shared import Shared
+from gateway.shared import Common, Shared
 from serving.bundles.held import HeldBundle, HeldBundles, Servicer
 from serving.server import Api, ServicerProxy
 from serving.testing import listening
@@ -67,30 +66,30 @@ async def versions(root: Path, text: str, **flags: Any) -> AsyncIterator[Version
     async with AsyncExitStack() as opened:
 
         async def serve(servicers: list[Any], attach: Any) -> str:
-            proxy = Proxy(Api("", attach), both(servicers))
+            proxy = Proxy(Api("", attach), {"": both(servicers)})
             return await opened.enter_async_context(listening(proxy, attach))
 
-        held = HeldBundles()
-        shared = Shared(
-            GatewaySettings(
-                bundle=paths[0],
-                history="bundle",
-                serving_file=file,
-                candidate_target=await serve(candidates, attach_candidate),
-                generator_target=await serve(
-                    generators, generator_grpc.add_GeneratorServiceServicer_to_server
-                ),
-                **flags,
+        settings = GatewaySettings(
+            bundle=paths[0],
+            history="bundle",
+            serving_file=file,
+            candidate_target=await serve(candidates, attach_candidate),
+            generator_target=await serve(
+                generators, generator_grpc.add_GeneratorServiceServicer_to_server
             ),
-            GatewayMetrics(),
-            held,
+            **flags,
         )
-        opened.push_async_callback(shared.close)
+        common = Common(settings)
+        shared = Shared(settings, common)
+        held = shared.held
+        opened.push_async_callback(common.close)
         gateways: list[Servicer] = [RecommendationServicer(bundle, shared) for bundle in bundles]
         loaded = both(gateways)
         held.serving, held.beside = loaded.serving, loaded.beside
         attach = pb_grpc.add_RecommendationServiceServicer_to_server
-        address = await opened.enter_async_context(listening(Proxy(Api("", attach), held), attach))
+        address = await opened.enter_async_context(
+            listening(Proxy(Api("", attach), {"": held}), attach)
+        )
         channel = await opened.enter_async_context(grpc.aio.insecure_channel(address))
         client = await opened.enter_async_context(AsyncClient(address, timeout=10))
         yield Versions(client, channel, file, held, shared, candidates, generators)
