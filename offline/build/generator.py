@@ -20,7 +20,11 @@ from offline.generator.items.expected import ExpectedItems, expect
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts, train_items
 from offline.generator.tokenizer import UNK, extend, from_scratch
-from offline.generator.tokens.backbones import from_checkpoint, from_preset
+from offline.generator.tokens.backbones import (
+    from_checkpoint,
+    from_preset,
+    require_positions,
+)
 from offline.generator.tokens.examples import ExampleSource
 from offline.generator.tokens.model import fit_vocabulary, special_tokens
 from offline.generator.tokens.train import train_tokens
@@ -101,6 +105,7 @@ def _untrained(
         fit_vocabulary(made, tokenizer)
     pad, eos = special_tokens(made)
     codes = code_tokens(tokenizer, texts, eos=eos, pad=pad, unknown=tokenizer.token_to_id(UNK))
+    require_positions(made, model.max_input_tokens + codes.shape[1])
     return made, _Material(settings, data, templates, tokenizer, texts, codes, pad, users)
 
 

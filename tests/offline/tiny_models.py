@@ -47,7 +47,8 @@ def save_t5(directory: Path) -> Path:
 def save_llama(directory: Path, *, kind: Backbone = "llama") -> Path:
     """A decoder-only model whose tokenizer begins texts, and pads with what ends them."""
     pieces = ["<s>", "</s>", *"abcdefghijklmnopqrstuvwxyz0123456789_ .,:?R\n"]
-    model = random_llama(len(pieces) + 3, {"pad_token_id": None, "bos_token_id": 0}, kind)
+    changes = {"pad_token_id": None, "bos_token_id": 0, "max_position_embeddings": 256}
+    model = random_llama(len(pieces) + 3, changes, kind)
     model.save_pretrained(directory)
     tokenizer = Tokenizer(models.WordLevel({p: i for i, p in enumerate(pieces)}, "."))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")

@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from offline.generator.config import Backbone
+from offline.generator.export.llama.layers import require
 from offline.generator.tokens import llama
 from offline.generator.tokens import model as t5
 
@@ -42,6 +43,16 @@ def from_checkpoint(source: str | Path, *, dropout: float) -> tuple[PreTrainedMo
     if AutoConfig.from_pretrained(source).is_encoder_decoder:
         return t5.from_checkpoint(source, dropout=dropout)
     return llama.from_checkpoint(source, dropout=dropout)
+
+
+def require_positions(model: PreTrainedModel, positions: int) -> None:
+    """Refuses, before it is trained, a model that cannot read prompts and codes of such a length.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not model.config.is_encoder_decoder:
+        require(model.config, positions)
 
 
 def load(directory: Path) -> PreTrainedModel:

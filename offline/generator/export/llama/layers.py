@@ -32,7 +32,7 @@ class LlamaWeights(Weights):
         Raises:
             ValueError: it is built in another way, or cannot read so many positions.
         """
-        _check(model.config, positions)
+        require(model.config, positions)
         arrays = arrays_of(model)
         rotary: Any = model.get_submodule("model.rotary_emb")
         with torch.inference_mode():
@@ -78,8 +78,13 @@ class LlamaWeights(Weights):
         yield Activation("model.norm", ["lm_head"])
 
 
-def _check(config: Any, positions: int) -> None:
-    """Refuses what would be exported wrongly."""
+def require(config: Any, positions: int) -> None:
+    """Refuses what would be exported wrongly.
+
+    Raises:
+        ValueError: a model of this configuration is built in another way, or cannot read so many
+            positions.
+    """
     if config.model_type not in KINDS:
         raise ValueError(f"a {config.model_type} is not exported; these are: {', '.join(KINDS)}")
     if config.hidden_act != "silu":
@@ -87,13 +92,12 @@ def _check(config: Any, positions: int) -> None:
     if positions > config.max_position_embeddings:
         raise ValueError(
             f"prompts and codes take {positions} positions, the model reads "
-            f"{config.max_position_embeddings}; lower max_input_tokens"
+            f"{config.max_position_embeddings}"
         )
     window = getattr(config, "sliding_window", None)
     if getattr(config, "use_sliding_window", False) and window and window < positions:
         raise ValueError(
-            f"prompts and codes take {positions} positions, the model attends to {window}; "
-            "lower max_input_tokens"
+            f"prompts and codes take {positions} positions, the model attends to {window}"
         )
     scaling = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if scaling in ("dynamic", "longrope"):
