@@ -133,6 +133,7 @@ class LlamaLayers:
         position: str,
         bias: str,
         past: Sequence[KeysValues] | None = None,
+        last: str | None = None,
     ) -> tuple[str, list[KeysValues]]:
         """Reads rows and returns what the model makes of each.
 
@@ -142,13 +143,16 @@ class LlamaLayers:
             bias: [batch or 1, 1, rows, past rows + rows] MASKED for what a row must not see.
             past: each layer's keys and values of what came before, [batch, key heads, past rows,
                 width].
+            last: int64 [batch, 1] the only row of each request whose state is asked for; the bias
+                is then the same for all requests. The last layer makes only keys and values of
+                the others.
 
         Returns:
-            Normalized states [batch, rows, hidden_size], and `past` with these rows appended.
+            Normalized states [batch, rows, hidden_size], or of one row a request; and `past` with
+            all rows appended.
         """
         g, stream = self.graph, Stream(rows)
-        repeats = self.model.heads // self.model.key_heads
-        bias = g.op("Concat", *[bias] * repeats, axis=2) if repeats > 1 else bias
+        mask = self._for_each_repeat(bias)
         extended: list[KeysValues] = []
         for layer in range(self.model.layers):
             block = f"model.layers.{layer}"
@@ -158,12 +162,25 @@ class LlamaLayers:
                 keys = g.op("Concat", past[layer].keys, own.keys, axis=2)
                 own = KeysValues(keys, g.op("Concat", past[layer].values, own.values, axis=2))
             extended.append(own)
+            if last is not None and layer == self.model.layers - 1:
+                normed, stream = self._row(normed, last), Stream(self._row(stream.value, last))
+                same = g.op("Gather", g.op("Squeeze", bias, g.ints(0, 1)), last, axis=0)
+                position, mask = last, self._for_each_repeat(g.unsqueeze(same, 1))
             query = self._query(normed, position, f"{block}.self_attn")
-            stream.update = self._attend(query, own, bias, f"{block}.self_attn")
+            stream.update = self._attend(query, own, mask, f"{block}.self_attn")
             normed, stream = self._norm(stream, f"{block}.post_attention_layernorm")
             stream.update = self._feed_forward(normed, f"{block}.mlp")
         normed, _ = self._norm(stream, "model.norm")
         return normed, extended
+
+    def _row(self, rows: str, last: str) -> str:
+        """One row of each request, [batch, 1, channels]."""
+        return self.graph.unsqueeze(self.graph.op("GatherND", rows, last, batch_dims=1), 1)
+
+    def _for_each_repeat(self, bias: str) -> str:
+        """The same for all queries that share keys, which are rows below each other."""
+        repeats = self.model.heads // self.model.key_heads
+        return self.graph.op("Concat", *[bias] * repeats, axis=2) if repeats > 1 else bias
 
     def _norm(self, stream: Stream, name: str) -> tuple[str, Stream]:
         """Adds the pending update, and normalizes."""

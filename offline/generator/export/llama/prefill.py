@@ -25,10 +25,9 @@ def prefill_graph(model: LlamaWeights, linears: Linears) -> OnnxGraphBuilder:
     # Padding stands behind a prompt, so whoever looks back only does not see it.
     length = g.size(ids, 1)
     position = g.op("Expand", g.range(length), g.op("Shape", ids))
-    states, cache = layers.read(layers.embed(ids), position, _causal(g, length))
     last = g.op("Sub", g.op("ReduceSum", mask, g.ints(1), keepdims=1), g.integer(1))
-    state = g.op("GatherND", states, last, batch_dims=1)
-    first = g.op("LogSoftmax", layers.logits(state), axis=-1)
+    state, cache = layers.read(layers.embed(ids), position, _causal(g, length), last=last)
+    first = g.op("LogSoftmax", layers.logits(g.op("Squeeze", state, g.ints(1))), axis=-1)
     for layer, kept in enumerate(cache):
         g.output(kept.keys, f"keys_{layer}", FLOAT, layers.cache_shape)
         g.output(kept.values, f"values_{layer}", FLOAT, layers.cache_shape)
