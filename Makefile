@@ -43,7 +43,8 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
 .PHONY: help demo test test-all lint lock sbom release protos check-protos load bench-generator \
-	bench-candidate bench-gateway bench-hedging soak prove reproduce gpu-check release-image clean
+	bench-candidate bench-gateway bench-hedging soak soak-operate prove reproduce gpu-check otelcol \
+	release-image clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -105,6 +106,9 @@ bench-hedging: $(READY) ## the gateway while some searches are late
 soak: $(READY) ## ten minutes of mixed calls while the catalog changes, every answer checked
 	$(BIN)/python -m tests.robustness.soak
 
+soak-operate: $(READY) ## all three processes, swapped, changed and cut off: ARGS="--minutes 60"
+	$(BIN)/python -m tests.robustness.operate $(ARGS)
+
 prove: $(READY) ## what the generator is worth on DATA, arm by arm: ARGS="--minutes 30" and again
 	$(BIN)/python -m bench.prove $(DATA) $(ARGS)
 
@@ -113,6 +117,11 @@ reproduce: $(READY) ## the tables of DATA, such as ml-100k, for docs/results
 
 gpu-check: $(READY) ## with CUDA: train, evaluate and serve a larger generator in eight minutes
 	$(BIN)/python -m bench.gpu_check $(DATA) $(ARGS)
+
+otelcol: build/otelcol ## the OpenTelemetry Collector that tests send traces through; needs Go
+
+build/otelcol: $(wildcard tests/pipeline/collector/*)
+	cd tests/pipeline/collector && go build -trimpath -ldflags=-s -buildvcs=false -o $(abspath $@) .
 
 lock: $(UV) ## what changed in pyproject.toml into the locks; all to the newest: ARGS=--upgrade
 	echo uv | $(LOCK) --output-file $(LOCKS)/uv.txt -

@@ -6,9 +6,8 @@ a batch that was interrupted goes on with the first part that is missing.
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +31,7 @@ from cli.support.connection import GatewayOptions
 from cli.support.option_groups import expanded
 from cli.support.printing import strategy_name
 from cli.support.query_options import ConstraintOptions, MaxResults, Strategy
+from serving.files import replacing
 from tandem import Client
 from tandem.errors import from_status
 from tandem.requests import item_constraints, strategy_value
@@ -48,6 +48,7 @@ SCHEMA: Final[Mapping[str, pl.DataType | type[pl.DataType]]] = {
     "strategy": pl.String,
     "degraded": pl.Boolean,
     "bundle_version": pl.String,
+    "recommendation_id": pl.String,
     "error": pl.String,
     "error_message": pl.String,
 }
@@ -64,6 +65,8 @@ class BatchManifest:
     rows_per_part: int
     request: Mapping[str, Any]
     """What is asked for every row."""
+    columns: Sequence[str] = tuple(SCHEMA)
+    """Of each file: an earlier release wrote fewer."""
 
     @property
     def parts(self) -> int:
@@ -82,20 +85,22 @@ class BatchManifest:
         if path.exists():
             if json.loads(path.read_text(encoding="utf-8")) != document:
                 raise BatchError(
-                    f"{directory} holds a batch of other rows or options, as its {MANIFEST} says; "
-                    "give another directory"
+                    f"{directory} holds a batch of other rows, options or columns, "
+                    f"as its {MANIFEST} says; give another directory"
                 )
         elif any(not path.name.startswith(".") for path in directory.iterdir()):
             raise BatchError(f"{directory} is not empty, and holds no batch that could go on")
         else:
-            _write(path, lambda file: file.write_text(json.dumps(document, indent=2) + "\n"))
+            with replacing(path) as file:
+                file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 @app.command(
     epilog="Example:  tandem batch users.parquet recommendations/ --strategy fuse -k 20\n\n"
     f"IN has a column {USER}, or {HISTORY} (lists of ids, oldest first), or both. OUT gets one "
     "Parquet file for each part of the rows: row (the row of IN, from 0), user_id, item_ids, "
-    "scores, strategy, degraded, bundle_version, error and error_message."
+    "scores, strategy, degraded, bundle_version, recommendation_id (for the events that come of "
+    "the list), error and error_message."
 )
 @expanded
 def batch(
@@ -130,6 +135,7 @@ def batch(
         strategy=strategy_value(strategy),
         constraints=item_constraints(**constraints.arguments()),
         forbid_degraded=not allow_degraded,
+        bundle=connection.bundle_name,
     )
     frame = _scan(source)
     rows = frame.select(pl.len()).collect().item()
@@ -167,7 +173,8 @@ def _make_parts(
             answered.append(_record(row, response))
             progress.advance(task)
         table = pl.DataFrame(answered, schema=SCHEMA, orient="row").sort("row")
-        _write(path, table.write_parquet)
+        with replacing(path) as file:
+            table.write_parquet(file)
         made += len(rows)
     return made
 
@@ -204,7 +211,7 @@ def _record(row: Mapping[str, Any], answer: pb.BatchRecommendResponse) -> tuple[
     response = answer.response
     if answer.HasField("error"):
         failure = from_status(answer.error)
-        nothing = (None,) * 5
+        nothing = (None,) * 6
         error = failure.reason or failure.code.name
         return (row["row"], row.get(USER), *nothing, error, failure.message)
     return (
@@ -215,6 +222,7 @@ def _record(row: Mapping[str, Any], answer: pb.BatchRecommendResponse) -> tuple[
         strategy_name(response.strategy),
         response.degraded,
         response.bundle_version,
+        response.recommendation_id,
         None,
         None,
     )
@@ -230,15 +238,6 @@ def _summarize(console: Console, out: Path, rows: int, made: int, seconds: float
 def _progress(console: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file that is there whole or not at all, even after a power failure."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _sha256(path: Path) -> str:

@@ -1,6 +1,6 @@
 """`tandem build`: from interaction logs to a bundle."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,8 +13,9 @@ from cli.support.training_options import CodeKind, TrainingOptions
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from offline.build.config import BuildConfig
+    from offline.build.config import BuildConfig, WarmStart
     from offline.build.source import Filterable, Source
+    from offline.build.stage import BuildRequest
 
 app = typer.Typer()
 
@@ -123,11 +124,60 @@ class DeletedOptions:
         return WithoutDeleted(source, deleted)
 
 
+@dataclass(frozen=True)
+class WarmOptions:
+    """What training starts from."""
+
+    warm_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Train on from this bundle, such as bundles/shop/current, which needs fewer "
+            "epochs than from nothing. Items, users and words keep what was learned of them, by "
+            "their ids; new ones start from their texts. The models' shape must be the same, and "
+            "the data those of the bundle or later ones.",
+        ),
+    ] = None
+
+    def started(
+        self, request: "BuildRequest", training: TrainingOptions, console: "Console"
+    ) -> "BuildRequest":
+        """The request with a bundle to start from; as it is where none is named."""
+        if self.warm_from is None:
+            return request
+        from offline.warm.shape import warm_start
+
+        config = training.shortened(request.config)
+        start = warm_start(self.warm_from, config)
+        console.print(f"training goes on from {start.version}", highlight=False)
+        self._name_the_deleted(request.source, start, console)
+        return replace(request, config=config, warm=start)
+
+    @staticmethod
+    def _name_the_deleted(source: "Source", start: "WarmStart", console: "Console") -> None:
+        """Says how many deleted users the bundle has learned from."""
+        from core.bundle import Bundle
+        from offline.build.source import WithoutDeleted
+
+        if not isinstance(source, WithoutDeleted):
+            return
+        users = Bundle.open(start.bundle, verify=False).histories.user_index
+        gone = sum(user in source.deleted for user in users)
+        if gone:
+            console.print(
+                f"it has learned from {gone:,} deleted users, too: only a build from nothing, "
+                "without --warm-from, forgets them",
+                highlight=False,
+            )
+
+
 @app.command(
     epilog="Examples:\n\n"
     "tandem build ml-100k\n\n"
     "tandem build --interactions orders.csv --items products.csv --name shop\n\n"
     "tandem build --interactions orders.csv --items products.csv --name shop --store items.db\n\n"
+    "tandem build --interactions events.parquet --items products.csv --name shop "
+    "--event-weights click=1,purchase=3 --warm-from bundles/shop/current\n\n"
     "tandem build ml-100k --deleted-users build/history/ml-100k.sqlite\n\n"
     "tandem build ml-1m --preset base --until codes\n\n"
     "torchrun --nproc-per-node 4 -m cli.main build ml-1m --preset base --until generator"
@@ -139,6 +189,7 @@ def build(
     model: ModelOptions,
     columns: ColumnOptions,
     deleted: DeletedOptions,
+    warm: WarmOptions,
     store: Annotated[
         Path | None,
         typer.Option(
@@ -178,6 +229,7 @@ def build(
         found = _with_store(found, store, console)
     source = deleted.left_out(found, console)
     request = BuildRequest(source, model.config(training), data.name or source.name)
+    request = warm.started(request, training, console)
     pipeline = Pipeline(request, StageCache(work, console, force=force))
     console.print(f"[bold green]{until}[/]: {pipeline.run(until, bundles)}")
 

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from core.errors import SettingsError
+from serving.files import replacing
 from serving.security.keyring import make_key
 from serving.security.keys_file import read_keys
 from serving.security.rights import Right
@@ -114,8 +115,5 @@ def _check(text: str, file: Path) -> None:
 
 def _write(path: Path, text: str, *, private: bool) -> None:
     """Writes a file whole or not at all; a private one for its owner alone."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    temporary.touch(0o600 if private else 0o644)
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path, private=private) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -28,6 +28,7 @@ class _Commands(LazyGroup):
         "batch": "cli.batch:app",
         "top": "cli.top.view:app",
         "keys": "cli.keys:app",
+        "variants": "cli.variants:app",
     }
 
 

@@ -20,9 +20,9 @@ from cli.support.printing import (
 from cli.support.query_options import (
     AsJson,
     ConstraintOptions,
-    MaxResults,
     PageOptions,
     RuleOptions,
+    ServingOptions,
     Strategy,
 )
 from cli.support.titles import Titles
@@ -49,10 +49,19 @@ def recommend(
         str, typer.Option(help="A history instead, oldest first.", metavar="ID,ID…")
     ] = "",
     strategy: Strategy = None,
-    max_results: MaxResults = 10,
+    max_results: Annotated[
+        int,
+        typer.Option(
+            "--max-results",
+            "-k",
+            help="How many items; the server's default if unset: 10, or 100 in pages.",
+            show_default=False,
+        ),
+    ] = 0,
     constraints: ConstraintOptions,
     rules: RuleOptions,
     page: PageOptions,
+    serving: ServingOptions,
     forbid_degraded: Annotated[
         bool, typer.Option("--forbid-degraded", help="Fail rather than answer with less.")
     ] = False,
@@ -77,6 +86,8 @@ def recommend(
             page_token=page.page_token,
             forbid_degraded=forbid_degraded,
             diagnostics=diagnostics,
+            serving_config=serving.serving_config,
+            variant=serving.variant,
             **constraints.arguments(),
             **rules.arguments(),
         )

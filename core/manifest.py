@@ -124,6 +124,15 @@ class Provenance(_Section):
     created: str
     """UTC, ISO 8601."""
     libraries: dict[str, str]
+    warm_from: str | None = None
+    """The bundle that its training started from; None, and not in the file, where from nothing."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        if self.warm_from is None:
+            values.pop("warm_from", None)
+        return values
 
 
 class StoreSection(_Section):

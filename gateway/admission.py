@@ -81,6 +81,13 @@ class Admission:
         async with self._turn(self._bulk):
             yield
 
+    async def room(self) -> None:
+        """Waits until no call does, as bulk does, and takes no turn: for work that nobody waits for
+        and that may hang."""
+        if self._running >= self._limit:
+            await self._wait(self._bulk)
+            self._pass_on()
+
     @asynccontextmanager
     async def _turn(self, queue: deque[Turn]) -> AsyncIterator[None]:
         if self._running < self._limit:

@@ -6,8 +6,8 @@ from gateway.metrics import GatewayMetrics
 from gateway.quotas import quotas_of
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
-from gateway.shared import Shared
-from serving.bundles.held import HeldBundles
+from gateway.shared import Common, Shared
+from serving.bundles.named import NamedBundle
 from serving.server import Api, Service, run
 from tandem.v1 import recommendation_service_pb2_grpc
 
@@ -20,8 +20,10 @@ def main(settings: GatewaySettings) -> None:
 def service(settings: GatewaySettings) -> Service:
     """What the process serves."""
     registry = CollectorRegistry()
-    held = HeldBundles()
-    shared = Shared(settings, GatewayMetrics(registry), held)
+    bundles = settings.of_bundles
+    common = Common(settings, GatewayMetrics(registry, bundles))
+    named = {name: _bundle(Shared(own, common, name)) for name, own in bundles.items()}
+    own = named.pop("")
     return Service(
         process="gateway",
         apis=[
@@ -30,9 +32,16 @@ def service(settings: GatewaySettings) -> Service:
                 recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server,
             )
         ],
-        load=lambda bundle: RecommendationServicer(bundle, shared),
-        close=shared.close,
+        load=own.load,
+        close=common.close,
         registry=registry,
         quotas=quotas_of(settings),
-        held=held,
+        held=own.held,
+        named=named,
+    )
+
+
+def _bundle(shared: Shared) -> NamedBundle:
+    return NamedBundle(
+        shared.settings.bundle, lambda bundle: RecommendationServicer(bundle, shared), shared.held
     )

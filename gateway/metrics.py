@@ -1,12 +1,16 @@
 """What the gateway counts, beside the calls that every server counts."""
 
-from typing import Final, Protocol
+from collections.abc import Collection
+from copy import copy
+from typing import Final, Protocol, Self
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.attribution.counts import Attribution
 from gateway.attribution.metrics import AttributionMetrics
 from gateway.domain import Answer, Fallback, Recommended, Strategy
+from gateway.shadow.metrics import ShadowMetrics
+from gateway.variants.metrics import VariantMetrics
 from serving.telemetry.labels import Labeled
 from serving.telemetry.metrics import CODES, SECONDS
 from serving.telemetry.reasons import REASONS
@@ -56,64 +60,74 @@ class Called(Protocol):
 
 
 class ServiceMetrics:
-    """How the services answer the gateway.
+    """How the services of a bundle answer the gateway.
 
     Args:
         registry: of the process.
+        bundles: the names of all bundles. It counts for that of calls that name none, whose name is
+            empty; see `of`.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, bundles: Collection[str] = ("",)) -> None:
+        self._bundle = ""
         self._calls = Labeled(
             Counter(
                 "tandem_gateway_service_calls_total",
                 "Calls of a service, by what they came to after all attempts. An error is by the "
                 "code that the gateway makes of it.",
-                ["service", "code"],
+                ["bundle", "service", "code"],
                 registry=registry,
             ),
-            SERVICES, CODES,
+            bundles, SERVICES, CODES,
         )  # fmt: skip
         self._attempts = Labeled(
             Counter(
                 "tandem_gateway_service_attempts_total",
                 "Attempts of calls of a service: the first of each call, retries and hedges.",
-                ["service", "attempt"],
+                ["bundle", "service", "attempt"],
                 registry=registry,
             ),
-            SERVICES, ATTEMPTS,
+            bundles, SERVICES, ATTEMPTS,
         )  # fmt: skip
         self._circuits = Gauge(
             "tandem_gateway_circuits_open",
             "Addresses of a service that are left alone because calls of them failed.",
-            ["service"],
+            ["bundle", "service"],
             registry=registry,
         )
         self._addresses = Gauge(
             "tandem_gateway_service_addresses",
             "Addresses of a service that are known.",
-            ["service"],
+            ["bundle", "service"],
             registry=registry,
         )
         self._sequence = Gauge(
             "tandem_gateway_service_catalog_sequence",
             "Of the last change in the catalog that a service answered from last.",
-            ["service"],
+            ["bundle", "service"],
             registry=registry,
         )
 
+    def of(self, bundle: str) -> Self:
+        """Counts in the same metrics for another bundle."""
+        other = copy(self)
+        other._bundle = bundle
+        return other
+
     def follow(self, called: Called) -> None:
         """Reads a service's gauges from its caller from now on."""
-        self._circuits.labels(called.service).set_function(lambda: called.targets.set_aside)
-        self._addresses.labels(called.service).set_function(lambda: called.targets.count)
-        self._sequence.labels(called.service).set_function(lambda: called.sequence)
+        labels = (self._bundle, called.service)
+        self._circuits.labels(*labels).set_function(lambda: called.targets.set_aside)
+        self._addresses.labels(*labels).set_function(lambda: called.targets.count)
+        self._sequence.labels(*labels).set_function(lambda: called.sequence)
 
     def attempted(self, service: str, attempt: str) -> None:
         """Notes an attempt: one of `ATTEMPTS`."""
-        self._attempts.of(service, attempt).inc()
+        self._attempts.of(self._bundle, service, attempt).inc()
 
     def ended(self, service: str, code: str) -> None:
         """Notes what a call came to."""
-        self._calls.of(service, code).inc()
+        self._calls.of(self._bundle, service, code).inc()
 
 
 class GatewayMetrics:
@@ -121,14 +135,19 @@ class GatewayMetrics:
 
     Args:
         registry: of the process.
+        bundles: the names of its bundles.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(
+        self, registry: CollectorRegistry | None = None, bundles: Collection[str] = ("",)
+    ) -> None:
         registry = registry or CollectorRegistry()
-        self.services = ServiceMetrics(registry)
+        self.services = ServiceMetrics(registry, bundles)
         self.attribution = Attribution()
         """What was seen and clicked of what was shown."""
         registry.register(AttributionMetrics(self.attribution))
+        self.variants, self.shadow = VariantMetrics(registry), ShadowMetrics(registry)
+        """What variants answered; and how their lists differ from those that callers got."""
         self._stages = Labeled(
             Histogram(
                 "tandem_gateway_stage_seconds",
@@ -172,14 +191,7 @@ class GatewayMetrics:
             ),
             STAGES, REASONS, tuple(Fallback),
         )  # fmt: skip
-        self._running = Gauge(
-            "tandem_gateway_requests_running", "Requests that are worked on.", registry=registry
-        )
-        self._waiting = Gauge(
-            "tandem_gateway_requests_waiting",
-            "Requests that wait for their turn.",
-            registry=registry,
-        )
+        self._running, self._waiting = _load_gauges(registry)
 
     def follow(self, load: Load) -> None:
         """Reads from it, from now on, how many requests run and wait."""
@@ -201,6 +213,18 @@ class GatewayMetrics:
             self._degraded.inc()
         for degradation in answer.degradations:
             self._degradations.of(degradation.stage, degradation.reason, degradation.fallback).inc()
+
+
+def _load_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge]:
+    """How many requests run, and how many wait."""
+    return (
+        Gauge("tandem_gateway_requests_running", "Requests that are worked on.", registry=registry),
+        Gauge(
+            "tandem_gateway_requests_waiting",
+            "Requests that wait for their turn.",
+            registry=registry,
+        ),
+    )
 
 
 def _source(item: Recommended, strategy: str) -> str:

@@ -47,8 +47,7 @@ def read_query(
     history = edge.item_ids(
         request.history_item_ids, field="history_item_ids", limit=edge.MAX_HISTORY
     )
-    default = MAX_RESULTS if request.page_size or request.page_token else DEFAULT_RESULTS
-    count = edge.result_count(request.max_results, default=default, limit=MAX_RESULTS)
+    count = list_length(request)
     return Query(
         user_id=request.user_id,
         history=tuple(history) or None,
@@ -60,6 +59,16 @@ def read_query(
         diagnostics=request.diagnostics,
         item_fields=read_item_fields(request.item_fields),
     )
+
+
+def list_length(request: pb.RecommendRequest) -> int:
+    """How many items a request's list has, at most.
+
+    Raises:
+        InvalidArgument: reason NEGATIVE_MAX_RESULTS.
+    """
+    default = MAX_RESULTS if request.page_size or request.page_token else DEFAULT_RESULTS
+    return edge.result_count(request.max_results, default=default, limit=MAX_RESULTS)
 
 
 def _read_strategy(value: pb.Strategy.ValueType, default: Strategy) -> Strategy:

@@ -24,7 +24,11 @@ _STRATEGY_MESSAGES: Final = {strategy: message for message, strategy in STRATEGI
 
 
 def write_answer(
-    answer: Answer, bundle_version: str, next_page_token: str = "", recommendation_id: str = ""
+    answer: Answer,
+    bundle_version: str,
+    next_page_token: str = "",
+    recommendation_id: str = "",
+    variant: str = "",
 ) -> pb.RecommendResponse:
     """Writes an answer as a message."""
     return pb.RecommendResponse(
@@ -38,6 +42,7 @@ def write_answer(
         diagnostics=_diagnostics(answer.diagnostics) if answer.diagnostics else None,
         next_page_token=next_page_token,
         recommendation_id=recommendation_id,
+        variant=variant,
     )
 
 

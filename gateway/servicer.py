@@ -2,8 +2,9 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -21,7 +22,9 @@ from gateway.recommend.recommender import Recommender
 from gateway.requests import DEFAULT_RESULTS, MAX_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
 from gateway.shared import Shared
+from gateway.variants.choice import Choice
 from serving.boundary.proxy import classify
+from serving.bundles.held import HeldBundles
 from serving.telemetry.tracing import span
 from serving.validation import identifier
 from tandem.v1 import catalog_service_pb2 as catalog_pb
@@ -42,15 +45,15 @@ class RecommendationServicer(HistoryMethods):
     """
 
     def __init__(self, bundle: Bundle, shared: Shared) -> None:
-        histories = shared.histories(bundle)
-        rules = shared.rules(bundle)
-        super().__init__(histories, rules, shared.attribution, bundle.version)
-        self._ids = rules.ids
+        kept = shared.histories(bundle)
+        super().__init__(kept.store, kept.rules, shared.attribution, bundle.version)
+        self._kept = kept
+        self._ids = kept.rules.ids
         self._shared = shared
         self._settings = shared.settings
         self._turns = shared.turns
         # Of the catalog this is all that is kept, beside the most popular items.
-        self._attributes = bundle.catalog.attribute_names
+        self.attributes: Final = bundle.catalog.attribute_names
         self._some_item = bundle.catalog.items[0].item_id
         self._default_strategy = self._settings.strategy or Strategy(
             bundle.manifest.blend.default_strategy
@@ -59,8 +62,19 @@ class RecommendationServicer(HistoryMethods):
         self._generator = generator = shared.generator.for_version(bundle.version)
         diagnosis = Diagnosis(candidate.diagnose, generator.diagnose)
         self._recommender = Recommender.of(
-            bundle, candidate, generator, histories, diagnosis, shared.metrics
+            bundle, candidate, generator, kept.store, diagnosis, shared.metrics
         )
+        self._uncounted = self._recommender.apart(candidate.apart(), generator.apart())
+
+    @property
+    def version(self) -> str:
+        """The version of the bundle."""
+        return self._bundle_version
+
+    @property
+    def held(self) -> HeldBundles:
+        """The versions that there are, this one among them."""
+        return self._shared.held
 
     async def warm_up(self) -> None:
         """Fills the histories, connects, and makes calls that need both services.
@@ -72,9 +86,9 @@ class RecommendationServicer(HistoryMethods):
         Raises:
             TandemError: another version serves, and the services cannot have this one.
         """
-        await self._shared.start()
-        if self._shared.serving is not None:
-            await self._shared.bundles.load(self._bundle_version)
+        await self._kept.start()
+        if self._shared.serving not in {None, self}:
+            await self._shared.bundles.load(self.version)
         seconds = self._settings.warm_up_seconds
         if not seconds:
             return
@@ -101,12 +115,12 @@ class RecommendationServicer(HistoryMethods):
             TandemError: a service cannot; all have been asked to serve what they served.
         """
         if isinstance(previous, RecommendationServicer):
-            await self._shared.bundles.activate(self._bundle_version, previous._bundle_version)
+            await self._shared.bundles.activate(self.version, previous.version)
         for caller in (self._candidate, self._generator):
-            self._shared.metrics.services.follow(caller)
+            self._shared.services.follow(caller)
 
     async def close(self) -> None:
-        """Holds nothing of its own; `Shared.close` closes what there is."""
+        """Holds nothing of its own; `Common.close` closes what there is."""
 
     def retry_after(self, method: str) -> float | None:
         """Whether a call of somebody who waits for it would wait too long; see `Backpressure`."""
@@ -114,11 +128,10 @@ class RecommendationServicer(HistoryMethods):
 
     async def Recommend(self, request: pb.RecommendRequest, context: Any) -> pb.RecommendResponse:
         """Recommends items to a user."""
-        query, page = self._read(request)
         deadline = self._deadline(context)
-        async with self._turns.call(diagnostics=query.diagnostics):
-            answer = await self._recommender.recommend(query, deadline)
-        return self._write(query, page, answer)
+        with self._shared.variants.chosen(request, self, context) as chosen:
+            choice = self._shared.shadow.followed(chosen, request, self, context)
+            return await choice.servicer.answer(choice, self._turns.call, lambda: deadline)
 
     async def BatchRecommend(
         self, requests: AsyncIterator[pb.BatchRecommendRequest], context: Any
@@ -126,10 +139,10 @@ class RecommendationServicer(HistoryMethods):
         """Recommends to many users."""
 
         async def answer(item: pb.BatchRecommendRequest) -> pb.BatchRecommendResponse:
-            # A stream may outlive a version, so that each of its requests is answered by the one
-            # that serves when it comes.
-            servicer = self._shared.serving or self
             try:
+                # A stream may outlive a version, so that each of its requests is answered by the
+                # one that serves when it comes, of the bundle that it names.
+                servicer = self._shared.answering(item.request.bundle)
                 with span("request"):
                     return await servicer._answer(item, context)
             except Exception as error:  # noqa: BLE001 - it is the item's, and the stream goes on
@@ -146,11 +159,46 @@ class RecommendationServicer(HistoryMethods):
     ) -> pb.BatchRecommendResponse:
         if item.id:
             identifier(item.id, field="id")
-        query, page = self._read(item.request)
-        async with self._turns.bulk(diagnostics=query.diagnostics):
-            deadline = self._deadline(context, limit=self._settings.default_timeout)
-            answer = await self._recommender.recommend(query, deadline)
-        return pb.BatchRecommendResponse(id=item.id, response=self._write(query, page, answer))
+        limit = self._settings.default_timeout
+        with self._shared.variants.chosen(item.request, self, context) as choice:
+            response = await choice.servicer.answer(
+                choice, self._turns.bulk, lambda: self._deadline(context, limit)
+            )
+        return pb.BatchRecommendResponse(id=item.id, response=response)
+
+    async def answer(
+        self,
+        choice: Choice,
+        turn: Callable[..., AbstractAsyncContextManager[None]],
+        deadline: Callable[[], Deadline],
+    ) -> pb.RecommendResponse:
+        """Answers a request as it was chosen to be.
+
+        Args:
+            choice: the request, of which this servicer's version answers all.
+            turn: of `Turns`, among which it waits.
+            deadline: asked for when it has its turn.
+
+        Raises:
+            TandemError: the request is wrong, or it cannot be answered.
+        """
+        query, page = self._read(choice.request), read_page(choice.request)
+        async with turn(diagnostics=query.diagnostics):
+            until = deadline()
+            making = self._recommender.recommend(query, until)
+            answer = await choice.observed(making, until)
+        return self._write(query, page, answer, choice.variant)
+
+    async def answer_again(
+        self, request: pb.RecommendRequest, history: tuple[str, ...], deadline: Deadline
+    ) -> Answer:
+        """What would be answered to a request from a given history; it is not counted.
+
+        Raises:
+            TandemError: the request is wrong, or a stage failed.
+        """
+        query = replace(self._read(request), history=history, forbid_degraded=True)
+        return await self._uncounted.recommend(query, deadline)
 
     async def SimilarItems(
         self, request: pb.SimilarItemsRequest, context: Any
@@ -175,28 +223,33 @@ class RecommendationServicer(HistoryMethods):
         self, request: catalog_pb.GetItemsRequest, context: Any
     ) -> catalog_pb.GetItemsResponse:
         """Looks items up: the candidate service's `GetItems`, behind the gateway."""
+        request.ClearField("bundle")  # the candidate has one, and knows no name
         deadline = self._deadline(context)
         async with self._turns.requests.call():
             return await self._candidate.get_items(request, deadline)
 
-    def _read(self, request: pb.RecommendRequest) -> tuple[Query, Page]:
-        query = read_query(
-            request, default_strategy=self._default_strategy, attributes=self._attributes
+    def _read(self, request: pb.RecommendRequest) -> Query:
+        return read_query(
+            request, default_strategy=self._default_strategy, attributes=self.attributes
         )
-        return query, read_page(request)
 
-    def _write(self, query: Query, page: Page, answer: Answer) -> pb.RecommendResponse:
+    def _write(
+        self, query: Query, page: Page, answer: Answer, variant: str
+    ) -> pb.RecommendResponse:
         following = ""
         if not page.whole:
-            versions = (self._bundle_version, self._candidate.version, self._generator.version)
-            answer, following = cut(answer, page, digest_of(query, answer, *versions))
+            versions = (self.version, self._candidate.version, self._generator.version)
+            # Pages are of one variant; those of none are as they were before there were any.
+            made = (*versions, variant) if variant else versions
+            answer, following = cut(answer, page, digest_of(query, answer, *made))
         recommendation_id = self._ids.make(
             [Listed(item.item_id, item.score) for item in answer.items],
             answer.strategy or POPULARITY,
-            self._bundle_version,
+            self.version,
             start=page.start,
+            variant=variant,
         )
-        return write_answer(answer, self._bundle_version, following, recommendation_id)
+        return write_answer(answer, self.version, following, recommendation_id, variant)
 
     def _deadline(self, context: Any, limit: float = math.inf) -> Deadline:
         return Deadline.of_caller(

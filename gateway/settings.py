@@ -1,16 +1,58 @@
 """What the gateway can be told, beside what every server can."""
 
 from pathlib import Path
+from typing import Annotated, Final, Self
 
-from pydantic import Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 from gateway.calls.caller import CallPolicy
 from gateway.calls.targets import parse
 from gateway.domain import Strategy
 from gateway.history.event import INTERACTION, is_type, split_types
 from serving.security.setup import link_of
-from serving.settings import CallingSettings
+from serving.settings import BundlePath, CallingSettings
 from serving.validation import MAX_HISTORY
+
+MAX_NAME: Final = 64
+"""Characters of a bundle's name."""
+
+
+def _addresses(value: str) -> str:
+    parse(value)
+    return value
+
+
+Target = Annotated[str, AfterValidator(_addresses)]
+"""The addresses of a service."""
+BundleName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", max_length=MAX_NAME, strict=True)
+]
+
+
+class NamedBundleSettings(BaseModel):
+    """One of further bundles of a gateway, as its settings of the same names are of the first.
+
+    Nothing of these is taken from the gateway's own; all that is not here is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bundle: BundlePath
+    candidate_target: Target
+    generator_target: Target
+    serving_file: Path | None = None
+    strategy: Strategy | None = None
+    history: str | None = Field(default=None, min_length=1)
+    history_key_file: Path | None = None
+    history_deleted_users: Path | None = None
 
 
 class GatewaySettings(CallingSettings):
@@ -19,14 +61,19 @@ class GatewaySettings(CallingSettings):
     table = "gateway"
 
     port: int = Field(default=50050, ge=0, le=65535, description="Port to listen on; 0 picks one.")
-    candidate_target: str = Field(
+    candidate_target: Target = Field(
         default="127.0.0.1:50051",
         description="Addresses of candidate services, separated by commas; `dns:///NAME:PORT` "
         "stands for all the addresses of a name.",
     )
-    generator_target: str = Field(
+    generator_target: Target = Field(
         default="127.0.0.1:50052",
         description="Addresses of generator services, in the same way.",
+    )
+    serving_file: Path | None = Field(
+        default=None,
+        description="File of serving configurations and variants (docs/experiments.md); read again "
+        "when it changes.",
     )
     strategy: Strategy | None = Field(
         default=None,
@@ -137,11 +184,21 @@ class GatewaySettings(CallingSettings):
         description="Bytes of the requests of one stream in hand above which no more are read.",
     )
 
-    @field_validator("candidate_target", "generator_target")
+    bundles: dict[BundleName, NamedBundleSettings] = Field(
+        default={},
+        description="Further bundles, by the names that calls give them: tables of the file.",
+    )
+
+    @field_validator("bundles")
     @classmethod
-    def _addresses(cls, value: str) -> str:
-        parse(value)
-        return value
+    def _histories_are_named(
+        cls, bundles: dict[str, NamedBundleSettings], info: ValidationInfo
+    ) -> dict[str, NamedBundleSettings]:
+        # The default lies beside that of the first; who has put that elsewhere means this too.
+        missing = [name for name, own in bundles.items() if own.history is None]
+        if missing and info.data.get("history") is not None:
+            raise ValueError(f"{missing[0]}: say where its histories are (history)")
+        return bundles
 
     @field_validator("history_event_types")
     @classmethod
@@ -150,6 +207,12 @@ class GatewaySettings(CallingSettings):
         if wrong:
             raise ValueError(f"{wrong[0]!r} is no type of events")
         return value
+
+    @property
+    def of_bundles(self) -> dict[str, Self]:
+        """What holds for each bundle, by its name; that of calls that name none is empty."""
+        named = {name: self.model_copy(update=dict(own)) for name, own in self.bundles.items()}
+        return {"": self, **named}
 
     @property
     def history_types(self) -> frozenset[str]:

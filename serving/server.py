@@ -10,9 +10,8 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -29,8 +28,9 @@ from core.signature import read_public_key
 from serving.boundary.grpc_types import Method
 from serving.boundary.proxy import Boundary
 from serving.bundles.held import HeldBundles, Servicer
+from serving.bundles.named import NamedBundle, NamedBundles, chosen, named_in
 from serving.bundles.servicer import BundleServicer
-from serving.bundles.swapper import BundleSwapper
+from serving.files import replacing
 from serving.security.guard import Quotas, is_loopback
 from serving.security.setup import guard_of, server_tls
 from serving.security.tls import CONNECTION_SECONDS, HANDSHAKE_SECONDS
@@ -43,6 +43,9 @@ log = structlog.get_logger()
 
 PING_MS: Final = 5_000
 """How far apart the pings of an idle connection must be; callers send one every ten seconds."""
+SWITCH_SECONDS: Final = 1e-4
+"""How long a thread that loads, writes or prepares keeps the interpreter from the event loop: a
+fiftieth of Python's default, which callers would notice."""
 FLUSH_SECONDS: Final = 0.1
 """How long streams of health watchers, which never end, may hold up a drained server."""
 
@@ -78,6 +81,8 @@ class Service:
     """Where its metrics are; the server adds its own."""
     held: HeldBundles = field(default_factory=HeldBundles)
     """Where the versions are held, for a servicer that must know of the others."""
+    named: Mapping[str, NamedBundle] = field(default_factory=dict)
+    """Further bundles, by the names that calls give them."""
 
 
 class ServicerProxy:
@@ -85,15 +90,19 @@ class ServicerProxy:
 
     gRPC fixes a server's methods when it starts. The proxy is registered in place of a servicer,
     and passes each call on to that of the version that is to answer it.
+
+    Args:
+        api: whose methods are called.
+        held: the versions of each bundle, by name.
     """
 
-    def __init__(self, api: Api, held: HeldBundles) -> None:
+    def __init__(self, api: Api, held: Mapping[str, HeldBundles]) -> None:
         self._api = api
         self._held = held
 
     def __getattr__(self, rpc: str) -> Method:
         def call(request: Any, context: Any) -> Any:
-            held = self._held.of(context)
+            held = chosen(self._held, named_in(request)).of(context)
             held.calls.enter(context)
             return getattr(self._api.part(held.servicer), rpc)(request, context)
 
@@ -106,9 +115,16 @@ class ServiceHost:
     def __init__(self, settings: ServerSettings, service: Service) -> None:
         self._settings = settings
         self._service = service
-        self._held = service.held
         guard = guard_of(settings, service.quotas)
-        self.telemetry = Telemetry(service.process, settings, service.registry, self._held.states)
+        own = NamedBundle(settings.bundle, service.load, service.held)
+        self._bundles = NamedBundles(
+            {"": own, **service.named},
+            lambda servicer: self._boundary.shedder.consult(servicer),
+            read_public_key(settings.bundle_key) if settings.bundle_key else None,
+        )
+        self.telemetry = Telemetry(
+            service.process, settings, service.registry, self._bundles.states
+        )
         """How the process is seen."""
         self._boundary = Boundary(
             settings.max_concurrent_rpcs, guard=guard, calls=self.telemetry.calls
@@ -120,17 +136,10 @@ class ServiceHost:
             settings.max_connection_calls,
             CONNECTION_SECONDS if settings.tls_client_authority else None,
         )
-        self._swapper = BundleSwapper(
-            self._held,
-            service.load,
-            settings.bundle,
-            self._boundary.shedder.consult,
-            read_public_key(settings.bundle_key) if settings.bundle_key else None,
-        )
         for api in service.apis:
-            api.attach(ServicerProxy(api, self._held), self._server)
+            api.attach(ServicerProxy(api, self._bundles.held), self._server)
         bundle_service_pb2_grpc.add_BundleServiceServicer_to_server(
-            BundleServicer(self._held, self._swapper), self._server
+            BundleServicer(self._bundles), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -167,7 +176,8 @@ class ServiceHost:
             ) from error
         await self._server.start()
         if self._settings.port_file is not None:
-            _write_port(self._settings.port_file, port)
+            with replacing(self._settings.port_file) as file:
+                file.write_text(f"{port}\n", encoding="ascii")
         secured = credentials is not None
         log.info("listening", host=self._settings.host, port=port, tls=secured)
         if self._settings.keys_file is None and not is_loopback(self._settings.host):
@@ -175,12 +185,12 @@ class ServiceHost:
         return port
 
     async def load(self) -> None:
-        """Loads and warms the bundle that the settings name, and lets calls through to it.
+        """Loads and warms the bundles that the settings name, and lets calls through to them.
 
         Raises:
-            TandemError: the bundle must not be served.
+            TandemError: one must not be served.
         """
-        await self._swapper.start(self._settings.bundle)
+        await self._bundles.start()
 
     async def ready(self) -> None:
         """Announces that it serves."""
@@ -201,7 +211,7 @@ class ServiceHost:
             await asyncio.wait_for(self._boundary.in_flight.drain(), self._settings.drain_seconds)
         await self._boundary.in_flight.hold_refusals()
         await self._server.stop(FLUSH_SECONDS)
-        await self._swapper.close()
+        await self._bundles.close()
         if self._service.close is not None:
             await self._service.close()
         if self._service.quotas is not None:
@@ -252,6 +262,7 @@ def run(service: Service, settings: ServerSettings) -> None:
     Raises:
         SystemExit: with 1, and one line in the log, when it cannot start.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
     as_json = settings.log_json if settings.log_json is not None else not sys.stderr.isatty()
     configure_logging(service.process, settings.log_level, as_json=as_json, stream=sys.stderr)
     try:
@@ -296,9 +307,3 @@ def _stop_at_eof() -> None:
     if not os.read(sys.stdin.fileno(), 1024):
         asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _write_port(path: Path, port: int) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(f"{port}\n", encoding="ascii")
-    temporary.replace(path)

@@ -13,9 +13,19 @@ from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    get_args,
+    get_origin,
+)
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -28,6 +38,16 @@ TABLES: Final = ("candidate", "generator", "gateway")
 S = TypeVar("S", bound="ServerSettings")
 
 
+def _is_bundle(path: Path) -> Path:
+    if not (path / "manifest.json").is_file():
+        raise ValueError(f"{path} is not a bundle; make one with `tandem build`")
+    return path
+
+
+BundlePath = Annotated[Path, AfterValidator(_is_bundle)]
+"""The directory of a bundle's version."""
+
+
 class ServerSettings(BaseModel):
     """What each of the three servers can be told."""
 
@@ -37,7 +57,7 @@ class ServerSettings(BaseModel):
     """The one of `TABLES` that is this process's own."""
 
     config: Path | None = Field(default=None, description="TOML file to read settings from.")
-    bundle: Path = Field(
+    bundle: BundlePath = Field(
         description="Directory of the bundle version to serve, such as bundles/ml-100k/current."
     )
     bundle_key: Path | None = Field(
@@ -116,13 +136,6 @@ class ServerSettings(BaseModel):
         description="Log JSON lines rather than text; by default, text only on a terminal.",
     )
 
-    @field_validator("bundle")
-    @classmethod
-    def _bundle_exists(cls, path: Path) -> Path:
-        if not (path / "manifest.json").is_file():
-            raise ValueError(f"{path} is not a bundle; make one with `tandem build`")
-        return path
-
     @field_validator("otlp_endpoint")
     @classmethod
     def _endpoint_is_an_address(cls, endpoint: str | None) -> str | None:
@@ -174,6 +187,17 @@ def variable_of(name: str) -> str:
     return f"{ENVIRONMENT_PREFIX}{name.upper()}"
 
 
+def flags_of(kind: type[ServerSettings]) -> dict[str, FieldInfo]:
+    """The settings that have a flag and a variable: all but those that are tables of a file."""
+    return {name: field for name, field in kind.model_fields.items() if _tables_in(field) is None}
+
+
+def _tables_in(field: FieldInfo) -> type[BaseModel] | None:
+    """What each table holds of a setting that is tables by their names; None for any other."""
+    kinds = get_args(field.annotation)[1:] if get_origin(field.annotation) is dict else ()
+    return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
+
+
 def default_of(field: FieldInfo) -> str:
     """The default of a setting as one would write it; empty where there is none."""
     if field.is_required() or field.default is None:
@@ -199,7 +223,7 @@ def load_settings(
         {n: _Given(value, flag_of(n)) for n, value in flags.items() if value is not None},
         {
             name: _Given(environment[variable], variable)
-            for name in kind.model_fields
+            for name in flags_of(kind)
             if (variable := variable_of(name)) in environment
         },
     )
@@ -213,11 +237,12 @@ def load_settings(
 
 
 def _explain(problem: ErrorDetails, given: Mapping[str, _Given]) -> str:
-    name = str(problem["loc"][0])
-    if problem["type"] == "missing":
+    name, *inside = map(str, problem["loc"])
+    if problem["type"] == "missing" and not inside:
         return f"{flag_of(name)} (or {variable_of(name)}) is required"
     what = problem["msg"].removeprefix("Value error, ")
-    return f"{given[name].source}: {what[0].lower() + what[1:]}, got {problem['input']!r}"
+    told = ": ".join((given[name].source, *inside, what[0].lower() + what[1:]))
+    return told if isinstance(problem["input"], dict) else f"{told}, got {problem['input']!r}"
 
 
 def _read_file(path: Path, kind: type[ServerSettings]) -> dict[str, _Given]:
@@ -230,6 +255,8 @@ def _read_file(path: Path, kind: type[ServerSettings]) -> dict[str, _Given]:
     fields |= {f"{kind.table}.{name}": name for name in kind.model_fields if name != "config"}
     _refuse_unknown(path, "table", tables, TABLES)
     _refuse_unknown(path, "key", given, fields)
+    for key, value in given.items():
+        _refuse_unknown_inside(path, key, value, kind.model_fields[fields[key]])
     return {fields[key]: _Given(value, f"{key} in {path}") for key, value in given.items()}
 
 
@@ -238,6 +265,16 @@ def _refuse_unknown(path: Path, what: str, given: Iterable[str], known: Iterable
         if name not in known:
             nearest = max(known, key=partial(_likeness, name))
             raise SettingsError(f"{path}: unknown {what} {name!r}; the nearest is {nearest!r}")
+
+
+def _refuse_unknown_inside(path: Path, key: str, value: Any, field: FieldInfo) -> None:
+    """Of a setting that is tables; what is none is refused as any other wrong value."""
+    own = _tables_in(field)
+    if own is None or not isinstance(value, dict):
+        return
+    for name, table in value.items():
+        given = table if isinstance(table, dict) else ()
+        _refuse_unknown(path, f"key of {key}.{name}", given, own.model_fields)
 
 
 def _likeness(name: str, other: str) -> tuple[float, bool]:

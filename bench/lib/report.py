@@ -23,6 +23,7 @@ from core.manifest import Precision
 from offline.build.publish import git_revision
 from offline.evaluate.served import ServingError
 from services.generator.decoding.providers import Compute, choose_precision
+from serving.files import replacing
 
 REPORTS: Final = Path("build/bench")
 _LIBRARIES: Final = ("grpcio", "onnxruntime-gpu", "onnxruntime", "faiss-cpu", "numpy")
@@ -111,10 +112,9 @@ def write_report(
     """Writes `<name>.json`: the figures by name, and the environment beside them."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}.json"
-    temporary = directory / f".{name}.json.tmp"
     document = {**figures, "environment": environment}
-    temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return path
 
 

@@ -3,9 +3,10 @@
     python -m bench.operate.swaps --bundle bundles/ml-100k/current
 
 Two versions with the same files take turns in three real processes, while callers ask for lists at
-a fixed rate (each call counted from when it was due) and one of them writes to the catalog. The
-versions share nothing but the page cache, so that memory is that of two versions. Every second swap
-begins with loading: the version that is not served is pushed out before by a third.
+a fixed rate (each call counted from when it was due) and one of them writes to the catalog. Every
+second swap begins with loading: the version that is not served is pushed out before by a third. As
+two builds with the same embedder do, the versions share the text encoder; with `--apart` each has
+one of its own, and they share nothing but the page cache.
 
 A call failed if it was refused or late, or if its answer is degraded; an answer is mixed if two
 versions had a part in it.
@@ -23,15 +24,17 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import numpy as np
+import onnx
 import typer
 
 from bench.lib.held import proc_bytes
 from bench.lib.report import Figures, publish, run, served_precision
 from bench.lib.stack import Process, serving
-from core.bundle import Bundle
+from core.bundle import Bundle, sha256
 from tandem import AsyncCatalogClient, AsyncClient, BundleClient, Error, Item
 from tandem.v1 import recommendation_service_pb2 as pb
 
+TEXT_ENCODER: Final = "text_encoder.onnx"
 DEADLINE: Final = 2.0
 WRITE_SECONDS: Final = 0.2
 SAMPLE_SECONDS: Final = 0.05
@@ -193,15 +196,31 @@ async def swap(bundles: BundleClient, swaps: int, taken: list[float]) -> None:
         taken.append(time.perf_counter() - started)
 
 
-def copies(bundle: Path, root: Path) -> Path:
-    """Three versions with the files of one; returns the first."""
+def copies(bundle: Path, root: Path, *, apart: bool = False) -> Path:
+    """Three versions with the files of one; returns the first.
+
+    Args:
+        bundle: the one.
+        root: where they are put.
+        apart: whether each has a text encoder of its own.
+    """
     source = Bundle.open(bundle)
     for version in "abc":
         path = root / source.manifest.name / version
         shutil.copytree(source.path, path)
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        if apart:
+            manifest["files"][TEXT_ENCODER] = _stamped(path / TEXT_ENCODER, version)
         (path / "manifest.json").write_text(json.dumps(manifest | {"version": version}))
     return root / source.manifest.name / "a"
+
+
+def _stamped(graph: Path, version: str) -> dict[str, str | int]:
+    """Notes the version in a graph, and returns its new entry in the manifest."""
+    model = onnx.load(graph)
+    model.metadata_props.add(key="version", value=version)
+    onnx.save(model, graph)
+    return {"sha256": sha256(graph), "bytes": graph.stat().st_size}
 
 
 @contextmanager
@@ -238,10 +257,13 @@ def main(
     bundle: Annotated[Path, typer.Option(help="What is served.")] = Path("bundles/ml-100k/current"),
     swaps: Annotated[int, typer.Option(help="How many.", min=2)] = 100,
     rate: Annotated[float, typer.Option(help="Calls a second.", min=1)] = 30.0,
+    apart: Annotated[
+        bool, typer.Option(help="Give each version a text encoder of its own.")
+    ] = False,
 ) -> None:
     """Measure swaps under load."""
     with tempfile.TemporaryDirectory() as directory:
-        first = copies(bundle, Path(directory))
+        first = copies(bundle, Path(directory), apart=apart)
         with all_three(first, Path(directory)) as processes:
             figures = asyncio.run(measure(processes, swaps, rate))
     precision = served_precision(Bundle.open(bundle, verify=False))

@@ -16,6 +16,7 @@ from core.manifest import FileEntry, Manifest
 from core.signature import SIGNATURE, read_private_key, read_public_key
 from core.signature import sign as sign_manifest
 from serving.bundles import delivery
+from serving.files import replacing
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +24,7 @@ app = typer.Typer(
     epilog="Examples:\n\ntandem bundle activate bundles/ml-100k/current\n\ntandem bundle rollback",
 )
 app.command()(swap.status)
+app.command()(swap.load)
 app.command()(swap.activate)
 app.command()(swap.rollback)
 
@@ -79,9 +81,8 @@ def sign(
     private = read_private_key(key)
     opened = Bundle.open(bundle)
     file = opened.path / SIGNATURE
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_bytes(sign_manifest((opened.path / MANIFEST).read_bytes(), private))
-    temporary.replace(file)
+    with replacing(file) as temporary:
+        temporary.write_bytes(sign_manifest((opened.path / MANIFEST).read_bytes(), private))
     typer.echo(f"{opened.version} is signed: {file}")
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.support.connection import CredentialOptions, explained_unavailability
+from cli.support.connection import BundleName, CredentialOptions, explained_unavailability
 from cli.support.option_groups import expanded
 from core.bundle import Bundle, point
 from core.errors import BundleError
@@ -66,25 +66,44 @@ def status(*, connection: BundleConnectionOptions) -> None:
 
     Any of the three processes can be asked, and shows its own.
     """
-    table = Table("address", "bundle", "", box=None)
+    table = Table("address", "name", "bundle", "", box=None)
     for address in connection.addresses:
         with connection.connect(address) as bundles:
-            for version, state in bundles.list().items():
-                table.add_row(address, version, state)
+            for name, versions in bundles.list_all().items():
+                for version, state in versions.items():
+                    table.add_row(address, name, version, state)
     Console().print(table)
+
+
+BundleVersion = Annotated[
+    str,
+    typer.Argument(
+        help="A version such as ml-100k/0a1b2c3d4e5f, or the directory of one, such as "
+        "bundles/ml-100k/current."
+    ),
+]
+
+
+@expanded
+def load(*, bundle: BundleVersion, connection: BundleConnectionOptions) -> None:
+    """Have a version held beside the one that serves, as for a variant of an experiment.
+
+    Every process verifies it and makes calls of each kind with it. What was held beside is
+    released.
+    """
+    version = _version(bundle)
+    for address in connection.addresses:
+        with connection.connect(address) as bundles, Console(stderr=True).status(address):
+            bundles.load(version)
+        typer.echo(f"{address} holds {version}")
 
 
 @expanded
 def activate(
     *,
-    bundle: Annotated[
-        str,
-        typer.Argument(
-            help="A version such as ml-100k/0a1b2c3d4e5f, or the directory of one, such as "
-            "bundles/ml-100k/current."
-        ),
-    ],
+    bundle: BundleVersion,
     root: Root = Path("bundles"),
+    bundle_name: BundleName = "",
     connection: BundleConnectionOptions,
 ) -> None:
     """Let a version of the bundle serve, without a restart.
@@ -94,32 +113,39 @@ def activate(
     On error everything serves on as it did.
     """
     version = _version(bundle)
-    _change(connection, dict.fromkeys(connection.addresses, version), root)
+    _change(connection, bundle_name, dict.fromkeys(connection.addresses, version), root)
 
 
 @expanded
-def rollback(*, root: Root = Path("bundles"), connection: BundleConnectionOptions) -> None:
+def rollback(
+    *,
+    root: Root = Path("bundles"),
+    bundle_name: BundleName = "",
+    connection: BundleConnectionOptions,
+) -> None:
     """Let the version that served before serve again, which is held since."""
     held = {}
     for address in connection.addresses:
         with connection.connect(address) as bundles:
-            held[address] = _held(address, bundles.list())
-    _change(connection, held, root)
+            held[address] = _held(address, bundles.list(bundle_name))
+    _change(connection, bundle_name, held, root)
 
 
-def _change(connection: BundleConnectionOptions, versions: Mapping[str, str], root: Path) -> None:
+def _change(
+    connection: BundleConnectionOptions, name: str, versions: Mapping[str, str], root: Path
+) -> None:
     """Activates a version at each address, and points to them for those who start later."""
     console = Console(stderr=True)
     for address, version in versions.items():
         with connection.connect(address) as bundles, console.status(f"{address}: {version}"):
-            before = next(iter(bundles.list()), "")
-            bundles.activate(version)
+            before = next(iter(bundles.list(name)), "")
+            bundles.activate(version, bundle=name)
         was = f", before it {before}" if before != version else ", as before"
         typer.echo(f"{address} serves {version}{was}")
     for version in dict.fromkeys(versions.values()):
-        name, _, number = version.rpartition("/")
-        if name and (root / name / number).is_dir():
-            point(root / name / "current", number)
+        directory, _, number = version.rpartition("/")
+        if directory and (root / directory / number).is_dir():
+            point(root / directory / "current", number)
 
 
 def _held(address: str, versions: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ import typer
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
-from serving.settings import ServerSettings, default_of
+from serving.settings import ServerSettings, default_of, flags_of
 
 
 def settings_command(
@@ -32,7 +32,7 @@ def settings_command(
     def command(**given: Any) -> None:
         run(**given)
 
-    fields = {name: field for name, field in kind.model_fields.items() if name not in without}
+    fields = {name: field for name, field in flags_of(kind).items() if name not in without}
     # Typer reads the options from a function's signature.
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [_parameter(name, field) for name, field in fields.items()]

@@ -18,6 +18,15 @@ Address = Annotated[
     str, typer.Option(help="The gateway's address.", envvar="TANDEM_ADDRESS", metavar="HOST:PORT")
 ]
 
+BundleName = Annotated[
+    str,
+    typer.Option(
+        help="Which of the gateway's bundles, where it has several; that without a name if unset.",
+        envvar="TANDEM_BUNDLE_NAME",
+        metavar="NAME",
+    ),
+]
+
 
 class Credentials(TypedDict):
     """What the clients of `tandem` take."""
@@ -72,9 +81,10 @@ class CredentialOptions:
 
 @dataclass(frozen=True)
 class GatewayOptions(CredentialOptions):
-    """Where the gateway is, and who calls it."""
+    """Where the gateway is, which of its bundles is meant, and who calls it."""
 
     address: Address = DEFAULT_TARGET
+    bundle_name: BundleName = ""
 
     @contextmanager
     def client(self, timeout: float) -> Iterator[Client]:
@@ -83,8 +93,9 @@ class GatewayOptions(CredentialOptions):
         Args:
             timeout: seconds that a call may take.
         """
+        who = self.credentials()
         with (
-            Client(self.address, timeout=timeout, **self.credentials()) as client,
+            Client(self.address, timeout=timeout, bundle=self.bundle_name, **who) as client,
             explained_unavailability("gateway", self.address),
         ):
             yield client
@@ -92,7 +103,7 @@ class GatewayOptions(CredentialOptions):
 
 @dataclass(frozen=True)
 class ConnectionOptions(GatewayOptions):
-    """Where the gateway is, who calls it, and how long a call may take."""
+    """Where the gateway is, which bundle is meant, who calls, and how long a call may take."""
 
     timeout: Annotated[float, typer.Option(help="Seconds to wait.", min=0.001)] = DEFAULT_TIMEOUT
 

@@ -90,7 +90,8 @@ def print_timings(console: Console, response: pb.RecommendResponse) -> None:
         for timing in response.timings
     )
     strategy = strategy_name(response.strategy)
-    console.print(f"[dim]{strategy} from {response.bundle_version}; ms: {stages}")
+    variant = f", variant {response.variant}" if response.variant else ""
+    console.print(f"[dim]{strategy} from {response.bundle_version}{variant}; ms: {stages}")
 
 
 def print_json(response: Message, *, with_defaults: bool = True) -> None:

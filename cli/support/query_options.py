@@ -70,8 +70,9 @@ class RuleOptions:
         ),
     ] = None
     diversity: Annotated[
-        float, typer.Option(help="From 0, the best items, to 1, the most unlike.", min=0, max=1)
-    ] = 0.0
+        float | None,
+        typer.Option(help="From 0, the best items, to 1, the most unlike.", min=0, max=1),
+    ] = None
     boost: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,6 +94,18 @@ class RuleOptions:
             "diversity": self.diversity,
             "boosts": read_boosts(self.boost or ()),
         }
+
+
+@dataclass(frozen=True)
+class ServingOptions:
+    """Which way of answering is asked for, of those that the gateway was given."""
+
+    serving_config: Annotated[
+        str, typer.Option(help="The configuration that holds where no option says otherwise.")
+    ] = ""
+    variant: Annotated[
+        str, typer.Option(help="The variant that answers; by default the user's.")
+    ] = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from offline.build.config import BuildConfig, configure
+from offline.build.config import BuildConfig, configure, shortened
 from offline.codes.code import CodeKind as CodeKind
 
 Overrides = dict[str, Any]
@@ -35,6 +35,10 @@ class TrainingOptions:
     query_epochs: Annotated[
         int | None, typer.Option(help="Epochs of the query encoder.", min=1)
     ] = None
+
+    def shortened(self, config: BuildConfig) -> BuildConfig:
+        """The configuration of a training that goes on from another one; see `shortened`."""
+        return shortened(config, generator=self.epochs is None, query=self.query_epochs is None)
 
     def config(
         self,

@@ -50,7 +50,11 @@ class Scrape:
 
     def label(self, name: str, label: str) -> str:
         """A label of the first series of a name; empty for none."""
-        return next((s.labels.get(label, "") for s in self.samples if s.name == name), "")
+        return next(iter(self.labels(name, label)), "")
+
+    def labels(self, name: str, label: str, **given: str) -> list[str]:
+        """A label of each series of a name that has some labels."""
+        return [s.labels.get(label, "") for s in self.samples if _matches(s, name, given)]
 
     def by(self, name: str, label: str) -> dict[str, float]:
         """The sums of the series of a name, by the value of a label."""

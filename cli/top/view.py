@@ -76,7 +76,7 @@ def _processes(intervals: Mapping[str, Interval]) -> Table:
         catalog = now.value("tandem_catalog_sequence")
         table.add_row(
             now.label("tandem_build_info", "process") or address,
-            now.label("tandem_bundle_info", "version") or "loading",
+            ", ".join(now.labels("tandem_bundle_info", "version", state="serving")) or "loading",
             f"{catalog:.0f}" if now.label("tandem_build_info", "process") != "gateway" else "",
             f"{now.value('process_resident_memory_bytes') / 1e6:.0f}",
             f"{seen.rate('process_cpu_seconds_total'):.0%}",

@@ -2,8 +2,8 @@
 
 Click-through is clicks / impressions of items; hit share is the share of the lists that were seen
 of which something was clicked. A collector of metrics reads both when it is asked (`items`,
-`lists`), on any thread. Whatever callers send, there are no more labels than `MAX_VARIANTS` + 1
-variants, the strategies of `ids.STRATEGIES` and the positions of `POSITIONS` make.
+`lists`), on any thread. Whatever callers send, there are no more labels than no variant,
+`MAX_VARIANTS` and `OTHER`, the strategies of `ids.STRATEGIES` and the places of `POSITIONS` make.
 
 Events are counted once they are recorded, and one that was known is not counted again. Several
 gateways count what each recorded: add them up.
@@ -93,6 +93,8 @@ class Attribution:
             self._names.popitem(last=False)
 
     def _variant(self, name: str) -> str:
+        if not name:
+            return name
         if name not in self._variants and len(self._variants) >= MAX_VARIANTS:
             return OTHER
         self._variants.add(name)

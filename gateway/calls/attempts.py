@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.calls.circuit import Permit
 from gateway.calls.targets import Target
@@ -11,6 +11,18 @@ from serving.telemetry.request_id import REQUEST_ID_HEADER, request_id
 
 S = TypeVar("S")
 R = TypeVar("R")
+
+
+class Versioned(Protocol):
+    """What every response of a service says."""
+
+    @property
+    def bundle_version(self) -> str:
+        """Of the bundle that answered."""
+
+    @property
+    def catalog_sequence(self) -> int:
+        """Of the last change of the catalog that answered."""
 
 
 @dataclass(eq=False)

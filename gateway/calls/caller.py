@@ -12,15 +12,15 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field
-from typing import Final, Generic, Protocol, Self, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Final, Generic, Self, TypeVar
 
 import grpc
 import structlog
 from prometheus_client import CollectorRegistry
 
 from core.errors import TandemError
-from gateway.calls.attempts import Attempt, Course, first_answer
+from gateway.calls.attempts import Attempt, Course, Versioned, first_answer
 from gateway.calls.budget import Budget
 from gateway.calls.circuit import Limits, Verdict
 from gateway.calls.failures import CALLERS_MISTAKES, NOT_HELD, judge, set_aside, translate, unknown
@@ -37,18 +37,6 @@ log = structlog.get_logger()
 FIRST_PAUSE: Final = 0.05
 USUAL_SECONDS: Final = 0.1
 """What an answer takes, while that is not known."""
-
-
-class Versioned(Protocol):
-    """What every response of a service says."""
-
-    @property
-    def bundle_version(self) -> str:
-        """Of the bundle that answered."""
-
-    @property
-    def catalog_sequence(self) -> int:
-        """Of the last change of the catalog that answered."""
 
 
 S = TypeVar("S")
@@ -113,6 +101,7 @@ class Caller(ABC, Generic[S]):
         self._latencies: defaultdict[type, Latencies] = defaultdict(Latencies)
         self._metrics = metrics or ServiceMetrics(CollectorRegistry())
         self._metrics.follow(self)
+        self._judges = True
 
     @abstractmethod
     def stub(self, channel: grpc.aio.Channel) -> S:
@@ -125,6 +114,16 @@ class Caller(ABC, Generic[S]):
         other.version = other._bundle_version = version
         other.sequence = 0
         other._noticed = {version}
+        return other
+
+    def apart(self) -> Self:
+        """The same service, for calls that nobody waits for: they are made once and keep to the
+        circuits, and change neither these nor what is learned and budgeted for others."""
+        other = copy(self)
+        other._policy = replace(self._policy, max_attempts=1, hedge_ratio=0.0)
+        other._extra, other._hedges = Budget(0.0), Budget(0.0)
+        other._latencies = defaultdict(Latencies)
+        other._judges = False
         return other
 
     async def ready(self) -> None:
@@ -267,7 +266,8 @@ class Caller(ABC, Generic[S]):
             return response
         finally:
             target.in_flight -= 1
-            target.leave(attempt.permit, Verdict.BAD if attempt.overtaken else verdict)
+            verdict = Verdict.BAD if attempt.overtaken else verdict
+            target.leave(attempt.permit, verdict if self._judges else Verdict.NONE)
 
     async def _race(
         self,

@@ -5,7 +5,8 @@ from typing import Protocol, TypeVar
 
 import grpc
 
-from gateway.calls.caller import Caller, Versioned
+from gateway.calls.attempts import Versioned
+from gateway.calls.caller import Caller
 from gateway.deadline import Deadline
 from gateway.domain import (
     Answered,

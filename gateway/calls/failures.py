@@ -64,11 +64,12 @@ def translate(failure: errors.Error, service: str) -> TandemError:
     """What a service's failure is to the gateway's caller.
 
     A mistake in the request is the caller's, reason and all. Trouble of the service names it, but
-    not its address or the text of its error.
+    not its address or the text of its error; and what has no reason is trouble, because no service
+    of Tandem said it.
     """
     code = failure.code
-    if mistake := CALLERS_MISTAKES.get(code):
-        error = mistake(failure.message, reason=failure.reason or code.name)
+    if failure.reason and (mistake := CALLERS_MISTAKES.get(code)):
+        error = mistake(failure.message, reason=failure.reason)
         error.metadata = failure.metadata
         return error
     match code:
@@ -96,7 +97,7 @@ def translate(failure: errors.Error, service: str) -> TandemError:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(
                 f"the {service} service did not answer within the caller's deadline",
-                reason=code.name,
+                reason="DEADLINE_EXCEEDED",
                 service=service,
             )
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:

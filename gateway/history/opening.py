@@ -23,7 +23,7 @@ def open_store(settings: GatewaySettings, bundle: Bundle) -> HistoryStore:
     Raises:
         SettingsError: it cannot be opened, or the name is none of a store.
     """
-    name, retention = _name_of(settings, bundle), retention_of(settings)
+    name, retention = name_of(settings, bundle), retention_of(settings)
     if name == BUNDLE:
         return BundleHistoryStore(bundle)
     if name.startswith(REDIS):
@@ -52,13 +52,14 @@ def attribution_key(settings: GatewaySettings, bundle: Bundle) -> bytes:
     Raises:
         SettingsError: as `open_store` does.
     """
-    name = _name_of(settings, bundle)
+    name = name_of(settings, bundle)
     if name == BUNDLE:
         return secrets.token_bytes(32)
     return UserHash.make(_key_file(Path(name), settings)).key_for("recommendation ids")
 
 
-def _name_of(settings: GatewaySettings, bundle: Bundle) -> str:
+def name_of(settings: GatewaySettings, bundle: Bundle) -> str:
+    """What the settings call the store of a bundle: a file, an address, or `BUNDLE`."""
     return settings.history or str(DEFAULT_DIRECTORY / f"{bundle.manifest.name}.sqlite")
 
 

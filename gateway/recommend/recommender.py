@@ -1,7 +1,7 @@
 """Turns one query into one answer: history, strategy, rules."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from core.bundle import Bundle
@@ -68,6 +68,16 @@ class Recommender:
             bundle_version=bundle.version,
             diagnosis=diagnosis,
             metrics=metrics or GatewayMetrics(),
+        )
+
+    def apart(self, candidate: Candidate, generator: Generator) -> "Recommender":
+        """The same, with other connections, for answers that nobody gets and that do not count."""
+        return replace(
+            self,
+            services=replace(self.services, candidate=candidate, generator=generator),
+            rule_inputs=replace(self.rule_inputs, candidate=candidate),
+            diagnosis=None,
+            metrics=GatewayMetrics(),
         )
 
     async def recommend(self, query: Query, deadline: Deadline) -> Answer:

@@ -1,7 +1,8 @@
 """What a build is told: a preset, the one dial, and what differs from it."""
 
+import math
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -10,6 +11,9 @@ from core.manifest import IndexKind, Precision
 from offline.codes.code import CodeKind
 from offline.generator.config import Backbone, ItemTrainConfig, TokenTrainConfig
 from offline.query_encoder.config import QueryEncoderConfig
+from offline.training.config import TrainingConfig
+
+Section = TypeVar("Section", bound=BaseModel)
 
 
 class Settings(BaseModel):
@@ -20,6 +24,28 @@ class Settings(BaseModel):
     def facts(self) -> dict[str, Any]:
         """As JSON."""
         return self.model_dump(mode="json")
+
+
+class WarmStart(Settings):
+    """A bundle whose parameters training starts from."""
+
+    bundle: Path = Field(exclude=True)
+    """Where it lies, which decides nothing."""
+    version: str
+    files: str
+    """The digest of what the manifest says of its files."""
+
+
+class WarmSettings(Settings):
+    """What a stage is told that may start from a bundle."""
+
+    warm: bool = Field(default=False, exclude=True)
+    """Whether it does: then it reads the stage `warm`, which is what names it."""
+
+    @property
+    def warm_needs(self) -> tuple[str, ...]:
+        """The stage that it needs for that."""
+        return ("warm",) if self.warm else ()
 
 
 class EmbedderSection(Settings):
@@ -188,6 +214,41 @@ def configure(preset: str, overrides: dict[str, Any]) -> BuildConfig:
         return BuildConfig.model_validate(_merge(PRESETS[preset], overrides))
     except ValidationError as error:
         raise ConfigError("; ".join(map(_explain, error.errors()))) from error
+
+
+WARM_EPOCHS: Final = 0.25
+"""The share of a preset's epochs that a training takes which goes on from another one, …"""
+WARM_RATE: Final = 0.25
+"""… and of its learning rate: the full one would first undo what was learned."""
+
+
+def shortened(config: BuildConfig, *, query: bool, generator: bool) -> BuildConfig:
+    """The configuration of a build that goes on from a bundle.
+
+    Args:
+        config: that of a build from nothing.
+        query: whether the query encoder takes fewer epochs too, and not as many as are asked for.
+        generator: whether the generator does.
+    """
+    encoder, model = config.query_encoder, config.generator
+    return config.model_copy(
+        update={
+            "query_encoder": _gentler(encoder, "train", fewer=query),
+            "generator": model.model_copy(
+                update={
+                    "items": _gentler(model.items, "loop", fewer=generator),
+                    "tokens": _gentler(model.tokens, "loop", fewer=generator),
+                }
+            ),
+        }
+    )
+
+
+def _gentler(section: Section, name: str, *, fewer: bool) -> Section:
+    loop: TrainingConfig = getattr(section, name)
+    epochs = math.ceil(loop.epochs * WARM_EPOCHS) if fewer else loop.epochs
+    changes = {"epochs": epochs, "learning_rate": loop.learning_rate * WARM_RATE}
+    return section.model_copy(update={name: loop.model_copy(update=changes)})
 
 
 def _explain(problem: ErrorDetails) -> str:

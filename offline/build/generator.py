@@ -29,6 +29,8 @@ from offline.generator.tokens.examples import ExampleSource
 from offline.generator.tokens.model import fit_vocabulary, special_tokens
 from offline.generator.tokens.train import train_tokens
 from offline.query_encoder.model import principal_components
+from offline.warm.before import Before
+from offline.warm.vocabulary import Vocabulary
 from services.candidate.retrieval.encoders import OnnxQueryEncoder
 from services.generator.prompts import Template, read_templates
 
@@ -54,6 +56,14 @@ class _Material:
     pad: int
     user_tokens: int
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the tokens stand for."""
+        data = self.data
+        return Vocabulary(
+            self.tokenizer, self.codes, data.item_ids, data.user_ids, self.user_tokens
+        )
+
 
 def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path) -> None:
     """The P5 model, its tokenizer, and the codes in its tokens.
@@ -69,17 +79,18 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
     data = Dataset.load(earlier["dataset"])
     texts = read_code_texts(earlier["codes"] / "codes.txt")
     made, material = _untrained(settings, data, read_templates(out / "prompts.txt"), texts)
+    before = Before(earlier["warm"]) if settings.warm else None
     if settings.reads_items:
         t5 = cast(T5ForConditionalGeneration, made)  # others are configured to read tokens
-        start = _start(earlier, t5.config.d_model, settings.seed)
-        curve = _train_items(t5, start, _expected(earlier, material), material, out)
+        start = _start(earlier, t5.config.d_model, settings.seed, data, before)
+        curve = _train_items(t5, start, _expected(earlier, material), material, before, out)
     elif data.weights is not None:
         raise DataError(
             "a generator that reads tokens learns from all interactions alike: give those that "
             "count the same weight, or use --inputs items"
         )
     else:
-        curve = _train_tokens(made, material, out)
+        curve = _train_tokens(made, material, before, out)
     material.tokenizer.save(str(out / "tokenizer.json"))
     np.save(out / "code_tokens.npy", material.codes, allow_pickle=False)
     write_json(out / FACTS, {"user_tokens": material.user_tokens, "curve": curve})
@@ -116,18 +127,22 @@ def _user_tokens(settings: "GeneratorSettings", data: Dataset) -> int:
     return min(settings.model.user_tokens, len(data.user_ids))
 
 
-def _start(earlier: "Earlier", dimension: int, seed: int) -> NDArray[np.float32]:
-    """Where the items' vectors start from: where the query encoder's ended.
+def _start(
+    earlier: "Earlier", dimension: int, seed: int, data: Dataset, before: Before | None
+) -> NDArray[np.float32]:
+    """Where the items' vectors start from: where the query encoder's ended, or those of a bundle.
 
-    Those began as the embeddings of the texts. A model of another size starts from the components
-    of both.
+    The query encoder's began as the embeddings of the texts. A model of another size starts from
+    the components of both.
     """
+    content = np.load(earlier["embeddings"] / "content_vectors.npy", allow_pickle=False)
+    if before is not None:
+        return before.item_vectors(data, content)
     behavior: NDArray[np.float32] = np.load(
         earlier["query-encoder"] / "behavior_vectors.npy", allow_pickle=False
     )
     if behavior.shape[1] == dimension:
         return behavior
-    content = np.load(earlier["embeddings"] / "content_vectors.npy", allow_pickle=False)
     return principal_components(np.hstack([behavior, content]), dimension, seed)
 
 
@@ -146,6 +161,7 @@ def _train_items(
     start: NDArray[np.float32],
     expected: ExpectedItems | None,
     material: _Material,
+    before: Before | None,
     out: Path,
 ) -> dict[int, float]:
     settings, data = material.settings, material.data
@@ -163,6 +179,7 @@ def _train_items(
             direct_share=settings.model.direct_share,
             history_dropout=settings.model.history_dropout,
             expected=expected,
+            start=None if before is None else lambda m: before.give(m, material.vocabulary),
             path=out / CHECKPOINT,
             bar=bar,
         )
@@ -170,8 +187,12 @@ def _train_items(
     return curve
 
 
-def _train_tokens(made: PreTrainedModel, material: _Material, out: Path) -> dict[int, float]:
+def _train_tokens(
+    made: PreTrainedModel, material: _Material, before: Before | None, out: Path
+) -> dict[int, float]:
     settings = material.settings
+    if before is not None:
+        before.give(made, material.vocabulary)
     section = settings.model.tokens
     loop = section.loop.model_copy(update={"seed": settings.seed})
     source = ExampleSource(

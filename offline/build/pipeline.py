@@ -8,10 +8,11 @@ from offline.build.cache import Built, StageCache
 from offline.build.publish import publish
 from offline.build.stage import BuildRequest, Stage
 from offline.build.stages import STAGES
+from offline.build.stages.warm import WARM
 
 NAMES: Final = (*(stage.name for stage in STAGES), "bundle")
 """What a build can stop after."""
-_BY_NAME: Final[dict[str, Stage[Any]]] = {stage.name: stage for stage in STAGES}
+_BY_NAME: Final[dict[str, Stage[Any]]] = {stage.name: stage for stage in (*STAGES, WARM)}
 
 
 class Pipeline:

@@ -59,6 +59,7 @@ def _provenance(dataset: str, request: BuildRequest) -> Provenance:
         git_revision=git_revision(),
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         libraries={"python": platform.python_version(), **library_versions()},
+        warm_from=None if request.warm is None else request.warm.version,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from offline.build.config import BuildConfig
+from offline.build.config import BuildConfig, WarmStart
 from offline.build.source import Source
 
 Earlier = Mapping[str, Path]
@@ -30,11 +30,13 @@ class BuildRequest:
         source: The data.
         config: Everything else.
         name: Of the bundle.
+        warm: The bundle that training starts from, if any.
     """
 
     source: Source
     config: BuildConfig
     name: str
+    warm: WarmStart | None = None
 
 
 @dataclass(frozen=True)

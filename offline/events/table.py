@@ -1,6 +1,5 @@
 """Events as a Parquet file: what training learns from, and what propensities are estimated from."""
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +8,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from gateway.history.event import Event
+from serving.files import replacing
 
 SCHEMA: Final = pl.Schema(
     {
@@ -50,14 +50,8 @@ def write_events(pages: Iterable[list[Event]], path: Path) -> int:
             count += len(page)
             yield to_frame(page)
 
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with replacing(path) as temporary:
         register_io_source(frames, schema=SCHEMA).sink_parquet(temporary, maintain_order=True)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return count
 
 

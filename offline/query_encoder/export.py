@@ -46,30 +46,45 @@ def export_query_encoder(trained: TrainedQueryEncoder, directory: Path) -> Query
     vectors = trained.behavior_vectors
     longest = trained.config.max_history
     onnx.save(query_graph(trained.encoder, longest), directory / GRAPH)
-    error = _largest_error(trained, longest, directory / GRAPH)
-    if not error <= MAX_ERROR:  # a NaN fails too
-        raise ParityError(
-            f"the exported query encoder differs from the torch model: a logit by {error:.2g}, "
-            f"more than {MAX_ERROR}"
-        )
+    error = require_equal(trained.encoder, vectors, longest, directory / GRAPH)
     Space.write(directory, SpaceName.BEHAVIOR, vectors)
     projection = fit_projection(trained.content_vectors, vectors, trained.interactions)
     np.save(directory / PROJECTION, projection, allow_pickle=False)
     return QueryEncoderExport(vectors.shape[1], longest, error)
 
 
-def _largest_error(trained: TrainedQueryEncoder, longest: int, path: Path) -> float:
-    """Compares logits on random histories of all lengths, alone and padded in one batch."""
+def require_equal(
+    encoder: QueryEncoder, table: NDArray[np.float32], longest: int, path: Path
+) -> float:
+    """Compares logits on random histories of all lengths, alone and padded in one batch.
+
+    Args:
+        encoder: in evaluation mode.
+        table: float32 [items, dimension], the behavior vectors.
+        longest: items of a history, at most.
+        path: of the graph.
+
+    Returns:
+        The largest difference.
+
+    Raises:
+        ParityError: it is more than 1e-4.
+    """
     generator = np.random.default_rng(0)
-    table = trained.behavior_vectors
     lengths = sorted({1, 2, 3, longest // 2 + 1, longest})
     histories = [table[generator.integers(len(table), size=length)] for length in lengths]
     with torch.inference_mode():
-        expected = np.stack([_alone(trained.encoder, history) for history in histories])
+        expected = np.stack([_alone(encoder, history) for history in histories])
     graph = OnnxQueryEncoder(path, threads=1)
     batch = graph.encode_batch(histories)
     alone = np.stack([graph.encode(history) for history in histories])
-    return float(max(np.abs((queries - expected) @ table.T).max() for queries in (batch, alone)))
+    error = float(max(np.abs((queries - expected) @ table.T).max() for queries in (batch, alone)))
+    if not error <= MAX_ERROR:  # a NaN fails too
+        raise ParityError(
+            f"the exported query encoder differs from the torch model: a logit by {error:.2g}, "
+            f"more than {MAX_ERROR}"
+        )
+    return error
 
 
 def _alone(encoder: QueryEncoder, history: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from offline.dataset.schema import Dataset
 from offline.query_encoder.batches import Batch, epoch_batches
 from offline.query_encoder.config import QueryEncoderConfig
 from offline.query_encoder.model import QueryEncoder, QueryModel, principal_components
+from offline.training import checkpoint
 from offline.training.config import batch_items_for
 from offline.training.together import device as own_device
 from offline.training.trainer import train
@@ -47,6 +48,16 @@ class TrainedQueryEncoder:
 
 
 @dataclass(frozen=True)
+class QueryStart:
+    """A query encoder to go on from."""
+
+    encoder: QueryEncoder
+    """Of the shape that is trained."""
+    item_vectors: FloatArray
+    """float32 [items, dimension], by today's items."""
+
+
+@dataclass(frozen=True)
 class _Learner:
     """The query encoder, and the sequences that it learns from."""
 
@@ -72,6 +83,7 @@ def train_query_encoder(
     content_vectors: FloatArray,
     config: QueryEncoderConfig | None = None,
     *,
+    start: QueryStart | None = None,
     checkpoint_path: Path | None = None,
     device: str = "auto",
     progress: ProgressBar | None = None,
@@ -82,6 +94,7 @@ def train_query_encoder(
         dataset: The interactions.
         content_vectors: float32 [items, content dimension], the embeddings of the item texts.
         config: Shape and training.
+        start: What training goes on from; from nothing when None.
         checkpoint_path: Where to keep the state between epochs; nowhere when None.
         device: `cpu`, `cuda`, or `auto` for a GPU where there is one.
         progress: A bar to show epochs and validation on.
@@ -98,15 +111,15 @@ def train_query_encoder(
     with torch.random.fork_rng():
         torch.manual_seed(config.train.seed)
         where = own_device() if device == "auto" else torch.device(device)
-        start = principal_components(content_vectors, config.dimension, config.train.seed)
-        model = QueryModel(config, start).to(where)
+        model = _begun(config, content_vectors, start).to(where)
         done = train(
             _Learner(model, dataset.train(), config, dataset.train_weights()),
             Validation.of(dataset.holdout("validation"), model.scores, config.train),
             config.train,
             path=checkpoint_path,
-            fingerprint=_fingerprint(dataset, content_vectors, config),
+            fingerprint=_fingerprint(dataset, model, content_vectors, config),
             bar=progress,
+            trained=start is not None,
         )
     model.cpu()
     with torch.inference_mode():
@@ -122,10 +135,24 @@ def train_query_encoder(
     )
 
 
-def _fingerprint(dataset: Dataset, content_vectors: FloatArray, config: QueryEncoderConfig) -> str:
+def _begun(
+    config: QueryEncoderConfig, content_vectors: FloatArray, start: QueryStart | None
+) -> QueryModel:
+    seed = config.train.seed
+    if start is None:
+        return QueryModel(config, principal_components(content_vectors, config.dimension, seed))
+    model = QueryModel(config, start.item_vectors)
+    checkpoint.restore(model.encoder, checkpoint.state_of(start.encoder))
+    return model
+
+
+def _fingerprint(
+    dataset: Dataset, model: QueryModel, content_vectors: FloatArray, config: QueryEncoderConfig
+) -> str:
     """Changes with anything that the result depends on."""
     digest = hashlib.sha256(config.model_dump_json().encode())
     weights = () if dataset.weights is None else (dataset.weights,)
-    for array in (dataset.indptr, dataset.item_index, content_vectors, *weights):
+    start = model.item_vectors.detach().cpu().numpy()
+    for array in (dataset.indptr, dataset.item_index, content_vectors, start, *weights):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from serving.files import replacing
+
 Tensors = dict[str, Tensor]
 
 
@@ -68,14 +70,13 @@ def save(
         "best_epoch": progress.best_epoch,
         "curve": progress.curve,
     }
-    temporary = path.with_name(f".{path.name}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()},
-        temporary,
-        metadata={"progress": json.dumps(meta), "fingerprint": fingerprint},
-    )
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            temporary,
+            metadata={"progress": json.dumps(meta), "fingerprint": fingerprint},
+        )
 
 
 def load(

@@ -51,6 +51,7 @@ def train(
     path: Path | None = None,
     fingerprint: str = "",
     bar: ProgressBar | None = None,
+    trained: bool = False,
 ) -> Progress:
     """Trains a model in place, and leaves it as it was best on validation, or at last without one.
 
@@ -61,6 +62,8 @@ def train(
         path: where to keep the state between epochs; nowhere when None.
         fingerprint: of everything that the result depends on beside the configuration.
         bar: to show epochs and validation on.
+        trained: whether the model is that of an earlier training: then it is validated as it comes,
+            as of epoch 0, and kept where no epoch makes it better.
 
     Returns:
         The history of the training.
@@ -71,7 +74,7 @@ def train(
     """
     loop = _Loop(learner, validation, config, bar or ProgressBar(disable=True))
     with together():
-        done = loop.run(path, f"{config.model_dump_json()} {fingerprint}")
+        done = loop.run(trained, path, f"{config.model_dump_json()} {fingerprint}")
     checkpoint.restore(learner.model, done.best)
     learner.model.eval()
     return done
@@ -98,7 +101,7 @@ class _Loop(Generic[Batch]):
         bf16 = config.precision == "bf16" or (config.precision == "auto" and device == "cuda")
         self._autocast = torch.autocast(device, torch.bfloat16, enabled=bf16)
 
-    def run(self, path: Path | None, fingerprint: str) -> Progress:
+    def run(self, trained: bool, path: Path | None, fingerprint: str) -> Progress:
         """Trains what the checkpoint leaves to do."""
         done, config = Progress(), self._config
         if path is not None:
@@ -107,6 +110,8 @@ class _Loop(Generic[Batch]):
             self._average = [done.average[name].to(device) for name in self._names if done.average]
         title = f"Training the {self._learner.name}"
         task = self._bar.add_task(title, total=config.epochs, completed=done.epoch)
+        if trained and not done.epoch:
+            done = self._validated(done)
         while done.epoch < config.epochs and not self._is_stale(done):
             if path is not None:
                 deadline.check()

@@ -45,37 +45,56 @@ class BundleClient(Calls):
         super().__init__(target, _OPTIONS, timeout, credentials, key)
         self._stub = pb_grpc.BundleServiceStub(self._keyed)
 
-    def list(self, *, timeout: float | None = None) -> dict[str, str]:
+    def list(self, bundle: str = "", *, timeout: float | None = None) -> dict[str, str]:
         """The versions, each `serving`, `held` or `available`, in that order.
+
+        Args:
+            bundle: the name of one of the gateway's bundles; empty for that without one.
+            timeout: seconds that the call may take, instead of the client's.
+
+        Raises:
+            Error: the call failed; see `tandem.errors`.
+        """
+        return self.list_all(timeout=timeout).get(bundle, {})
+
+    def list_all(self, *, timeout: float | None = None) -> dict[str, dict[str, str]]:
+        """The versions of each of a gateway's bundles, by its name; see `list`.
 
         Raises:
             Error: the call failed; see `tandem.errors`.
         """
         answer = self._call(self._stub.ListBundles, pb.ListBundlesRequest(), timeout)
-        return {each.bundle_version: _STATES.get(each.state, "") for each in answer.bundles}
+        found: dict[str, dict[str, str]] = {}
+        for each in answer.bundles:
+            states = found.setdefault(each.bundle, {})
+            states[each.bundle_version] = _STATES.get(each.state, "")
+        return found
 
-    def load(self, version: str, *, timeout: float | None = None) -> None:
+    def load(self, version: str, *, bundle: str = "", timeout: float | None = None) -> None:
         """Has a version verified, loaded and warmed beside the one that serves.
 
         Args:
             version: its name and version, such as `ml-100k/0a1b2c3d4e5f`.
+            bundle: which of the gateway's bundles it is a version of; empty for that without a
+                name.
             timeout: seconds that the call may take, instead of the client's.
 
         Raises:
             Error: the call failed; see `tandem.errors`. What serves serves on.
         """
-        request = pb.LoadBundleRequest(bundle_version=version)
+        request = pb.LoadBundleRequest(bundle_version=version, bundle=bundle)
         self._call(self._stub.LoadBundle, request, timeout)
 
-    def activate(self, version: str, *, timeout: float | None = None) -> None:
+    def activate(self, version: str, *, bundle: str = "", timeout: float | None = None) -> None:
         """Has a version serve, which is loaded first where it is not held.
 
         Args:
             version: its name and version.
+            bundle: which of the gateway's bundles, as in `load`.
             timeout: seconds that the call may take, instead of the client's.
 
         Raises:
             Error: the call failed; see `tandem.errors`. What served serves on.
         """
-        request = pb.ActivateBundleRequest(bundle_version=version)
+        request = pb.ActivateBundleRequest(bundle_version=version, bundle=bundle)
         self._call(self._stub.ActivateBundle, request, timeout)

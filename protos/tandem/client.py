@@ -41,6 +41,8 @@ class Client(HistoryCalls, ItemCalls):
         credentials: of a TLS connection, such as `tandem.tls_credentials` makes; without them the
             connection is plain.
         key: a key or a token to show at each call, or what is asked for it; see `tandem.key_file`.
+        bundle: which of the gateway's bundles all calls are for, by its name, where the gateway has
+            several; requests of `batch_recommend` name theirs.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class Client(HistoryCalls, ItemCalls):
         timeout: float = DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
         key: Secret | None = None,
+        bundle: str = "",
     ) -> None:
         super().__init__(target, _OPTIONS, timeout, credentials, key)
+        self._bundle = bundle
         self._stub = pb_grpc.RecommendationServiceStub(self._keyed)
 
     def recommend(
@@ -76,7 +80,8 @@ class Client(HistoryCalls, ItemCalls):
             pin: items to show whatever their scores, and the position of each, from 1; 0 is the
                 first that is free.
             caps: for attributes, how many items may have the same value.
-            diversity: from 0, the best items, to 1, items as unlike each other as possible.
+            diversity: from 0, the best items, to 1, items as unlike each other as possible; None
+                is the server's default, 0.
             boosts: conditions, and how much higher, up to 1, or lower, down to -1, an item stands
                 that satisfies one.
             item_fields: what the answer says of each item: `title`, `attributes`.
@@ -85,13 +90,16 @@ class Client(HistoryCalls, ItemCalls):
             page_token: the `next_page_token` of the page before.
             forbid_degraded: whether to fail rather than to answer with less.
             diagnostics: whether the answer says where its items come from, for people who debug.
+            serving_config: the name of a configuration that the gateway was given: it holds where
+                the arguments say nothing.
+            variant: the variant of an experiment that answers; by default the user's.
             timeout: seconds that the call may take, instead of the client's.
             request_id: identifies the call in all logs; the server makes one when it is None.
 
         Raises:
             Error: the call failed; see `tandem.errors`.
         """
-        request = recommend_request(user_id, **arguments)
+        request = recommend_request(user_id, bundle=self._bundle, **arguments)
         return self._call(self._stub.Recommend, request, timeout, request_id)
 
     def similar_items(
@@ -126,7 +134,7 @@ class Client(HistoryCalls, ItemCalls):
             ValueError: not exactly one of `items`, `text` and `vector` is given.
             Error: the call failed; see `tandem.errors`.
         """
-        request = similar_request(items, **arguments)
+        request = similar_request(items, bundle=self._bundle, **arguments)
         return self._call(self._stub.SimilarItems, request, timeout, request_id)
 
     def batch_recommend(
@@ -171,8 +179,10 @@ class AsyncClient(AsyncHistoryCalls, AsyncItemCalls):
         timeout: float = DEFAULT_TIMEOUT,
         credentials: grpc.ChannelCredentials | None = None,
         key: Secret | None = None,
+        bundle: str = "",
     ) -> None:
         super().__init__(target, _OPTIONS, timeout, credentials, key)
+        self._bundle = bundle
         self._stub = pb_grpc.RecommendationServiceStub(self._keyed)
 
     async def recommend(
@@ -184,7 +194,7 @@ class AsyncClient(AsyncHistoryCalls, AsyncItemCalls):
         **arguments: Unpack[RecommendArguments],
     ) -> pb.RecommendResponse:
         """Recommends items to a user, as `Client.recommend` does."""
-        request = recommend_request(user_id, **arguments)
+        request = recommend_request(user_id, bundle=self._bundle, **arguments)
         return await self._call(self._stub.Recommend, request, timeout, request_id)
 
     async def similar_items(
@@ -196,7 +206,7 @@ class AsyncClient(AsyncHistoryCalls, AsyncItemCalls):
         **arguments: Unpack[SimilarArguments],
     ) -> pb.SimilarItemsResponse:
         """Finds similar items, as `Client.similar_items` does."""
-        request = similar_request(items, **arguments)
+        request = similar_request(items, bundle=self._bundle, **arguments)
         return await self._call(self._stub.SimilarItems, request, timeout, request_id)
 
     async def batch_recommend(

@@ -66,6 +66,7 @@ class HistoryCalls(Calls):
     """The history's methods of `Client`."""
 
     _stub: "pb_grpc.RecommendationServiceStub"
+    _bundle: str
 
     def record_events(
         self,
@@ -87,7 +88,7 @@ class HistoryCalls(Calls):
             Error: the call failed; see `tandem.errors`. Of a `ResourceExhausted`, `retry_after`
                 says when to try again.
         """
-        request = pb.RecordEventsRequest(events=events)
+        request = pb.RecordEventsRequest(events=events, bundle=self._bundle)
         return self._call(self._stub.RecordEvents, request, timeout, request_id)
 
     def get_history(
@@ -112,7 +113,9 @@ class HistoryCalls(Calls):
             NotFound: nothing is stored of the user.
             Error: the call failed; see `tandem.errors`.
         """
-        request = pb.GetHistoryRequest(user_id=user_id, page_size=page_size, page_token=page_token)
+        request = pb.GetHistoryRequest(
+            user_id=user_id, page_size=page_size, page_token=page_token, bundle=self._bundle
+        )
         return self._call(self._stub.GetHistory, request, timeout, request_id)
 
     def export_user(
@@ -134,7 +137,9 @@ class HistoryCalls(Calls):
             Error: the call failed; see `tandem.errors`.
         """
         call = self._stub.ExportUser(
-            pb.ExportUserRequest(user_id=user_id), timeout=timeout, metadata=metadata(request_id)
+            pb.ExportUserRequest(user_id=user_id, bundle=self._bundle),
+            timeout=timeout,
+            metadata=metadata(request_id),
         )
         try:
             for response in call:
@@ -163,7 +168,9 @@ class HistoryCalls(Calls):
         Raises:
             Error: the call failed, see `tandem.errors`; call it again.
         """
-        request = pb.MergeUsersRequest(source_user_id=source_user_id, user_id=user_id)
+        request = pb.MergeUsersRequest(
+            source_user_id=source_user_id, user_id=user_id, bundle=self._bundle
+        )
         return self._call(self._stub.MergeUsers, request, timeout, request_id)
 
     def delete_user(
@@ -183,7 +190,7 @@ class HistoryCalls(Calls):
         Raises:
             Error: the call failed, see `tandem.errors`; call it again.
         """
-        request = pb.DeleteUserRequest(user_id=user_id)
+        request = pb.DeleteUserRequest(user_id=user_id, bundle=self._bundle)
         return self._call(self._stub.DeleteUser, request, timeout, request_id)
 
 
@@ -191,6 +198,7 @@ class AsyncHistoryCalls(AsyncCalls):
     """The history's methods of `AsyncClient`."""
 
     _stub: "pb_grpc.RecommendationServiceAsyncStub"
+    _bundle: str
 
     async def record_events(
         self,
@@ -200,7 +208,7 @@ class AsyncHistoryCalls(AsyncCalls):
         request_id: str | None = None,
     ) -> pb.RecordEventsResponse:
         """Records what users interacted with, as `Client.record_events` does."""
-        request = pb.RecordEventsRequest(events=events)
+        request = pb.RecordEventsRequest(events=events, bundle=self._bundle)
         return await self._call(self._stub.RecordEvents, request, timeout, request_id)
 
     async def get_history(
@@ -213,7 +221,9 @@ class AsyncHistoryCalls(AsyncCalls):
         request_id: str | None = None,
     ) -> pb.GetHistoryResponse:
         """Reads a page of a user's events, as `Client.get_history` does."""
-        request = pb.GetHistoryRequest(user_id=user_id, page_size=page_size, page_token=page_token)
+        request = pb.GetHistoryRequest(
+            user_id=user_id, page_size=page_size, page_token=page_token, bundle=self._bundle
+        )
         return await self._call(self._stub.GetHistory, request, timeout, request_id)
 
     async def export_user(
@@ -225,7 +235,9 @@ class AsyncHistoryCalls(AsyncCalls):
     ) -> AsyncGenerator[pb.StoredEvent, None]:
         """Reads all that is stored about a user, as `Client.export_user` does."""
         call = self._stub.ExportUser(
-            pb.ExportUserRequest(user_id=user_id), timeout=timeout, metadata=metadata(request_id)
+            pb.ExportUserRequest(user_id=user_id, bundle=self._bundle),
+            timeout=timeout,
+            metadata=metadata(request_id),
         )
         try:
             async for response in call:
@@ -245,7 +257,9 @@ class AsyncHistoryCalls(AsyncCalls):
         request_id: str | None = None,
     ) -> pb.MergeUsersResponse:
         """Makes the events of one user those of another, as `Client.merge_users` does."""
-        request = pb.MergeUsersRequest(source_user_id=source_user_id, user_id=user_id)
+        request = pb.MergeUsersRequest(
+            source_user_id=source_user_id, user_id=user_id, bundle=self._bundle
+        )
         return await self._call(self._stub.MergeUsers, request, timeout, request_id)
 
     async def delete_user(
@@ -256,5 +270,5 @@ class AsyncHistoryCalls(AsyncCalls):
         request_id: str | None = None,
     ) -> pb.DeleteUserResponse:
         """Deletes all that is stored about a user, as `Client.delete_user` does."""
-        request = pb.DeleteUserRequest(user_id=user_id)
+        request = pb.DeleteUserRequest(user_id=user_id, bundle=self._bundle)
         return await self._call(self._stub.DeleteUser, request, timeout, request_id)

@@ -14,6 +14,7 @@ class ItemCalls(Calls):
     """The items' methods of `Client`."""
 
     _stub: "pb_grpc.RecommendationServiceStub"
+    _bundle: str
 
     def get_items(
         self,
@@ -32,7 +33,7 @@ class ItemCalls(Calls):
         Raises:
             Error: the call failed; see `tandem.errors`.
         """
-        request = catalog_pb.GetItemsRequest(item_ids=item_ids)
+        request = catalog_pb.GetItemsRequest(item_ids=item_ids, bundle=self._bundle)
         return self._call(self._stub.GetItems, request, timeout, request_id)
 
 
@@ -40,6 +41,7 @@ class AsyncItemCalls(AsyncCalls):
     """The items' methods of `AsyncClient`."""
 
     _stub: "pb_grpc.RecommendationServiceAsyncStub"
+    _bundle: str
 
     async def get_items(
         self,
@@ -49,5 +51,5 @@ class AsyncItemCalls(AsyncCalls):
         request_id: str | None = None,
     ) -> catalog_pb.GetItemsResponse:
         """Looks items up, as `Client.get_items` does."""
-        request = catalog_pb.GetItemsRequest(item_ids=item_ids)
+        request = catalog_pb.GetItemsRequest(item_ids=item_ids, bundle=self._bundle)
         return await self._call(self._stub.GetItems, request, timeout, request_id)

@@ -28,7 +28,7 @@ class RuleArguments(TypedDict, total=False):
 
     pin: Mapping[str, int] | None
     caps: Mapping[str, int] | None
-    diversity: float
+    diversity: float | None
     boosts: Iterable[tuple[Condition, float]]
 
 
@@ -43,6 +43,8 @@ class RecommendArguments(ConstraintArguments, RuleArguments, total=False):
     page_token: str
     forbid_degraded: bool
     diagnostics: bool
+    serving_config: str
+    variant: str
 
 
 class SimilarArguments(ConstraintArguments, total=False):
@@ -86,13 +88,16 @@ def recommend_request(
     strategy: StrategyName | None = None,
     pin: Mapping[str, int] | None = None,
     caps: Mapping[str, int] | None = None,
-    diversity: float = 0.0,
+    diversity: float | None = None,
     boosts: Iterable[tuple[Condition, float]] = (),
     item_fields: Iterable[FieldName] = (),
     page_size: int = 0,
     page_token: str = "",
     forbid_degraded: bool = False,
     diagnostics: bool = False,
+    bundle: str = "",
+    serving_config: str = "",
+    variant: str = "",
     **constraints: Unpack[ConstraintArguments],
 ) -> pb.RecommendRequest:
     """Writes what the `recommend` of both clients asks for."""
@@ -119,6 +124,9 @@ def recommend_request(
         page_token=page_token,
         forbid_degraded=forbid_degraded,
         diagnostics=diagnostics,
+        bundle=bundle,
+        serving_config=serving_config,
+        variant=variant,
     )
 
 
@@ -132,6 +140,7 @@ def similar_request(
     diversity: float = 0.0,
     item_fields: Iterable[FieldName] = (),
     max_results: int = 0,
+    bundle: str = "",
     **constraints: Unpack[ConstraintArguments],
 ) -> pb.SimilarItemsRequest:
     """Writes what the `similar_items` of both clients asks for.
@@ -154,7 +163,7 @@ def similar_request(
     )
     if text is not None:
         query.text = text
-    return pb.SimilarItemsRequest(query=query)
+    return pb.SimilarItemsRequest(query=query, bundle=bundle)
 
 
 def _field_mask(fields: Iterable[FieldName]) -> FieldMask | None:

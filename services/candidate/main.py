@@ -1,6 +1,5 @@
 """The candidate process."""
 
-import sys
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -23,14 +22,10 @@ APIS: Final = (
         lambda servicer: servicer.catalog,
     ),
 )
-SWITCH_SECONDS: Final = 1e-4
-"""How long a thread that writes or embeds keeps the interpreter from one that answers: a
-fiftieth of Python's default, which callers of `Search` would notice."""
 
 
 def main(settings: CandidateSettings) -> None:
     """Serves the candidates of a bundle until it is told to stop."""
-    sys.setswitchinterval(SWITCH_SECONDS)
     run(service(settings), settings)
 
 

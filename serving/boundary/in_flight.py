@@ -1,15 +1,14 @@
 """The calls that a server has in hand: how many there may be, and how they end when it drains."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
-from core.errors import ResourceExhausted, Unavailable
+from core.errors import Unavailable
 from serving.boundary.grpc_types import Context
+from serving.boundary.shares import Shares, too_many
 
-Kind = Literal["call", "conversation"]
 CALM_SECONDS: Final = 0.05
 """Long enough for an event loop that keeps up to take up every call that gRPC has received."""
 LONGEST_HOLD_SECONDS: Final = 1.0
@@ -20,9 +19,10 @@ class InFlight:
     """Counts calls, refuses those above a limit, and every new one once the server drains.
 
     Streams of answers to one request have no end that a drain could wait for: it ends them, with
-    UNAVAILABLE, so that whoever listens goes on elsewhere. They have a limit of their own, of the
-    same height. Where requests are streamed too, a drain ends the requests and waits, so that what
-    was taken is answered, and the rest is for another server.
+    UNAVAILABLE, so that whoever listens goes on elsewhere. Where requests are streamed too, a drain
+    ends the requests and waits, so that what was taken is answered, and the rest is for another
+    server. Each of the two has a limit of its own, of the same height, and no one caller holds more
+    than half of it: streams stay open, and whoever leaves many idle keeps no others out.
 
     Args:
         limit: calls at a time, at least 1. gRPC's own `maximum_concurrent_rpcs` would refuse
@@ -32,8 +32,11 @@ class InFlight:
     def __init__(self, limit: int) -> None:
         self.draining = asyncio.Event()
         self._limit = limit
-        self._in_hand: Counter[Kind] = Counter()
-        self._streams = 0
+        self._calls = 0
+        self._in_hand = 0
+        """Calls and conversations."""
+        self._conversations = Shares(limit)
+        self._streams = Shares(limit)
         self._listening: set[asyncio.Task[Any]] = set()
         """Streams that wait for something to send. A drain cuts off the wait, never the sending:
         gRPC cannot end a call in the middle of a message."""
@@ -42,35 +45,44 @@ class InFlight:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def enter(self, context: Context, kind: Kind = "call") -> None:
-        """Takes a call or a conversation in, until gRPC is done with it.
+    async def enter(self, context: Context) -> None:
+        """Takes a call in, until gRPC is done with it.
 
         Raises:
             Unavailable: reason DRAINING.
             ResourceExhausted: reason TOO_MANY_CALLS.
         """
         await self.refuse_while_draining()
-        self._refuse_above_limit(self._in_hand[kind])
-        self._in_hand[kind] += 1
-        self._idle.clear()
-        # grpc's stubs type the callback as a class of their own, which no function is.
-        context.add_done_callback(lambda _: self._leave(kind))  # type: ignore[arg-type]
+        if self._calls >= self._limit:
+            raise too_many(f"the server is at its limit of {self._limit} calls in flight")
+        self._calls += 1
+        self._hold(context, self._end_call)
+
+    async def converse(self, context: Context, owner: str) -> None:
+        """Takes a conversation of a caller in, until gRPC is done with it.
+
+        Raises:
+            Unavailable: reason DRAINING.
+            ResourceExhausted: reason TOO_MANY_CALLS.
+        """
+        await self.refuse_while_draining()
+        self._conversations.take(owner)
+        self._hold(context, lambda: self._conversations.give_back(owner))
 
     @asynccontextmanager
-    async def stream(self) -> AsyncIterator[None]:
-        """The time that a stream of answers takes.
+    async def stream(self, owner: str) -> AsyncIterator[None]:
+        """The time that a stream of answers to a caller takes.
 
         Raises:
             Unavailable: reason DRAINING.
             ResourceExhausted: reason TOO_MANY_CALLS.
         """
         await self.refuse_while_draining()
-        self._refuse_above_limit(self._streams)
-        self._streams += 1
+        self._streams.take(owner)
         try:
             yield
         finally:
-            self._streams -= 1
+            self._streams.give_back(owner)
 
     async def next_answer(self, answers: AsyncIterator[Any]) -> Any:
         """The next answer of a stream; None at its end.
@@ -126,17 +138,22 @@ class InFlight:
             calm = calm + _STEP_SECONDS if kept_up else 0.0
         self._may_refuse.set()
 
-    def _refuse_above_limit(self, in_flight: int) -> None:
-        if in_flight >= self._limit:
-            raise ResourceExhausted(
-                f"the server is at its limit of {self._limit} calls in flight",
-                reason="TOO_MANY_CALLS",
-            )
+    def _end_call(self) -> None:
+        self._calls -= 1
 
-    def _leave(self, kind: Kind) -> None:
-        self._in_hand[kind] -= 1
-        if not self._in_hand.total():
-            self._idle.set()
+    def _hold(self, context: Context, end: Callable[[], None]) -> None:
+        """Has a drain wait until gRPC is done with a call."""
+        self._in_hand += 1
+        self._idle.clear()
+
+        def done(_: object) -> None:
+            end()
+            self._in_hand -= 1
+            if not self._in_hand:
+                self._idle.set()
+
+        # grpc's stubs type the callback as a class of their own, which no function is.
+        context.add_done_callback(done)  # type: ignore[arg-type]
 
 
 def _going_away() -> Unavailable:

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, NoReturn, cast
+from typing import Any, Final, NoReturn, cast
 
 import grpc
 import structlog
 from grpc_status import rpc_status
 
 from core.errors import DeadlineExceeded, InvalidArgument, TandemError
+from serving.boundary.certified import admitting
 from serving.boundary.grpc_types import Context, Continuation, Handler, Method
 from serving.boundary.in_flight import InFlight
 from serving.boundary.parsing import StreamedRequests, parse
@@ -19,12 +20,15 @@ from serving.boundary.status import to_status
 from serving.deadline import adopt_deadline
 from serving.frames import release_frames
 from serving.security.audit import audited
-from serving.security.guard import OWN, Guard
+from serving.security.guard import Guard, caller, owner_of
 from serving.telemetry.calls import UNKNOWN_METHOD, ServedCalls
 from serving.telemetry.request_id import REQUEST_ID_HEADER, accept_request_id, request_id
 from tandem.channel import MAX_ANSWER_BYTES
 
 log = structlog.get_logger()
+
+OWN: Final = "/tandem."
+"""What Tandem's own RPCs begin with."""
 
 
 class Boundary(grpc.aio.ServerInterceptor):
@@ -69,7 +73,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             self._calls.know(method)
             return self._refusals.handler(method, error)
         if not method.startswith(OWN):
-            return await continuation(handler_call_details)
+            return self._foreign(method, await continuation(handler_call_details))
         if method not in self._handlers:
             handler = await continuation(handler_call_details)
             if handler is None:
@@ -84,6 +88,20 @@ class Boundary(grpc.aio.ServerInterceptor):
     def _note_unknown(self, details: grpc.HandlerCallDetails) -> None:
         sent = dict(details.invocation_metadata or ())
         self._calls.refused(UNKNOWN_METHOD, sent, "UNIMPLEMENTED")
+
+    def _foreign(self, method: str, handler: "Handler | None") -> "Handler | None":
+        """The handler of an RPC of gRPC's own, which certificates are asked for as well."""
+        if handler is None or caller.get() is not None:
+            return handler
+
+        async def admit(context: Context) -> None:
+            try:
+                await self._guard.admit_certified(method, context.auth_context)
+            except TandemError as error:
+                self._calls.know(method)
+                await self._refusals.refuse(method, error, context)
+
+        return admitting(handler, admit)
 
     def _wrapped(self, method: str, handler: Handler) -> Handler:
         if handler.unary_unary is not None:
@@ -112,7 +130,7 @@ class Boundary(grpc.aio.ServerInterceptor):
 
         async def answer(raw: bytes, context: Context) -> None:
             async with (
-                self.in_flight.stream(),
+                self.in_flight.stream(owner_of(context.peer())),
                 aclosing(call(parse(raw, read), context)) as messages,
             ):
                 while (message := await self.in_flight.next_answer(messages)) is not None:
@@ -125,7 +143,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         call, read, write = _parts(handler, handler.stream_stream)
 
         async def answer(_: object, context: Context) -> None:
-            await self.in_flight.enter(context, "conversation")
+            await self.in_flight.converse(context, owner_of(context.peer()))
             requests = StreamedRequests(context, read, self.in_flight.draining)
             async with aclosing(call(aiter(requests), context)) as messages:
                 async for message in messages:

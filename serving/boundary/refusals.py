@@ -53,19 +53,23 @@ class Refusals:
             method: by its full name.
             error: that says why; by its reason calls are counted.
         """
+
+        async def refuse(_: object, context: Context) -> NoReturn:
+            await self.refuse(method, error, context)
+
+        return grpc.stream_unary_rpc_method_handler(refuse)
+
+    async def refuse(self, method: str, error: TandemError, context: Context) -> NoReturn:
+        """Ends a call with an error, as `handler` does."""
         delay = error.retry_after if isinstance(error, ResourceExhausted) else 0.0
         steps = int(delay * _STEPS_PER_SECOND) + 1
         status = _status(error.code, error.message, error.reason, steps)
-
-        async def refuse(_: object, context: Context) -> NoReturn:
-            self._count(error.reason)
-            metadata = dict(context.invocation_metadata() or ())
-            self._calls.refused(method, metadata, error.code.name, error.reason)
-            sent = metadata.get(REQUEST_ID_HEADER)
-            named = ((REQUEST_ID_HEADER, sent),) if is_acceptable(sent) else ()
-            await context.abort(status.code, status.details, (*status.trailing_metadata, *named))
-
-        return grpc.stream_unary_rpc_method_handler(refuse)
+        self._count(error.reason)
+        metadata = dict(context.invocation_metadata() or ())
+        self._calls.refused(method, metadata, error.code.name, error.reason)
+        sent = metadata.get(REQUEST_ID_HEADER)
+        named = ((REQUEST_ID_HEADER, sent),) if is_acceptable(sent) else ()
+        await context.abort(status.code, status.details, (*status.trailing_metadata, *named))
 
     def _count(self, reason: str) -> None:
         self._refused[reason] += 1

@@ -1,6 +1,8 @@
 """The versions that a process holds: which one answers a call, and when one can be let go."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -44,6 +46,16 @@ class Calls:
         self._count += 1
         self._idle.clear()
         context.add_done_callback(self._leave)
+
+    @contextmanager
+    def during(self) -> Iterator[None]:
+        """Counts a call for as long as it is within."""
+        self._count += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._leave(None)
 
     async def end(self) -> None:
         """Waits until there is none."""

@@ -1,6 +1,6 @@
 """Loads versions of the bundle beside the one that serves, and lets one take the other's place.
 
-    load      verified and loaded on a thread, warmed by real calls; held beside
+    load      verified on a quiet thread, loaded on another, warmed by real calls; held beside
     activate  the version that is held serves, and the one that served is held
     release   what is held and not wanted any more, once its calls have ended
 
@@ -22,6 +22,7 @@ from core.bundle import Bundle, versions
 from core.errors import BundleError, InvalidArgument, NotFound
 from core.manifest import PATH_COMPONENT
 from serving.bundles.held import HeldBundle, HeldBundles, Servicer
+from serving.bundles.quiet import QuietThread
 from serving.telemetry.request_id import request_id
 
 log = structlog.get_logger()
@@ -55,6 +56,7 @@ class BundleSwapper:
         self._directory = path.absolute().parent
         self._activated = activated
         self._open = partial(Bundle.open, key=key)
+        self._quiet = QuietThread()
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -99,6 +101,7 @@ class BundleSwapper:
         async with self._turn:
             for held in self._held.all:
                 await held.servicer.close()
+            await asyncio.to_thread(self._quiet.close)
 
     async def _in_turn(self, change: Callable[[str], Awaitable[object]], version: str) -> None:
         """Makes a change after those before it; its end does not depend on who asked for it."""
@@ -120,7 +123,7 @@ class BundleSwapper:
         held = self._held.find(version)
         if held is None:
             path = self._path(version)
-            bundle = await asyncio.to_thread(self._open, path)
+            bundle = await self._quiet.run(self._open, path)
             if bundle.version != version:
                 raise BundleError(f"{path} holds {bundle.version}, not {version}")
             # Only now, so that a broken version costs nothing; and before it is loaded, so that
@@ -165,6 +168,10 @@ class BundleSwapper:
             log.warning("calls of a released bundle go on", bundle=held.version)
         await held.servicer.close()
         log.info("bundle released", bundle=held.version)
+        # On a thread, because what was loaded is freed with the last reference.
+        last = [held]
+        del held
+        await asyncio.to_thread(last.clear)
 
     def _path(self, version: str) -> Path:
         """Where a version lies.

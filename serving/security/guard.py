@@ -25,10 +25,6 @@ ANYBODY: Final = Caller("anybody")
 caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 """Who makes the call that is being served."""
 
-OWN: Final = "/tandem."
-"""What Tandem's own RPCs begin with: `admit_certified` is asked of these alone. gRPC's, such as
-reflection, need a key or a token."""
-
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
@@ -76,7 +72,7 @@ class Guard:
         """Decides by what a call shows in its metadata, and remembers whose it is.
 
         Where it shows nothing there and callers have certificates, which are not at hand yet,
-        `admit_certified` decides.
+        `caller` is None, and `admit_certified` decides.
 
         Args:
             method: by its path, such as `/tandem.v1.CandidateService/Search`.
@@ -99,7 +95,7 @@ class Guard:
         credential = _shown(metadata)
         if credential is not None:
             await self._enter(keys.authenticate(credential), rule)
-        elif self._certified and method.startswith(OWN):
+        elif self._certified:
             caller.set(None)
         else:
             await self._enter(keys.anonymous, rule)
@@ -134,6 +130,16 @@ class Guard:
                     retry_after=seconds,
                 )
         caller.set(who)
+
+
+def owner_of(connection: str) -> str:
+    """Whom the call that is being served is counted for: its caller, where that is known.
+
+    Args:
+        connection: by the other side's address and port: all that is known of strangers.
+    """
+    who = caller.get()
+    return who.name if who and ":" in who.name else connection
 
 
 def is_loopback(host: str) -> bool:

@@ -49,7 +49,7 @@ def _kind(task: "asyncio.Task[Any]") -> str:
 
 def _gauges(registry: CollectorRegistry) -> dict[str, float]:
     return {
-        " ".join((sample.name, *sample.labels.values())): sample.value
+        " ".join((sample.name, *filter(None, sample.labels.values()))): sample.value
         for family in registry.collect()
         if family.type == "gauge" and family.name.startswith("tandem_")
         for sample in family.samples

@@ -101,7 +101,7 @@ class CallMetrics:
 class _Bundles(Collector):
     """Names the bundles that are held when somebody asks."""
 
-    def __init__(self, held: Callable[[], Iterable[tuple[str, str]]]) -> None:
+    def __init__(self, held: Callable[[], Iterable[tuple[str, str, str]]]) -> None:
         self._held = held
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -109,8 +109,8 @@ class _Bundles(Collector):
         family = GaugeMetricFamily(
             "tandem_bundle_info",
             "1; the labels say which versions of the bundle are held, and which of them is serving "
-            "and which beside it.",
-            labels=["version", "state"],
+            "and which beside it; and the name of the bundle where a gateway has several.",
+            labels=["bundle", "version", "state"],
         )
         for held in self._held():
             family.add_metric(held, 1)
@@ -123,14 +123,14 @@ class ProcessMetrics:
     Args:
         registry: of the process.
         process: its name.
-        held: the versions of the bundle that it holds, and the state of each.
+        held: the versions that it holds: the name of the bundle, the version, and its state.
     """
 
     def __init__(
         self,
         registry: CollectorRegistry,
         process: str,
-        held: Callable[[], Iterable[tuple[str, str]]],
+        held: Callable[[], Iterable[tuple[str, str, str]]],
     ) -> None:
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)

@@ -27,7 +27,7 @@ class Telemetry:
         process: its name.
         settings: where its metrics are shown, and its spans sent, if anywhere.
         registry: that the metrics of what it serves are in.
-        held: the versions of the bundle that it holds, and the state of each.
+        held: the versions that it holds: the name of the bundle, the version, and its state.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Telemetry:
         process: str,
         settings: ServerSettings,
         registry: CollectorRegistry,
-        held: Callable[[], Iterable[tuple[str, str]]],
+        held: Callable[[], Iterable[tuple[str, str, str]]],
     ) -> None:
         self._exporter = _exporter(process, settings.otlp_endpoint)
         tracer = None if self._exporter is None else self._exporter.tracer

@@ -1,5 +1,6 @@
 """Loading the engine and the servicer from a bundle on disk."""
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,11 @@ import pytest
 from core.bundle import Bundle
 from core.errors import BundleError
 from services.candidate.index.space import SpaceName
-from services.candidate.retrieval.encoders import OnnxQueryEncoder, OnnxTextEncoder
+from services.candidate.retrieval.encoders import (
+    OnnxQueryEncoder,
+    OnnxTextEncoder,
+    shared_text_encoder,
+)
 from services.candidate.retrieval.engine import CandidateEngine
 from services.candidate.retrieval.shortlist import SourceWeights
 from services.candidate.servicer import CandidateServicer
@@ -53,6 +58,30 @@ def test_the_prefix_goes_before_a_text(path: Path) -> None:
     )
     expected = TEXT_TABLE[[3, 4, 2, 1]].mean(axis=0)  # "query : a Film"
     np.testing.assert_allclose(encoder.encode("a Film"), expected, rtol=1e-6)
+
+
+def test_versions_with_equal_files_share_the_text_encoder(path: Path) -> None:
+    first, second = (CandidateEngine.load(Bundle.open(path)) for _ in range(2))
+    assert first._text_encoder is second._text_encoder
+    gone = weakref.ref(first._text_encoder)
+    del first
+    assert gone() is second._text_encoder
+    del second
+    assert gone() is None
+
+
+def test_other_files_or_prefixes_make_another_encoder(path: Path) -> None:
+    bundle = Bundle.open(path)
+    encoder = shared_text_encoder(bundle, threads=1)
+    manifest = bundle.manifest
+    section = manifest.candidate.model_copy(update={"text_prefix": "a "})
+    other_prefix = Bundle(path, manifest.model_copy(update={"candidate": section}))
+    entry = manifest.files["text_encoder.onnx"].model_copy(update={"sha256": "0" * 64})
+    files = {**manifest.files, "text_encoder.onnx": entry}
+    other_graph = Bundle(path, manifest.model_copy(update={"files": files}))
+    for other in (other_prefix, other_graph):
+        assert shared_text_encoder(other, threads=1) is not encoder
+    assert shared_text_encoder(bundle, threads=2) is not encoder
 
 
 def test_texts_of_different_lengths_are_encoded_at_once(path: Path) -> None:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 import tandem
 from cli.support.batch_sender import BatchError, Sender
-from tandem import Client
+from tandem import Client, event
 from tandem.errors import from_status
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.cli.command import Result, run
@@ -80,6 +80,27 @@ def test_every_row_has_its_answer_or_its_error(
     ]  # fmt: skip
 
 
+def test_a_click_on_an_offline_list_is_attributed(tmp_path: Path) -> None:
+    users, out = tmp_path / "users.parquet", tmp_path / "out"
+    histories = [["i3", "i4"], ["i3"], None]
+    pl.DataFrame({"user_id": ["ann", "bob", None], "history_item_ids": histories}).write_parquet(
+        users
+    )
+    history = str(tmp_path / "history.sqlite")
+    with capture_logs(), Gateway(write_tiny_bundle(tmp_path), history=history) as gateway:
+        options = ("--strategy", "fuse", "--address", gateway.address)
+        assert run("batch", str(users), str(out), *options).code == 0
+        ann, bob, failed = pl.read_parquet(out / "part-*.parquet").to_dicts()
+        assert ann["recommendation_id"] != bob["recommendation_id"]
+        assert (failed["error"] is None, failed["recommendation_id"]) == (False, None)
+        clicked = ann["item_ids"][1]
+        click = event("ann", clicked, type="click", recommendation_id=ann["recommendation_id"])
+        with Client(gateway.address, timeout=10) as client:
+            assert client.record_events([click]).unattributed == 0
+        (count,) = gateway.stack.servicer.attribution.items()
+        assert (count.labels.strategy, count.labels.position, count.clicked) == ("fuse", "2", 1)
+
+
 def test_it_goes_on_with_the_parts_that_are_missing(
     batch: Callable[..., Result], tmp_path: Path
 ) -> None:
@@ -99,9 +120,14 @@ def test_it_does_not_mix_batches(batch: Callable[..., Result], users: Path, tmp_
     assert batch().code == 0
     other = batch("--strategy", "embedding")
     assert other.code == 1
-    assert "a batch of other rows or options" in other.stderr
+    assert "a batch of other rows, options or columns" in other.stderr
+    manifest = tmp_path / "out" / "batch.json"
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"recommendation_id",', ""))  # as 0.2.0 had no such column
+    assert "a batch of other rows, options or columns" in batch().stderr
+    manifest.write_text(text)
     pl.read_parquet(users).head(3).write_parquet(users)
-    assert "a batch of other rows or options" in batch().stderr
+    assert "a batch of other rows, options or columns" in batch().stderr
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
     assert "is not empty" in batch(out=tmp_path / "full").stderr

@@ -11,7 +11,14 @@ import cli.serve.all
 from cli.serve import app
 from cli.serve.all import DECIDED, KINDS, StackSettings
 from core.errors import SettingsError
-from serving.settings import ServerSettings, default_of, flag_of, load_settings, variable_of
+from serving.settings import (
+    ServerSettings,
+    default_of,
+    flag_of,
+    flags_of,
+    load_settings,
+    variable_of,
+)
 from tests.cli.command import run
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -25,7 +32,7 @@ def options(process: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("process", KINDS)
 def test_every_setting_is_an_option_with_help(process: str) -> None:
-    fields = KINDS[process].model_fields
+    fields = flags_of(KINDS[process])
     found = options(process)
     assert found.keys() == fields.keys()
     for name, option in found.items():
@@ -49,7 +56,7 @@ def test_every_setting_has_a_variable_and_a_key(process: str, tmp_path: Path) ->
     """Each is told something impossible, by both: whoever complains of it has read it."""
     kind, bundle = KINDS[process], write_tiny_bundle(tmp_path)
     file = tmp_path / "tandem.toml"
-    for name in kind.model_fields.keys() - {"config"}:
+    for name in flags_of(kind).keys() - {"config"}:
         known = {} if name == "bundle" else {"bundle": bundle}
         variable, text = variable_of(name), "impossible, unless it is a text"
         assert _read(kind, {variable: text}, known, name).startswith((f"{variable}: ", text))
@@ -62,7 +69,7 @@ def test_every_setting_has_a_variable_and_a_key(process: str, tmp_path: Path) ->
 
 
 def test_all_has_the_options_of_each() -> None:
-    settings = {name for kind in KINDS.values() for name in kind.model_fields}
+    settings = {name for kind in KINDS.values() for name in flags_of(kind)}
     assert options("all").keys() == settings - DECIDED | {"candidate_port", "generator_port"}
     assert settings < StackSettings.model_fields.keys()
 

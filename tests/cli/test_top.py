@@ -80,7 +80,7 @@ class Gateway:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        ProcessMetrics(self.registry, "gateway", lambda: [("tiny/1", "serving")])
+        ProcessMetrics(self.registry, "gateway", lambda: [("", "tiny/1", "serving")])
         self.calls = ServedCalls(self.registry)
         self.calls.know(METHOD)
         self.metrics = GatewayMetrics(self.registry)

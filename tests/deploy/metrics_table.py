@@ -34,7 +34,7 @@ def metrics_of(process: str) -> list[Metric]:
     registry = CollectorRegistry()
     calls = ServedCalls(registry)
     calls.know("/a/B")
-    ProcessMetrics(registry, process, lambda: [("shop/1", "serving")])
+    ProcessMetrics(registry, process, lambda: [("", "shop/1", "serving")])
     {"candidate": CandidateMetrics, "generator": GeneratorMetrics, "gateway": GatewayMetrics}[
         process
     ](registry)

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from cli.serve.all import KINDS, StackSettings
-from serving.settings import ServerSettings, default_of, flag_of, variable_of
+from serving.settings import ServerSettings, default_of, flag_of, flags_of, variable_of
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "configuration.md"
 _HEAD: Final = "| flag | environment | default | |\n| --- | --- | --- | --- |\n"
@@ -20,15 +20,15 @@ def tables() -> dict[str, str]:
     """A table for what all share, and one for what each, or all together, have beside it."""
     common = {
         name: field
-        for name, field in ServerSettings.model_fields.items()
+        for name, field in flags_of(ServerSettings).items()
         if all(repr(kind.model_fields[name]) == repr(field) for kind in KINDS.values())
     }
     processes = {
-        process: {name: field for name, field in kind.model_fields.items() if name not in common}
+        process: {name: field for name, field in flags_of(kind).items() if name not in common}
         for process, kind in KINDS.items()
     }
     known = common.keys() | {name for own in processes.values() for name in own}
-    together = {n: field for n, field in StackSettings.model_fields.items() if n not in known}
+    together = {n: field for n, field in flags_of(StackSettings).items() if n not in known}
     places = {"common": common, **processes, "all": together}
     return {place: _table(fields) for place, fields in places.items()}
 

@@ -15,9 +15,10 @@ from typer.main import get_command
 
 from bench.publish import BLOCK, KEPT, documents, filled
 from cli.main import app
+from cli.serve.all import KINDS, StackSettings
 from serving.security.keys_file import KeysFile, KeyTable, TokensTable
 from serving.security.rights import RULES, Right
-from serving.settings import CallingSettings, ServerSettings, flag_of
+from serving.settings import CallingSettings, ServerSettings, flag_of, flags_of, variable_of
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.deploy.settings_tables import DOCUMENT, replace_tables
 
@@ -32,6 +33,7 @@ CURRENT = [
     *(file for file in (REPOSITORY / "docs").glob("*.md") if file.name != "log.md"),
 ]
 """What describes the code as it is; a log, a changelog and decisions name what was there then."""
+VARIABLE = re.compile(r"\bTANDEM_[A-Z_]*[A-Z]\b")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 current = pytest.mark.parametrize("document", CURRENT, ids=lambda file: file.name)
@@ -48,9 +50,35 @@ def test_every_reason_of_an_error_is_explained() -> None:
     raised = set()
     for package in ("core", "serving", "services", "gateway"):
         for file in (REPOSITORY / package).rglob("*.py"):
-            text = file.read_text(encoding="utf-8")
-            raised |= set(re.findall(r'reason(?:_full)?=(?:failure\.reason or )?"([A-Z_]+)"', text))
+            raised |= _reasons(ast.parse(file.read_text(encoding="utf-8")))
     assert explained == raised
+
+
+def _reasons(tree: ast.Module) -> set[str]:
+    """The texts that code gives as a reason, alone or as one of several."""
+    given = [
+        keyword.value
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        for keyword in call.keywords
+        if keyword.arg in ("reason", "reason_full")
+    ]
+    parts = [part for value in given for part in ast.walk(value)]
+    # A reason that is a code's name would be one that no table has.
+    assert not any(isinstance(part, ast.Attribute) and part.attr == "name" for part in parts)
+    texts = [part.value for part in parts if isinstance(part, ast.Constant)]
+    return {text for text in texts if isinstance(text, str) and text}
+
+
+def test_every_variable_of_the_environment_is_explained() -> None:
+    explained = set(VARIABLE.findall(DOCUMENT.read_text(encoding="utf-8")))
+    kinds: list[type[ServerSettings]] = [*KINDS.values(), StackSettings]
+    read = {variable_of(name) for kind in kinds for name in flags_of(kind)}
+    for package in ("serving", "services", "gateway", "cli", "deploy"):
+        for file in (REPOSITORY / package).rglob("*"):
+            if file.suffix in (".py", ".yaml", ".Dockerfile"):
+                read |= set(VARIABLE.findall(file.read_text(encoding="utf-8")))
+    assert explained == read
 
 
 def test_every_right_and_setting_of_security_is_explained() -> None:
@@ -60,7 +88,8 @@ def test_every_right_and_setting_of_security_is_explained() -> None:
     for path, rule in RULES.items():
         service, _, method = path.rpartition("/")
         name = service.rpartition(".")[2]
-        for right in rule.rights - {Right.ADMIN}:
+        own = path.startswith("/tandem.")  # the others' are named by what they show
+        for right in rule.rights if own else ():
             row = next(line for line in table.splitlines() if line.startswith(f"| `{right}`"))
             assert f"`{method}`" in row or f"`{name}`" in row, path
     guarding = {*ServerSettings.model_fields, *CallingSettings.model_fields}

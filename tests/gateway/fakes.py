@@ -124,7 +124,7 @@ class Fake:
     def describe(self, request: Any, messages: Iterable[Any]) -> None:
         """What the request's `item_fields` asks for."""
         for message in messages:
-            position = int(message.item_id.removeprefix("i"))
+            (position,), _ = self.bundle.catalog.lookup([message.item_id])
             item = self.bundle.catalog.items[position]
             if "title" in request.item_fields.paths:
                 message.title = item.title
@@ -183,7 +183,7 @@ class FakeCandidate(
             raise InvalidArgument("no query", reason="MISSING_QUERY")
         edge.result_count(query.max_results, default=10, limit=1000)
         response = candidate_pb.SimilarResponse(
-            items=[common_pb2.ScoredItem(item_id="i7", score=0.5)],
+            items=[common_pb2.ScoredItem(item_id=self.bundle.catalog.items[7].item_id, score=0.5)],
             missing_item_ids=self.missing(query.items.item_ids),
             bundle_version=self.version,
             catalog_sequence=self.sequence,

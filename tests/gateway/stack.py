@@ -12,7 +12,8 @@ import tandem
 from core.bundle import Bundle
 from gateway.servicer import RecommendationServicer
 from gateway.settings import GatewaySettings
-from gateway.shared import Shared
+from gateway.shared import Common, Shared
+from serving.bundles.held import HeldBundle
 from serving.testing import listening
 from tandem import AsyncClient
 from tandem.requests import StrategyName
@@ -67,9 +68,11 @@ async def running(path: Path, **flags: Any) -> AsyncIterator[Stack]:
             ),
             **flags,
         )
-        shared = Shared(settings, metrics)
+        common = Common(settings, metrics)
+        shared = Shared(settings, common)
         servicer = RecommendationServicer(bundle, shared)
-        opened.push_async_callback(shared.close)
+        shared.held.serving = HeldBundle(bundle.version, servicer)
+        opened.push_async_callback(common.close)
         address = await opened.enter_async_context(
             listening(
                 servicer,

@@ -86,6 +86,23 @@ async def test_calls_come_before_bulk() -> None:
     await bulk.end()
 
 
+async def test_room_comes_after_calls_and_takes_no_turn() -> None:
+    admission = Admission(limit=1, max_wait=1)
+    first, second = Caller(admission), Caller(admission)
+    await settle()
+    waiting = asyncio.create_task(admission.room())
+    given_up = asyncio.create_task(admission.room())
+    await settle()
+    given_up.cancel()
+    await first.end()
+    await settle()
+    assert (second.runs, waiting.done()) == (True, False)
+    await second.end()
+    await settle()
+    assert waiting.done()
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
 async def test_bulk_is_never_turned_away() -> None:
     admission = Admission(limit=1, max_wait=0)
     callers = [Caller(admission, bulk=True) for _ in range(100)]

@@ -38,6 +38,8 @@ class Counted:
         self.metrics = GatewayMetrics(self.registry)
 
     def __call__(self, name: str, **labels: str) -> float:
+        if "service" in labels:
+            labels = {"bundle": "", **labels}
         return self.registry.get_sample_value(f"tandem_gateway_{name}", labels) or 0.0
 
 
@@ -98,7 +100,7 @@ async def test_retries_and_circuits_are_counted(tmp_path: Path) -> None:
 
     def count(name: str, **labels: Any) -> float | None:
         return registry.get_sample_value(
-            f"tandem_gateway_{name}", {"service": "candidate", **labels}
+            f"tandem_gateway_{name}", {"bundle": "", "service": "candidate", **labels}
         )
 
     assert count("service_attempts_total", attempt="first") == 1

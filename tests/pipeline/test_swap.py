@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +19,11 @@ from typer.testing import CliRunner
 
 import tandem
 from cli.main import app
-from tandem import BundleClient, CatalogClient, Client, Item
+from tandem import BundleClient, CatalogClient, Client, Item, event
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.pipeline.genres import STRATEGIES, recommended, wait_for
 from tests.pipeline.whole_bundle import write_whole_bundle
-from tests.processes import PATIENCE, Server, servers, start_connected
+from tests.processes import PATIENCE, Server, servers, start_connected, wait_until
 
 ONE, TWO = "tiny/1", "tiny/2"
 
@@ -62,7 +63,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
     candidate = server("candidate", "candidate", store=directory / "items.db")
     generator = server("generator", "generator")
-    gateways = [server(name, "gateway", history="bundle") for name in ("gateway", "other")]
+    variants = directory / "serving.toml"
+    variants.touch()
+    kept = {"history": directory / "history.sqlite", "history-key-file": directory / "ids.key"}
+    gateways = [
+        server(name, "gateway", **{"serving-file": variants, **histories})
+        for name, histories in (("gateway", {"history": "bundle"}), ("other", kept))
+    ]
     with servers(candidate, generator, *gateways), ExitStack() as opened:
         start_connected(candidate, generator, *gateways)
         by_name = {server.name: server for server in (candidate, generator, *gateways)}
@@ -200,6 +207,38 @@ def test_a_call_that_names_a_version_is_answered_from_it_or_not(stack: Stack) ->
         assert tandem.errors.from_rpc(caught.value).reason == "VERSION_NOT_HELD"
 
 
+def test_an_id_outlives_its_version_and_its_gateway(stack: Stack) -> None:
+    """A mail that was made by the version before is clicked after a swap, and after a restart."""
+    stack.bundles["other"].activate(ONE)
+    answer = stack.other.recommend("reader", history=["i1"], strategy="fuse", max_results=3)
+    assert answer.bundle_version == ONE
+    shown = [item.item_id for item in answer.recommendations]
+
+    def click(item_id: str) -> pb.RecordEventsResponse:
+        sealed = answer.recommendation_id
+        clicked = event("reader", item_id, type="click", recommendation_id=sealed)
+        return stack.other.record_events([clicked])
+
+    stack.bundles["other"].activate(TWO)
+    swapped = click(shown[0])
+    assert (swapped.bundle_version, swapped.unattributed) == (TWO, 0)
+    gateway = stack.servers["other"]
+    gateway.send(signal.SIGTERM)
+    assert gateway.exit_code() == 0
+    gateway.flags["bundle"] = stack.root / "tiny" / "2"
+    gateway.start().wait_serving()
+    restarted = click(shown[1])
+    assert (restarted.bundle_version, restarted.unattributed) == (TWO, 0)
+    found = [each.attribution for each in stack.other.export_user("reader")]
+    assert [(each.bundle_version, each.strategy, each.position) for each in found] == [
+        (ONE, "fuse", 1),
+        (ONE, "fuse", 2),
+    ]
+    assert {each.recommendation_id for each in found} == {answer.recommendation_id[:16]}
+    assert click("not in the list").unattributed == 1
+    stack.bundles["other"].activate(ONE)  # as the others begin
+
+
 def flip_a_bit(path: Path, rng: np.random.Generator) -> None:
     data = bytearray(path.read_bytes())
     data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
@@ -264,6 +303,37 @@ def test_a_manifest_that_lies_is_refused(
     assert caught.value.reason == "BUNDLE_INVALID"
     assert complaint in caught.value.message
     assert stack.states("gateway")[ONE] == "serving"
+
+
+def test_a_variant_is_answered_by_the_version_beside(stack: Stack) -> None:
+    addresses = [
+        part for name in ("gateway", "other") for part in ("--address", stack.servers[name].address)
+    ]
+    assert f"{stack.servers['other'].address} holds {TWO}" in run(
+        "bundle", "load", str(stack.root / "tiny" / "2"), *addresses
+    )
+    file, users = stack.root / "serving.toml", [f"user {n}" for n in range(40)]
+    file.write_text(
+        "[variants.control]\npercent = 50\n"
+        f'[variants.next]\npercent = 50\nbundle_version = "{TWO}"\n'
+    )
+
+    def asked(client: Client, user: str) -> pb.RecommendResponse:
+        return client.recommend(user, history=["i1", "i2"], strategy="fuse", forbid_degraded=True)
+
+    def has_variant(client: Client) -> bool:
+        return bool(asked(client, "ann").variant)
+
+    for client in (stack.client, stack.other):
+        wait_until(partial(has_variant, client), "the file to be read")
+    answers = [asked(stack.client, user) for user in users]
+    assert [asked(stack.other, user).variant for user in users] == [a.variant for a in answers]
+    for answer in answers:
+        made = {timing.bundle_version for timing in answer.timings} - {""}
+        assert made == {answer.bundle_version} == {TWO if answer.variant == "next" else ONE}
+    assert {answer.variant for answer in answers} == {"control", "next"}
+    file.write_text("")
+    wait_until(lambda: not has_variant(stack.client), "the file to be read again")
 
 
 def test_commands_activate_and_roll_back(stack: Stack) -> None:

@@ -41,7 +41,7 @@ def parts_of(host: Any) -> list["weakref.ref[Any]"]:
     match servicer:
         case CandidateServicer():
             engine = servicer._live.engine
-            found = [servicer._live, engine, engine.catalog, engine._text_encoder]
+            found = [servicer._live, engine, engine.catalog, engine._scorer]
         case GeneratorServicer():
             generator = servicer.follower.engine
             found = [servicer.follower, generator, generator.snapshot, generator.snapshot.trie]

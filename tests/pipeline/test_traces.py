@@ -1,5 +1,8 @@
-"""One trace through three real servers, as a real collector of OpenTelemetry's protocol gets it."""
+"""One trace through three real servers, as a collector gets it: straight from them, and as the real
+OpenTelemetry Collector passes it on."""
 
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from gateway.servicer import RecommendationServicer
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 from tests.collector import CLIENT, SERVER, Collector, Seen, collecting
+from tests.pipeline.otelcol import passing_on
 from tests.pipeline.stack import running
 from tests.pipeline.whole_bundle import write_whole_bundle
 
@@ -29,15 +33,24 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_whole_bundle(tmp_path_factory.mktemp("traced"))
 
 
-async def traced(bundle: Path, call: Any, **settings: Any) -> Collector:
-    """What a collector has got once the servers, which were called, have stopped."""
-    with collecting() as collector:
-        common = {"otlp_endpoint": collector.address, "trace_share": 0.0, **settings}
-        async with running(bundle, **common) as hosts:
-            address = hosts.addresses["gateway"]
-            async with grpc.aio.insecure_channel(address) as channel:
-                await call(pb_grpc.RecommendationServiceStub(channel))
+Way = Callable[[str], AbstractContextManager[str]]
+Trace = Callable[[Any], Awaitable[Collector]]
+
+
+@pytest.fixture(params=[nullcontext, pytest.param(passing_on, marks=pytest.mark.slow)])
+def trace(bundle: Path, request: pytest.FixtureRequest) -> Trace:
+    """Gives what a collector has got once the servers, which were called, have stopped."""
+    way: Way = request.param
+
+    async def traced(call: Any) -> Collector:
+        with collecting() as collector, way(collector.address) as endpoint:
+            async with running(bundle, otlp_endpoint=endpoint, trace_share=0.0) as hosts:
+                address = hosts.addresses["gateway"]
+                async with grpc.aio.insecure_channel(address) as channel:
+                    await call(pb_grpc.RecommendationServiceStub(channel))
         return collector
+
+    return traced
 
 
 def request(**fields: Any) -> pb.RecommendRequest:
@@ -66,11 +79,11 @@ def assert_stages(collector: Collector, above: list[str]) -> None:
             assert found.count((process, path)) == 1, (process, path, found)
 
 
-async def test_a_request_is_one_trace_through_all_three(bundle: Path) -> None:
+async def test_a_request_is_one_trace_through_all_three(trace: Trace) -> None:
     async def call(stub: Any) -> None:
         await stub.Recommend(request(), metadata=SAMPLED)
 
-    collector = await traced(bundle, call)
+    collector = await trace(call)
     assert_stages(collector, [RECOMMEND])
     assert {span.trace_id for span in collector.spans} == {TRACE}
     root = only(collector.named(RECOMMEND))
@@ -93,25 +106,25 @@ async def test_a_request_is_one_trace_through_all_three(bundle: Path) -> None:
     assert not any(USER in span.text or "i1" in span.text for span in collector.spans)
 
 
-async def test_a_stream_has_a_span_for_each_request(bundle: Path) -> None:
+async def test_a_stream_has_a_span_for_each_request(trace: Trace) -> None:
     async def call(stub: Any) -> None:
         answers = stub.BatchRecommend(
             iter([pb.BatchRecommendRequest(id="one", request=request())]), metadata=SAMPLED
         )
         assert [answer.id async for answer in answers] == ["one"]
 
-    collector = await traced(bundle, call)
+    collector = await trace(call)
     assert_stages(collector, [BATCH, "request"])
     assert {span.trace_id for span in collector.spans} == {TRACE}
     assert only(collector.named(BATCH)).attributes["rpc.grpc.status_code"] == 0
 
 
-async def test_a_wrong_request_has_a_span_with_its_reason(bundle: Path) -> None:
+async def test_a_wrong_request_has_a_span_with_its_reason(trace: Trace) -> None:
     async def wrong(stub: Any) -> None:
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.Recommend(pb.RecommendRequest(max_results=-1), metadata=SAMPLED)
 
-    collector = await traced(bundle, wrong)
+    collector = await trace(wrong)
     span = only(collector.spans)
     assert (span.trace_id, span.parent_id, span.name) == (TRACE, CALLER, RECOMMEND)
     assert span.attributes["rpc.grpc.status_code"] == grpc.StatusCode.INVALID_ARGUMENT.value[0]
@@ -121,7 +134,7 @@ async def test_a_wrong_request_has_a_span_with_its_reason(bundle: Path) -> None:
 
 
 async def test_a_call_that_is_shed_has_a_span_with_its_reason(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
+    trace: Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RecommendationServicer, "retry_after", lambda *_: 1.0)
 
@@ -129,7 +142,7 @@ async def test_a_call_that_is_shed_has_a_span_with_its_reason(
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.Recommend(request(), metadata=SAMPLED)
 
-    span = only((await traced(bundle, call)).spans)
+    span = only((await trace(call)).spans)
     assert (span.trace_id, span.parent_id, span.name) == (TRACE, CALLER, RECOMMEND)
     assert span.attributes["rpc.grpc.status_code"] == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
     assert span.attributes["tandem.reason"] == "OVERLOADED"

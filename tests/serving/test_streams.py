@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,9 +15,11 @@ from core import errors
 from serving.boundary.proxy import Boundary
 from serving.bundles.held import HeldBundle, HeldBundles
 from serving.security.guard import Guard
-from serving.security.rights import Rule
+from serving.security.keys_file import watch_keys
+from serving.security.rights import Right, Rule
 from serving.server import Api, ServicerProxy, make_server
 from tandem.errors import Error, Internal, InvalidArgument, Unavailable, from_rpc
+from tests.serving.security.credentials import KeysFile, bearer
 
 COUNT = "/tandem.v1.Counter/Count"
 DOUBLE = "/tandem.v1.Counter/Double"
@@ -85,11 +89,6 @@ def held() -> HeldBundles:
     return HeldBundles()
 
 
-@pytest.fixture
-def proxy(held: HeldBundles) -> ServicerProxy:
-    return ServicerProxy(Api("tandem.v1.Counter", attach), held)
-
-
 def serve(held: HeldBundles, servicer: Any) -> None:
     held.serving = HeldBundle("made-up/1", servicer)
 
@@ -101,20 +100,45 @@ def boundary() -> Boundary:
 
 
 @pytest.fixture
-async def channel(proxy: ServicerProxy, boundary: Boundary) -> AsyncIterator[grpc.aio.Channel]:
+async def address(held: HeldBundles, boundary: Boundary) -> AsyncIterator[str]:
+    async with counting(held, boundary) as address:
+        yield address
+
+
+@pytest.fixture
+async def channel(address: str) -> AsyncIterator[grpc.aio.Channel]:
+    async with connect(address) as channel:
+        yield channel
+
+
+@pytest.fixture
+async def other(address: str) -> AsyncIterator[grpc.aio.Channel]:
+    """Another caller's."""
+    async with connect(address) as channel:
+        yield channel
+
+
+@asynccontextmanager
+async def counting(held: HeldBundles, boundary: Boundary) -> AsyncIterator[str]:
     server = make_server(boundary, 2**20, 100)
-    attach(proxy, server)
+    attach(ServicerProxy(Api("tandem.v1.Counter", attach), {"": held}), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield channel
+    yield f"127.0.0.1:{port}"
     await server.stop(None)
 
 
-def count(channel: grpc.aio.Channel, to: int | bytes) -> Any:
+def connect(address: str) -> grpc.aio.Channel:
+    """By a connection of its own."""
+    return grpc.aio.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
+
+
+def count(
+    channel: grpc.aio.Channel, to: int | bytes, metadata: tuple[tuple[str, str], ...] = ()
+) -> Any:
     call: Any = channel.unary_stream(COUNT, response_deserializer=Int32Value.FromString)
     raw = to if isinstance(to, bytes) else Int32Value(value=to).SerializeToString()
-    return call(raw, timeout=30)
+    return call(raw, timeout=30, metadata=metadata)
 
 
 async def failure_of(call: Any) -> Error:
@@ -168,11 +192,11 @@ async def test_a_stream_that_is_left_ends(held: HeldBundles, channel: grpc.aio.C
     await asyncio.wait_for(counter.closed.wait(), 30)
 
 
-async def test_streams_are_bounded_and_apart_from_calls(
-    held: HeldBundles, channel: grpc.aio.Channel
+async def test_one_callers_streams_leave_room_for_others(
+    held: HeldBundles, channel: grpc.aio.Channel, other: grpc.aio.Channel
 ) -> None:
     serve(held, Counter())
-    endless = [count(channel, 100) for _ in range(3)]
+    endless = [count(channel, 100) for _ in range(2)]
     for call in endless:
         await call.read()
     refused = await failure_of(count(channel, 3))
@@ -180,15 +204,36 @@ async def test_streams_are_bounded_and_apart_from_calls(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "TOO_MANY_CALLS",
     )
+    endless.append(count(other, 100))
+    assert (await endless[-1].read()).value == 0
+    assert (await failure_of(count(other, 3))).message == "the server is at its limit of 3 streams"
     for call in endless:
         call.cancel()
+
+
+async def test_keys_share_streams_and_not_their_connections(tmp_path: Path) -> None:
+    keys = KeysFile(tmp_path / "keys.toml")
+    one, two = keys.add("one", {Right.INTERNAL}), keys.add("two", {Right.INTERNAL})
+    rules = {COUNT: Rule(frozenset({Right.INTERNAL}))}
+    guard = Guard(watch_keys(keys.path), rules=rules)
+    held = HeldBundles()
+    serve(held, Counter())
+    async with AsyncExitStack() as opened:
+        address = await opened.enter_async_context(
+            counting(held, Boundary(max_concurrent=3, guard=guard))
+        )
+        channels = [await opened.enter_async_context(connect(address)) for _ in range(3)]
+        for channel in channels[:2]:
+            assert (await count(channel, 100, bearer(one)).read()).value == 0
+        assert (await failure_of(count(channels[2], 3, bearer(one)))).reason == "TOO_MANY_CALLS"
+        assert (await count(channels[2], 100, bearer(two)).read()).value == 0
 
 
 async def test_a_drain_ends_endless_streams_which_go_on_elsewhere(
     held: HeldBundles, boundary: Boundary, channel: grpc.aio.Channel
 ) -> None:
     serve(held, Counter())
-    endless = [count(channel, 100) for _ in range(3)]
+    endless = [count(channel, 100) for _ in range(2)]
     for call in endless:
         assert (await call.read()).value == 0
     await asyncio.wait_for(boundary.in_flight.drain(), 30)
@@ -226,15 +271,16 @@ async def test_a_message_that_is_none_ends_a_conversation(
 
 
 async def test_conversations_are_bounded_and_apart_from_calls(
-    held: HeldBundles, channel: grpc.aio.Channel
+    held: HeldBundles, channel: grpc.aio.Channel, other: grpc.aio.Channel
 ) -> None:
     serve(held, Counter())
-    conversations = [double(channel) for _ in range(3)]
+    conversations = [double(each) for each in (channel, channel, other)]
     for conversation in conversations:
         await conversation.write(Int32Value(value=1))
         await conversation.write(Int32Value(value=2))
         assert (await conversation.read()).value == 2
-    assert (await failure_of(double(channel))).reason == "TOO_MANY_CALLS"
+    for each in (channel, other):
+        assert (await failure_of(double(each))).reason == "TOO_MANY_CALLS"
     call: Any = channel.unary_unary(NEXT, response_deserializer=Int32Value.FromString)
     assert (await call(Int32Value(value=1).SerializeToString(), timeout=30)).value == 2
     for conversation in conversations:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,18 @@ async def test_a_version_is_released_after_its_calls(process: Process) -> None:
     later.end(None)
     await loading
     assert process.life[-2:] == ["tiny/1 closed", "tiny/3 warm"]
+
+
+async def test_versions_are_freed_off_the_event_loop(process: Process) -> None:
+    freed_on: list[int] = []
+    await process.swapper.activate("tiny/2")
+    first = process.held.beside
+    assert first is not None
+    weakref.finalize(first.servicer, lambda: freed_on.append(threading.get_ident()))
+    del first
+    await process.swapper.load("tiny/3")
+    assert len(freed_on) == 1
+    assert freed_on[0] != threading.get_ident()
 
 
 async def test_a_version_that_fails_changes_nothing(process: Process) -> None:

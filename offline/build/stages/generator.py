@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Final
 
-from offline.build.config import BuildConfig, GeneratorModelConfig, Settings
+from offline.build.config import BuildConfig, GeneratorModelConfig, WarmSettings
 from offline.build.stage import Earlier, Stage
 
 PROMPTS: Final = Path(__file__).parents[2] / "generator" / "prompts.txt"
 """Tandem's own prompts."""
 
 
-class GeneratorSettings(Settings):
+class GeneratorSettings(WarmSettings):
     """How the model is trained."""
 
     model: GeneratorModelConfig
@@ -21,13 +21,14 @@ class GeneratorSettings(Settings):
     seed: int
 
     @classmethod
-    def of(cls, config: BuildConfig) -> "GeneratorSettings":
-        """Those of a build."""
+    def of(cls, config: BuildConfig, *, warm: bool = False) -> "GeneratorSettings":
+        """Those of a build, which may start from a bundle."""
         return cls(
             model=config.generator,
             reads_items=config.reads_items,
             prompts=(config.generator.prompts or PROMPTS).read_text(encoding="utf-8"),
             seed=config.seed,
+            warm=warm,
         )
 
 
@@ -39,8 +40,11 @@ def _make(settings: GeneratorSettings, earlier: Earlier, out: Path) -> None:
 
 GENERATOR: Final = Stage(
     "generator",
-    settings=lambda request: GeneratorSettings.of(request.config),
+    settings=lambda request: GeneratorSettings.of(request.config, warm=request.warm is not None),
     make=_make,
-    needs=("dataset", "embeddings", "query-encoder", "codes"),
+    needs=lambda settings: (
+        *("dataset", "embeddings", "query-encoder", "codes"),
+        *settings.warm_needs,
+    ),
     together=True,
 )

@@ -73,7 +73,7 @@ def export_generator(
     Returns:
         The manifest's section about them.
     """
-    backbone = _backbone(model, parts)
+    backbone = backbone_of(model, parts.max_input_tokens, parts.codes.shape[1])
     config = backbone.weights.config
     tokenizer_file = directory / "generator_tokenizer.json"
     parts.tokenizer.save(str(tokenizer_file))
@@ -119,11 +119,20 @@ def export_generator(
     return section
 
 
-def _backbone(model: PreTrainedModel | ItemT5, parts: GeneratorExport) -> Backbone:
-    """What the model is exported as."""
+def backbone_of(model: PreTrainedModel | ItemT5, max_tokens: int, levels: int) -> Backbone:
+    """What a model is exported as.
+
+    Args:
+        model: one that reads tokens, or one that reads whole items.
+        max_tokens: the most positions of a prompt.
+        levels: the length of the codes.
+
+    Raises:
+        ValueError: it is built in a way that is not exported.
+    """
     if isinstance(model, ItemT5 | T5ForConditionalGeneration):
-        return T5Backbone.of(model, parts.max_input_tokens)
-    return LlamaBackbone.of(model, parts.max_input_tokens + parts.codes.shape[1])
+        return T5Backbone.of(model, max_tokens)
+    return LlamaBackbone.of(model, max_tokens + levels)
 
 
 def _write_items(model: ItemT5, parts: GeneratorExport, directory: Path) -> None:

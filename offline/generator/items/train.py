@@ -1,7 +1,7 @@
 """Training a generator that reads whole items."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +93,7 @@ def train_items(
     direct_share: float,
     history_dropout: float,
     expected: ExpectedItems | None = None,
+    start: Callable[[ItemT5], None] | None = None,
     path: Path | None = None,
     bar: Progress | None = None,
 ) -> dict[int, float]:
@@ -107,6 +108,7 @@ def train_items(
         direct_share: batches without history, as a share of those with one.
         history_dropout: probability of leaving an item of a history out.
         expected: what users by name are told beside their own items.
+        start: gives the model what it goes on from; from nothing when None.
         path: where the state is kept between epochs; nowhere when None.
         bar: to show epochs and validation on.
 
@@ -128,9 +130,7 @@ def train_items(
         expected=expected if named else None,
         weights=data.train_weights(),
     )
-    if source.expected is not None:
-        tokens = [prompts.token_of(user) for user in range(len(source.sequences))]
-        model.start_users(tokens, source.expected.vectors(model.item_vectors.detach().numpy()))
+    _begin(model, source, prompts, start)
     learner = ItemLearner(model.to(device()), source, prompts.words(prompts.serving, None))
     done = train(
         learner,
@@ -139,9 +139,24 @@ def train_items(
         path=path,
         fingerprint=_fingerprint(model, source),
         bar=bar,
+        trained=start is not None,
     )
     model.cpu()
     return done.curve
+
+
+def _begin(
+    model: ItemT5,
+    source: ItemBatches,
+    prompts: ItemPrompts,
+    start: Callable[[ItemT5], None] | None,
+) -> None:
+    """Users start as what is expected of them, unless there is something better to go on from."""
+    if source.expected is not None:
+        tokens = [prompts.token_of(user) for user in range(len(source.sequences))]
+        model.start_users(tokens, source.expected.vectors(model.item_vectors.detach().numpy()))
+    if start is not None:
+        start(model)
 
 
 def _fingerprint(model: ItemT5, source: ItemBatches) -> str:

@@ -24,29 +24,29 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etandem/v1/bundle_service.proto\x12\ttandem.v1\"N\n\rBundleVersion\x12\x16\n\x0e\x62undle_version\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.tandem.v1.BundleState\"\x14\n\x12ListBundlesRequest\"@\n\x13ListBundlesResponse\x12)\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x18.tandem.v1.BundleVersion\"+\n\x11LoadBundleRequest\x12\x16\n\x0e\x62undle_version\x18\x01 \x01(\t\"?\n\x12LoadBundleResponse\x12)\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x18.tandem.v1.BundleVersion\"/\n\x15\x41\x63tivateBundleRequest\x12\x16\n\x0e\x62undle_version\x18\x01 \x01(\t\"C\n\x16\x41\x63tivateBundleResponse\x12)\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x18.tandem.v1.BundleVersion*x\n\x0b\x42undleState\x12\x1c\n\x18\x42UNDLE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42UNDLE_STATE_SERVING\x10\x01\x12\x15\n\x11\x42UNDLE_STATE_HELD\x10\x02\x12\x1a\n\x16\x42UNDLE_STATE_AVAILABLE\x10\x03\x32\xff\x01\n\rBundleService\x12L\n\x0bListBundles\x12\x1d.tandem.v1.ListBundlesRequest\x1a\x1e.tandem.v1.ListBundlesResponse\x12I\n\nLoadBundle\x12\x1c.tandem.v1.LoadBundleRequest\x1a\x1d.tandem.v1.LoadBundleResponse\x12U\n\x0e\x41\x63tivateBundle\x12 .tandem.v1.ActivateBundleRequest\x1a!.tandem.v1.ActivateBundleResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etandem/v1/bundle_service.proto\x12\ttandem.v1\"^\n\rBundleVersion\x12\x16\n\x0e\x62undle_version\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.tandem.v1.BundleState\x12\x0e\n\x06\x62undle\x18\x03 \x01(\t\"\x14\n\x12ListBundlesRequest\"@\n\x13ListBundlesResponse\x12)\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x18.tandem.v1.BundleVersion\";\n\x11LoadBundleRequest\x12\x16\n\x0e\x62undle_version\x18\x01 \x01(\t\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\"?\n\x12LoadBundleResponse\x12)\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x18.tandem.v1.BundleVersion\"?\n\x15\x41\x63tivateBundleRequest\x12\x16\n\x0e\x62undle_version\x18\x01 \x01(\t\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\"C\n\x16\x41\x63tivateBundleResponse\x12)\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x18.tandem.v1.BundleVersion*x\n\x0b\x42undleState\x12\x1c\n\x18\x42UNDLE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42UNDLE_STATE_SERVING\x10\x01\x12\x15\n\x11\x42UNDLE_STATE_HELD\x10\x02\x12\x1a\n\x16\x42UNDLE_STATE_AVAILABLE\x10\x03\x32\xff\x01\n\rBundleService\x12L\n\x0bListBundles\x12\x1d.tandem.v1.ListBundlesRequest\x1a\x1e.tandem.v1.ListBundlesResponse\x12I\n\nLoadBundle\x12\x1c.tandem.v1.LoadBundleRequest\x1a\x1d.tandem.v1.LoadBundleResponse\x12U\n\x0e\x41\x63tivateBundle\x12 .tandem.v1.ActivateBundleRequest\x1a!.tandem.v1.ActivateBundleResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tandem.v1.bundle_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BUNDLESTATE']._serialized_start=441
-  _globals['_BUNDLESTATE']._serialized_end=561
+  _globals['_BUNDLESTATE']._serialized_start=489
+  _globals['_BUNDLESTATE']._serialized_end=609
   _globals['_BUNDLEVERSION']._serialized_start=45
-  _globals['_BUNDLEVERSION']._serialized_end=123
-  _globals['_LISTBUNDLESREQUEST']._serialized_start=125
-  _globals['_LISTBUNDLESREQUEST']._serialized_end=145
-  _globals['_LISTBUNDLESRESPONSE']._serialized_start=147
-  _globals['_LISTBUNDLESRESPONSE']._serialized_end=211
-  _globals['_LOADBUNDLEREQUEST']._serialized_start=213
-  _globals['_LOADBUNDLEREQUEST']._serialized_end=256
-  _globals['_LOADBUNDLERESPONSE']._serialized_start=258
-  _globals['_LOADBUNDLERESPONSE']._serialized_end=321
-  _globals['_ACTIVATEBUNDLEREQUEST']._serialized_start=323
-  _globals['_ACTIVATEBUNDLEREQUEST']._serialized_end=370
-  _globals['_ACTIVATEBUNDLERESPONSE']._serialized_start=372
-  _globals['_ACTIVATEBUNDLERESPONSE']._serialized_end=439
-  _globals['_BUNDLESERVICE']._serialized_start=564
-  _globals['_BUNDLESERVICE']._serialized_end=819
+  _globals['_BUNDLEVERSION']._serialized_end=139
+  _globals['_LISTBUNDLESREQUEST']._serialized_start=141
+  _globals['_LISTBUNDLESREQUEST']._serialized_end=161
+  _globals['_LISTBUNDLESRESPONSE']._serialized_start=163
+  _globals['_LISTBUNDLESRESPONSE']._serialized_end=227
+  _globals['_LOADBUNDLEREQUEST']._serialized_start=229
+  _globals['_LOADBUNDLEREQUEST']._serialized_end=288
+  _globals['_LOADBUNDLERESPONSE']._serialized_start=290
+  _globals['_LOADBUNDLERESPONSE']._serialized_end=353
+  _globals['_ACTIVATEBUNDLEREQUEST']._serialized_start=355
+  _globals['_ACTIVATEBUNDLEREQUEST']._serialized_end=418
+  _globals['_ACTIVATEBUNDLERESPONSE']._serialized_start=420
+  _globals['_ACTIVATEBUNDLERESPONSE']._serialized_end=487
+  _globals['_BUNDLESERVICE']._serialized_start=612
+  _globals['_BUNDLESERVICE']._serialized_end=867
 # @@protoc_insertion_point(module_scope)

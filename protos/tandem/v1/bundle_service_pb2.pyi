@@ -55,19 +55,25 @@ class BundleVersion(_message.Message):
 
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """Its name and version, such as "ml-100k/0a1b2c3d4e5f"."""
     state: Global___BundleState.ValueType
     """What it is to the process."""
+    bundle: _builtins.str
+    """The name of the gateway's bundle that it is a version of; empty for that
+    without one.
+    """
     def __init__(
         self,
         *,
         bundle_version: _builtins.str = ...,
         state: Global___BundleState.ValueType = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "bundle_version", b"bundle_version", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -92,15 +98,17 @@ Global___ListBundlesRequest: _TypeAlias = ListBundlesRequest  # noqa: Y015
 
 @_typing.final
 class ListBundlesResponse(_message.Message):
-    """The versions, of which at most one hundred are merely available: the newest."""
+    """The versions, of which at most one hundred of each bundle are merely
+    available: the newest.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BUNDLES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def bundles(self) -> _containers.RepeatedCompositeFieldContainer[Global___BundleVersion]:
-        """The one that serves first, then those that are held, then the others from
-        the newest to the oldest.
+        """Of each bundle, the one without a name first: the one that serves, then
+        those that are held, then the others from the newest to the oldest.
         """
 
     def __init__(
@@ -123,18 +131,24 @@ class LoadBundleRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """Its name and version, as a list names it. It is looked for beside the
     bundle that the process was started with: from 1 to 512 bytes.
+    """
+    bundle: _builtins.str
+    """Which of the gateway's bundles it is a version of; empty for that without a
+    name.
     """
     def __init__(
         self,
         *,
         bundle_version: _builtins.str = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "bundle_version", b"bundle_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -149,7 +163,7 @@ class LoadBundleResponse(_message.Message):
     BUNDLES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def bundles(self) -> _containers.RepeatedCompositeFieldContainer[Global___BundleVersion]:
-        """What the process holds now."""
+        """What the process holds of the bundle now."""
 
     def __init__(
         self,
@@ -171,16 +185,20 @@ class ActivateBundleRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """Its name and version, as in `LoadBundleRequest`."""
+    bundle: _builtins.str
+    """Which bundle, as in `LoadBundleRequest`."""
     def __init__(
         self,
         *,
         bundle_version: _builtins.str = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "bundle_version", b"bundle_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -195,7 +213,7 @@ class ActivateBundleResponse(_message.Message):
     BUNDLES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def bundles(self) -> _containers.RepeatedCompositeFieldContainer[Global___BundleVersion]:
-        """What the process holds now."""
+        """What the process holds of the bundle now."""
 
     def __init__(
         self,

@@ -36,6 +36,12 @@ class BundleServiceStub(object):
     answered from that version, and refused with UNAVAILABLE, reason
     VERSION_NOT_HELD, where the process does not hold it. A call that names none
     is answered from the version that serves.
+
+    A gateway may have several bundles, told apart by names that its settings
+    give them; the one that answers calls that name none has none itself. Each
+    has versions of its own. A name that the process does not know, which is any
+    at a service behind the gateway, is INVALID_ARGUMENT with reason
+    UNKNOWN_BUNDLE_NAME.
     """
 
     def __init__(self, channel):
@@ -72,10 +78,17 @@ class BundleServiceServicer(object):
     answered from that version, and refused with UNAVAILABLE, reason
     VERSION_NOT_HELD, where the process does not hold it. A call that names none
     is answered from the version that serves.
+
+    A gateway may have several bundles, told apart by names that its settings
+    give them; the one that answers calls that name none has none itself. Each
+    has versions of its own. A name that the process does not know, which is any
+    at a service behind the gateway, is INVALID_ARGUMENT with reason
+    UNKNOWN_BUNDLE_NAME.
     """
 
     def ListBundles(self, request, context):
-        """Lists the versions that the process holds, and those that lie beside them.
+        """Lists the versions that the process holds of each of its bundles, and those
+        that lie beside them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,6 +152,12 @@ class BundleService(object):
     answered from that version, and refused with UNAVAILABLE, reason
     VERSION_NOT_HELD, where the process does not hold it. A call that names none
     is answered from the version that serves.
+
+    A gateway may have several bundles, told apart by names that its settings
+    give them; the one that answers calls that name none has none itself. Each
+    has versions of its own. A name that the process does not know, which is any
+    at a service behind the gateway, is INVALID_ARGUMENT with reason
+    UNKNOWN_BUNDLE_NAME.
     """
 
     @staticmethod

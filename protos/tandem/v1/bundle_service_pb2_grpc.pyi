@@ -37,6 +37,12 @@ class BundleServiceStub:
     answered from that version, and refused with UNAVAILABLE, reason
     VERSION_NOT_HELD, where the process does not hold it. A call that names none
     is answered from the version that serves.
+
+    A gateway may have several bundles, told apart by names that its settings
+    give them; the one that answers calls that name none has none itself. Each
+    has versions of its own. A name that the process does not know, which is any
+    at a service behind the gateway, is INVALID_ARGUMENT with reason
+    UNKNOWN_BUNDLE_NAME.
     """
 
     @_typing.overload
@@ -44,7 +50,9 @@ class BundleServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BundleServiceAsyncStub: ...
     ListBundles: _grpc.UnaryUnaryMultiCallable[_bundle_service_pb2.ListBundlesRequest, _bundle_service_pb2.ListBundlesResponse]
-    """Lists the versions that the process holds, and those that lie beside them."""
+    """Lists the versions that the process holds of each of its bundles, and those
+    that lie beside them.
+    """
     LoadBundle: _grpc.UnaryUnaryMultiCallable[_bundle_service_pb2.LoadBundleRequest, _bundle_service_pb2.LoadBundleResponse]
     """Checks every file of a version, loads it beside the one that serves, and
     makes calls of each kind, so that the first caller does not wait. What was
@@ -71,11 +79,19 @@ class BundleServiceAsyncStub(BundleServiceStub):
     answered from that version, and refused with UNAVAILABLE, reason
     VERSION_NOT_HELD, where the process does not hold it. A call that names none
     is answered from the version that serves.
+
+    A gateway may have several bundles, told apart by names that its settings
+    give them; the one that answers calls that name none has none itself. Each
+    has versions of its own. A name that the process does not know, which is any
+    at a service behind the gateway, is INVALID_ARGUMENT with reason
+    UNKNOWN_BUNDLE_NAME.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListBundles: _aio.UnaryUnaryMultiCallable[_bundle_service_pb2.ListBundlesRequest, _bundle_service_pb2.ListBundlesResponse]  # type: ignore[assignment]
-    """Lists the versions that the process holds, and those that lie beside them."""
+    """Lists the versions that the process holds of each of its bundles, and those
+    that lie beside them.
+    """
     LoadBundle: _aio.UnaryUnaryMultiCallable[_bundle_service_pb2.LoadBundleRequest, _bundle_service_pb2.LoadBundleResponse]  # type: ignore[assignment]
     """Checks every file of a version, loads it beside the one that serves, and
     makes calls of each kind, so that the first caller does not wait. What was
@@ -101,6 +117,12 @@ class BundleServiceServicer(metaclass=_abc_1.ABCMeta):
     answered from that version, and refused with UNAVAILABLE, reason
     VERSION_NOT_HELD, where the process does not hold it. A call that names none
     is answered from the version that serves.
+
+    A gateway may have several bundles, told apart by names that its settings
+    give them; the one that answers calls that name none has none itself. Each
+    has versions of its own. A name that the process does not know, which is any
+    at a service behind the gateway, is INVALID_ARGUMENT with reason
+    UNKNOWN_BUNDLE_NAME.
     """
 
     @_abc_1.abstractmethod
@@ -109,7 +131,9 @@ class BundleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bundle_service_pb2.ListBundlesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bundle_service_pb2.ListBundlesResponse, _abc.Awaitable[_bundle_service_pb2.ListBundlesResponse]]:
-        """Lists the versions that the process holds, and those that lie beside them."""
+        """Lists the versions that the process holds of each of its bundles, and those
+        that lie beside them.
+        """
 
     @_abc_1.abstractmethod
     def LoadBundle(

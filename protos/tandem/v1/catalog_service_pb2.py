@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tandem.v1 import common_pb2 as tandem_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftandem/v1/catalog_service.proto\x12\ttandem.v1\x1a\x16tandem/v1/common.proto\"\xe1\x01\n\x07NewItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x36\n\nattributes\x18\x04 \x03(\x0b\x32\".tandem.v1.NewItem.AttributesEntry\x12!\n\x06vector\x18\x05 \x01(\x0b\x32\x11.tandem.v1.Vector\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tandem.v1.AttributeValues:\x02\x38\x01\"7\n\x12UpsertItemsRequest\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.tandem.v1.NewItem\"[\n\x13UpsertItemsResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x1a\n\x12unchanged_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"&\n\x12\x44\x65leteItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"Y\n\x13\x44\x65leteItemsResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"#\n\x0fGetItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"~\n\x10GetItemsResponse\x12\x1e\n\x05items\x18\x01 \x03(\x0b\x32\x0f.tandem.v1.Item\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61talog_sequence\x18\x04 \x01(\x03\"9\n\x10ListItemsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x92\x01\n\x11ListItemsResponse\x12\x1e\n\x05items\x18\x01 \x03(\x0b\x32\x0f.tandem.v1.Item\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\x18\n\x10\x63\x61talog_sequence\x18\x05 \x01(\x03\"C\n\x11WatchItemsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\"\x80\x01\n\x12WatchItemsResponse\x12&\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ItemChange\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61talog_sequence\x18\x04 \x01(\x03\"j\n\nItemChange\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12&\n\x06upsert\x18\x02 \x01(\x0b\x32\x14.tandem.v1.CodedItemH\x00\x12\x18\n\x0e\x64\x65lete_item_id\x18\x03 \x01(\tH\x00\x42\x08\n\x06\x63hange\"j\n\tCodedItem\x12\x1d\n\x04item\x18\x01 \x01(\x0b\x32\x0f.tandem.v1.Item\x12\x11\n\tcode_text\x18\x02 \x01(\t\x12\x13\n\x0b\x63ode_tokens\x18\x03 \x03(\x05\x12\x16\n\x0e\x63ontent_vector\x18\x04 \x03(\x02\x32\x86\x03\n\x0e\x43\x61talogService\x12L\n\x0bUpsertItems\x12\x1d.tandem.v1.UpsertItemsRequest\x1a\x1e.tandem.v1.UpsertItemsResponse\x12L\n\x0b\x44\x65leteItems\x12\x1d.tandem.v1.DeleteItemsRequest\x1a\x1e.tandem.v1.DeleteItemsResponse\x12\x43\n\x08GetItems\x12\x1a.tandem.v1.GetItemsRequest\x1a\x1b.tandem.v1.GetItemsResponse\x12\x46\n\tListItems\x12\x1b.tandem.v1.ListItemsRequest\x1a\x1c.tandem.v1.ListItemsResponse\x12K\n\nWatchItems\x12\x1c.tandem.v1.WatchItemsRequest\x1a\x1d.tandem.v1.WatchItemsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftandem/v1/catalog_service.proto\x12\ttandem.v1\x1a\x16tandem/v1/common.proto\"\xe1\x01\n\x07NewItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x36\n\nattributes\x18\x04 \x03(\x0b\x32\".tandem.v1.NewItem.AttributesEntry\x12!\n\x06vector\x18\x05 \x01(\x0b\x32\x11.tandem.v1.Vector\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tandem.v1.AttributeValues:\x02\x38\x01\"7\n\x12UpsertItemsRequest\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.tandem.v1.NewItem\"[\n\x13UpsertItemsResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x1a\n\x12unchanged_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"&\n\x12\x44\x65leteItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"Y\n\x13\x44\x65leteItemsResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\"3\n\x0fGetItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\"~\n\x10GetItemsResponse\x12\x1e\n\x05items\x18\x01 \x03(\x0b\x32\x0f.tandem.v1.Item\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61talog_sequence\x18\x04 \x01(\x03\"9\n\x10ListItemsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x92\x01\n\x11ListItemsResponse\x12\x1e\n\x05items\x18\x01 \x03(\x0b\x32\x0f.tandem.v1.Item\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\x18\n\x10\x63\x61talog_sequence\x18\x05 \x01(\x03\"C\n\x11WatchItemsRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\x12\x16\n\x0e\x62undle_version\x18\x02 \x01(\t\"\x80\x01\n\x12WatchItemsResponse\x12&\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ItemChange\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61talog_sequence\x18\x04 \x01(\x03\"j\n\nItemChange\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12&\n\x06upsert\x18\x02 \x01(\x0b\x32\x14.tandem.v1.CodedItemH\x00\x12\x18\n\x0e\x64\x65lete_item_id\x18\x03 \x01(\tH\x00\x42\x08\n\x06\x63hange\"j\n\tCodedItem\x12\x1d\n\x04item\x18\x01 \x01(\x0b\x32\x0f.tandem.v1.Item\x12\x11\n\tcode_text\x18\x02 \x01(\t\x12\x13\n\x0b\x63ode_tokens\x18\x03 \x03(\x05\x12\x16\n\x0e\x63ontent_vector\x18\x04 \x03(\x02\x32\x86\x03\n\x0e\x43\x61talogService\x12L\n\x0bUpsertItems\x12\x1d.tandem.v1.UpsertItemsRequest\x1a\x1e.tandem.v1.UpsertItemsResponse\x12L\n\x0b\x44\x65leteItems\x12\x1d.tandem.v1.DeleteItemsRequest\x1a\x1e.tandem.v1.DeleteItemsResponse\x12\x43\n\x08GetItems\x12\x1a.tandem.v1.GetItemsRequest\x1a\x1b.tandem.v1.GetItemsResponse\x12\x46\n\tListItems\x12\x1b.tandem.v1.ListItemsRequest\x1a\x1c.tandem.v1.ListItemsResponse\x12K\n\nWatchItems\x12\x1c.tandem.v1.WatchItemsRequest\x1a\x1d.tandem.v1.WatchItemsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,21 +47,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEITEMSRESPONSE']._serialized_start=488
   _globals['_DELETEITEMSRESPONSE']._serialized_end=577
   _globals['_GETITEMSREQUEST']._serialized_start=579
-  _globals['_GETITEMSREQUEST']._serialized_end=614
-  _globals['_GETITEMSRESPONSE']._serialized_start=616
-  _globals['_GETITEMSRESPONSE']._serialized_end=742
-  _globals['_LISTITEMSREQUEST']._serialized_start=744
-  _globals['_LISTITEMSREQUEST']._serialized_end=801
-  _globals['_LISTITEMSRESPONSE']._serialized_start=804
-  _globals['_LISTITEMSRESPONSE']._serialized_end=950
-  _globals['_WATCHITEMSREQUEST']._serialized_start=952
-  _globals['_WATCHITEMSREQUEST']._serialized_end=1019
-  _globals['_WATCHITEMSRESPONSE']._serialized_start=1022
-  _globals['_WATCHITEMSRESPONSE']._serialized_end=1150
-  _globals['_ITEMCHANGE']._serialized_start=1152
-  _globals['_ITEMCHANGE']._serialized_end=1258
-  _globals['_CODEDITEM']._serialized_start=1260
-  _globals['_CODEDITEM']._serialized_end=1366
-  _globals['_CATALOGSERVICE']._serialized_start=1369
-  _globals['_CATALOGSERVICE']._serialized_end=1759
+  _globals['_GETITEMSREQUEST']._serialized_end=630
+  _globals['_GETITEMSRESPONSE']._serialized_start=632
+  _globals['_GETITEMSRESPONSE']._serialized_end=758
+  _globals['_LISTITEMSREQUEST']._serialized_start=760
+  _globals['_LISTITEMSREQUEST']._serialized_end=817
+  _globals['_LISTITEMSRESPONSE']._serialized_start=820
+  _globals['_LISTITEMSRESPONSE']._serialized_end=966
+  _globals['_WATCHITEMSREQUEST']._serialized_start=968
+  _globals['_WATCHITEMSREQUEST']._serialized_end=1035
+  _globals['_WATCHITEMSRESPONSE']._serialized_start=1038
+  _globals['_WATCHITEMSRESPONSE']._serialized_end=1166
+  _globals['_ITEMCHANGE']._serialized_start=1168
+  _globals['_ITEMCHANGE']._serialized_end=1274
+  _globals['_CODEDITEM']._serialized_start=1276
+  _globals['_CODEDITEM']._serialized_end=1382
+  _globals['_CATALOGSERVICE']._serialized_start=1385
+  _globals['_CATALOGSERVICE']._serialized_end=1775
 # @@protoc_insertion_point(module_scope)

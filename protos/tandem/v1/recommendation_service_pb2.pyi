@@ -183,6 +183,9 @@ class RecommendRequest(_message.Message):
     BOOSTS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    SERVING_CONFIG_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user, at most 512 bytes. Its history is looked up unless
     `history_item_ids` is given. NOT_FOUND with reason UNKNOWN_USER when it has
@@ -221,7 +224,30 @@ class RecommendRequest(_message.Message):
     """The `next_page_token` of the page before; empty for the first. Everything
     but `page_size`, `item_fields`, `forbid_degraded` and `diagnostics` must be
     as it was. INVALID_ARGUMENT with reason INVALID_PAGE_TOKEN when it is not, or
-    when the user's history or a bundle has changed since: begin anew.
+    when the user's history or a bundle has changed since, or the pages are of
+    different variants: begin anew.
+    """
+    bundle: _builtins.str
+    """Which of the gateway's bundles to recommend from, by the name that the
+    gateway's settings give it; empty for the one that has none. It has
+    catalog, histories and default strategy of its own. INVALID_ARGUMENT with
+    reason UNKNOWN_BUNDLE_NAME where the gateway has no bundle of that name.
+    """
+    serving_config: _builtins.str
+    """A configuration that the gateway was given under this name, at most 64
+    bytes: a request without a user, whose values hold where this one and its
+    variant set none. Its filter holds beside theirs, and so does what it
+    excludes; of its other lists, those that this request or its variant gives
+    are theirs alone. INVALID_ARGUMENT with reason UNKNOWN_SERVING_CONFIG when
+    there is none of the name.
+    """
+    variant: _builtins.str
+    """The variant of the gateway's experiment that answers, at most 64 bytes,
+    whatever its share of the users; by default the user's, or that of the
+    history where there is no user. INVALID_ARGUMENT with reason UNKNOWN_VARIANT
+    when there is none of the name; FAILED_PRECONDITION with reason
+    VARIANT_NOT_READY when the gateway does not hold the variant's version of
+    the bundle, or that does not have an attribute that the variant needs.
     """
     @_builtins.property
     def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -286,10 +312,13 @@ class RecommendRequest(_message.Message):
         boosts: _abc.Iterable[Global___ConditionBoost] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        bundle: _builtins.str = ...,
+        serving_config: _builtins.str = ...,
+        variant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "constraints", b"constraints", "diversity", b"diversity", "item_fields", b"item_fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "boosts", b"boosts", "constraints", b"constraints", "diagnostics", b"diagnostics", "diversity", b"diversity", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "item_fields", b"item_fields", "max_results", b"max_results", "page_size", b"page_size", "page_token", b"page_token", "pinned_items", b"pinned_items", "strategy", b"strategy", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "boosts", b"boosts", "bundle", b"bundle", "constraints", b"constraints", "diagnostics", b"diagnostics", "diversity", b"diversity", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "item_fields", b"item_fields", "max_results", b"max_results", "page_size", b"page_size", "page_token", b"page_token", "pinned_items", b"pinned_items", "serving_config", b"serving_config", "strategy", b"strategy", "user_id", b"user_id", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
     _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
@@ -489,6 +518,7 @@ class RecommendResponse(_message.Message):
     DIAGNOSTICS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
     strategy: Global___Strategy.ValueType
     """The strategy that the list was made by: another than was asked for where a
     service was done without, where it had nothing to add, or where the bundle
@@ -505,6 +535,10 @@ class RecommendResponse(_message.Message):
     send it back with the events that come of it. Opaque, of at most 2,048 ASCII
     characters, another for each answer and page. Its first 16 characters alone
     name the answer in what is recorded. Any gateway of the same key reads it.
+    """
+    variant: _builtins.str
+    """The variant that the answer is of; empty where the gateway makes no
+    experiment, or none of its variants has users.
     """
     @_builtins.property
     def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recommendation]:
@@ -547,10 +581,11 @@ class RecommendResponse(_message.Message):
         diagnostics: Global___Diagnostics | None = ...,
         next_page_token: _builtins.str = ...,
         recommendation_id: _builtins.str = ...,
+        variant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["diagnostics", b"diagnostics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "diagnostics", b"diagnostics", "missing_item_ids", b"missing_item_ids", "next_page_token", b"next_page_token", "recommendation_id", b"recommendation_id", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "diagnostics", b"diagnostics", "missing_item_ids", b"missing_item_ids", "next_page_token", b"next_page_token", "recommendation_id", b"recommendation_id", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -744,6 +779,9 @@ class SimilarItemsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     QUERY_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    bundle: _builtins.str
+    """Which of the gateway's bundles, as in RecommendRequest."""
     @_builtins.property
     def query(self) -> _common_pb2.SimilarityQuery:
         """Required."""
@@ -752,10 +790,11 @@ class SimilarItemsRequest(_message.Message):
         self,
         *,
         query: _common_pb2.SimilarityQuery | None = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -822,7 +861,8 @@ class BatchRecommendRequest(_message.Message):
     @_builtins.property
     def request(self) -> Global___RecommendRequest:
         """What to recommend. It has the server's default time limit, which begins
-        when the server takes it up.
+        when the server takes it up. Requests of one stream may name different
+        bundles.
         """
 
     def __init__(
@@ -961,6 +1001,9 @@ class RecordEventsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    bundle: _builtins.str
+    """Which of the gateway's bundles, as in RecommendRequest."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
         """At least 1, at most 1,000, of any users. One that breaks a rule fails the
@@ -971,10 +1014,11 @@ class RecordEventsRequest(_message.Message):
         self,
         *,
         events: _abc.Iterable[Global___Event] | None = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "events", b"events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1031,6 +1075,7 @@ class GetHistoryRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user. Required, at most 512 bytes."""
     page_size: _builtins.int
@@ -1042,16 +1087,19 @@ class GetHistoryRequest(_message.Message):
     than those on it; empty for the newest. INVALID_ARGUMENT with reason
     INVALID_PAGE_TOKEN when it is none that was given out for this user.
     """
+    bundle: _builtins.str
+    """Which of the gateway's bundles, as in RecommendRequest."""
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "page_size", b"page_size", "page_token", b"page_token", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1099,16 +1147,20 @@ class DeleteUserRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user. Required, at most 512 bytes."""
+    bundle: _builtins.str
+    """Which of the gateway's bundles, as in RecommendRequest."""
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1147,16 +1199,20 @@ class ExportUserRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user. Required, at most 512 bytes."""
+    bundle: _builtins.str
+    """Which of the gateway's bundles, as in RecommendRequest."""
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1280,6 +1336,7 @@ class MergeUsersRequest(_message.Message):
 
     SOURCE_USER_ID_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
     source_user_id: _builtins.str
     """The user whose events they are, and who is deleted. Required, at most 512
     bytes.
@@ -1288,15 +1345,18 @@ class MergeUsersRequest(_message.Message):
     """The user who gets them. Required, at most 512 bytes; another one, or it is
     INVALID_ARGUMENT with reason SAME_USER.
     """
+    bundle: _builtins.str
+    """Which of the gateway's bundles, as in RecommendRequest."""
     def __init__(
         self,
         *,
         source_user_id: _builtins.str = ...,
         user_id: _builtins.str = ...,
+        bundle: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["source_user_id", b"source_user_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "source_user_id", b"source_user_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,15 +4,17 @@ A session may be shared: `run` releases the GIL and keeps no state. Threads that
 their neighbors on a small machine, so they don't.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from core.bundle import Bundle
 from services.candidate.index.flat import Vector
 
 _TEXTS_AT_ONCE: Final = 8
@@ -112,6 +114,29 @@ class OnnxTextEncoder:
         inputs = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
         vectors: Vector = self._session.run(["vectors"], inputs)[0]
         return vectors
+
+
+_IN_USE: Final = WeakValueDictionary[Hashable, OnnxTextEncoder]()
+"""Text encoders by all that they are made of, for as long as an engine has them."""
+
+
+def shared_text_encoder(bundle: Bundle, *, threads: int) -> OnnxTextEncoder:
+    """The text encoder of a bundle. Versions with the same files have one: it is most of what a
+    version takes in memory, and most of the time that loading takes.
+
+    Args:
+        bundle: a verified bundle.
+        threads: see `session`.
+    """
+    prefix = bundle.manifest.candidate.text_prefix
+    graph, tokenizer = map(bundle.file, ("text_encoder.onnx", "text_tokenizer.json"))
+    digests = [bundle.manifest.files[file.name].sha256 for file in (graph, tokenizer)]
+    key = (*digests, prefix, threads)
+    encoder = _IN_USE.get(key)
+    if encoder is None:
+        encoder = OnnxTextEncoder(graph, tokenizer, prefix=prefix, threads=threads)
+        _IN_USE[key] = encoder
+    return encoder
 
 
 def session(graph: Path, threads: int) -> ort.InferenceSession:

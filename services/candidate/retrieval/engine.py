@@ -20,9 +20,9 @@ from services.candidate.index.flat import Neighbors, Vector
 from services.candidate.index.space import Space, SpaceName
 from services.candidate.retrieval.encoders import (
     OnnxQueryEncoder,
-    OnnxTextEncoder,
     QueryEncoder,
     TextEncoder,
+    shared_text_encoder,
 )
 from services.candidate.retrieval.fusion import Source, fuse
 from services.candidate.retrieval.indexed import IndexedCatalog
@@ -115,12 +115,7 @@ class CandidateEngine:
             content=Space.read(bundle, SpaceName.CONTENT, index_uri),
             behavior=Space.read(bundle, SpaceName.BEHAVIOR, index_uri),
             query_encoder=OnnxQueryEncoder(bundle.file("query_encoder.onnx"), threads=threads),
-            text_encoder=OnnxTextEncoder(
-                bundle.file("text_encoder.onnx"),
-                bundle.file("text_tokenizer.json"),
-                prefix=section.text_prefix,
-                threads=threads,
-            ),
+            text_encoder=shared_text_encoder(bundle, threads=threads),
             transitions=Transitions.read(bundle),
             weights=weights
             or SourceWeights(

@@ -90,6 +90,13 @@ def test_variants_beyond_the_bound_are_counted_together() -> None:
     assert counts["other"] == 1_000 - MAX_VARIANTS
 
 
+def test_answers_of_no_variant_take_no_variants_place() -> None:
+    attribution = Attribution()
+    names = ["", *(f"v{n}" for n in range(MAX_VARIANTS))]
+    attribution.record([event("a", variant=name) for name in names])
+    assert {count.labels.variant for count in attribution.items()} == set(names)
+
+
 def test_no_more_lists_are_remembered_than_the_bound() -> None:
     attribution = Attribution()
     for _ in range(2):

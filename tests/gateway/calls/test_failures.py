@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import grpc
 import pytest
 from structlog.testing import capture_logs
 
@@ -9,8 +10,10 @@ import tandem
 from core import errors
 from core.bundle import Bundle
 from gateway.calls.clients import CandidateClient
+from gateway.calls.failures import translate
 from gateway.deadline import Deadline
 from gateway.domain import Query, ResolvedQuery, Strategy
+from serving.telemetry.reasons import REASONS
 from serving.testing import listening
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.gateway.fakes import WAIT, FakeCandidate, attach_candidate
@@ -95,6 +98,12 @@ async def test_a_services_failure_becomes_the_gateways(
         assert caught.value.request_id
     if isinstance(raised, errors.ResourceExhausted):
         assert caught.value.retry_after == 0.3
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code.value[0]])
+def test_what_no_service_said_has_a_known_reason(code: grpc.StatusCode) -> None:
+    """A status without a reason comes from gRPC, or from what stands in between."""
+    assert translate(tandem.Error(code, "text"), "candidate").reason in REASONS
 
 
 async def test_unavailable_is_tried_again_and_nothing_else_is(stack: Stack) -> None:

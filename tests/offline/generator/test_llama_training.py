@@ -157,7 +157,7 @@ def test_the_checkpoint_says_which_backbone_it_is(tmp_path: Path) -> None:
 def test_a_checkpoint_that_is_built_otherwise_is_refused(tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    ends = {"bos_token_id": 0, "eos_token_id": 1}
+    ends: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 1}
     config = GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2, **ends)
     GPT2LMHeadModel(config).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="is a gpt2; these can be exported: t5, llama"):

@@ -19,7 +19,11 @@ from offline.query_encoder.config import QueryEncoderConfig
 from offline.query_encoder.export import export_query_encoder
 from offline.query_encoder.model import QueryEncoder, principal_components
 from offline.query_encoder.projection import fit_projection
-from offline.query_encoder.train import TrainedQueryEncoder, train_query_encoder
+from offline.query_encoder.train import (
+    QueryStart,
+    TrainedQueryEncoder,
+    train_query_encoder,
+)
 from offline.training.checkpoint import CheckpointError
 from offline.training.config import TrainingConfig
 from services.candidate.index.flat import FlatIndex
@@ -248,3 +252,14 @@ def test_new_items_are_placed_by_their_text() -> None:
     assert (placed * behavior[150:]).sum(1).mean() > 0.9
     even = project(content[150:], fit_projection(content[:150], behavior[:150], np.ones(150, int)))
     assert (placed * behavior[150:]).sum(1).mean() > (even * behavior[150:]).sum(1).mean()
+
+
+def test_training_goes_on_from_what_was_reached(trained: TrainedQueryEncoder) -> None:
+    vectors = trained.behavior_vectors * 3  # only their direction means something
+    start = QueryStart(trained.encoder, vectors)
+    again = train_query_encoder(DATASET, VECTORS, CONFIG, start=start, device="cpu")
+    assert again.curve[0] == trained.curve[trained.best_epoch]
+    assert again.curve[again.best_epoch] >= again.curve[0]
+    wide = CONFIG.model_copy(update={"dimension": 16})
+    with pytest.raises(RuntimeError, match="size"):
+        train_query_encoder(DATASET, VECTORS, wide, start=start, device="cpu")

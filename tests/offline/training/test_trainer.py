@@ -159,3 +159,15 @@ def test_out_of_time_it_stops_between_epochs_and_goes_on_to_the_same_result(
     done = train(second, None, config, path=path)
     assert (done.epoch, len(second.before)) == (4, 2 * STEPS)
     assert torch.equal(second.weights(), unbroken.weights())
+
+
+@pytest.mark.parametrize(("ranks", "best"), [((1, 2, 3, 4, 4), 0), ((3, 4, 2, 4, 4), 2)])
+def test_a_trained_model_stays_unless_an_epoch_is_better(ranks: tuple[int, ...], best: int) -> None:
+    learner = Learner(*ranks)
+    learner.model.weight.data.fill_(7.0)
+    validation = Validation.of(SOMEBODY, learner.scores, CONFIG)
+    done = train(learner, validation, CONFIG, trained=True)
+    assert sorted(done.curve) == [0, 1, 2, 3, 4]
+    assert done.best_epoch == best
+    assert torch.equal(learner.asked[0], torch.full((3,), 7.0))
+    assert torch.equal(learner.weights(), learner.asked[best])

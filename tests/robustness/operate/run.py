@@ -9,6 +9,7 @@ the end catalog and histories are what was acknowledged.
 """
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -23,9 +24,11 @@ from bench.operate.swaps import Memory
 from core.bundle import Bundle
 from tandem import AsyncCatalogClient, AsyncClient, BundleClient, Error
 from tests.robustness.operate.callers import Callers, Writer
+from tests.robustness.operate.drift import Drift
 from tests.robustness.operate.relay import Relay, relaying
-from tests.robustness.operate.tally import PARTS, Tally
+from tests.robustness.operate.tally import PARTS, WINDOWS, Tally
 
+KNEE_SECONDS: Final = 15.0
 TICK: Final = 0.25
 """Seconds between two looks at the memory."""
 
@@ -64,17 +67,17 @@ class Soaked:
 
     @property
     def growth_mb(self) -> float:
-        """Of the median of memory, from the second part of the soak to the last."""
+        """Of the median of memory, from the second tenth of the soak to the last."""
         marks = np.array(self.memory)
         part = ((marks[:, 0] - self.began) / self.seconds * PARTS).astype(int)
         first, last = (marks[part == n, 1] for n in (1, PARTS - 1))
         return float(np.median(last) - np.median(first)) if len(first) and len(last) else 0.0
 
     @property
-    def drift(self) -> float:
-        """Of p99, as a share, from the second part of the soak to the last."""
-        parts = self.tally.p99(self.began, self.seconds)
-        return parts[-1] / parts[1] - 1 if len(parts) == PARTS else 0.0
+    def drift(self) -> Drift:
+        """Of p99, after the first tenth."""
+        warm = self.seconds / PARTS
+        return Drift.of(self.tally.p99(self.began + warm, self.seconds - warm, WINDOWS))
 
     def faults(self) -> list[str]:
         """Whatever must not be, in a line each."""
@@ -85,6 +88,8 @@ class Soaked:
     def figures(self) -> dict[str, float | int]:
         """All figures by name."""
         tally, mb = self.tally, [taken for _, taken in self.memory]
+        tenths = tally.p99(self.began, self.seconds, PARTS) or [0.0]
+        drift = self.drift
         return {
             "failed_calls": tally.failures.total(),
             "answers_of_two_versions": tally.mixed,
@@ -92,12 +97,18 @@ class Soaked:
             "calls": tally.calls.total(),
             **{f"calls_{kind}": count for kind, count in sorted(tally.calls.items())},
             "calls_cut_off": tally.cut_off,
-            "connections_cut": self.cuts,
+            "changes": tally.calls["upsert"] + tally.calls["delete"],
+            "clients_cut_off": self.cuts,
             "swaps": self.swaps,
             "minutes": self.seconds / 60,
             "p50_ms": float(np.median(tally.ms)) if tally.ms else 0.0,
             "p99_ms": float(np.percentile(tally.ms, 99)) if tally.ms else 0.0,
-            "p99_drift": self.drift,
+            "p99_first_tenth_ms": tenths[0],
+            "p99_second_tenth_ms": tenths[min(1, len(tenths) - 1)],
+            "p99_last_tenth_ms": tenths[-1],
+            "p99_drift": drift.share,
+            "p99_drift_at_least": drift.low,
+            "p99_drift_at_most": drift.high,
             "memory_mb_median": float(np.median(mb)),
             "memory_mb_most": max(mb),
             "memory_growth_mb": self.growth_mb,
@@ -120,10 +131,7 @@ async def soak(
         progress: which share is over; the soak ends at 1.
         show: told that share now and then.
     """
-    bundle = Bundle.open(processes["gateway"].bundle, verify=False)
-    histories = bundle.histories
-    users = [user for user, n in histories.user_index.items() if np.diff(histories.indptr)[n]]
-    items = [item.item_id for item in bundle.catalog.items]
+    users, items = _drawn(Bundle.open(processes["gateway"].bundle, verify=False))
     callers = Callers(users, items, timeout=plan.timeout, seed=plan.seed)
     soaked = Soaked(callers.tally)
 
@@ -148,24 +156,53 @@ async def soak(
                 is_cut = number < plan.cut_callers
                 tasks.create_task(callers.call_until(over, client, plan.rate, is_cut=is_cut))
             tasks.create_task(writer.change_until(over, plan.changes_per_second))
-            tasks.create_task(_cut(relay, over, plan))
+            tasks.create_task(_cut(relay, over, plan, soaked))
             tasks.create_task(_swap(gateway, versions, soaked, over, plan.swap_seconds))
             tasks.create_task(
                 _watch(processes, soaked, over, lambda: show(progress(soaked), soaked))
             )
-        soaked.cuts = relay.cuts
         soaked.wrong += await writer.differences(clients[-1])
         soaked.wrong += [f"lost: {user}" for user in await callers.lost_events(clients[-1])]
     soaked.wrong += [line for process in processes.values() for line in _errors(process)]
     return soaked
 
 
-async def _cut(relay: Relay, over: Callable[[], bool], plan: Plan) -> None:
+async def knee(processes: dict[str, Process], plan: Plan) -> float:
+    """The calls a second that callers reach who never pause; more than that only queue.
+
+    Args:
+        processes: that serve.
+        plan: how many callers there are.
+    """
+    users, items = _drawn(Bundle.open(processes["gateway"].bundle, verify=False))
+    callers = Callers(users, items, timeout=plan.timeout, seed=plan.seed)
+    ends = perf_counter() + KNEE_SECONDS
+
+    def over() -> bool:
+        return perf_counter() > ends
+
+    async with AsyncExitStack() as opened, asyncio.TaskGroup() as tasks:
+        for _ in range(plan.callers):
+            client = AsyncClient(processes["gateway"].address)
+            await opened.enter_async_context(client)
+            tasks.create_task(callers.call_until(over, client, math.inf, is_cut=False))
+    return callers.tally.calls.total() / KNEE_SECONDS
+
+
+def _drawn(bundle: Bundle) -> tuple[list[str], list[str]]:
+    """The users with a history, and the items, that callers draw from."""
+    histories = bundle.histories
+    users = [user for user, n in histories.user_index.items() if np.diff(histories.indptr)[n]]
+    return users, [item.item_id for item in bundle.catalog.items]
+
+
+async def _cut(relay: Relay, over: Callable[[], bool], plan: Plan, soaked: Soaked) -> None:
     """Cuts connections at random moments."""
     rng = random.Random(plan.seed)  # noqa: S311 - no secret
     while not over():
         await asyncio.sleep(rng.expovariate(plan.cuts_per_second))
         relay.cut()
+        soaked.cuts = relay.cuts
 
 
 async def _swap(

@@ -10,8 +10,10 @@ import numpy as np
 
 from tandem.v1 import recommendation_service_pb2 as pb
 
-PARTS: Final = 5
-"""Of a soak; the first is warming up."""
+PARTS: Final = 10
+"""Of a soak; the first counts as warming up."""
+WINDOWS: Final = 30
+"""That the drift of p99 is found by."""
 
 
 def versions_of(answer: pb.RecommendResponse) -> set[str]:
@@ -52,8 +54,9 @@ class Tally:
         self.ended.append(now)
         self.ms.append((now - since) * 1e3)
 
-    def p99(self, began: float, seconds: float) -> list[float]:
-        """The 99th percentile of each part of a soak, in milliseconds."""
+    def p99(self, began: float, seconds: float, parts: int) -> list[float]:
+        """The 99th percentile of each of some parts of a soak of equal length, in milliseconds;
+        without those in which no call ended."""
         ms = np.array(self.ms)
-        part = ((np.array(self.ended) - began) / seconds * PARTS).astype(int)
-        return [float(np.percentile(ms[part == n], 99)) for n in range(PARTS) if any(part == n)]
+        part = ((np.array(self.ended) - began) / seconds * parts).astype(int)
+        return [float(np.percentile(ms[part == n], 99)) for n in range(parts) if any(part == n)]

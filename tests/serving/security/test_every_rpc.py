@@ -4,6 +4,8 @@ import importlib
 import pkgutil
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,21 +78,25 @@ def keys(tmp_path: Path) -> KeysFile:
     return KeysFile(tmp_path / "keys.toml").trust_tokens()
 
 
+def everything(guard: Guard, files: TlsFiles) -> AbstractAsyncContextManager[str]:
+    """Serves every RPC with TLS; its address."""
+    return listening(
+        Everything(),
+        lambda servicer, server: server.add_generic_rpc_handlers((servicer,)),
+        guard=guard,
+        tls=server_credentials(files),
+    )
+
+
 @pytest.fixture
 async def server(keys: KeysFile, tmp_path: Path) -> AsyncIterator[tuple[str, TlsFiles]]:
     """Its address, and what a caller trusts."""
     for right in Right:
         keys.add(f"only-{right}", {right})
         keys.add(f"all-but-{right}", set(Right) - {right})
-    authority = Authority()
-    pair = authority.issue("server").write(tmp_path, "server")
-    async with listening(
-        Everything(),
-        lambda servicer, server: server.add_generic_rpc_handlers((servicer,)),
-        guard=Guard(watch_keys(keys.path)),
-        tls=server_credentials(TlsFiles(*pair)),
-    ) as address:
-        yield address, TlsFiles(authority=authority.write(tmp_path))
+    files = Authority().files(tmp_path, "server")
+    async with everything(Guard(watch_keys(keys.path)), replace(files, authority=None)) as address:
+        yield address, TlsFiles(authority=files.authority)
 
 
 @pytest.fixture
@@ -169,6 +175,27 @@ async def test_each_right_opens_what_it_says_and_no_more(
         }
         assert await outcomes(channel, keys.keys[f"only-{right}"]) == expected
         assert await outcomes(channel, keys.token(f"other {right}")) == expected
+
+
+async def test_a_certificate_alone_opens_what_its_rights_say(
+    keys: KeysFile, tmp_path: Path
+) -> None:
+    authority = Authority()
+    for right in Right:
+        keys.write(f'[certificates."only-{right}"]', f'rights = ["{right}"]')
+    async with everything(
+        Guard(watch_keys(keys.path), certified=True), authority.files(tmp_path, "server")
+    ) as address:
+        for name in ("nobody", *(f"only-{right}" for right in Right)):
+            shown = channel_credentials(authority.files(tmp_path, name).watched().current())
+            opened = name.removeprefix("only-")
+            refused = "NO_CREDENTIALS" if name == "nobody" else "MISSING_RIGHT"
+            expected = {
+                path: "OK" if opened in rule.rights or not rule.rights else refused
+                for path, rule in RULES.items()
+            }
+            async with grpc.aio.secure_channel(address, shown) as channel:
+                assert await outcomes(channel, None) == expected
 
 
 async def test_plaintext_to_tls(server: tuple[str, TlsFiles], keys: KeysFile) -> None:

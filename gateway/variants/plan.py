@@ -1,0 +1,52 @@
+"""What a serving file says: configurations of calls, and variants with their shares of users."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.shadow.replay import ShadowPlan
+from tandem.v1 import recommendation_service_pb2 as pb
+
+MAX_VARIANTS: Final = 32
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a canary is withdrawn, from what its calls came to in a window of time."""
+
+    max_bad_share: float
+    """Of its answers, over that of the control's: how many may have failed or be degraded."""
+    max_latency_ratio: float
+    """Of its 95th percentile of latency to the control's."""
+    min_calls: int
+    """Fewer calls in the window decide nothing."""
+    window_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One way of answering, for a share of the users."""
+
+    name: str
+    percent: float
+    """Of the users, from 0 to 100."""
+    bundle_version: str = ""
+    """What answers; empty for the version that serves."""
+    defaults: pb.RecommendRequest = field(default_factory=pb.RecommendRequest)
+    """What holds where a call says nothing itself: the variant's strategy and configuration."""
+    attributes: frozenset[str] = frozenset()
+    """Those that items must have for the defaults to make sense."""
+    limits: Limits | None = None
+    """Of a canary; None for one that is compared with."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A whole file."""
+
+    experiment: str = ""
+    """Another name assigns users anew."""
+    configs: Mapping[str, pb.RecommendRequest] = field(default_factory=dict)
+    """Requests without a user, by name."""
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    shadow: ShadowPlan | None = None
