@@ -44,6 +44,7 @@ def make_source(targets: int = 3, direct_share: float = 0.2) -> ExampleSource:
 def test_prompts_end_with_the_response_part() -> None:
     source = make_source()
     response = source.tokenizer.token_to_id(RESPONSE)
+    assert response is not None
     for batch in batches(source, 0, 6):
         lengths = batch.attention_mask.sum(1)
         last = batch.input_ids[torch.arange(len(lengths)), lengths - 1]

@@ -31,7 +31,7 @@ BIAS = "relative_attention_bias.weight"
 
 
 def assert_read_back(found: nn.Module, model: nn.Module) -> None:
-    expected = dict(model.named_parameters())
+    expected: dict[str, torch.Tensor] = dict(model.named_parameters())
     assert found.state_dict().keys() == model.state_dict().keys()
     for name, parameter in found.named_parameters():
         if name.endswith(BIAS):
