@@ -76,6 +76,10 @@ class RecommendationServicer(HistoryMethods):
         """The versions that there are, this one among them."""
         return self._shared.held
 
+    def held_of(self, bundle: str) -> HeldBundles | None:
+        """The versions of the gateway's bundle of a name; see `Shared.held_of`."""
+        return self._shared.held_of(bundle)
+
     async def warm_up(self) -> None:
         """Fills the histories, connects, and makes calls that need both services.
 

@@ -84,6 +84,12 @@ class Shared:
         serving = self.held.serving
         return None if serving is None else cast("RecommendationServicer", serving.servicer)
 
+    def held_of(self, name: str) -> HeldBundles | None:
+        """The versions of another of the gateway's bundles, or of this one where the name is empty;
+        None where there is no such bundle."""
+        shared = self._common.bundles.get(name) if name else self
+        return None if shared is None else shared.held
+
     def answering(self, name: str) -> "RecommendationServicer":
         """Answers a request of a stream: any of the gateway's bundles may be named.
 

@@ -34,6 +34,11 @@ class HistoryMethods(pb_grpc.RecommendationServiceServicer):
         self._rules = rules
         self._bundle_version = bundle_version
 
+    @property
+    def rules(self) -> requests.EventRules:
+        """What is made of events; one with that of all bundles that keep them in the same store."""
+        return self._rules
+
     async def RecordEvents(
         self, request: pb.RecordEventsRequest, _context: Any
     ) -> pb.RecordEventsResponse:

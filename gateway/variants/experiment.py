@@ -1,7 +1,7 @@
 """The variants of one serving file while it holds: who has whom, and which are withdrawn."""
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import structlog
 
@@ -23,7 +23,15 @@ class State(StrEnum):
     ON = "on"
     WITHDRAWN = "withdrawn"
     NOT_HELD = "not_held"
+    """Its version is not held, or the gateway does not have its bundle."""
     UNFIT = "unfit"
+    """Its bundle lacks an attribute that it needs."""
+    OTHER_HISTORIES = "other_histories"
+    """Its bundle keeps histories elsewhere, so that it would not know the user, and what is clicked
+    of its answers would be nobody's."""
+
+
+_READY: Final = (State.ON, State.WITHDRAWN)
 
 
 class Experiment:
@@ -53,9 +61,13 @@ class Experiment:
             servicer: answers for one without a version of its own.
             bound: whether nothing else may answer, because the call names the version.
         """
-        if variant.bundle_version in ("", servicer.version):
+        version = variant.bundle_version
+        if not variant.bundle and version in ("", servicer.version):
             return servicer
-        held = None if bound else servicer.held.find(variant.bundle_version)
+        versions = None if bound else servicer.held_of(variant.bundle)
+        if versions is None:
+            return None
+        held = versions.find(version) if version else versions.serving
         return cast("RecommendationServicer", held.servicer) if held else None
 
     def state(
@@ -67,6 +79,8 @@ class Experiment:
             return State.NOT_HELD
         if not variant.attributes <= answering.attributes:
             return State.UNFIT
+        if answering.rules is not servicer.rules:
+            return State.OTHER_HISTORIES
         canary = self._canaries.get(variant.name)
         return State.WITHDRAWN if canary is not None and canary.withdrawn else State.ON
 
@@ -110,7 +124,7 @@ class Experiment:
         if variant is None:
             raise InvalidArgument(f"there is no variant {name!r}", reason="UNKNOWN_VARIANT")
         state = self.state(variant, servicer, bound=bound)
-        if state in (State.NOT_HELD, State.UNFIT):
+        if state not in _READY:
             raise FailedPrecondition(
                 f"variant {name!r} cannot answer here: {_because(variant, state)}",
                 reason="VARIANT_NOT_READY",
@@ -121,7 +135,7 @@ class Experiment:
 
     def _tell(self, variant: Variant, serving: str, state: State) -> None:
         """Says once in the log that a variant has no users for now."""
-        if state not in (State.NOT_HELD, State.UNFIT):
+        if state in _READY:
             self._missing.discard((variant.name, serving))
         elif (variant.name, serving) not in self._missing:
             self._missing.add((variant.name, serving))
@@ -129,6 +143,12 @@ class Experiment:
 
 
 def _because(variant: Variant, state: State) -> str:
-    if state is State.NOT_HELD:
-        return f"its version {variant.bundle_version} is not held"
-    return f"its bundle lacks one of the attributes {', '.join(sorted(variant.attributes))}"
+    where = f"bundle {variant.bundle!r}" if variant.bundle else "bundle"
+    match state:
+        case State.UNFIT:
+            return f"its {where} lacks one of the attributes {sorted(variant.attributes)}"
+        case State.OTHER_HISTORIES:
+            return f"its {where} keeps histories elsewhere; give it the same `history`"
+        case _:
+            version = f"version {variant.bundle_version} of " if variant.bundle_version else ""
+            return f"{version}its {where} is not held"

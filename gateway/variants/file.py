@@ -11,7 +11,7 @@ percent = 90
 
 [variants.next]
 percent = 10
-bundle_version = "shop/0a1b2c3d4e5f"  # and, or instead: strategy, serving_config
+bundle_version = "shop/0a1b2c3d4e5f"  # and, or instead: bundle, strategy, serving_config
 
 [variants.next.canary]             # withdraws the variant where it does worse than the others
 max_bad_share = 0.02
@@ -56,6 +56,7 @@ class VariantTable(_Table):
     """A variant."""
 
     percent: float = Field(ge=0, le=100)
+    bundle: Name | None = None
     bundle_version: str = Field(default="", max_length=255)
     strategy: Strategy | None = None
     serving_config: str = ""
@@ -140,6 +141,7 @@ def _variant(name: str, table: VariantTable, configs: Mapping[str, pb.RecommendR
     return Variant(
         name,
         table.percent,
+        table.bundle or "",
         table.bundle_version,
         defaults,
         attributes_in(defaults),

@@ -26,8 +26,9 @@ class _States(Collector):
         family = GaugeMetricFamily(
             "tandem_gateway_variant_info",
             "1; the labels say which variants the serving file has, and what each is: on, where it "
-            "has its users; withdrawn, as a canary that passed a limit; not_held or unfit, where "
-            "its version of the bundle is not held, or lacks an attribute that it needs.",
+            "has its users; withdrawn, as a canary that passed a limit; not_held, unfit "
+            "or other_histories, where its version of the bundle is not held, lacks an attribute "
+            "that it needs, or keeps histories elsewhere.",
             labels=["bundle", "variant", "state"],
         )
         for bundle, read in self.read.items():

@@ -30,6 +30,8 @@ class Variant:
     name: str
     percent: float
     """Of the users, from 0 to 100."""
+    bundle: str = ""
+    """The gateway's bundle that answers, with services of its own; empty for that of the call."""
     bundle_version: str = ""
     """What answers; empty for the version that serves."""
     defaults: pb.RecommendRequest = field(default_factory=pb.RecommendRequest)

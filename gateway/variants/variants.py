@@ -77,7 +77,7 @@ class Variants:
         variant = experiment.variant_of(request, servicer, bound=bound)
         record = None if variant is None else partial(self._record, experiment, variant, request)
         choice = self.choice(request, variant, servicer, record)
-        held = servicer.held.find(choice.servicer.version)
+        held = choice.servicer.held.find(choice.servicer.version)
         with held.calls.during() if held else nullcontext():
             yield choice
 
@@ -93,7 +93,7 @@ class Variants:
         Args:
             request: as it came.
             variant: None for none.
-            servicer: answers where the variant has no version of its own, or it is not held.
+            servicer: answers where the variant has no version of its own, or none that is held.
             record: counts what comes of it.
 
         Raises:
