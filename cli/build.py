@@ -34,14 +34,25 @@ class ModelOptions:
     embedder_prompt: Annotated[
         str | None, typer.Option(help="An instruction that the embedder expects before a text.")
     ] = None
+    backbone: Annotated[
+        Literal["t5", "llama"],
+        typer.Option(
+            help="What the generator is without --checkpoint: an encoder and a decoder, or a "
+            "decoder alone."
+        ),
+    ] = "t5"
     checkpoint: Annotated[
-        str | None, typer.Option(help="A T5 to start from, by hub name or path.")
+        str | None,
+        typer.Option(
+            help="A model to start from, by hub name or path: a T5, or one that is built as LLaMA, "
+            "Qwen2 or Qwen3 are."
+        ),
     ] = None
     inputs: Annotated[
         Literal["auto", "items", "tokens"],
         typer.Option(
             help="How the generator reads a history: one position an item, or the tokens of the "
-            "items' codes; auto is tokens for a checkpoint."
+            "items' codes; auto is tokens for a checkpoint and a decoder alone."
         ),
     ] = "auto"
     precision: Annotated[
@@ -73,6 +84,7 @@ class ModelOptions:
             code_style=self.code_style,
             embedder_prompt=self.embedder_prompt,
             index=self.index,
+            backbone=self.backbone,
             checkpoint=self.checkpoint,
             inputs=self.inputs,
             prompts=self.prompts,

@@ -47,8 +47,9 @@ def code_tokens(
     Raises:
         ValueError: a code holds a token that the tokenizer does not know.
     """
-    rows = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
-    rows = [row if row and row[-1] == eos else [*row, eos] for row in rows]
+    # What a tokenizer puts around a prompt does not belong to a code.
+    encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    rows = [[*encoding.ids, eos] for encoding in encodings]
     for text, row in zip(texts, rows, strict=True):
         if unknown in row:
             raise ValueError(f"the tokenizer does not know every part of the code {text!r}")

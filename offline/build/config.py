@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from core.manifest import IndexKind, Precision
 from offline.codes.code import CodeKind
-from offline.generator.config import ItemTrainConfig, TokenTrainConfig
+from offline.generator.config import Backbone, ItemTrainConfig, TokenTrainConfig
 from offline.query_encoder.config import QueryEncoderConfig
 from offline.training.config import TrainingConfig
 
@@ -87,8 +87,11 @@ class GeneratorModelConfig(Settings):
     """The P5 model, as far as its training depends on it."""
 
     preset: Literal["tiny", "mini", "small"] = "tiny"
+    backbone: Backbone = "t5"
+    """Of a preset; a checkpoint has its own."""
     checkpoint: str | None = None
-    """A T5 to start from, by hub name or local path, instead of a preset."""
+    """A model to start from, by hub name or local path, instead of a preset: a T5, or a decoder
+    that is built as LLaMA or Qwen2 are."""
     max_history: int = Field(default=100, gt=0)
     """Newest items that are read."""
     max_input_tokens: int = Field(default=128, gt=0)
@@ -111,8 +114,8 @@ class GeneratorConfig(GeneratorModelConfig):
 
     inputs: Literal["auto", "items", "tokens"] = "auto"
     """How a history is read: one position an item, or as the tokens of the items' codes. `auto` is
-    tokens for a checkpoint and for codes written as text, which it has read before, and items
-    otherwise."""
+    tokens for a checkpoint and for codes written as text, which it has read before, and for a
+    decoder alone; items otherwise."""
     prompts: Path | None = None
     """A prompt file; by default Tandem's own."""
     beams: int = Field(default=20, gt=0, le=100)
@@ -145,7 +148,10 @@ class BuildConfig(Settings):
         """Whether the generator reads one position an item; see `GeneratorConfig.inputs`."""
         if self.generator.inputs != "auto":
             return self.generator.inputs == "items"
-        return self.generator.checkpoint is None and self.codes.style == "tokens"
+        section = self.generator
+        return (
+            section.checkpoint is None and section.backbone == "t5" and self.codes.style == "tokens"
+        )
 
     @model_validator(mode="after")
     def _items_are_read_from_scratch(self) -> Self:
@@ -154,6 +160,8 @@ class BuildConfig(Settings):
                 "a checkpoint, and codes written as text, are read token by token: "
                 "use --inputs tokens"
             )
+        if self.reads_items and self.generator.backbone != "t5":
+            raise ValueError("a decoder alone reads token by token: use --inputs tokens")
         return self
 
 

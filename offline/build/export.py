@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from rich.progress import Progress
 from tokenizers import Tokenizer
-from transformers import T5ForConditionalGeneration
+from transformers import PreTrainedModel
 
 from core.bundle import Bundle, write_bundle
 from core.catalog import ItemArray
@@ -26,6 +26,7 @@ from offline.generator.export.item_parity import compare_items
 from offline.generator.export.parity import compare
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts
+from offline.generator.tokens import backbones
 from services.generator.decoding.engine import (
     Generation,
     GeneratorEngine,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 CALIBRATION_USERS: Final = 128
 _NOT_SERVED: Final = frozenset({FACTS, RECORD})
 
-Model = ItemT5 | T5ForConditionalGeneration
+Model = ItemT5 | PreTrainedModel
 
 
 def export(settings: "ExportSettings", earlier: "Earlier", out: Path) -> None:
@@ -72,9 +73,7 @@ def _load(directory: Path, *, reads_items: bool) -> Model:
     if reads_items:
         codes = np.load(directory / "code_tokens.npy", allow_pickle=False)
         return ItemT5.load(directory / "model", codes)
-    model = T5ForConditionalGeneration.from_pretrained(directory / "model")
-    model.train(False)
-    return model
+    return backbones.load(directory / "model")
 
 
 def _attempts(precisions: tuple[Precision, ...]) -> Iterator[dict[str, Any]]:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 from tokenizers import Tokenizer
-from transformers import T5ForConditionalGeneration
+from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from core.codes import code_tokens, read_code_texts
 from offline.build.files import FACTS, read_json, write_json
@@ -20,13 +20,13 @@ from offline.generator.items.expected import ExpectedItems, expect
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts, train_items
 from offline.generator.tokenizer import UNK, extend, from_scratch
-from offline.generator.tokens.examples import ExampleSource
-from offline.generator.tokens.model import (
-    fit_vocabulary,
+from offline.generator.tokens.backbones import (
     from_checkpoint,
     from_preset,
-    special_tokens,
+    require_positions,
 )
+from offline.generator.tokens.examples import ExampleSource
+from offline.generator.tokens.model import fit_vocabulary, special_tokens
 from offline.generator.tokens.train import train_tokens
 from offline.query_encoder.model import principal_components
 from offline.warm.before import Before
@@ -78,9 +78,10 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
     torch.manual_seed(settings.seed)
     data = Dataset.load(earlier["dataset"])
     texts = read_code_texts(earlier["codes"] / "codes.txt")
-    t5, material = _untrained(settings, data, read_templates(out / "prompts.txt"), texts)
+    made, material = _untrained(settings, data, read_templates(out / "prompts.txt"), texts)
     before = Before(earlier["warm"]) if settings.warm else None
     if settings.reads_items:
+        t5 = cast(T5ForConditionalGeneration, made)  # others are configured to read tokens
         start = _start(earlier, t5.config.d_model, settings.seed, data, before)
         curve = _train_items(t5, start, _expected(earlier, material), material, before, out)
     elif data.weights is not None:
@@ -89,7 +90,7 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
             "count the same weight, or use --inputs items"
         )
     else:
-        curve = _train_tokens(t5, material, before, out)
+        curve = _train_tokens(made, material, before, out)
     material.tokenizer.save(str(out / "tokenizer.json"))
     np.save(out / "code_tokens.npy", material.codes, allow_pickle=False)
     write_json(out / FACTS, {"user_tokens": material.user_tokens, "curve": curve})
@@ -101,21 +102,22 @@ def _untrained(
     data: Dataset,
     templates: Sequence[Template],
     texts: Sequence[str],
-) -> tuple[T5ForConditionalGeneration, _Material]:
-    """A T5 from scratch or from a checkpoint, whose tokenizer knows the codes."""
+) -> tuple[PreTrainedModel, _Material]:
+    """A model from scratch or from a checkpoint, whose tokenizer knows the codes."""
     model, users = settings.model, _user_tokens(settings, data)
     if model.checkpoint is None:
         tokenizer = from_scratch(
             templates, data.name, texts, user_tokens=users, ends=not settings.reads_items
         )
-        t5 = from_preset(model.preset, tokenizer, dropout=model.dropout)
+        made = from_preset(model.backbone, model.preset, tokenizer, dropout=model.dropout)
     else:
-        t5, tokenizer = from_checkpoint(model.checkpoint, dropout=model.dropout)
+        made, tokenizer = from_checkpoint(model.checkpoint, dropout=model.dropout)
         tokenizer = extend(tokenizer, texts)
-        fit_vocabulary(t5, tokenizer)
-    pad, eos = special_tokens(t5)
+        fit_vocabulary(made, tokenizer)
+    pad, eos = special_tokens(made)
     codes = code_tokens(tokenizer, texts, eos=eos, pad=pad, unknown=tokenizer.token_to_id(UNK))
-    return t5, _Material(settings, data, templates, tokenizer, texts, codes, pad, users)
+    require_positions(made, model.max_input_tokens + codes.shape[1])
+    return made, _Material(settings, data, templates, tokenizer, texts, codes, pad, users)
 
 
 def _user_tokens(settings: "GeneratorSettings", data: Dataset) -> int:
@@ -186,14 +188,11 @@ def _train_items(
 
 
 def _train_tokens(
-    t5: T5ForConditionalGeneration,
-    material: _Material,
-    before: Before | None,
-    out: Path,
+    made: PreTrainedModel, material: _Material, before: Before | None, out: Path
 ) -> dict[int, float]:
     settings = material.settings
     if before is not None:
-        before.give(t5, material.vocabulary)
+        before.give(made, material.vocabulary)
     section = settings.model.tokens
     loop = section.loop.model_copy(update={"seed": settings.seed})
     source = ExampleSource(
@@ -213,7 +212,7 @@ def _train_tokens(
     )
     with Progress() as bar:
         train_tokens(
-            t5, source, section.model_copy(update={"loop": loop}), path=out / CHECKPOINT, bar=bar
+            made, source, section.model_copy(update={"loop": loop}), path=out / CHECKPOINT, bar=bar
         )
-    t5.save_pretrained(out / "model")
+    made.save_pretrained(out / "model")
     return {}

@@ -1,8 +1,13 @@
 """How the generator is trained, apart from the training, which takes seconds to import."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from offline.training.config import TrainingConfig
+
+Backbone = Literal["t5", "llama"]
+"""An encoder and a decoder, or a decoder alone."""
 
 
 class ItemTrainConfig(BaseModel):

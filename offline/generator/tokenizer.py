@@ -19,6 +19,8 @@ from services.generator.prompts import UNKNOWN_USER, Template, user_text
 
 PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
 """T5's special tokens; from scratch they get T5's ids: 0, 1 and 2."""
+RESPONSE = "<response>"
+"""Where the answer of a decoder-only model from scratch begins."""
 
 _LEVEL_TOKEN = re.compile(r"<[a-z]+_\d+>")
 _WORD = r"<[a-z]+_\d+>|\d|[\p{L}_]+|[^\s\p{L}\d_]"
@@ -66,6 +68,33 @@ def extend(tokenizer: Tokenizer, code_texts: Sequence[str]) -> Tokenizer:
     tokenizer.add_tokens(added)
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    return tokenizer
+
+
+def end_with_response(tokenizer: Tokenizer, response: str) -> Tokenizer:
+    """Makes every prompt end with a response part, behind which a decoder-only model goes on.
+
+    What the tokenizer puts before a text stays; what it puts behind one goes, because a prompt is
+    not the end of what such a model reads.
+
+    Args:
+        tokenizer: of the model.
+        response: text in the tokenizer's own pieces, or `RESPONSE` for a token of its own.
+    """
+    if response == RESPONSE:
+        tokenizer.add_tokens([AddedToken(RESPONSE, special=True)])
+    around, bare = (tokenizer.encode("1", add_special_tokens=own).ids for own in (True, False))
+    places = range(len(around) - len(bare) + 1)
+    start = next(i for i in places if around[i : i + len(bare)] == bare)
+    before = around[:start]
+    parts = {"<begin>": before, "<end>": tokenizer.encode(response, add_special_tokens=False).ids}
+    tokenizer.post_processor = TemplateProcessing(
+        single=" ".join(["<begin>"] * bool(before) + ["$A", "<end>"]),
+        special_tokens=[
+            {"id": name, "ids": ids, "tokens": [tokenizer.id_to_token(i) for i in ids]}
+            for name, ids in parts.items()
+        ],
+    )
     return tokenizer
 
 

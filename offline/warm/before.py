@@ -20,7 +20,7 @@ from offline.query_encoder.model import QueryEncoder
 from offline.query_encoder.train import QueryStart
 from offline.training import checkpoint
 from offline.warm.rows import FloatArray, Kept, item_vectors
-from offline.warm.vocabulary import Vocabulary, token_rows
+from offline.warm.vocabulary import TABLES, Vocabulary, token_rows
 
 QUERY_ENCODER: Final = "query_encoder.safetensors"
 GENERATOR: Final = "generator.safetensors"
@@ -28,8 +28,6 @@ TOKENIZER: Final = "tokenizer.json"
 CODES: Final = "code_tokens.npy"
 ITEM_VECTORS: Final = "item_vectors"
 """The parameter that has a row for each item."""
-_TABLES: Final = ("shared.weight", "lm_head.weight")
-"""Parameters that have a row for each token."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Before:
         """
         stored = load_file(self.path / GENERATOR)
         for name, parameter in model.named_parameters():
-            if name.removeprefix("t5.") in _TABLES:
+            if name.removeprefix("t5.") in TABLES:
                 ours, theirs = parameter.detach().numpy(), stored[name].numpy()
                 rows = token_rows(ours, now, theirs, self._vocabulary)
                 parameter.copy_(torch.from_numpy(rows))

@@ -44,6 +44,8 @@ def _require_same_shape(manifest: Manifest, config: BuildConfig) -> None:
     before, now = manifest.provenance.config, config.model_dump(mode="json")
     pairs = {name: (_at(before, name), _at(now, name)) for name in SHAPE}
     inputs = "items" if config.reads_items else "tokens"
+    backbone = _at(before, "generator.backbone") or "t5"  # that of bundles which do not name one
+    pairs["generator.backbone"] = backbone, config.generator.backbone
     pairs["generator.inputs"] = manifest.generator.inputs, inputs
     differing = [f"{name} {a} there, {b} here" for name, (a, b) in pairs.items() if a != b]
     if differing:

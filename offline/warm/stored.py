@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -12,21 +13,19 @@ from onnx import ModelProto, numpy_helper
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import T5ForConditionalGeneration
+from transformers import PreTrainedModel
 
 from core.bundle import Bundle
 from offline.build.files import FACTS, write_json
 from offline.evaluate.protocol import questions
-from offline.generator.export.encode import encode_graph, encode_items_graph
-from offline.generator.export.files import item_weights
-from offline.generator.export.heads import ItemHead, TokenHead
+from offline.generator.export.backbone import Backbone
+from offline.generator.export.files import backbone_of
 from offline.generator.export.item_parity import compare_items
-from offline.generator.export.layers import T5Weights
 from offline.generator.export.linear import Float32
 from offline.generator.export.parity import compare
 from offline.generator.export.search import search_graph
 from offline.generator.items.model import SEEN_SCALE, ItemT5
-from offline.generator.tokens.model import from_checkpoint, from_preset
+from offline.generator.tokens.backbones import from_checkpoint, from_preset
 from offline.onnx_graph import OnnxGraphBuilder
 from offline.query_encoder.config import QueryEncoderConfig
 from offline.query_encoder.export import GRAPH, require_equal
@@ -46,7 +45,7 @@ from services.generator.decoding.engine import (
 from services.generator.decoding.graphs import graph_file
 
 Module = TypeVar("Module", bound=nn.Module)
-Generator = ItemT5 | T5ForConditionalGeneration
+Generator = ItemT5 | PreTrainedModel
 
 _SEEN: Final = -1.0
 """Marks where a graph has the learned number for seen items, which it holds scaled."""
@@ -69,10 +68,11 @@ def write_models(bundle: Bundle, directory: Path) -> None:
     tokenizer = Tokenizer.from_file(str(bundle.file("generator_tokenizer.json")))
     section = config["generator"]
     if section["checkpoint"] is None:
-        t5 = from_preset(section["preset"], tokenizer, dropout=0.0)
+        backbone = section.get("backbone", "t5")
+        like = from_preset(backbone, section["preset"], tokenizer, dropout=0.0)
     else:
-        t5, _ = from_checkpoint(section["checkpoint"], dropout=0.0)
-    generator = stored_generator(bundle, t5)
+        like, _ = from_checkpoint(section["checkpoint"], dropout=0.0)
+    generator = stored_generator(bundle, like)
     state = {name: tensor.detach() for name, tensor in checkpoint.state_of(generator).items()}
     save_file(state, directory / GENERATOR)
     tokenizer.save(str(directory / TOKENIZER))
@@ -111,12 +111,12 @@ def stored_query_encoder(bundle: Bundle, config: QueryEncoderConfig) -> QueryEnc
     return encoder
 
 
-def stored_generator(bundle: Bundle, like: T5ForConditionalGeneration) -> Generator:
+def stored_generator(bundle: Bundle, like: PreTrainedModel) -> Generator:
     """The generator of a bundle.
 
     Args:
         bundle: verified.
-        like: a T5 of its shape, but for the size of the vocabulary.
+        like: a model of its shape, but for the size of the vocabulary.
 
     Raises:
         BundleError: it has another shape.
@@ -124,11 +124,11 @@ def stored_generator(bundle: Bundle, like: T5ForConditionalGeneration) -> Genera
     """
     config = copy.deepcopy(like.config)
     config.vocab_size = bundle.manifest.generator.vocabulary
-    t5 = T5ForConditionalGeneration(config)
-    model: Generator = t5
+    made: Any = type(like)(config)
+    model: Generator = made
     if bundle.manifest.generator.inputs == "items":
         vectors = np.array(bundle.array(coded.ITEM_VECTORS.removesuffix(".npy"), np.float32))
-        model = ItemT5(t5, vectors, np.array(bundle.array("code_tokens", np.int32)))
+        model = ItemT5(made, vectors, np.array(bundle.array("code_tokens", np.int32)))
     stored = _generator_arrays(bundle, model)
     _filled(model, {name: stored[key] for name, key in _keys(model) if key in stored})
     _require_parity(bundle, model)
@@ -141,32 +141,33 @@ def _keys(model: Generator) -> list[tuple[str, str]]:
 
 
 def _generator_arrays(bundle: Bundle, model: Generator) -> dict[str, FloatArray]:
-    weights = item_weights(model) if isinstance(model, ItemT5) else T5Weights.of(model)
+    section = bundle.manifest.generator
+    backbone = backbone_of(model, section.max_input_tokens, section.code_length)
     # The export multiplies one norm by a number, which is done here afterwards.
-    config, scale = copy.deepcopy(weights.config), 1.0
-    if config.scale_decoder_outputs:
+    config, scale = copy.deepcopy(backbone.weights.config), 1.0
+    if getattr(config, "scale_decoder_outputs", False):
         config.scale_decoder_outputs, scale = False, config.d_model**-0.5
-    numbers = numbered({n: a.shape for n, a in weights.arrays.items() if n != "seen"})
+    numbers = numbered({n: a.shape for n, a in backbone.weights.arrays.items() if n != "seen"})
     arrays: dict[str, NDArray[Any]] = {**numbers, "seen": np.array(_SEEN)}
-    counting = T5Weights(config, arrays, weights.first_code_token)
-    graphs = _graphs(bundle, counting, by_item=isinstance(model, ItemT5))
+    counting = backbone.having(replace(backbone.weights, config=config, arrays=arrays))
+    graphs = _graphs(bundle, counting)
     files = [bundle.file(graph_file(name, "fp32")) for name in ("encode", "generate")]
     stored = read_back(numbers, graphs, files)
-    stored["decoder.final_layer_norm.weight"] /= np.float32(scale)
+    if scale != 1.0:
+        stored["decoder.final_layer_norm.weight"] /= np.float32(scale)
     if isinstance(model, ItemT5):
         found = scalar_at(SEEN_SCALE * _SEEN, graphs[0], files[0]) / SEEN_SCALE
         stored["seen"] = np.array(found, np.float32)
     return stored
 
 
-def _graphs(bundle: Bundle, weights: T5Weights, *, by_item: bool) -> list[ModelProto]:
+def _graphs(bundle: Bundle, backbone: Backbone) -> list[ModelProto]:
     """The two graphs that read all parameters, as they were exported."""
     section = bundle.manifest.generator
-    encode, kind = (encode_items_graph, ItemHead) if by_item else (encode_graph, TokenHead)
     ends = bool((bundle.array("code_tokens", np.int32) == section.eos_token).any())
     return [
-        _whole(encode(weights, Float32(), max_tokens=section.max_input_tokens)),
-        _whole(search_graph(weights, Float32(), levels=section.code_length, ends=ends, kind=kind)),
+        _whole(backbone.encode(Float32())),
+        _whole(search_graph(backbone, Float32(), levels=section.code_length, ends=ends)),
     ]
 
 

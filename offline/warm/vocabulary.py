@@ -14,7 +14,7 @@ from services.generator.prompts import user_text
 
 _OWNED: Final = re.compile(r"<[a-z]+_\d+>")
 """A token that stands for users, or for a value of a code level; every other one is a word."""
-_TABLES: Final = ("shared.weight", "lm_head.weight")
+TABLES: Final = ("shared.weight", "model.embed_tokens.weight", "lm_head.weight")
 """Parameters with a row for each token."""
 
 

@@ -1,16 +1,28 @@
-"""A made-up generator: a random T5, random codes, and the bundle that holds them."""
+"""A made-up generator: a random model, random codes, and the bundle that holds them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from transformers import T5Config, T5ForConditionalGeneration
+from tokenizers import Tokenizer
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from core.bundle import Bundle, write_bundle
 from core.catalog import Catalog, CatalogItem
@@ -19,7 +31,7 @@ from core.manifest import Manifest, Precision
 from offline.generator.export.files import GeneratorExport, export_generator
 from offline.generator.export.parity import prompts_of
 from offline.generator.items.model import ItemT5
-from offline.generator.tokenizer import from_scratch
+from offline.generator.tokenizer import RESPONSE, end_with_response, from_scratch
 from services.generator.decoding.engine import GeneratorEngine, RankingQuery, UserContext
 from services.generator.decoding.providers import Compute, execution_providers, multiplies_bytes
 from services.generator.prompts import read_templates
@@ -63,22 +75,40 @@ EXACT_INT8 = pytest.mark.skipif(
 class MadeUp(Served):
     """A model that reads tokens, and the bundle that was exported from it."""
 
-    model: T5ForConditionalGeneration
+    model: PreTrainedModel
 
     def exact(self, context: UserContext) -> NDArray[np.float32]:
         """The log-probability of every item, by teacher forcing in torch."""
-        prompts = prompts_of(self.engine, [RankingQuery(context)]).to_dict()
-        codes = torch.from_numpy(self.engine.snapshot.codes.astype(np.int64))
-        pad = self.engine.parts.section.pad_token
-        with torch.inference_mode():
-            encoded = self.model.encoder(**{k: torch.from_numpy(v) for k, v in prompts.items()})
-            logits = self.model(
-                encoder_outputs=(encoded.last_hidden_state.expand(len(codes), -1, -1),),
-                labels=codes,
-            ).logits
-        steps = logits.log_softmax(-1).gather(2, codes[:, :, None])[:, :, 0]
-        scores: NDArray[np.float32] = steps.masked_fill(codes == pad, 0.0).sum(1).numpy()
+        steps = self.steps(context, self.engine.snapshot.codes)
+        pads = self.engine.snapshot.codes == self.engine.parts.section.pad_token
+        scores: NDArray[np.float32] = np.where(pads, 0.0, steps).sum(1, dtype=np.float32)
         return scores
+
+    def steps(self, context: UserContext, codes: NDArray[np.int32]) -> NDArray[np.float32]:
+        """The log-probability of each token of some codes; the same shape."""
+        prompt = torch.from_numpy(prompts_of(self.engine, [RankingQuery(context)]).input_ids)
+        tokens = torch.from_numpy(codes.astype(np.int64))
+        teach = _teach if self.model.config.is_encoder_decoder else _continue
+        with torch.inference_mode():
+            logits = teach(self.model, prompt, tokens)
+        steps: NDArray[np.float32] = (
+            logits.log_softmax(-1).gather(2, tokens[:, :, None])[:, :, 0].numpy()
+        )
+        return steps
+
+
+def _teach(model: Any, prompt: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """Logits [codes, levels, vocabulary] of an encoder and a decoder."""
+    encoded = model.encoder(prompt).last_hidden_state.expand(len(codes), -1, -1)
+    logits: torch.Tensor = model(encoder_outputs=(encoded,), labels=codes).logits
+    return logits
+
+
+def _continue(model: Any, prompt: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """Logits [codes, levels, vocabulary] of a decoder-only model, each code after the prompt."""
+    whole = torch.cat([prompt.expand(len(codes), -1), codes[:, :-1]], dim=1)
+    logits: torch.Tensor = model(whole).logits[:, prompt.shape[1] - 1 :]
+    return logits
 
 
 def random_levels(items: int, sizes: tuple[int, ...], seed: int = 0) -> NDArray[np.int32]:
@@ -104,22 +134,66 @@ def random_t5(vocabulary: int, changes: Mapping[str, object]) -> T5ForConditiona
     return model
 
 
+def random_llama(
+    vocabulary: int, changes: Mapping[str, object], backbone: "Backbone" = "llama"
+) -> PreTrainedModel:
+    """A decoder-only model whose queries share keys, and whose weights all have a say."""
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {
+        "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 8,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 96,
+        "initializer_range": 0.2, "pad_token_id": PAD, "eos_token_id": EOS, "bos_token_id": None,
+    }  # fmt: skip
+    config, kind = {
+        "llama": (LlamaConfig, LlamaForCausalLM),
+        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+        "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    }[backbone]
+    tied = {"tie_word_embeddings": backbone == "qwen2"}
+    model: PreTrainedModel = kind(config(vocab_size=vocabulary, **{**settings, **tied, **changes}))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.5)
+            elif "norm" in name:
+                parameter.uniform_(0.5, 1.5)
+    model.train(False)
+    return model
+
+
+Backbone = Literal["t5", "llama", "qwen2", "qwen3"]
+BACKBONES: tuple[Backbone, ...] = ("t5", "llama", "qwen2")
+
+
+def random_model(
+    tokenizer: Tokenizer, backbone: Backbone, changes: Mapping[str, object]
+) -> PreTrainedModel:
+    """A model of any backbone, with the tokenizer's vocabulary."""
+    if backbone == "t5":
+        return random_t5(tokenizer.get_vocab_size(), changes)
+    return random_llama(tokenizer.get_vocab_size(), changes, backbone)
+
+
 def write_made_up(
     root: Path,
     texts: list[str],
     *,
     version: str = "1",
     beams: int = 20,
-    t5: Mapping[str, object] = MappingProxyType({}),
+    backbone: Backbone = "t5",
+    changes: Mapping[str, object] = MappingProxyType({}),
     precisions: tuple[Precision, ...] = ("fp32",),
-    change: Callable[[T5ForConditionalGeneration], None] = lambda _: None,
+    change: Callable[[Any], None] = lambda _: None,
     histories: Mapping[str, list[int]] = MappingProxyType(tiny_bundle.HISTORIES),
 ) -> MadeUp:
     """Writes a bundle with a random generator for items with the given codes."""
     (root / "prompts.txt").write_text(PROMPTS, encoding="utf-8")
-    tokenizer = from_scratch(read_templates(root / "prompts.txt"), "made-up", texts)
+    templates = read_templates(root / "prompts.txt")
+    tokenizer = from_scratch(templates, "made-up", texts, ends=backbone == "t5")
+    if backbone != "t5":
+        end_with_response(tokenizer, RESPONSE)
     codes = code_tokens(tokenizer, texts, eos=EOS, pad=PAD, unknown=UNKNOWN)
-    model = random_t5(tokenizer.get_vocab_size(), t5)
+    model = random_model(tokenizer, backbone, changes)
     change(model)
     rng = np.random.default_rng(0)
     prompts = [tokenizer.encode("".join(rng.choice(texts, 8))).ids for _ in range(16)]
@@ -132,7 +206,7 @@ def write_made_up(
 
 def write_bundle_of(
     root: Path,
-    model: T5ForConditionalGeneration | ItemT5,
+    model: PreTrainedModel | ItemT5,
     parts: GeneratorExport,
     version: str,
     histories: Mapping[str, list[int]],

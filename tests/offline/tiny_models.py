@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from tests.generator.made_up import random_t5
+from tests.generator.made_up import Backbone, random_llama, random_t5
 
 
 def save_text_embedder(directory: Path) -> Path:
@@ -40,5 +40,22 @@ def save_t5(directory: Path) -> Path:
     )
     PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(directory)
+    return directory
+
+
+def save_llama(directory: Path, *, kind: Backbone = "llama") -> Path:
+    """A decoder-only model whose tokenizer begins texts, and pads with what ends them."""
+    pieces = ["<s>", "</s>", *"abcdefghijklmnopqrstuvwxyz0123456789_ .,:?R\n"]
+    changes = {"pad_token_id": None, "bos_token_id": 0, "max_position_embeddings": 256}
+    model = random_llama(len(pieces) + 3, changes, kind)
+    model.save_pretrained(directory)
+    tokenizer = Tokenizer(models.WordLevel({p: i for i, p in enumerate(pieces)}, "."))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
     ).save_pretrained(directory)
     return directory

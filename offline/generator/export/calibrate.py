@@ -8,26 +8,23 @@ it comes from, and multiplying it into the weights that read it, changes nothing
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from transformers import T5ForConditionalGeneration
+from transformers import PreTrainedModel
 
-from offline.generator.export.layers import T5Weights
+from offline.generator.export.backbone import Peaks, Weights
 from offline.generator.items.model import ItemT5
-
-Peaks = Mapping[str, NDArray[np.float32]]
-"""Layer → [in] the largest absolute value that each channel of its input had."""
 
 CODES_PER_PROMPT: Final = 8
 
 
 def observe(
-    model: T5ForConditionalGeneration,
+    model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     codes: NDArray[np.int32],
     seed: int = 0,
@@ -35,7 +32,7 @@ def observe(
     """Runs prompts through a model, decodes some codes after each, and records all layers' peaks.
 
     Args:
-        model: a T5.
+        model: one that reads tokens.
         prompts: token ids, as they are served.
         codes: [items, levels] the catalog's codes, of which some are decoded after each prompt.
         seed: of the choice of codes.
@@ -46,8 +43,17 @@ def observe(
         for prompt in prompts:
             decoded = codes[rng.integers(0, len(codes), CODES_PER_PROMPT)].astype(np.int64)
             ids = torch.tensor([prompt], device=device).expand(len(decoded), -1)
-            model(input_ids=ids, labels=torch.from_numpy(decoded).to(device))
+            _read(model, ids, torch.from_numpy(decoded).to(device))
     return peaks
+
+
+def _read(model: Any, prompts: torch.Tensor, codes: torch.Tensor) -> None:
+    """Runs prompts and codes through a model, and through its head what predicts the codes."""
+    if model.config.is_encoder_decoder:
+        model(input_ids=prompts, labels=codes)
+    else:
+        read = torch.cat([prompts, codes[:, :-1]], dim=1)
+        model(input_ids=read, logits_to_keep=codes.shape[1], use_cache=False)
 
 
 def observe_items(
@@ -110,31 +116,35 @@ def _record(peaks: dict[str, NDArray[np.float32]], name: str, rows: torch.Tensor
 class Smoothed:
     """A model that computes what it did, with inputs that fit 8 bits better."""
 
-    model: T5Weights
+    model: Weights
     ranges: Mapping[str, float]
     """Layer → the largest absolute value of its input."""
 
 
-def smooth(model: T5Weights, peaks: Peaks, fixed: frozenset[str] = frozenset()) -> Smoothed:
+def smooth(model: Weights, peaks: Peaks, fixed: frozenset[str] = frozenset()) -> Smoothed:
     """Evens out the channels of every layer's input.
 
     Args:
-        model: a T5.
+        model: the weights.
         peaks: of all its layers.
         fixed: normalizations whose output something else reads too, so that it must stay.
     """
     arrays = {name: array.copy() for name, array in model.arrays.items()}
     ranges = {}
-    for source, readers in _rooms(model.config):
-        weights = [arrays[f"{reader}.weight"] for reader in readers]
+    for read in model.activations():
+        weights = [arrays[f"{reader}.weight"] for reader in read.readers]
         largest = np.max([np.abs(w).max(axis=0) for w in weights], axis=0)
-        peak = np.max([peaks[reader] for reader in readers], axis=0)
-        factor = np.ones_like(peak) if source in fixed else _factor(peak, largest)
-        for reader in readers:
+        peak = np.max([peaks[reader] for reader in read.readers], axis=0)
+        own = _factor(read.gathered(peak), read.gathered(largest))
+        if read.source in fixed:
+            own = np.ones_like(own)
+        factor = read.repeated(own)
+        for reader in read.readers:
             arrays[f"{reader}.weight"] *= factor
             ranges[reader] = float((peak / factor).max())
-        arrays[f"{source}.weight"] = _divided(arrays[f"{source}.weight"], factor)
-    return Smoothed(replace(model, arrays=arrays), ranges)
+        for name in {f"{read.source}.weight", f"{read.source}.bias"} & arrays.keys():
+            arrays[name] = _divided(arrays[name], own)
+    return Smoothed(model.having(arrays), ranges)
 
 
 def _factor(peak: NDArray[np.float32], largest: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -149,36 +159,3 @@ def _divided(array: NDArray[np.float32], factor: NDArray[np.float32]) -> NDArray
     """A normalization's weights by channel, a linear layer's by output."""
     divided: NDArray[np.float32] = array / (factor if array.ndim == 1 else factor[:, None])
     return divided
-
-
-def _rooms(config: Any) -> Iterator[tuple[str, list[str]]]:
-    """Where each activation comes from, and the layers that read it."""
-    decoders = range(int(config.num_decoder_layers))
-    for stack, layers in (("encoder", range(int(config.num_layers))), ("decoder", decoders)):
-        for layer in layers:
-            block = f"{stack}.block.{layer}.layer"
-            own = f"{block}.0.SelfAttention"
-            yield f"{block}.0.layer_norm", [f"{own}.{part}" for part in "qkv"]
-            yield f"{own}.v", [f"{own}.o"]
-            if stack == "decoder":
-                cross = f"{block}.1.EncDecAttention"
-                yield f"{block}.1.layer_norm", [f"{cross}.q"]
-                yield f"{cross}.v", [f"{cross}.o"]
-            yield from _feed_forward(config, f"{block}.{2 if stack == 'decoder' else 1}")
-    cross_readers = [
-        f"decoder.block.{layer}.layer.1.EncDecAttention.{part}"
-        for layer in decoders
-        for part in "kv"
-    ]
-    yield "encoder.final_layer_norm", cross_readers
-    yield "decoder.final_layer_norm", ["lm_head"]
-
-
-def _feed_forward(config: Any, block: str) -> Iterator[tuple[str, list[str]]]:
-    dense = f"{block}.DenseReluDense"
-    if config.is_gated_act:  # the product of a gate and a linear layer: the latter is divided
-        yield f"{block}.layer_norm", [f"{dense}.wi_0", f"{dense}.wi_1"]
-        yield f"{dense}.wi_1", [f"{dense}.wo"]
-    else:  # ReLU commutes with positive factors
-        yield f"{block}.layer_norm", [f"{dense}.wi"]
-        yield f"{dense}.wi", [f"{dense}.wo"]

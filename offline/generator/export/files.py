@@ -8,21 +8,20 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from transformers import T5ForConditionalGeneration
+from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from core.bundle import sha256
 from core.codes import write_code_texts
 from core.manifest import GeneratorSection, Precision
+from offline.generator.export.backbone import Backbone
 from offline.generator.export.calibrate import observe, observe_items, smooth
-from offline.generator.export.encode import encode_graph, encode_items_graph
-from offline.generator.export.heads import ItemHead, TokenHead
-from offline.generator.export.layers import T5Weights, arrays_of
 from offline.generator.export.linear import Float16, Float32, Int8, Linears
+from offline.generator.export.llama.backbone import LlamaBackbone
 from offline.generator.export.rerank import rerank_graph
 from offline.generator.export.search import search_graph
+from offline.generator.export.t5.backbone import T5Backbone
 from offline.generator.export.weights import save_graphs
 from offline.generator.items.model import ItemT5
-from offline.generator.tokens.model import special_tokens
 from offline.query_encoder.projection import fit_projection
 from services.generator.catalog.coded import ITEM_PROJECTION, ITEM_VECTORS
 from services.generator.decoding.graphs import graph_file, weights_file
@@ -62,7 +61,7 @@ class GeneratorExport:
 
 
 def export_generator(
-    model: T5ForConditionalGeneration | ItemT5, parts: GeneratorExport, directory: Path
+    model: PreTrainedModel | ItemT5, parts: GeneratorExport, directory: Path
 ) -> GeneratorSection:
     """Writes the model in every precision, and what belongs to it.
 
@@ -74,8 +73,8 @@ def export_generator(
     Returns:
         The manifest's section about them.
     """
-    by_item = isinstance(model, ItemT5)
-    t5 = model.t5 if isinstance(model, ItemT5) else model
+    backbone = backbone_of(model, parts.max_input_tokens, parts.codes.shape[1])
+    config = backbone.weights.config
     tokenizer_file = directory / "generator_tokenizer.json"
     parts.tokenizer.save(str(tokenizer_file))
     write_code_texts(directory / "codes.txt", parts.code_texts)
@@ -83,17 +82,16 @@ def export_generator(
     (directory / "prompts.txt").write_text(parts.prompts, encoding="utf-8")
     if isinstance(model, ItemT5):
         _write_items(model, parts, directory)
-    pad, eos = special_tokens(t5)
     section = GeneratorSection(
-        inputs="items" if by_item else "tokens",
+        inputs="items" if isinstance(model, ItemT5) else "tokens",
         user_tokens=parts.user_tokens,
         code_length=parts.codes.shape[1],
         max_input_tokens=parts.max_input_tokens,
         max_history=parts.max_history,
         beams=parts.beams,
-        pad_token=pad,
-        eos_token=eos,
-        vocabulary=int(t5.config.vocab_size),
+        pad_token=int(config.pad_token_id),
+        eos_token=int(config.eos_token_id),
+        vocabulary=int(config.vocab_size),
         precisions=parts.precisions,
     )
     facts = {
@@ -103,16 +101,14 @@ def export_generator(
         "inputs": section.inputs,
         "tokenizer_sha256": sha256(tokenizer_file),
     }
-    ends = bool((parts.codes == eos).any())
-    kind = ItemHead if by_item else TokenHead
-    encode = encode_items_graph if by_item else encode_graph
+    ends = bool((parts.codes == section.eos_token).any())
     levels = section.code_length
     for precision in parts.precisions:
-        weights, linears = _in_precision(model, precision, parts)
+        written, linears = _in_precision(backbone, model, precision, parts)
         graphs = {
-            "encode": encode(weights, linears, max_tokens=section.max_input_tokens),
-            "generate": search_graph(weights, linears, levels=levels, ends=ends, kind=kind),
-            "rerank": rerank_graph(weights, linears, levels=levels, kind=kind),
+            "encode": written.encode(linears),
+            "generate": search_graph(written, linears, levels=levels, ends=ends),
+            "rerank": rerank_graph(written, linears, levels=levels),
         }
         save_graphs(
             directory,
@@ -121,6 +117,22 @@ def export_generator(
             {**facts, "precision": precision},
         )
     return section
+
+
+def backbone_of(model: PreTrainedModel | ItemT5, max_tokens: int, levels: int) -> Backbone:
+    """What a model is exported as.
+
+    Args:
+        model: one that reads tokens, or one that reads whole items.
+        max_tokens: the most positions of a prompt.
+        levels: the length of the codes.
+
+    Raises:
+        ValueError: it is built in a way that is not exported.
+    """
+    if isinstance(model, ItemT5 | T5ForConditionalGeneration):
+        return T5Backbone.of(model, max_tokens)
+    return LlamaBackbone.of(model, max_tokens + levels)
 
 
 def _write_items(model: ItemT5, parts: GeneratorExport, directory: Path) -> None:
@@ -137,29 +149,23 @@ def _projection(parts: GeneratorExport, vectors: NDArray[np.float32]) -> NDArray
 
 
 def _in_precision(
-    model: T5ForConditionalGeneration | ItemT5, precision: Precision, parts: GeneratorExport
-) -> tuple[T5Weights, Linears]:
-    weights = item_weights(model) if isinstance(model, ItemT5) else T5Weights.of(model)
+    backbone: Backbone,
+    model: PreTrainedModel | ItemT5,
+    precision: Precision,
+    parts: GeneratorExport,
+) -> tuple[Backbone, Linears]:
     match precision:
         case "fp32":
-            return weights, Float32()
+            return backbone, Float32()
         case "fp16":
-            return weights, Float16()
+            return backbone, Float16()
         case "int8" if isinstance(model, ItemT5):
             peaks = observe_items(model, parts.words, parts.histories)
             # The encoder's states are the items' queries and the decoder's start as well.
-            smoothed = smooth(weights, peaks, fixed=frozenset({"encoder.final_layer_norm"}))
+            smoothed = smooth(
+                backbone.weights, peaks, fixed=frozenset({"encoder.final_layer_norm"})
+            )
         case "int8":
-            smoothed = smooth(weights, observe(model, parts.calibration, parts.codes))
-    return smoothed.model, Int8(smoothed.ranges, parts.in_float32)
-
-
-def item_weights(model: ItemT5) -> T5Weights:
-    """The weights of a model that reads whole items; its head speaks about the codes' tokens."""
-    first = int(min(tokens.min() for tokens in model.tree.vocabulary))
-    arrays = arrays_of(model.t5)
-    arrays["lm_head.weight"] = arrays["shared.weight"][first:]
-    arrays["query.weight"] = model.query.weight.detach().numpy()
-    arrays["query.bias"] = model.query.bias.detach().numpy()
-    arrays["seen"] = model.seen.detach().numpy()
-    return T5Weights(model.t5.config, arrays, first)
+            peaks = observe(model, parts.calibration, parts.codes)
+            smoothed = smooth(backbone.weights, peaks)
+    return backbone.having(smoothed.model), Int8(smoothed.ranges, parts.in_float32)

@@ -1,15 +1,14 @@
 """What the score of a token is made of, as ONNX operators.
 
-`TokenHead` is T5's: a softmax over the vocabulary. `ItemHead` is that of `ItemT5`: a softmax over
+`TokenHead` is a softmax over the vocabulary. `ItemHead` is that of `ItemT5`: a softmax over
 the children of a node, whose logits are the nodes' masses and what the decoder says about their
 tokens. The search and the rerank ask either in the same way.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Protocol
 
-from offline.generator.export.layers import T5Layers
 from offline.onnx_graph import FLOAT, INT32, INT64, OnnxGraphBuilder
 
 DEAD: Final = -1e30
@@ -65,10 +64,28 @@ class TrieInputs:
         return self.graph.cast(self.graph.op("Gather", self.token, node, axis=0), INT64)
 
 
+class Layers(Protocol):
+    """The first and the last layer of a backbone, as they are written into a graph."""
+
+    graph: OnnxGraphBuilder
+    config: Any
+    """Of the model."""
+
+    @property
+    def first_code_token(self) -> int:
+        """The first token that `logits` speak about."""
+
+    def embed(self, tokens: str) -> str:
+        """Token ids [...] to vectors [..., channels]."""
+
+    def logits(self, normed: str) -> str:
+        """What is said about each token of the head, [batch, rows, tokens]."""
+
+
 class Head(ABC):
     """How tokens are read, and how what follows them is scored."""
 
-    def __init__(self, layers: T5Layers, trie: TrieInputs) -> None:
+    def __init__(self, layers: Layers, trie: TrieInputs) -> None:
         self.layers = layers
         self.graph = layers.graph
         self.trie = trie
@@ -125,7 +142,7 @@ class TokenHead(Head):
 class ItemHead(Head):
     """A softmax over the children of a node; declares the inputs `state` and `mass`."""
 
-    def __init__(self, layers: T5Layers, trie: TrieInputs) -> None:
+    def __init__(self, layers: Layers, trie: TrieInputs) -> None:
         super().__init__(layers, trie)
         g = self.graph
         self._state = g.input("state", FLOAT, ["batch", int(layers.config.d_model)])
@@ -171,7 +188,7 @@ class ItemHead(Head):
     def _column(self, token: str) -> str:
         """Where a token of a code stands in what `said` returns; any place for other tokens."""
         g = self.graph
-        first = g.integer(self.layers.model.first_code_token)
+        first = g.integer(self.layers.first_code_token)
         return g.op("Max", g.op("Sub", token, first), g.integer(0))
 
     def _masses(self, node: str) -> str:

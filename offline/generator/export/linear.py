@@ -1,4 +1,4 @@
-"""The products of a T5's linear layers, in the precisions that are served.
+"""The products of linear layers, in the precisions that are served.
 
 The weights are nearly all of the model, and their products nearly all of its work, so a precision
 is nothing but a way to write a product. Everything else, the residual stream, attention and the

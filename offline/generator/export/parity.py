@@ -5,13 +5,13 @@ and beam search (https://huggingface.co/docs/transformers/main_classes/text_gene
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import T5ForConditionalGeneration
+from transformers import PreTrainedModel
 
 from offline.parity import ParityError
 from services.generator.decoding.engine import GeneratorEngine, Ranked, RankingQuery
@@ -50,7 +50,7 @@ class Parity:
 
 def compare(
     engine: GeneratorEngine,
-    model: T5ForConditionalGeneration,
+    model: PreTrainedModel,
     queries: Sequence[RankingQuery],
     batch_size: int = 16,
     advance: Callable[[int], None] = lambda _: None,
@@ -86,12 +86,16 @@ def compare(
 
 
 def reference(
-    engine: GeneratorEngine, model: T5ForConditionalGeneration, queries: Sequence[RankingQuery]
+    engine: GeneratorEngine, model: PreTrainedModel, queries: Sequence[RankingQuery]
 ) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
     """What `transformers` answers: items and scores, best first, for each query."""
     section = engine.parts.section
     beams = queries[0].generation.count if queries[0].generation else section.beams
     prompts = prompts_of(engine, queries)
+    start = 1  # after the start token
+    if not model.config.is_encoder_decoder:
+        prompts = padded_on_the_left(prompts)
+        start = prompts.input_ids.shape[1]  # what is generated follows the prompt
     options: dict[str, Any] = {
         "num_beams": beams,
         "num_return_sequences": beams,
@@ -101,15 +105,16 @@ def reference(
         "do_sample": False,
         "return_dict_in_generate": True,
         "output_scores": True,
-        "prefix_allowed_tokens_fn": allowed_tokens(engine),
+        "prefix_allowed_tokens_fn": allowed_tokens(engine, start),
     }
     with torch.inference_mode():
-        output: Any = model.generate(
+        generate: Any = model.generate  # typed for one kind of model only
+        output = generate(
             torch.from_numpy(prompts.input_ids),
             attention_mask=torch.from_numpy(prompts.attention_mask),
             **options,
         )
-    sequences = output.sequences.view(len(queries), beams, -1)[:, :, 1:].numpy()
+    sequences = output.sequences.view(len(queries), beams, -1)[:, :, start:].numpy()
     scores = output.sequences_scores.view(len(queries), beams).numpy()
     items = {tuple(code): item for item, code in enumerate(engine.snapshot.codes.tolist())}
     width = section.code_length
@@ -133,8 +138,24 @@ def prompts_of(engine: GeneratorEngine, queries: Sequence[RankingQuery]) -> Prom
     return Prompts.of(rendered, engine.parts.section.pad_token)
 
 
-def allowed_tokens(engine: GeneratorEngine) -> Callable[[int, torch.Tensor], list[int]]:
-    """A `prefix_allowed_tokens_fn` that walks the same trie, in dictionaries, as is usual."""
+def padded_on_the_left(prompts: Prompts) -> Prompts:
+    """The same prompts, their ends side by side: a decoder-only model goes on from there."""
+    ids, mask = prompts.input_ids.copy(), prompts.attention_mask.copy()
+    for row, length in enumerate(mask.sum(axis=1).tolist()):
+        for array in (ids, mask):
+            array[row] = np.roll(array[row], array.shape[1] - length)
+    return replace(prompts, input_ids=ids, attention_mask=mask)
+
+
+def allowed_tokens(
+    engine: GeneratorEngine, start: int = 1
+) -> Callable[[int, torch.Tensor], list[int]]:
+    """A `prefix_allowed_tokens_fn` that walks the same trie, in dictionaries, as is usual.
+
+    Args:
+        engine: whose catalog is walked.
+        start: how many tokens stand before the code.
+    """
     section = engine.parts.section
     children: dict[tuple[int, ...], set[int]] = {}
     for code in engine.snapshot.codes.tolist():
@@ -144,7 +165,7 @@ def allowed_tokens(engine: GeneratorEngine) -> Callable[[int, torch.Tensor], lis
     sorted_children = {prefix: sorted(tokens) for prefix, tokens in children.items()}
 
     def allowed(_row: int, sequence: torch.Tensor) -> list[int]:
-        return sorted_children.get(tuple(sequence[1:].tolist()), after_end)
+        return sorted_children.get(tuple(sequence[start:].tolist()), after_end)
 
     return allowed
 

@@ -4,7 +4,7 @@ Level by level of the trie, one call decodes the beams of all requests, looks up
 each beam's node, drops those without an allowed leaf, and keeps the best. The trie is an input, so
 the catalog may change without a new export.
 
-Two things keep it fast. Beams are rows of their request: attention to the encoder is one product
+Two things keep it fast. Beams are rows of their request: attention to the prompt is one product
 with keys that are computed once. And the cache of the decoder is never reordered: every row that
 was ever decoded stays where it is, and a beam attends to its ancestors through a mask, which is the
 only thing that follows the beams around.
@@ -12,10 +12,8 @@ only thing that follows the beams around.
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from offline.generator.export.heads import DEAD, Head, TokenHead, TrieInputs
-from offline.generator.export.layers import MASKED, T5Layers, T5Weights
+from offline.generator.export.backbone import MASKED, Backbone, Decoder
+from offline.generator.export.heads import DEAD
 from offline.generator.export.linear import Linears
 from offline.onnx_graph import BOOL, FLOAT, INT64, OnnxGraphBuilder
 
@@ -45,7 +43,7 @@ class _Alive:
 
 
 def search_graph(
-    model: T5Weights, linears: Linears, *, levels: int, ends: bool, kind: type[Head] = TokenHead
+    backbone: Backbone, linears: Linears, *, levels: int, ends: bool
 ) -> OnnxGraphBuilder:
     """Writes the graph of `generate.onnx`.
 
@@ -57,30 +55,21 @@ def search_graph(
     where there are fewer allowed items than beams.
 
     Args:
-        model: a T5.
+        backbone: the model.
         linears: the precision.
         levels: the length of the codes.
         ends: whether codes end with the end-of-sequence token, and may have different lengths.
-        kind: what a token's score is made of; one of items takes `state` and `mass` too.
     """
     graph = OnnxGraphBuilder()
-    layers = T5Layers(graph, model, linears)
-    if levels > len(layers.decoder_position_bias):
-        raise ValueError(f"codes have {levels} tokens, the model tells {levels - 1} apart")
-    padding, cross = layers.declare_padding(), layers.declare_cross()
-    trie, alive = TrieInputs.declare(graph, levels), _declare_alive(graph)
-    head = kind(layers, trie)
+    decoder = backbone.decoder(graph, linears, levels)
+    alive = _declare_alive(graph)
     limit = graph.input("beams", INT64, [1])
-    search = _Search(graph, head, trie, alive, limit, levels=levels, ends=ends)
+    search = _Search(decoder, alive, limit, levels=levels, ends=ends)
     beams = search.start()
     past = None
-    row_counts: list[str] = []
     for level in range(levels):
-        row_counts.append(graph.size(beams.token, 1))
-        bias = search.bias(beams, row_counts)
-        rows = head.rows(beams.token, root=level == 0)
-        states, past = layers.decode(rows, bias, cross, padding, past)
-        beams = search.expand(beams, head.said(states), level)
+        said, past = decoder.step(beams.token, beams.ancestors, past)
+        beams = search.expand(beams, said, level)
     node, score = search.finish(beams)
     graph.output(node, "node", INT64, ["batch", "found"])
     graph.output(score, "score", FLOAT, ["batch", "found"])
@@ -95,53 +84,31 @@ def _declare_alive(g: OnnxGraphBuilder) -> _Alive:
 
 class _Search:
     def __init__(
-        self,
-        graph: OnnxGraphBuilder,
-        head: Head,
-        trie: TrieInputs,
-        alive: _Alive,
-        limit: str,
-        *,
-        levels: int,
-        ends: bool,
+        self, decoder: Decoder, alive: _Alive, limit: str, *, levels: int, ends: bool
     ) -> None:
-        self.graph = graph
-        self.head = head
-        self.layers = head.layers
-        self.trie = trie
+        self.graph = decoder.graph
+        self.head = decoder.head
+        self.trie = decoder.head.trie
+        self.start_token = decoder.start_token
+        self.eos = decoder.eos_token
         self.alive = alive
         self.limit = limit
         self.levels = levels
         self.ends = ends
-        self.eos = int(head.layers.config.eos_token_id)
         self._ended_scores: list[str] = []
         self._ended_leaves: list[str] = []
 
     def start(self) -> _Beams:
-        """One beam a request, at the root, about to read the decoder's start token."""
+        """One beam a request, at the root, where every code begins."""
         g = self.graph
         batch = g.op("Shape", "attention_mask", start=0, end=1)
         shape = g.op("Concat", batch, g.ints(1), axis=0)
-        start_token = int(self.layers.config.decoder_start_token_id)
         return _Beams(
             node=g.op("Expand", g.integer(0), shape),
             score=g.op("Expand", g.real(0.0), shape),
             ancestors=g.op("Expand", g.real(0.0), g.op("Concat", batch, g.ints(1, 1), axis=0)),
-            token=g.op("Expand", g.integer(start_token), shape),
+            token=g.op("Expand", g.integer(self.start_token), shape),
         )
-
-    def bias(self, beams: _Beams, row_counts: list[str]) -> str:
-        """[batch, heads, beams, rows]: by how far back a row lies; masked if no ancestor."""
-        g = self.graph
-        table = self.layers.decoder_position_bias
-        parts = []
-        for level, count in enumerate(row_counts):
-            back = len(row_counts) - 1 - level
-            column = g.constant(table[back].reshape(1, -1, 1, 1).astype(np.float32))
-            shape = g.op("Concat", g.ints(1, len(table[back]), 1), g.unsqueeze(count, 0), axis=0)
-            parts.append(g.op("Expand", column, shape))
-        position = g.op("Concat", *parts, axis=3)
-        return g.add(position, g.unsqueeze(beams.ancestors, 1))
 
     def expand(self, beams: _Beams, said: str, level: int) -> _Beams:
         """Replaces beams by the best of their allowed children."""

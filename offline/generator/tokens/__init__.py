@@ -1,1 +1,1 @@
-"""The token generator: T5 checkpoints and OpenP5, prompts read token by token."""
+"""The token generator: prompts read token by token, as T5, LLaMA and OpenP5 read them."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+from transformers import AutoTokenizer, PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {
     # T5 v1.0's recipe (ReLU, tied embeddings) at sizes from a demo's to the original's. The small
@@ -48,14 +48,14 @@ def from_checkpoint(
     return model, fast.backend_tokenizer
 
 
-def fit_vocabulary(model: T5ForConditionalGeneration, tokenizer: Tokenizer) -> None:
+def fit_vocabulary(model: PreTrainedModel, tokenizer: Tokenizer) -> None:
     """Grows the model's embeddings for added tokens; a larger table, as T5 has it, is kept."""
     needed = tokenizer.get_vocab_size(with_added_tokens=True)
     if needed > model.config.vocab_size:
         model.resize_token_embeddings(needed)
 
 
-def special_tokens(model: T5ForConditionalGeneration) -> tuple[int, int]:
+def special_tokens(model: PreTrainedModel) -> tuple[int, int]:
     """The ids of padding and of the end of a sequence."""
     config: Any = model.config  # its class types what every checkpoint has as optional
     return config.pad_token_id, config.eos_token_id

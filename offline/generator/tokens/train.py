@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.progress import Progress
-from torch import Tensor
-from transformers import T5ForConditionalGeneration
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from offline.generator.config import TokenTrainConfig
+from offline.generator.tokens.backbones import loss_of
 from offline.generator.tokens.examples import ExampleSource, Window
-from offline.generator.tokens.model import MultiTargetLoss
 from offline.training.together import device
 from offline.training.trainer import train
 
@@ -31,7 +30,8 @@ class Draw:
 class TokenLearner:
     """The generator and its examples; see `offline.training.trainer.Learner`."""
 
-    model: MultiTargetLoss
+    model: nn.Module
+    """See `loss_of`."""
     source: ExampleSource
     batch_size: int
     name: str = "generator"
@@ -49,7 +49,7 @@ class TokenLearner:
 
 
 def train_tokens(
-    model: T5ForConditionalGeneration,
+    model: PreTrainedModel,
     source: ExampleSource,
     config: TokenTrainConfig,
     *,
@@ -68,12 +68,12 @@ def train_tokens(
     Raises:
         CheckpointError: the state is of another training.
     """
-    loss = MultiTargetLoss(model).to(device())
+    loss = loss_of(model).to(device())
     learner = TokenLearner(loss, source, config.batch_size)
     fingerprint = _fingerprint(source, config)
     # Scoring every item token by token would take longer than training: nobody is validated on.
     train(learner, None, config.loop, path=path, fingerprint=fingerprint, bar=bar)
-    torch.nn.Module.to(model, "cpu")  # transformers wraps its own `to` untyped
+    nn.Module.to(model, "cpu")  # transformers wraps its own `to` untyped
 
 
 def _fingerprint(source: ExampleSource, config: TokenTrainConfig) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 import pytest
-import torch
 
 from services.generator.decoding.engine import UserContext
 from serving.testing import serving
@@ -15,7 +14,7 @@ from tandem import errors
 from tandem.v1 import generator_service_pb2 as pb
 from tandem.v1 import generator_service_pb2_grpc as rpc
 from tests.generator.calls import ids, make_servicer
-from tests.generator.made_up import MadeUp, level_texts, random_levels, write_made_up
+from tests.generator.made_up import Backbone, MadeUp, level_texts, random_levels, write_made_up
 
 if TYPE_CHECKING:
     from tandem.v1.generator_service_pb2_grpc import GeneratorServiceAsyncStub as Stub
@@ -25,8 +24,12 @@ LENGTHS = (*level_texts(random_levels(20, (3, 3, 3))), "<a_0>", "<a_1><b_2>")
 
 
 @pytest.fixture(params=["equal", "different"])
-def model(request: pytest.FixtureRequest, made_up: MadeUp, tmp_path: Path) -> MadeUp:
-    return made_up if request.param == "equal" else write_made_up(tmp_path, list(LENGTHS))
+def model(
+    request: pytest.FixtureRequest, by_token: MadeUp, backbone: Backbone, tmp_path: Path
+) -> MadeUp:
+    if request.param == "equal":
+        return by_token
+    return write_made_up(tmp_path, list(LENGTHS), backbone=backbone)
 
 
 @pytest.fixture
@@ -60,14 +63,9 @@ async def test_each_token_has_the_models_log_probability(model: MadeUp, stub: "S
         )
     )
     (code,) = answer.items
-    prompt = engine.render(UserContext(None, history))
-    codes = engine.snapshot.codes[last].astype(np.int64)
+    codes = engine.snapshot.codes[last]
     codes = codes[codes != engine.parts.section.pad_token]
-    with torch.no_grad():
-        logits = model.model(
-            input_ids=torch.tensor([prompt]), labels=torch.tensor(codes[None])
-        ).logits[0]
-    expected = torch.log_softmax(logits, -1)[torch.arange(len(codes)), torch.tensor(codes)]
+    (expected,) = model.steps(UserContext(None, history), codes[None])
     found = [token.log_probability for token in code.tokens]
     assert found == pytest.approx(expected.tolist(), abs=1e-4)
 

@@ -16,7 +16,14 @@ from services.generator.decoding.engine import (
     RankingQuery,
     UserContext,
 )
-from tests.generator.made_up import MadeUp, Served, level_texts, random_levels, write_made_up
+from tests.generator.made_up import (
+    Backbone,
+    MadeUp,
+    Served,
+    level_texts,
+    random_levels,
+    write_made_up,
+)
 
 NONE = np.empty(0, dtype=np.int32)
 
@@ -98,10 +105,10 @@ def test_an_answer_does_not_depend_on_its_neighbors_in_the_batch(served: Served)
         np.testing.assert_allclose(alone.scores, together.scores, atol=1e-4)
 
 
-def test_200_users_get_the_lists_that_transformers_generates(made_up: MadeUp) -> None:
+def test_200_users_get_the_lists_that_transformers_generates(by_token: MadeUp) -> None:
     rng = np.random.default_rng(4)
-    queries = [wish(random_context(rng, made_up.items), 20) for _ in range(200)]
-    parity = compare(made_up.engine, made_up.model, queries)
+    queries = [wish(random_context(rng, by_token.items), 20) for _ in range(200)]
+    parity = compare(by_token.engine, by_token.model, queries)
     assert parity.identical_lists == 200
     assert parity.largest_difference < 1e-4
     assert parity.largest_rerank_difference < 1e-4
@@ -109,19 +116,40 @@ def test_200_users_get_the_lists_that_transformers_generates(made_up: MadeUp) ->
 
 
 GATED = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+BIASED = {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}
+LONG = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0}
+LONG |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 16}
 
 
 @pytest.mark.parametrize(
-    ("texts", "t5"),
+    ("texts", "kind", "changes"),
     [
-        pytest.param(level_texts(random_levels(80, (100,))), {}, id="one level"),
-        pytest.param(level_texts(random_levels(200, (3,) * 8)), {}, id="eight levels"),
-        pytest.param(level_texts(random_levels(90, (5, 5, 5))), GATED, id="T5 1.1"),
-        pytest.param(level_texts(random_levels(2, (1, 1, 2))), {}, id="two items"),
+        pytest.param(level_texts(random_levels(80, (100,))), "t5", {}, id="one level"),
+        pytest.param(level_texts(random_levels(200, (3,) * 8)), "t5", {}, id="eight levels"),
+        pytest.param(level_texts(random_levels(90, (5, 5, 5))), "t5", GATED, id="T5 1.1"),
+        pytest.param(level_texts(random_levels(2, (1, 1, 2))), "t5", {}, id="two items"),
+        pytest.param(level_texts(random_levels(80, (100,))), "llama", {}, id="one level, llama"),
+        pytest.param(level_texts(random_levels(200, (3,) * 8)), "llama", BIASED, id="with biases"),
+        pytest.param(level_texts(random_levels(2, (1, 1, 2))), "qwen2", {}, id="two items, qwen2"),
+        pytest.param(level_texts(random_levels(90, (5, 5, 5))), "qwen3", {}, id="qwen3"),
+        pytest.param(
+            level_texts(random_levels(90, (5, 5, 5))),
+            "llama",
+            {"num_key_value_heads": 4, "head_dim": 12},
+            id="keys for each head",
+        ),
+        pytest.param(
+            level_texts(random_levels(90, (5, 5, 5))),
+            "llama",
+            {"num_key_value_heads": 1, "rope_parameters": LONG},
+            id="keys for all heads, scaled positions",
+        ),
     ],
 )
-def test_other_codes_and_models(tmp_path: Path, texts: list[str], t5: dict[str, object]) -> None:
-    made_up = write_made_up(tmp_path, texts, t5=t5)
+def test_other_codes_and_models(
+    tmp_path: Path, texts: list[str], kind: Backbone, changes: dict[str, object]
+) -> None:
+    made_up = write_made_up(tmp_path, texts, backbone=kind, changes=changes)
     rng = np.random.default_rng(5)
     for _ in range(3):
         context = random_context(rng, made_up.items)
@@ -149,11 +177,11 @@ def test_a_long_shortlist_is_scored_in_bounded_parts(
         np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
 
 
-def test_codes_that_begin_other_codes(tmp_path: Path) -> None:
+def test_codes_that_begin_other_codes(tmp_path: Path, backbone: Backbone) -> None:
     """`item_1`, `item_10` and `item_108`: each ends with the end-of-sequence token."""
     levels = [(1,), (1, 0), (1, 0, 8), (2,), (2, 0), (3, 1, 4)]
     texts = ["".join(f"<a_{v}>" for v in code) for code in levels]
-    made_up = write_made_up(tmp_path, texts)
+    made_up = write_made_up(tmp_path, texts, backbone=backbone)
     assert made_up.engine.snapshot.codes.shape == (6, 4)
     context = UserContext(None, np.array([0, 2], dtype=np.int32))
     expected = made_up.exact(context)
@@ -166,38 +194,38 @@ def test_codes_that_begin_other_codes(tmp_path: Path) -> None:
     np.testing.assert_allclose(reranked.scores, expected[reranked.items], atol=1e-4)
 
 
-def test_a_history_longer_than_the_prompt_counts_its_newest_items(made_up: MadeUp) -> None:
+def test_a_history_longer_than_the_prompt_counts_its_newest_items(by_token: MadeUp) -> None:
     long = np.arange(200, dtype=np.int32)
-    newest = long[-made_up.engine.parts.section.max_history :]
+    newest = long[-by_token.engine.parts.section.max_history :]
     lists = [
-        made_up.engine.generate([wish(UserContext(None, h), 10)])[0].items for h in (long, newest)
+        by_token.engine.generate([wish(UserContext(None, h), 10)])[0].items for h in (long, newest)
     ]
     np.testing.assert_array_equal(lists[0], lists[1])
 
 
-def test_without_a_history_the_user_alone_is_named(made_up: MadeUp) -> None:
-    engine, nobody = made_up.engine, UserContext(None, NONE)
+def test_without_a_history_the_user_alone_is_named(by_token: MadeUp) -> None:
+    engine, nobody = by_token.engine, UserContext(None, NONE)
     text = "recommend an item to user_unknown"
     assert engine.render(nobody) == engine.parts.tokenizer.encode(text).ids
     (ranked,) = engine.generate([wish(nobody, 5)])
-    expected = made_up.exact(nobody)
+    expected = by_token.exact(nobody)
     np.testing.assert_allclose(ranked.scores, expected[ranked.items], atol=1e-4)
 
 
-def test_another_template_asks_the_same_model(made_up: MadeUp) -> None:
-    template = made_up.engine.parts.template
-    again: GeneratorEngine = made_up.engine.with_template(template)
+def test_another_template_asks_the_same_model(by_token: MadeUp) -> None:
+    template = by_token.engine.parts.template
+    again: GeneratorEngine = by_token.engine.with_template(template)
     query = wish(UserContext(None, np.array([1], dtype=np.int32)), 5)
     np.testing.assert_array_equal(
-        again.generate([query])[0].items, made_up.engine.generate([query])[0].items
+        again.generate([query])[0].items, by_token.engine.generate([query])[0].items
     )
 
 
 def test_codes_of_different_lengths_are_searched_at_least_as_far_as_by_transformers(
-    tmp_path: Path,
+    tmp_path: Path, backbone: Backbone
 ) -> None:
     texts = ["".join(f"<a_{digit}>" for digit in str(number)) for number in range(150)]
-    made_up = write_made_up(tmp_path, texts)
+    made_up = write_made_up(tmp_path, texts, backbone=backbone)
     rng = np.random.default_rng(6)
     contexts = [random_context(rng, 150) for _ in range(40)]
     parity = compare(made_up.engine, made_up.model, [wish(c, 20) for c in contexts])
@@ -208,9 +236,11 @@ def test_codes_of_different_lengths_are_searched_at_least_as_far_as_by_transform
         np.testing.assert_allclose(ranked.scores, best, atol=1e-4)
 
 
-def test_codes_of_different_lengths_fill_the_list_whatever_is_denied(tmp_path: Path) -> None:
+def test_codes_of_different_lengths_fill_the_list_whatever_is_denied(
+    tmp_path: Path, backbone: Backbone
+) -> None:
     texts = ["".join(f"<a_{digit}>" for digit in str(number)) for number in range(150)]
-    made_up = write_made_up(tmp_path, texts, beams=4)
+    made_up = write_made_up(tmp_path, texts, beams=4, backbone=backbone)
     rng = np.random.default_rng(7)
     for count in (1, 3, 10, 40):
         denied = rng.permutation(150)[: rng.integers(0, 150)].astype(np.int32)
@@ -256,8 +286,8 @@ def test_a_neighbor_that_wants_more_does_not_widen_the_search_of_others(served: 
     assert jobs[0].group == jobs[1].group != jobs[2].group
 
 
-def test_a_job_keeps_the_catalog_that_it_was_prepared_with(made_up: MadeUp) -> None:
-    engine, before = made_up.engine, made_up.engine.snapshot
+def test_a_job_keeps_the_catalog_that_it_was_prepared_with(by_token: MadeUp) -> None:
+    engine, before = by_token.engine, by_token.engine.snapshot
     query = wish(UserContext(None, NONE), 10)
     old = engine.prepare(query)
     best = engine.run([old])[0].generated

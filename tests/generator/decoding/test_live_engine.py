@@ -8,7 +8,7 @@ import pytest
 from core.catalog import CatalogItem, Delete
 from services.generator.catalog.coded import CodedCatalog, CodedUpsert
 from services.generator.decoding.engine import Generation, Ranked, RankingQuery, UserContext
-from tests.generator.made_up import MadeUp, level_texts, random_levels, write_made_up
+from tests.generator.made_up import Backbone, MadeUp, level_texts, random_levels, write_made_up
 
 NOTHING = np.empty(0, dtype=np.int32)
 EVERYTHING = RankingQuery(UserContext(None, NOTHING), Generation(100, None, NOTHING))
@@ -20,8 +20,8 @@ OWN_LENGTHS = [f"<a_{i}>" for i in range(5)] + [
 
 
 @pytest.fixture(params=[SAME_LENGTH, OWN_LENGTHS], ids=["same length", "own lengths"])
-def subject(request: pytest.FixtureRequest, tmp_path: Path) -> MadeUp:
-    return write_made_up(tmp_path, request.param)
+def subject(request: pytest.FixtureRequest, tmp_path: Path, backbone: Backbone) -> MadeUp:
+    return write_made_up(tmp_path, request.param, backbone=backbone)
 
 
 def handed_on(snapshot: CodedCatalog) -> CodedCatalog:

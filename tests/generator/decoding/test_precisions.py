@@ -11,17 +11,20 @@ from transformers import T5ForConditionalGeneration
 from core.errors import BundleError, SettingsError
 from core.manifest import Precision
 from offline.generator.export.calibrate import observe, smooth
-from offline.generator.export.layers import T5Weights
+from offline.generator.export.llama.layers import LlamaWeights
 from offline.generator.export.parity import prompts_of
+from offline.generator.export.t5.layers import T5Weights
 from services.generator.decoding.engine import GeneratorEngine, RankingQuery
 from services.generator.decoding.providers import Compute, choose_precision
 from tests.generator.decoding.test_engine import random_context, wish
 from tests.generator.made_up import (
     COMPUTE,
     EXACT_INT8,
+    Backbone,
     MadeUp,
     level_texts,
     random_levels,
+    random_llama,
     random_t5,
     write_made_up,
 )
@@ -32,12 +35,22 @@ LARGEST_ERROR: dict[Precision, float] = {"int8": 0.25, "fp16": 0.02}
 """Of the log-probability of 3 tokens. Random weights round worse than trained ones."""
 
 
-@pytest.fixture(scope="module", params=["relu", "gated-gelu"])
+MODELS: dict[str, tuple[Backbone, dict[str, object]]] = {
+    "relu": ("t5", {"feed_forward_proj": "relu"}),
+    "gated-gelu": ("t5", {"feed_forward_proj": "gated-gelu"}),
+    "llama": ("llama", {"initializer_range": 0.1}),
+    "qwen2": ("qwen2", {"initializer_range": 0.1}),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
 def precise(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MadeUp:
+    backbone, changes = MODELS[request.param]
     return write_made_up(
         tmp_path_factory.mktemp("precise"),
         level_texts(random_levels(300, (7, 7, 7))),
-        t5={"feed_forward_proj": request.param},
+        backbone=backbone,
+        changes=changes,
         precisions=("fp32", *LOWER),
     )
 
@@ -101,6 +114,30 @@ def test_smoothing_changes_nothing_but_the_ranges() -> None:
     assert smoothed.ranges[layer] == pytest.approx(float(after.max()), rel=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
+def test_smoothing_grouped_queries_changes_nothing_but_ranges(kind: Backbone) -> None:
+    untied = {"tie_word_embeddings": False}
+    model, again = (random_llama(60, untied, kind) for _ in range(2))
+    attention = "model.layers.0.self_attn"
+    with torch.no_grad():  # a channel of the values, which two heads read
+        model.get_parameter(f"{attention}.v_proj.weight")[3] *= 80.0
+    weights = LlamaWeights.of(model, 32)
+    rng = np.random.default_rng(0)
+    codes = rng.integers(3, 60, (20, 3)).astype(np.int32)
+    prompts = [rng.integers(3, 60, 12).tolist() for _ in range(8)]
+    peaks = observe(model, prompts, codes)
+    smoothed = smooth(weights, peaks)
+    arrays = {k: torch.from_numpy(v) for k, v in smoothed.model.arrays.items() if "rotary" not in k}
+    again.load_state_dict(arrays)
+    with torch.inference_mode():
+        expected, found = (m(torch.tensor([prompts[0]])).logits for m in (model, again))
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-4)
+    layer = f"{attention}.o_proj"
+    after = observe(again, prompts, codes)[layer]
+    assert after.max() / np.median(after) < 0.5 * peaks[layer].max() / np.median(peaks[layer])
+    assert smoothed.ranges[layer] == pytest.approx(float(after.max()), rel=1e-3)
+
+
 def test_a_feed_forward_network_beyond_the_range_of_fp16(tmp_path: Path) -> None:
     """Real T5 checkpoints have them: see `Float16`."""
     large = write_made_up(
@@ -112,7 +149,8 @@ def test_a_feed_forward_network_beyond_the_range_of_fp16(tmp_path: Path) -> None
     context = random_context(np.random.default_rng(3), 60)
     with torch.inference_mode():
         prompt = torch.from_numpy(prompts_of(large.engine, [RankingQuery(context)]).input_ids)
-        hidden = large.model.encoder(input_ids=prompt, output_hidden_states=True).hidden_states
+        encoder: Any = large.model.encoder
+        hidden = encoder(input_ids=prompt, output_hidden_states=True).hidden_states
     assert max(float(h.abs().max()) for h in hidden[:-1]) > float(np.finfo(np.float16).max)
     half = GeneratorEngine.load(large.bundle, COMPUTE, "fp16")
     (ranked,) = half.generate([wish(context, 60)])

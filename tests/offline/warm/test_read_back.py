@@ -14,7 +14,14 @@ from offline.query_encoder.graph import query_graph
 from offline.query_encoder.model import QueryEncoder
 from offline.warm.read_back import FIRST, numbered, read_back
 from offline.warm.stored import stored_generator
-from tests.generator.made_up import level_texts, random_levels, random_t5, write_made_up
+from tests.generator.made_up import (
+    Backbone,
+    level_texts,
+    random_levels,
+    random_llama,
+    random_t5,
+    write_made_up,
+)
 from tests.generator.made_up_items import write_made_up_items
 
 TEXTS = level_texts(random_levels(60, (4, 5, 6)))
@@ -45,8 +52,15 @@ def assert_read_back(found: nn.Module, model: nn.Module) -> None:
 def test_a_model_of_tokens_is_read_back(
     tmp_path: Path, texts: list[str], t5: dict[str, object]
 ) -> None:
-    made_up = write_made_up(tmp_path, texts, t5=t5, histories={"ann": [0, 1, 2]})
+    made_up = write_made_up(tmp_path, texts, changes=t5, histories={"ann": [0, 1, 2]})
     assert_read_back(stored_generator(made_up.bundle, random_t5(7, t5)), made_up.model)
+
+
+@pytest.mark.parametrize("backbone", ["llama", "qwen2", "qwen3"])
+def test_a_decoder_alone_is_read_back(tmp_path: Path, backbone: Backbone) -> None:
+    made_up = write_made_up(tmp_path, TEXTS, backbone=backbone, histories={"ann": [0, 1, 2]})
+    like = random_llama(7, {}, backbone)
+    assert_read_back(stored_generator(made_up.bundle, like), made_up.model)
 
 
 def test_a_model_of_items_is_read_back(tmp_path: Path) -> None:

@@ -6,33 +6,34 @@ and values once per request, however many rows there are; which rows see which e
 bias that the caller gives.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
 from transformers import T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from offline.generator.export.linear import Linear, Linears
+from offline.generator.export.backbone import (
+    MASKED,
+    Activation,
+    KeysValues,
+    Matrix,
+    Weights,
+    arrays_of,
+    padding_bias,
+)
+from offline.generator.export.linear import Linears
+from offline.generator.export.residual import Stream, normalize
 from offline.onnx_graph import FLOAT, INT64, Dim, OnnxGraphBuilder
-
-MASKED: Final = -1e9
-"""Added to what must not be attended to; finite, so that a row that sees nothing is not NaN."""
-
-Matrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class T5Weights:
-    """A T5's configuration and its arrays, by the names that `transformers` gives them."""
+class T5Weights(Weights):
+    """The weights of a T5."""
 
-    config: Any
-    arrays: Mapping[str, Matrix]
     first_code_token: int = 0
     """The first token that `lm_head` speaks about: the vocabulary, or its end, where the codes'
     tokens stand."""
@@ -42,30 +43,39 @@ class T5Weights:
         """Takes the weights out of a model."""
         return cls(model.config, arrays_of(model))
 
-    def linear(self, name: str) -> Linear:
-        """A linear layer by its name."""
-        return Linear(name, self.arrays[f"{name}.weight"].T)
+    def activations(self) -> Iterator[Activation]:
+        """See `Weights`."""
+        decoders = range(int(self.config.num_decoder_layers))
+        for stack, layers in (
+            ("encoder", range(int(self.config.num_layers))),
+            ("decoder", decoders),
+        ):
+            for layer in layers:
+                block = f"{stack}.block.{layer}.layer"
+                own = f"{block}.0.SelfAttention"
+                yield Activation(f"{block}.0.layer_norm", [f"{own}.{part}" for part in "qkv"])
+                yield Activation(f"{own}.v", [f"{own}.o"])
+                if stack == "decoder":
+                    cross = f"{block}.1.EncDecAttention"
+                    yield Activation(f"{block}.1.layer_norm", [f"{cross}.q"])
+                    yield Activation(f"{cross}.v", [f"{cross}.o"])
+                yield from self._feed_forward(f"{block}.{2 if stack == 'decoder' else 1}")
+        cross_readers = [
+            f"decoder.block.{layer}.layer.1.EncDecAttention.{part}"
+            for layer in decoders
+            for part in "kv"
+        ]
+        yield Activation("encoder.final_layer_norm", cross_readers)
+        yield Activation("decoder.final_layer_norm", ["lm_head"])
 
-
-def arrays_of(model: nn.Module) -> dict[str, Matrix]:
-    """A model's weights in float32, by name."""
-    return {k: v.detach().float().cpu().numpy() for k, v in model.state_dict().items()}
-
-
-@dataclass(frozen=True)
-class KeysValues:
-    """Keys and values of attention, [batch, heads, tokens, width] or [batch, tokens, inner]."""
-
-    keys: str
-    values: str
-
-
-@dataclass
-class _Stream:
-    """The residual stream, and what is yet to be added to it."""
-
-    value: str
-    update: str | None = None
+    def _feed_forward(self, block: str) -> Iterator[Activation]:
+        dense = f"{block}.DenseReluDense"
+        if self.config.is_gated_act:  # a gate times a linear layer: the latter is divided
+            yield Activation(f"{block}.layer_norm", [f"{dense}.wi_0", f"{dense}.wi_1"])
+            yield Activation(f"{dense}.wi_1", [f"{dense}.wo"])
+        else:  # ReLU commutes with positive factors
+            yield Activation(f"{block}.layer_norm", [f"{dense}.wi"])
+            yield Activation(f"{dense}.wi", [f"{dense}.wo"])
 
 
 class T5Layers:
@@ -79,6 +89,7 @@ class T5Layers:
         self.width = int(self.config.d_kv)
         self.decoder_layers = int(self.config.num_decoder_layers)
         self.cross_shape: tuple[Dim, ...] = ("batch", self.heads, "tokens", self.width)
+        self.first_code_token = model.first_code_token
         self._linears = linears
 
     # The encoder
@@ -90,7 +101,7 @@ class T5Layers:
         """
         g = self.graph
         ids = g.input("input_ids", INT64, ["batch", "tokens"])
-        padding = self.declare_padding()
+        padding = padding_bias(g)
         bias = self._position_bias(g.size(ids, 1), self._bidirectional(max_tokens))
         return self.cross(self.encode_rows(self.embed(ids), g.add(bias, padding)))
 
@@ -101,7 +112,7 @@ class T5Layers:
             rows: [batch, positions, d_model] what stands at each position.
             bias: [batch or 1, heads, positions, positions] position bias and visibility.
         """
-        stream = _Stream(rows)
+        stream = Stream(rows)
         for layer in range(int(self.config.num_layers)):
             name = f"encoder.block.{layer}.layer"
             normed, stream = self._norm(stream, f"{name}.0.layer_norm")
@@ -119,13 +130,6 @@ class T5Layers:
             KeysValues(*(self._heads_of(encoded, layer, part) for part in ("k", "v")))
             for layer in range(self.decoder_layers)
         ]
-
-    def declare_padding(self) -> str:
-        """Declares the input `attention_mask`; [batch, 1, 1, tokens] MASKED behind a prompt."""
-        g = self.graph
-        mask = g.input("attention_mask", INT64, ["batch", "tokens"])
-        absent = g.op("Sub", g.real(1.0), g.cast(mask, FLOAT))
-        return g.mul(g.unsqueeze(absent, 1, 2), g.real(MASKED))
 
     def embed(self, tokens: str) -> str:
         """Token ids [...] to vectors [..., d_model]."""
@@ -208,14 +212,14 @@ class T5Layers:
             rows: [batch, rows, d_model] the embedded tokens.
             bias: [batch, heads, rows, past rows + rows] position bias and visibility.
             cross: what `encode` returned.
-            padding: what `declare_padding` returned.
+            padding: what `padding_bias` returned.
             past: each layer's keys and values, [batch, past rows, inner], of earlier calls.
 
         Returns:
             Normalized states [batch, rows, d_model], and `past` with these rows appended.
         """
         g = self.graph
-        stream = _Stream(rows)
+        stream = Stream(rows)
         one_row = g.op("Concat", g.op("Shape", rows, start=0, end=2), g.ints(1), axis=0)
         padding = g.add(padding, g.unsqueeze(g.op("Expand", g.real(0.0), one_row), 1))
         extended: list[KeysValues] = []
@@ -243,27 +247,10 @@ class T5Layers:
 
     # What both are made of
 
-    def _norm(self, stream: "_Stream", name: str, scale: float = 1.0) -> tuple[str, "_Stream"]:
-        """Adds the pending update, and normalizes by the root mean square: one fused operator."""
-        g = self.graph
-        weight = g.weight(name, self.model.arrays[f"{name}.weight"] * np.float32(scale))
-        epsilon = float(self.config.layer_norm_epsilon)
-        if stream.update is None:
-            normed = g.op(
-                "SimplifiedLayerNormalization", stream.value, weight, axis=-1, epsilon=epsilon
-            )
-            return normed, stream
-        normed, total = g.ops(
-            "SkipSimplifiedLayerNormalization",
-            stream.value,
-            stream.update,
-            weight,
-            outputs=4,
-            unused=(1, 2),  # the mean and the variance
-            domain="com.microsoft",
-            epsilon=epsilon,
-        )
-        return normed, _Stream(total)
+    def _norm(self, stream: Stream, name: str, scale: float = 1.0) -> tuple[str, Stream]:
+        """Adds the pending update, and normalizes."""
+        weight = self.model.arrays[f"{name}.weight"] * np.float32(scale)
+        return normalize(self.graph, stream, name, weight, float(self.config.layer_norm_epsilon))
 
     def _project(self, normed: str, name: str) -> list[str]:
         """Query, keys and values of self-attention, each [batch, rows, inner]."""
