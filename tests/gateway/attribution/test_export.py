@@ -1,6 +1,7 @@
 """Exported events: click-through by strategy and position is what happened, of both stores."""
 
 import asyncio
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,24 @@ from typing import Any
 import polars as pl
 
 import tandem
+from gateway.variants.assignment import assigned, subject
 from offline.events.table import SCHEMA
 from tests.cli.command import Result, run
 from tests.gateway.attribution.simulated import Truth, simulate
 from tests.gateway.stack import running
 from tests.tiny_bundle import write_tiny_bundle
+
+CHANCES = {"control": 0.2, "next": 0.6}
+"""Of a click on an item that is seen, by variant."""
+HALVES = """
+experiment = "halves"
+[variants.control]
+percent = 50
+strategy = "embedding"
+[variants.next]
+percent = 50
+strategy = "fuse"
+"""
 
 
 def export(flags: dict[str, Any], out: Path) -> Result:
@@ -62,6 +76,56 @@ def test_exported_click_through_is_the_truth(history_flags: dict[str, Any], tmp_
     (value,) = rest.filter(user_id="dee").iter_rows(named=True)
     assert (value["type"], value["value"], value["strategy"]) == ("interaction", 2.5, None)
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+async def experiment(
+    bundle: Path, flags: dict[str, Any], out: Path, file: Path
+) -> tuple[dict[tuple[str, str], float], Result]:
+    """Users of two variants, each event sent twice; the truth is by the draw, not by answers."""
+    dice = random.Random(0)  # noqa: S311 - no secret
+    seen: Counter[str] = Counter()
+    clicked: Counter[str] = Counter()
+    async with running(bundle, **flags, serving_file=file, history_timeout=5.0) as stack:
+        await stack.servicer.warm_up()
+        for user in (f"u{n}" for n in range(60)):
+            variant = assigned("halves", [(name, 50.0) for name in CHANCES], subject(user, ()))
+            assert variant is not None
+            answer = await stack.client.recommend(user, history=["i0", "i1"], max_results=5)
+            events = []
+            for item in answer.recommendations:
+                kinds = ["impression"] + ["click"] * (dice.random() < CHANCES[variant])
+                clicked[variant] += "click" in kinds
+                seen[variant] += 1
+                events += [
+                    tandem.event(
+                        user,
+                        item.item_id,
+                        type=kind,
+                        event_id=f"{kind} {item.item_id}",
+                        recommendation_id=answer.recommendation_id,
+                    )
+                    for kind in kinds
+                ]
+            for _ in range(2):
+                await stack.client.record_events(events)
+        done = await asyncio.to_thread(export, flags, out)
+    strategies = {"control": "embedding", "next": "fuse"}
+    return {(name, strategies[name]): clicked[name] / seen[name] for name in seen}, done
+
+
+def test_exported_click_through_by_variant_is_the_truth(
+    history_flags: dict[str, Any], tmp_path: Path
+) -> None:
+    file, out = tmp_path / "serving.toml", tmp_path / "events.parquet"
+    file.write_text(HALVES, encoding="utf-8")
+    truth, done = asyncio.run(experiment(write_tiny_bundle(tmp_path), history_flags, out, file))
+    assert done.code == 0, done.stderr
+    frame = pl.read_parquet(out).filter(pl.col("recommendation_id").is_not_null())
+    found = frame.group_by("variant", "strategy").agg(
+        rate=(pl.col("type") == "click").sum() / (pl.col("type") == "impression").sum()
+    )
+    assert {(v, s): rate for v, s, rate in found.iter_rows()} == truth
+    assert set(truth) == {("control", "embedding"), ("next", "fuse")}
 
 
 def test_what_cannot_be_exported_leaves_what_was_there(tmp_path: Path) -> None:
