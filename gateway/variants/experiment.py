@@ -79,7 +79,7 @@ class Experiment:
             return State.NOT_HELD
         if not variant.attributes <= answering.attributes:
             return State.UNFIT
-        if answering.rules is not servicer.rules:
+        if variant.bundle and answering.rules is not servicer.rules:
             return State.OTHER_HISTORIES
         canary = self._canaries.get(variant.name)
         return State.WITHDRAWN if canary is not None and canary.withdrawn else State.ON

@@ -36,7 +36,7 @@ def _no_collector() -> Iterator[None]:
 
 def parts_of(host: Any) -> list["weakref.ref[Any]"]:
     """What the version that serves consists of."""
-    servicer = host._held.serving.servicer
+    servicer = host._bundles.held[""].serving.servicer
     found: list[Any] = []
     match servicer:
         case CandidateServicer():
@@ -70,8 +70,8 @@ async def test_released_versions_are_freed(root: Path) -> None:
 
         await call()
         first = [part for host in hosts for part in parts_of(host)]
-        await gateway._swapper.activate("tiny/2")
+        await gateway._bundles.swappers[""].activate("tiny/2")
         await call()
         assert all(part() is not None for part in first)
-        await gateway._swapper.activate("tiny/3")
+        await gateway._bundles.swappers[""].activate("tiny/3")
         assert [part() for part in first] == [None] * len(first)
