@@ -52,7 +52,9 @@ def assign(
 
 def _what(variant: Variant) -> str:
     """What is its own, in words."""
-    version = f", by {variant.bundle_version}" if variant.bundle_version else ""
+    bundle = f"bundle {variant.bundle}" if variant.bundle else ""
+    answering = ", ".join(filter(None, (bundle, variant.bundle_version)))
+    version = f", by {answering}" if answering else ""
     if variant.limits is None:
         return version
     limits = variant.limits

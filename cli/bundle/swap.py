@@ -85,7 +85,12 @@ BundleVersion = Annotated[
 
 
 @expanded
-def load(*, bundle: BundleVersion, connection: BundleConnectionOptions) -> None:
+def load(
+    *,
+    bundle: BundleVersion,
+    bundle_name: BundleName = "",
+    connection: BundleConnectionOptions,
+) -> None:
     """Have a version held beside the one that serves, as for a variant of an experiment.
 
     Every process verifies it and makes calls of each kind with it. What was held beside is
@@ -94,7 +99,7 @@ def load(*, bundle: BundleVersion, connection: BundleConnectionOptions) -> None:
     version = _version(bundle)
     for address in connection.addresses:
         with connection.connect(address) as bundles, Console(stderr=True).status(address):
-            bundles.load(version)
+            bundles.load(version, bundle=bundle_name)
         typer.echo(f"{address} holds {version}")
 
 

@@ -13,7 +13,7 @@ from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1.common_pb2 import ItemFilter
 
 CALLS_OWN: Final = (
-    "user_id", "history_item_ids", "page_size", "page_token", "serving_config", "variant",
+    "user_id", "history_item_ids", "page_size", "page_token", "serving_config", "variant", "bundle",
 )  # fmt: skip
 """What a call alone can say."""
 _REPLACED: Final = ("pinned_items", "attribute_caps", "boosts")

@@ -21,6 +21,9 @@ percent = 25
 strategy = "embedding"
 bundle_version = "tiny/1"
 [variants.next.canary]
+[variants.apart]
+percent = 0
+bundle = "fr"
 [shadow]
 variant = "next"
 share = 0.05
@@ -42,6 +45,7 @@ def test_check_says_what_a_file_has(file: Path) -> None:
         "variant control: 75% of the users",
         "variant next: 25% of the users, by tiny/1; a canary, withdrawn beyond 2.0% more bad "
         "answers or 1.5 times the latency of the others, after 100 calls in 60 s",
+        "variant apart: 0% of the users, by bundle fr",
         "shadow next: 5.0% of the calls",
     ]
 

@@ -57,6 +57,9 @@ async def test_the_command_changes_the_named_one(
 ) -> None:
     monkeypatch.setenv("TANDEM_ADDRESS", shops.address)
     path = write_shop(tmp_path, "fr", "2")
+    loaded = await asyncio.to_thread(run, "bundle", "load", str(path), "--bundle-name", "fr")
+    assert loaded.code == 0, loaded.stderr
+    assert await versions(shops) == ["shop/1", "shop-fr/1"]
     named = ("--bundle-name", "fr", "--root", str(tmp_path))
     activated = await asyncio.to_thread(run, "bundle", "activate", str(path), *named)
     assert activated.code == 0, activated.stderr

@@ -70,6 +70,7 @@ def test_a_whole_file_is_read() -> None:
         ("[configs.home]\nuser_id = 'ann'", "configs.home: user_id"),
         ("[configs.home]\npage_size = 3", "configs.home: page_size"),
         ("[configs.home]\nvariant = 'next'", "configs.home: variant"),
+        ("[configs.home]\nbundle = 'fr'", "configs.home: bundle is a call's own"),
         ("[configs.home]\nconstraints = {allowed_item_ids = ['i1']}", "allowed_item_ids"),
         ("[configs.home]\nconstraints = {filter = {}}", "configs.home: a filter needs a condition"),
         ("[configs.'a b']", "configs.a b"),
