@@ -6,7 +6,6 @@ from typing import Final
 
 from core.bundle import Bundle
 from core.errors import SettingsError
-from gateway.history.bundle import BundleHistoryStore
 from gateway.history.sqlite import SqliteHistoryStore
 from gateway.history.store import HistoryStore, Retention
 from gateway.history.tombstones import UserHash
@@ -18,14 +17,12 @@ REDIS: Final = ("redis://", "rediss://", "unix://")
 
 
 def open_store(settings: GatewaySettings, bundle: Bundle) -> HistoryStore:
-    """Opens the store that the settings name; blocks.
+    """Opens the store that the settings name, if it is not the bundle's own; blocks.
 
     Raises:
         SettingsError: it cannot be opened, or the name is none of a store.
     """
     name, retention = name_of(settings, bundle), retention_of(settings)
-    if name == BUNDLE:
-        return BundleHistoryStore(bundle)
     if name.startswith(REDIS):
         return _redis(name, settings, bundle, retention)
     if "://" in name:

@@ -45,6 +45,8 @@ class Stores:
 
     def __init__(self) -> None:
         self._open: dict[str, Histories] = {}
+        self._rules: EventRules | None = None
+        """Of bundles that keep their own histories: one key for all versions."""
 
     def of(self, settings: GatewaySettings, bundle: Bundle) -> Histories:
         """Where the histories of a bundle are; blocks when it is first asked for.
@@ -58,17 +60,14 @@ class Stores:
                 bundle has opened it with another key.
         """
         name, key_file = name_of(settings, bundle), settings.history_key_file
+        if name == BUNDLE:  # whose store goes with the version
+            self._rules = self._rules or _rules(settings, bundle)
+            return Histories(BundleHistoryStore(bundle), self._rules)
         found = self._open.get(name)
         if found is None:
-            ids = RecommendationIds(attribution_key(settings, bundle))
-            found = Histories(
-                open_store(settings, bundle), EventRules(ids, settings.history_types), key_file
-            )
-            if name != BUNDLE:
-                found.upkeep = Upkeep(found.store, bundle, retention_of(settings))
-            self._open[name] = found
-        if name == BUNDLE:
-            return Histories(BundleHistoryStore(bundle), found.rules)
+            rules, store = _rules(settings, bundle), open_store(settings, bundle)
+            upkeep = Upkeep(store, bundle, retention_of(settings))
+            found = self._open[name] = Histories(store, rules, key_file, upkeep)
         if found.key_file != key_file:
             raise SettingsError(
                 f"--history {name}: bundles that share it need one history_key_file"
@@ -79,3 +78,8 @@ class Stores:
         """Closes all of them."""
         for histories in self._open.values():
             await histories.close()
+
+
+def _rules(settings: GatewaySettings, bundle: Bundle) -> EventRules:
+    ids = RecommendationIds(attribution_key(settings, bundle))
+    return EventRules(ids, settings.history_types)
