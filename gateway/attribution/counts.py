@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from gateway.history.event import CLICK, IMPRESSION, Event, Shown
+from gateway.variants.plan import MAX_VARIANTS
+from serving.telemetry.labels import OTHER
 
 _STARTS: Final = (1, 2, 3, 4, 6, 11, 21, 51)
 POSITIONS: Final = ("1", "2", "3", "4-5", "6-10", "11-20", "21-50", "51-")
 """Those that are counted together."""
-MAX_VARIANTS: Final = 32
-OTHER: Final = "other"
-"""Stands for all variants that came after so many."""
 MAX_LISTS: Final = 20_000
 """The lists that are remembered, by some 150 bytes each: one that is seen or clicked again after so
 many others have come counts once more."""

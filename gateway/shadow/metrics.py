@@ -5,6 +5,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from gateway.shadow.differences import DEPTHS, Differences
+from gateway.variants.plan import MAX_VARIANTS
 from serving.telemetry.labels import Labeled
 from serving.telemetry.metrics import NO_REASON, SECONDS
 from serving.telemetry.reasons import REASONS
@@ -12,8 +13,6 @@ from serving.telemetry.reasons import REASONS
 COMPARED: Final = "compared"
 FAILED: Final = "failed"
 DROPPED: Final = "dropped"
-MAX_VARIANTS: Final = 32
-"""That have series of their own; those known later are counted as `other`."""
 
 _TENTHS: Final = tuple(tenths / 10 for tenths in range(11))
 _ANSWERS: Final = ("caller", "variant")
@@ -74,7 +73,8 @@ class ShadowMetrics:
         )  # fmt: skip
 
     def know(self, variant: str) -> None:
-        """Gives a variant of the serving file series of its own, while there are few."""
+        """Gives a variant of the serving file series of its own, while there are few; those known
+        later are counted as `other`."""
         if len(self._variants) < MAX_VARIANTS:
             self._variants.add(variant)
 

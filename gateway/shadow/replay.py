@@ -19,22 +19,12 @@ from gateway.deadline import Deadline
 from gateway.domain import Answer
 from gateway.shadow.differences import differences
 from gateway.shadow.metrics import COMPARED, DROPPED, FAILED, ShadowMetrics
+from gateway.variants.plan import ShadowPlan
 from serving.boundary.proxy import classify
 from serving.frames import release_frames
 
 Room = Callable[[], Awaitable[None]]
 """Waits until no call waits for its turn."""
-
-
-@dataclass(frozen=True)
-class ShadowPlan:
-    """Which calls are replayed, and to whom."""
-
-    variant: str
-    share: float
-    """Of the calls, from 0 to 1."""
-    max_in_flight: int = 4
-    """Replays at a time, at least 1; others are dropped."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.deadline import Deadline
 from gateway.domain import Answer
-from gateway.shadow.replay import Replays, Served, ShadowPlan
+from gateway.shadow.replay import Replays, Served
 from gateway.variants.choice import Choice
+from gateway.variants.plan import ShadowPlan
 from gateway.variants.variants import Variants
 from tandem.v1 import recommendation_service_pb2 as pb
 

@@ -30,8 +30,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from gateway.domain import Strategy
-from gateway.shadow.replay import ShadowPlan
-from gateway.variants.plan import MAX_VARIANTS, Limits, Plan, Variant
+from gateway.variants.plan import MAX_VARIANTS, Limits, Plan, ShadowPlan, Variant
 from gateway.variants.requests import attributes_in, layered, read_config
 from serving.security.watched import Watched
 from tandem.v1 import recommendation_service_pb2 as pb

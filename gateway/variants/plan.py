@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.shadow.replay import ShadowPlan
 from tandem.v1 import recommendation_service_pb2 as pb
 
 MAX_VARIANTS: Final = 32
+"""Of a file, and of those that have series of their own in metrics."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,17 @@ class Variant:
     """Those that items must have for the defaults to make sense."""
     limits: Limits | None = None
     """Of a canary; None for one that is compared with."""
+
+
+@dataclass(frozen=True)
+class ShadowPlan:
+    """Which calls are replayed, and to whom."""
+
+    variant: str
+    share: float
+    """Of the calls, from 0 to 1."""
+    max_in_flight: int = 4
+    """Replays at a time, at least 1; others are dropped."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.attribution.counts import (
     MAX_LISTS,
-    MAX_VARIANTS,
     POSITIONS,
     Attribution,
     Labels,
@@ -21,6 +20,7 @@ from gateway.attribution.counts import (
 )
 from gateway.history.event import Event, Shown
 from gateway.metrics import GatewayMetrics
+from gateway.variants.plan import MAX_VARIANTS
 from tests.gateway.attribution.simulated import simulate
 from tests.gateway.stack import Stack, running
 from tests.tiny_bundle import write_tiny_bundle

@@ -15,8 +15,9 @@ from gateway.admission import Admission
 from gateway.deadline import Deadline
 from gateway.domain import Answer, Recommended, Strategy
 from gateway.shadow.differences import Differences
-from gateway.shadow.metrics import MAX_VARIANTS, ShadowMetrics
-from gateway.shadow.replay import Replays, Served, ShadowPlan
+from gateway.shadow.metrics import ShadowMetrics
+from gateway.shadow.replay import Replays, Served
+from gateway.variants.plan import MAX_VARIANTS, ShadowPlan
 from serving.telemetry.request_id import request_id
 from serving.telemetry.tracing import NOWHERE, here
 from tests.gateway.test_admission import Caller, settle
