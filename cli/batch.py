@@ -31,7 +31,7 @@ from cli.support.connection import GatewayOptions
 from cli.support.option_groups import expanded
 from cli.support.printing import strategy_name
 from cli.support.query_options import ConstraintOptions, MaxResults, Strategy
-from serving.files import replacing
+from serving.files.replacing import replacing
 from tandem import Client
 from tandem.errors import from_status
 from tandem.requests import item_constraints, strategy_value

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from core.errors import SettingsError
-from serving.files import replacing
+from serving.files.replacing import replacing
 from serving.security.keyring import make_key
 from serving.security.keys_file import read_keys
 from serving.security.rights import Right

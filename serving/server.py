@@ -30,7 +30,7 @@ from serving.boundary.proxy import Boundary
 from serving.bundles.held import HeldBundles, Servicer
 from serving.bundles.named import NamedBundle, NamedBundles, chosen, named_in
 from serving.bundles.servicer import BundleServicer
-from serving.files import replacing
+from serving.files.replacing import replacing
 from serving.security.guard import Quotas, is_loopback
 from serving.security.setup import guard_of, server_tls
 from serving.security.tls import CONNECTION_SECONDS, HANDSHAKE_SECONDS

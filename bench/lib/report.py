@@ -23,7 +23,7 @@ from core.manifest import Precision
 from offline.build.publish import git_revision
 from offline.evaluate.served import ServingError
 from services.generator.decoding.providers import Compute, choose_precision
-from serving.files import replacing
+from serving.files.replacing import replacing
 
 REPORTS: Final = Path("build/bench")
 _LIBRARIES: Final = ("grpcio", "onnxruntime-gpu", "onnxruntime", "faiss-cpu", "numpy")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.files import replacing
+from serving.files.replacing import replacing
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:

@@ -16,7 +16,7 @@ from core.manifest import FileEntry, Manifest
 from core.signature import SIGNATURE, read_private_key, read_public_key
 from core.signature import sign as sign_manifest
 from serving.bundles import delivery
-from serving.files import replacing
+from serving.files.replacing import replacing
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -22,17 +22,17 @@ share = 0.05
 """
 
 import math
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from gateway.domain import Strategy
 from gateway.variants.plan import MAX_VARIANTS, Limits, Plan, ShadowPlan, Variant
 from gateway.variants.requests import attributes_in, layered, read_config
-from serving.security.watched import Watched
+from serving.files.tables import read_tables
+from serving.files.watched import Watched
 from tandem.v1 import recommendation_service_pb2 as pb
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -85,11 +85,7 @@ def read_plan(content: bytes) -> Plan:
     Raises:
         ValueError: it is not TOML, or says something impossible.
     """
-    try:
-        file = ServingFile.model_validate(tomllib.loads(content.decode()))
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-        raise ValueError("; ".join(map(_explain, problems))) from None
+    file = read_tables(content, ServingFile)
     configs = {}
     for name, values in file.configs.items():
         try:
@@ -146,7 +142,3 @@ def _variant(name: str, table: VariantTable, configs: Mapping[str, pb.RecommendR
         attributes_in(defaults),
         Limits(**table.canary.model_dump()) if table.canary else None,
     )
-
-
-def _explain(problem: Any) -> str:
-    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

@@ -8,7 +8,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from gateway.history.event import Event
-from serving.files import replacing
+from serving.files.replacing import replacing
 
 SCHEMA: Final = pl.Schema(
     {

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from serving.files import replacing
+from serving.files.replacing import replacing
 
 Tensors = dict[str, Tensor]
 

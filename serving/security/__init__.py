@@ -1,7 +1,6 @@
 """Who may call what: credentials, rights, TLS files, and the record of what was changed.
 
 rights.py     which right each RPC needs: the one table of them
-watched.py    files that are read again when they change
 tls.py        certificates, of servers and of those who call them
 keyring.py    who there is: keys, certificates and tokens
 keys_file.py  the file that says who there is, and what each may do

@@ -13,9 +13,9 @@ from contextvars import ContextVar
 from typing import Final, Protocol
 
 from core.errors import PermissionDenied, ResourceExhausted, TandemError, Unauthenticated
+from serving.files.watched import Watched
 from serving.security.keyring import Caller, Keyring, invalid
 from serving.security.rights import RULES, Rule
-from serving.security.watched import Watched
 
 AUTHORIZATION: Final = "authorization"
 """The metadata key that a caller shows `Bearer` and a key or a token under."""

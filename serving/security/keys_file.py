@@ -18,10 +18,9 @@ issuer = "https://id.example.com"
 audience = "tandem"
 """
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import (
     AwareDatetime,
@@ -30,14 +29,14 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     field_validator,
 )
 
+from serving.files.tables import read_tables
+from serving.files.watched import Watched
 from serving.security.keyring import Caller, Key, Keyring, Quota
 from serving.security.rights import PROTECTED, Right
 from serving.security.tokens import Algorithm, TokenVerifier
-from serving.security.watched import Watched
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -133,11 +132,7 @@ def read_keys(content: bytes, directory: Path) -> Keyring:
     Raises:
         ValueError: it is not TOML, or says something impossible.
     """
-    try:
-        file = KeysFile.model_validate(tomllib.loads(content.decode()))
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-        raise ValueError("; ".join(map(_explain, problems))) from None
+    file = read_tables(content, KeysFile)
     return Keyring(
         file.anonymous.caller("anonymous"),
         {
@@ -156,8 +151,3 @@ def watch_keys(path: Path) -> Watched[Keyring]:
         SettingsError: it cannot be read, or says something impossible.
     """
     return Watched([path], lambda content: read_keys(content, path.parent))
-
-
-def _explain(problem: Any) -> str:
-    """Says where, and never what stands there: it may be a secret."""
-    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

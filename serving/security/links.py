@@ -6,8 +6,8 @@ from typing import Any
 
 import grpc
 
+from serving.files.watched import CHECK_SECONDS, Watched
 from serving.security.tls import TlsFiles, channel_credentials
-from serving.security.watched import CHECK_SECONDS, Watched
 from tandem.channel import with_key
 
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from serving.security.watched import CHECK_SECONDS, Watched
+from serving.files.watched import CHECK_SECONDS, Watched
 
 HANDSHAKE_SECONDS: Final = 20
 """How long a connection may take to be made; gRPC's own limit is two minutes."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.files import replacing
+from serving.files.replacing import replacing
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from core.errors import SettingsError
-from serving.security.watched import MAX_BYTES, Watched
+from serving.files.watched import MAX_BYTES, Watched
 
 
 class Clock:
