@@ -20,10 +20,8 @@ def main(settings: GatewaySettings) -> None:
 def service(settings: GatewaySettings) -> Service:
     """What the process serves."""
     registry = CollectorRegistry()
-    bundles = settings.of_bundles
-    common = Common(settings, GatewayMetrics(registry, bundles))
-    named = {name: _bundle(Shared(own, common, name)) for name, own in bundles.items()}
-    own = named.pop("")
+    named = settings.of_bundles
+    common = Common(settings, GatewayMetrics(registry, named))
     return Service(
         process="gateway",
         apis=[
@@ -32,12 +30,10 @@ def service(settings: GatewaySettings) -> Service:
                 recommendation_service_pb2_grpc.add_RecommendationServiceServicer_to_server,
             )
         ],
-        load=own.load,
+        bundles={name: _bundle(Shared(own, common, name)) for name, own in named.items()},
         close=common.close,
         registry=registry,
         quotas=quotas_of(settings),
-        held=own.held,
-        named=named,
     )
 
 

@@ -22,12 +22,11 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
-from core.bundle import Bundle
 from core.errors import SettingsError, TandemError
 from core.signature import read_public_key
 from serving.boundary.grpc_types import Method
 from serving.boundary.proxy import Boundary
-from serving.bundles.held import HeldBundles, Servicer
+from serving.bundles.held import HeldBundles
 from serving.bundles.named import NamedBundle, NamedBundles, chosen, named_in
 from serving.bundles.servicer import BundleServicer
 from serving.files.replacing import replacing
@@ -59,7 +58,7 @@ class Api:
     attach: Callable[[Any, grpc.aio.Server], None]
     """The generated `add_…Servicer_to_server`."""
     part: Callable[[Any], object] = lambda servicer: servicer
-    """Takes what answers its methods from what `Service.load` made."""
+    """Takes what answers its methods from what `NamedBundle.load` made."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +69,15 @@ class Service:
     """The name of the process in the logs."""
     apis: Sequence[Api]
     """Its protobuf services, whose health is one."""
-    load: Callable[[Bundle], Servicer]
-    """Makes the servicer of a version of the bundle, ready to answer; called on a thread, for one
-    version after another, and may take long."""
+    bundles: Mapping[str, NamedBundle]
+    """What is served, by the names that calls give it; most processes have one, whose name is
+    empty."""
     close: Callable[[], Awaitable[None]] | None = None
     """Releases what all versions share; called when all of them are closed."""
     quotas: Quotas | None = None
     """Counts the calls of those who have a quota."""
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     """Where its metrics are; the server adds its own."""
-    held: HeldBundles = field(default_factory=HeldBundles)
-    """Where the versions are held, for a servicer that must know of the others."""
-    named: Mapping[str, NamedBundle] = field(default_factory=dict)
-    """Further bundles, by the names that calls give them."""
 
 
 class ServicerProxy:
@@ -116,9 +111,8 @@ class ServiceHost:
         self._settings = settings
         self._service = service
         guard = guard_of(settings, service.quotas)
-        own = NamedBundle(settings.bundle, service.load, service.held)
         self._bundles = NamedBundles(
-            {"": own, **service.named},
+            service.bundles,
             lambda servicer: self._boundary.shedder.consult(servicer),
             read_public_key(settings.bundle_key) if settings.bundle_key else None,
         )

@@ -1,4 +1,4 @@
-"""A servicer behind a real server in this process, for tests."""
+"""Real servers in this process, for tests."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -8,7 +8,8 @@ import grpc
 
 from serving.boundary.proxy import Boundary
 from serving.security.guard import Guard
-from serving.server import make_server
+from serving.server import Service, ServiceHost, make_server
+from serving.settings import ServerSettings
 from serving.telemetry.calls import ServedCalls
 
 
@@ -75,3 +76,18 @@ async def serving(
         grpc.aio.insecure_channel(address) as channel,
     ):
         yield channel
+
+
+@asynccontextmanager
+async def hosted(
+    settings: ServerSettings, service: Service
+) -> AsyncIterator[tuple[ServiceHost, str]]:
+    """What a process serves, warm: the host and its address."""
+    host = ServiceHost(settings, service)
+    port = await host.start()
+    try:
+        await host.load()
+        await host.ready()
+        yield host, f"127.0.0.1:{port}"
+    finally:
+        await host.drain()

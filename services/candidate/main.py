@@ -8,6 +8,7 @@ from core.bundle import Bundle
 from services.candidate.metrics import CandidateMetrics
 from services.candidate.servicer import CandidateServicer
 from services.candidate.settings import CandidateSettings
+from serving.bundles.named import NamedBundle
 from serving.server import Api, Service, run
 from tandem.v1 import candidate_service_pb2_grpc, catalog_service_pb2_grpc
 
@@ -33,7 +34,8 @@ def service(settings: CandidateSettings) -> Service:
     """What the process serves."""
     registry = CollectorRegistry()
     load = Loader(settings, CandidateMetrics(registry))
-    return Service(process="candidate", apis=APIS, load=load, registry=registry)
+    bundles = {"": NamedBundle(settings.bundle, load)}
+    return Service(process="candidate", apis=APIS, bundles=bundles, registry=registry)
 
 
 class Loader:

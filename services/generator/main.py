@@ -1,10 +1,13 @@
 """The generator process."""
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry
 
 from services.generator.metrics import GeneratorMetrics
 from services.generator.servicer import GeneratorServicer
 from services.generator.settings import GeneratorSettings
+from serving.bundles.named import NamedBundle
 from serving.server import Api, Service, run
 from tandem.v1 import generator_service_pb2_grpc
 
@@ -18,6 +21,7 @@ def service(settings: GeneratorSettings) -> Service:
     """What the process serves."""
     registry = CollectorRegistry()
     metrics = GeneratorMetrics(registry)
+    load = partial(GeneratorServicer.load, settings=settings, metrics=metrics)
     return Service(
         process="generator",
         apis=[
@@ -26,6 +30,6 @@ def service(settings: GeneratorSettings) -> Service:
                 generator_service_pb2_grpc.add_GeneratorServiceServicer_to_server,
             )
         ],
-        load=lambda bundle: GeneratorServicer.load(bundle, settings, metrics),
+        bundles={"": NamedBundle(settings.bundle, load)},
         registry=registry,
     )

@@ -32,9 +32,10 @@ class NamedBundle:
     path: Path
     """Of the version to begin with."""
     load: Callable[[Bundle], Servicer]
-    """Makes the servicer of a version; called on a thread."""
+    """Makes the servicer of a version, ready to answer; called on a thread, for one version after
+    another, and may take long."""
     held: HeldBundles = field(default_factory=HeldBundles)
-    """Where its versions are held."""
+    """Where its versions are held, for a servicer that must know of the others."""
 
 
 class NamedBundles:

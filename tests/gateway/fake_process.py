@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core.bundle import Bundle
+from serving.bundles.named import NamedBundle
 from serving.server import Api, Service, run
 from serving.settings import ServerSettings, load_settings
 from tandem.v1 import (
@@ -67,7 +68,8 @@ def main() -> None:
             time.sleep(0.01)
         return fake(bundle, signal_file)
 
-    run(Service(service, apis, load), load_settings(ServerSettings, **arguments))
+    settings = load_settings(ServerSettings, **arguments)
+    run(Service(service, apis, {"": NamedBundle(settings.bundle, load)}), settings)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import services.generator.main
 from gateway.settings import GatewaySettings
 from services.candidate.settings import CandidateSettings
 from services.generator.settings import GeneratorSettings
-from serving.server import Service, ServiceHost
-from serving.settings import ServerSettings
+from serving.server import ServiceHost
+from serving.testing import hosted
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,6 @@ class Hosts:
     generator: ServiceHost
     gateway: ServiceHost
     addresses: dict[str, str]
-
-
-@asynccontextmanager
-async def hosted(settings: ServerSettings, service: Service) -> AsyncIterator[tuple[Any, str]]:
-    """One of them, warm; and its address."""
-    host = ServiceHost(settings, service)
-    port = await host.start()
-    try:
-        await host.load()
-        await host.ready()
-        yield host, f"127.0.0.1:{port}"
-    finally:
-        await host.drain()
 
 
 @asynccontextmanager

@@ -12,8 +12,10 @@ import gateway.main
 from core.bundle import write_bundle
 from core.catalog import Catalog, CatalogItem
 from gateway.settings import GatewaySettings, NamedBundleSettings
-from serving.server import Service, ServiceHost
+from serving.bundles.named import NamedBundle
+from serving.server import Service
 from serving.settings import ServerSettings
+from serving.testing import hosted
 from tandem import AsyncClient
 from tests.gateway.fake_process import SERVICES
 from tests.tiny_bundle import catalog, manifest, write_files
@@ -64,20 +66,7 @@ class Shops:
         return {item.item_id.rstrip("0123456789") for item in answer.recommendations}
 
 
-@asynccontextmanager
-async def hosted(settings: ServerSettings, service: Service) -> AsyncIterator[tuple[Any, str]]:
-    """A server in this process, warm; and its address."""
-    host = ServiceHost(settings, service)
-    port = await host.start()
-    try:
-        await host.load()
-        await host.ready()
-        yield host, f"127.0.0.1:{port}"
-    finally:
-        await host.drain()
-
-
-def fake_service(process: str, made: list[Any]) -> Service:
+def fake_service(process: str, bundle: Path, made: list[Any]) -> Service:
     """A service whose servicers are fakes, each of which is noted when it is made."""
     apis, fake = SERVICES[process]
 
@@ -85,7 +74,7 @@ def fake_service(process: str, made: list[Any]) -> Service:
         made.append(fake(bundle))
         return made[-1]
 
-    return Service(process, apis, load)
+    return Service(process, apis, {"": NamedBundle(bundle, load)})
 
 
 @asynccontextmanager
@@ -110,7 +99,7 @@ async def running(
             path = write_shop(root, shop)
             own[shop] = {"bundle": path, "history": histories[shop], **more.get(shop, {})}
             for process in SERVICES:
-                service = fake_service(process, services[shop])
+                service = fake_service(process, path, services[shop])
                 _, at = await opened.enter_async_context(
                     hosted(ServerSettings(bundle=path, port=0), service)
                 )

@@ -11,9 +11,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from serving.settings import ServerSettings
+from serving.testing import hosted
 from tests.cli.command import run
 from tests.gateway.fake_process import SERVICES
-from tests.gateway.named.shops import SHOPS, fake_service, hosted, write_shop
+from tests.gateway.named.shops import SHOPS, fake_service, write_shop
 from tests.processes import Server, servers
 
 
@@ -28,7 +29,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Server]:
             lines.append(f'history = "{tmp_path / f"{path.parent.name}.sqlite"}"')
             for process in SERVICES:
                 settings = ServerSettings(bundle=path, port=0)
-                service = hosted(settings, fake_service(process, []))
+                service = hosted(settings, fake_service(process, path, []))
                 _, address = await opened.enter_async_context(service)
                 lines.append(f'{process}_target = "{address}"')
         file = tmp_path / "tandem.toml"

@@ -101,7 +101,7 @@ async def test_one_that_cannot_answer_has_no_users(
 
 async def test_its_version_is_not_released_while_it_answers(tmp_path: Path) -> None:
     async with experiment(tmp_path) as shops:
-        serving = shops.service.named["fr"].held.current
+        serving = shops.service.bundles["fr"].held.current
         waiting = asyncio.ensure_future(
             shops.clients[""].recommend(
                 "ann", history=["wait"], variant="next", strategy="embedding"

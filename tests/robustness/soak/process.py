@@ -28,6 +28,7 @@ from services.generator.catalog.coded import CodedChange, CodedUpsert
 from services.generator.decoding.engine import GeneratorEngine
 from services.generator.servicer import GeneratorServicer
 from services.generator.settings import GeneratorSettings
+from serving.bundles.named import NamedBundle
 from serving.server import Api, Service, ServiceHost
 from serving.settings import ENVIRONMENT_PREFIX, load_settings
 from serving.telemetry.logs import configure_logging
@@ -122,7 +123,8 @@ async def main() -> None:
     servicer = GeneratorServicer.load(Bundle.open(settings.bundle), settings)
     follower = servicer.follower
     api = Api("tandem.v1.GeneratorService", add_GeneratorServiceServicer_to_server)
-    host = ServiceHost(settings, Service("generator", [api], lambda _: servicer))
+    bundles = {"": NamedBundle(settings.bundle, lambda _: servicer)}
+    host = ServiceHost(settings, Service("generator", [api], bundles))
     port = await host.start()
     await host.load()
     await host.ready()
