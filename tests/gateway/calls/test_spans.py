@@ -56,7 +56,8 @@ async def test_a_hedge_is_a_span_beside_the_first(tmp_path: Path, collector: Col
     async with pool(tmp_path, 2, MANY) as two:
         await settle(two, 200)
         slow = Slow(two.services[0])
-        while not slow.begun:
+        # On a busy machine the other may be late, and the slow one be asked by a hedge at first.
+        while slow.begun < 3:
             with standing(Tracing(exporter.tracer, 1.0).arrive(METHOD, {})), span("search"):
                 await two.search()
         await slow.gone.wait()
