@@ -8,6 +8,7 @@ codes written as text (`item_1081`) need no addition.
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from tokenizers import AddedToken, Regex, Tokenizer
 from tokenizers.models import WordLevel
@@ -22,7 +23,8 @@ PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
 RESPONSE = "<response>"
 """Where the answer of a decoder-only model from scratch begins."""
 
-_LEVEL_TOKEN = re.compile(r"<[a-z]+_\d+>")
+OWN_TOKEN: Final = re.compile(r"<[a-z]+_\d+>")
+"""A token that stands for a value of a code level, or for users; every other one is a word."""
 _WORD = r"<[a-z]+_\d+>|\d|[\p{L}_]+|[^\s\p{L}\d_]"
 
 
@@ -100,7 +102,7 @@ def end_with_response(tokenizer: Tokenizer, response: str) -> Tokenizer:
 
 def _level_tokens(code_texts: Iterable[str]) -> list[str]:
     """Every level token, by level and value."""
-    tokens = {token for text in code_texts for token in _LEVEL_TOKEN.findall(text)}
+    tokens = {token for text in code_texts for token in OWN_TOKEN.findall(text)}
 
     def place(token: str) -> tuple[str, int]:
         level, value = token.strip("<>").rsplit("_", 1)

@@ -49,6 +49,7 @@ Generator = ItemT5 | PreTrainedModel
 
 _SEEN: Final = -1.0
 """Marks where a graph has the learned number for seen items, which it holds scaled."""
+_NOTHING: Final = np.empty(0, np.int32)
 _COMPARED: Final = 16
 """Users whose lists are compared."""
 
@@ -198,6 +199,3 @@ def _require_parity(bundle: Bundle, model: Generator) -> None:
         compare_items(engine, model, queries).require()
     else:
         compare(engine, model, queries).require()
-
-
-_NOTHING: Final = np.empty(0, np.int32)

@@ -1,6 +1,5 @@
 """The tokens of a generator, and what those of another one have learned for them."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from offline.generator.tokenizer import OWN_TOKEN
 from offline.warm.rows import FloatArray, Kept, set_means
 from services.generator.prompts import user_text
 
-_OWNED: Final = re.compile(r"<[a-z]+_\d+>")
-"""A token that stands for users, or for a value of a code level; every other one is a word."""
 TABLES: Final = ("shared.weight", "model.embed_tokens.weight", "lm_head.weight")
 """Parameters with a row for each token."""
 
@@ -33,7 +31,7 @@ class Vocabulary:
     def words(self) -> dict[str, int]:
         """The tokens that stand for neither users nor codes, by their texts."""
         vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
-        return {text: token for text, token in vocabulary.items() if not _OWNED.fullmatch(text)}
+        return {text: token for text, token in vocabulary.items() if not OWN_TOKEN.fullmatch(text)}
 
     def tokens_of_users(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
         """The token that stands for each of some users."""

@@ -9,30 +9,20 @@ ask no more than that.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from offline.generator.export.attention import KeysValues
 from offline.generator.export.heads import Head
 from offline.generator.export.linear import Linear, Linears
-from offline.onnx_graph import FLOAT, INT64, OnnxGraphBuilder
-
-MASKED: Final = -1e9
-"""Added to what must not be attended to; finite, so that a row that sees nothing is not NaN."""
+from offline.onnx_graph import OnnxGraphBuilder
 
 Matrix = NDArray[np.float32]
 Peaks = Mapping[str, Matrix]
 """Layer → [in] the largest absolute value that each channel of its input had."""
-
-
-@dataclass(frozen=True)
-class KeysValues:
-    """Keys and values of attention, in the shape that the backbone keeps them in."""
-
-    keys: str
-    values: str
 
 
 @dataclass(frozen=True)
@@ -169,10 +159,3 @@ class Backbone(ABC):
 def arrays_of(model: nn.Module) -> dict[str, Matrix]:
     """A model's weights in float32, by name."""
     return {k: v.detach().float().cpu().numpy() for k, v in model.state_dict().items()}
-
-
-def padding_bias(g: OnnxGraphBuilder) -> str:
-    """Declares the input `attention_mask`; [batch, 1, 1, tokens] MASKED behind a prompt."""
-    mask = g.input("attention_mask", INT64, ["batch", "tokens"])
-    absent = g.op("Sub", g.real(1.0), g.cast(mask, FLOAT))
-    return g.mul(g.unsqueeze(absent, 1, 2), g.real(MASKED))

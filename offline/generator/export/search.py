@@ -12,7 +12,8 @@ only thing that follows the beams around.
 
 from dataclasses import dataclass
 
-from offline.generator.export.backbone import MASKED, Backbone, Decoder
+from offline.generator.export.attention import MASKED
+from offline.generator.export.backbone import Backbone, Decoder
 from offline.generator.export.heads import DEAD
 from offline.generator.export.linear import Linears
 from offline.onnx_graph import BOOL, FLOAT, INT64, OnnxGraphBuilder

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from offline.generator.export.backbone import MASKED, Decoder, KeysValues, Past, padding_bias
+from offline.generator.export.attention import MASKED, KeysValues, padding_bias
+from offline.generator.export.backbone import Decoder, Past
 from offline.generator.export.heads import TokenHead, TrieInputs
 from offline.generator.export.linear import Linears
 from offline.generator.export.llama.layers import LlamaLayers, LlamaWeights

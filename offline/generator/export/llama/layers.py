@@ -12,7 +12,8 @@ from typing import Any, Final
 import torch
 from transformers import PreTrainedModel
 
-from offline.generator.export.backbone import Activation, KeysValues, Weights, arrays_of
+from offline.generator.export.attention import KeysValues, attend
+from offline.generator.export.backbone import Activation, Weights, arrays_of
 from offline.generator.export.linear import Linears
 from offline.generator.export.residual import Stream, normalize
 from offline.onnx_graph import OnnxGraphBuilder
@@ -207,18 +208,8 @@ class LlamaLayers:
 
     def _attend(self, query: str, attended: KeysValues, bias: str, name: str) -> str:
         model, g = self.model, self.graph
-        context = g.op(
-            "MultiHeadAttention",
-            query,
-            attended.keys,
-            attended.values,
-            "",
-            "",
-            bias,
-            domain="com.microsoft",
-            num_heads=model.key_heads,
-            scale=model.width**-0.5,
-        )
+        scale = model.width**-0.5
+        context = attend(g, query, attended, bias, heads=model.key_heads, scale=scale)
         repeats = model.heads // model.key_heads
         if repeats > 1:
             split = g.reshape(context, 0, repeats, -1, model.key_heads, model.width)

@@ -1,6 +1,6 @@
 """The prompt as an ONNX graph: its keys and values, and what may come first, once per request."""
 
-from offline.generator.export.backbone import MASKED
+from offline.generator.export.attention import MASKED
 from offline.generator.export.linear import Linears
 from offline.generator.export.llama.layers import LlamaLayers, LlamaWeights
 from offline.onnx_graph import FLOAT, INT64, OnnxGraphBuilder

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from offline.generator.export.backbone import MASKED, Decoder, Past, padding_bias
+from offline.generator.export.attention import MASKED, padding_bias
+from offline.generator.export.backbone import Decoder, Past
 from offline.generator.export.heads import Head, TrieInputs
 from offline.generator.export.linear import Linears
 from offline.generator.export.t5.layers import T5Layers, T5Weights

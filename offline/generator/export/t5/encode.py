@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from offline.generator.export.backbone import KeysValues
+from offline.generator.export.attention import KeysValues
 from offline.generator.export.linear import Linears
 from offline.generator.export.t5.layers import T5Layers, T5Weights
 from offline.generator.items.model import SEEN_SCALE

@@ -16,15 +16,8 @@ import torch
 from transformers import T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from offline.generator.export.backbone import (
-    MASKED,
-    Activation,
-    KeysValues,
-    Matrix,
-    Weights,
-    arrays_of,
-    padding_bias,
-)
+from offline.generator.export.attention import MASKED, KeysValues, attend, padding_bias
+from offline.generator.export.backbone import Activation, Matrix, Weights, arrays_of
 from offline.generator.export.linear import Linears
 from offline.generator.export.residual import Stream, normalize
 from offline.onnx_graph import FLOAT, INT64, Dim, OnnxGraphBuilder
@@ -258,18 +251,7 @@ class T5Layers:
 
     def _attend(self, query: str, attended: KeysValues, bias: str, name: str) -> str:
         """Attention without scaling, as T5 has it; query is [batch, rows, inner]."""
-        context = self.graph.op(
-            "MultiHeadAttention",
-            query,
-            attended.keys,
-            attended.values,
-            "",
-            "",
-            bias,
-            domain="com.microsoft",
-            num_heads=self.heads,
-            scale=1.0,
-        )
+        context = attend(self.graph, query, attended, bias, heads=self.heads, scale=1.0)
         return self._product(context, f"{name}.o")
 
     def _feed_forward(self, normed: str, name: str) -> str:
