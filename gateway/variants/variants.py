@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import InvalidArgument
-from gateway.variants.choice import Choice
+from gateway.variants.choice import Choice, Record
 from gateway.variants.experiment import Experiment
 from gateway.variants.file import watch_plan
 from gateway.variants.metrics import VariantMetrics
@@ -76,32 +76,22 @@ class Variants:
         bound = bool(experiment.plan.variants) and _names_version(context)
         variant = experiment.variant_of(request, servicer, bound=bound)
         record = None if variant is None else partial(self._record, experiment, variant, request)
-        choice = self.choice(request, variant, servicer, record)
+        choice = self._choice(request, variant, servicer, record)
         held = choice.servicer.held.find(choice.servicer.version)
         with held.calls.during() if held else nullcontext():
             yield choice
 
-    def choice(
+    def _choice(
         self,
         request: pb.RecommendRequest,
         variant: Variant | None,
         servicer: "RecommendationServicer",
-        record: Callable[[str, float], None] | None = None,
+        record: Record | None,
     ) -> Choice:
-        """How a variant answers a request, whoever has it.
-
-        Args:
-            request: as it came.
-            variant: None for none.
-            servicer: answers where the variant has no version of its own, or none that is held.
-            record: counts what comes of it.
-
-        Raises:
-            InvalidArgument: reason UNKNOWN_SERVING_CONFIG.
-        """
         config = self._config(request.serving_config)
         if variant is None:
             return Choice(completed(request, config), servicer)
+        # Only one that has something to answer for it is chosen.
         answering = self._experiment.servicer(variant, servicer) or servicer
         whole = completed(request, variant.defaults, config)
         return Choice(whole, answering, variant.name, record)
