@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from core.bundle import Bundle
 from core.catalog import Delete
+from tandem.v1 import recommendation_service_pb2 as pb
 from tests.offline.tiny_models import save_text_embedder
 from tests.pipeline.made_up_store import append, put
 
@@ -73,6 +75,14 @@ def write_shop(root: Path, *, live: bool = False) -> Shop:
     last = put(f"s{ITEMS - 1}", f"product {ITEMS - 1}", color=("blue",))
     append(root / "items.db", [last, Delete("s1")])
     return Shop(root, root / "items.db")
+
+
+def assert_red(answer: pb.RecommendResponse, history: Sequence[str]) -> None:
+    """There are items, all of them red, which have even numbers, and none is of the history."""
+    items = [each.item_id for each in answer.recommendations]
+    assert items, answer.strategy
+    assert not set(items) & set(history)
+    assert all(int(item[1:]) % 2 == 0 for item in items)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

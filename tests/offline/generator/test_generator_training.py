@@ -47,8 +47,10 @@ def sequences(users: int = 20) -> list[NDArray[np.int32]]:
     ]
 
 
-def make_source(targets: int = 3, direct_share: float = 0.2) -> ExampleSource:
-    tokenizer = from_scratch(TEMPLATES, "made-up", TEXTS)
+def make_source(
+    targets: int = 3, direct_share: float = 0.2, tokenizer: Tokenizer | None = None
+) -> ExampleSource:
+    tokenizer = tokenizer or from_scratch(TEMPLATES, "made-up", TEXTS)
     return ExampleSource(
         sequences=sequences(),
         codes=code_tokens(tokenizer, TEXTS, eos=1, pad=0, unknown=2),

@@ -18,31 +18,18 @@ from offline.generator.tokens.model import MultiTargetLoss, fit_vocabulary
 from offline.generator.tokens.train import train_tokens
 from offline.training.config import TrainingConfig
 from tests.generator.made_up import Backbone, random_llama
-from tests.offline.generator.test_generator_training import TEMPLATES, TEXTS, batches, sequences
+from tests.offline.generator.test_generator_training import TEMPLATES, TEXTS, batches, make_source
 from tests.offline.tiny_models import save_llama, save_t5
 
 
-def make_source(targets: int = 3, direct_share: float = 0.2) -> ExampleSource:
+def source_of(targets: int = 3, direct_share: float = 0.2) -> ExampleSource:
+    """Examples for a decoder alone."""
     tokenizer = from_scratch(TEMPLATES, "made-up", TEXTS, ends=False)
-    end_with_response(tokenizer, RESPONSE)
-    return ExampleSource(
-        sequences=sequences(),
-        codes=code_tokens(tokenizer, TEXTS, eos=1, pad=0, unknown=2),
-        code_texts=TEXTS,
-        templates=TEMPLATES,
-        tokenizer=tokenizer,
-        dataset="made-up",
-        max_history=10,
-        max_tokens=64,
-        targets=targets,
-        direct_share=direct_share,
-        history_dropout=0.1,
-        pad=0,
-    )
+    return make_source(targets, direct_share, end_with_response(tokenizer, RESPONSE))
 
 
 def test_prompts_end_with_the_response_part() -> None:
-    source = make_source()
+    source = source_of()
     response = source.tokenizer.token_to_id(RESPONSE)
     assert response is not None
     for batch in batches(source, 0, 6):
@@ -66,7 +53,7 @@ def alone(model: Any, prompt: torch.Tensor, code: torch.Tensor) -> tuple[float, 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 @pytest.mark.parametrize("shorter", [False, True])
 def test_several_targets_cost_what_each_costs_alone(kind: Backbone, shorter: bool) -> None:
-    source = make_source()
+    source = source_of()
     model = random_llama(source.tokenizer.get_vocab_size(), {}, kind)
     batch = batches(source, 0, 6)[0]
     if shorter:  # as if some codes had ended earlier
@@ -83,7 +70,7 @@ def test_several_targets_cost_what_each_costs_alone(kind: Backbone, shorter: boo
 
 @torch.no_grad()
 def test_codes_of_one_token_are_learned_from_the_prompt_alone() -> None:
-    source = make_source()
+    source = source_of()
     model = random_llama(source.tokenizer.get_vocab_size(), {})
     batch = batches(source, 0, 6)[0]
     first = batch.labels[:, :, :1]
@@ -99,7 +86,7 @@ def test_codes_of_one_token_are_learned_from_the_prompt_alone() -> None:
 
 @pytest.mark.slow
 def test_training_learns_to_walk_round_the_catalog() -> None:
-    source = make_source(targets=1, direct_share=0.0)
+    source = source_of(targets=1, direct_share=0.0)
     torch.manual_seed(0)
     model = from_preset("llama", "tiny", source.tokenizer, dropout=0.0)
     loss = loss_of(model)
@@ -119,7 +106,7 @@ def test_training_learns_to_walk_round_the_catalog() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_has_about_the_weights_of_t5s(name: str) -> None:
-    tokenizer = make_source().tokenizer
+    tokenizer = source_of().tokenizer
     sizes = [
         sum(p.numel() for p in from_preset(backbone, name, tokenizer, dropout=0.0).parameters())
         for backbone in ("llama", "t5")
