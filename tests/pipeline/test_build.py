@@ -145,8 +145,8 @@ def test_an_export_that_differs_from_the_model_makes_no_bundle(shop: Shop) -> No
     sabotage = (
         "import sys\n"
         "from cli.main import main\n"
-        "from offline.generator.export import backbone\n"
-        "backbone.MASKED = -0.1  # attends to padding, and to what comes later\n"
+        "from offline.generator.export import attention\n"
+        "attention.MASKED = -0.1  # attends to padding, and to what comes later\n"
         "main()\n"
     )
     done = shop.build("--name", "broken", interpreter=(sys.executable, "-c", sabotage))
