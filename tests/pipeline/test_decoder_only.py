@@ -86,9 +86,6 @@ def test_a_gguf_file_is_adapted_and_exported(tmp_path_factory: pytest.TempPathFa
     assert agreement(bundle)["identical_lists"] == USERS
     (converted,) = (root / "work").glob("pretrained-*")
     assert (converted / "model.safetensors").is_file()
-    section = bundle.manifest.provenance.config["generator"]
-    assert section["lora"] == {"rank": 2, "alpha": None, "targets": ["q", "v", "ff"], "dropout": 0}
-    again = shop.build(
-        *adapted, "--lora-rank", "3", "--input-tokens", "128", "--until", "generator"
-    )
+    options = (*adapted, "--lora-rank", "3", "--input-tokens", "128")
+    again = shop.build(*options, "--until", "generator")
     assert "pretrained: already built" in again.stdout
