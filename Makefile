@@ -43,8 +43,8 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
 .PHONY: help demo test test-all lint lock sbom release protos check-protos load bench-generator \
-	bench-candidate bench-gateway bench-hedging soak soak-operate prove reproduce gpu-check otelcol \
-	release-image clean
+	bench-candidate bench-gateway bench-hedging soak soak-operate prove reproduce gpu-check \
+	check-callers otelcol release-image clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -117,6 +117,9 @@ reproduce: $(READY) ## the tables of DATA, such as ml-100k, for docs/results
 
 gpu-check: $(READY) ## with CUDA: train, evaluate and serve a larger generator in eight minutes
 	$(BIN)/python -m bench.gpu_check $(DATA) $(ARGS)
+
+check-callers: $(READY) ## build the examples in Go, Node and Java, and compare them with Python's
+	$(BIN)/python -m tests.kit.callers
 
 otelcol: build/otelcol ## the OpenTelemetry Collector that tests send traces through; needs Go
 
