@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from rich.console import Console
 
-from cli.top.scrapes import Interval, Scrape
+from serving.telemetry.scrapes import Interval, Scrape
 from cli.top.view import rendered
 from gateway.domain import Answer, Degradation, Fallback, Recommended, Strategy
 from gateway.metrics import GatewayMetrics

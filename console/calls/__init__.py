@@ -1,0 +1,7 @@
+"""Calls that are passed on: which there are, to whom, with what, and how they fail.
+
+contract    every RPC, from the descriptors
+headers     what of an HTTP request goes on with a call
+failures    how a call ended, as a status
+upstreams   the processes behind, and one way to call each
+"""

@@ -1,0 +1,150 @@
+"""What every request goes through before it is answered: its bounds, and what goes with answers."""
+
+import asyncio
+from collections.abc import Collection
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from console.api.rest import error_response
+from console.calls.failures import refused
+from core.errors import InvalidArgument, PermissionDenied, ResourceExhausted, TandemError
+
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+HEADERS: Final = {
+    # Nothing of another host, nothing in line, nobody's frame: what an item's title says is text.
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+"""Of every answer."""
+_HEALTH: Final = "/healthz"
+
+
+class Limits:
+    """Refuses what is too much or comes by another name, and gives answers their headers.
+
+    Args:
+        application: what answers.
+        max_bytes: of a body, whether its length is announced or not.
+        max_requests: in flight.
+        body_seconds: within which a body must have come.
+        hosts: that the console is called by; empty for any. On the loopback, where whoever calls
+            may be trusted, a page elsewhere could otherwise give its own name this address.
+    """
+
+    def __init__(
+        self,
+        application: ASGIApp,
+        *,
+        max_bytes: int,
+        max_requests: int,
+        body_seconds: float,
+        hosts: Collection[str] = (),
+    ) -> None:
+        self._application = application
+        self._max_bytes = max_bytes
+        self._max_requests = max_requests
+        self._body_seconds = body_seconds
+        self._hosts = {host.lower() for host in hosts}
+        self.in_flight = 0
+        """Requests that are being answered."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request, or refuses it."""
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._check(scope)
+        except TandemError as error:
+            await error_response(refused(error))(scope, receive, answer)
+            return
+        self.in_flight += 1
+        try:
+            await self._bounded(scope, receive, answer)
+        finally:
+            self.in_flight -= 1
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "").lower()
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        if self._hosts and name not in self._hosts and scope["path"] != _HEALTH:
+            raise PermissionDenied(
+                f"the console is not called {name!r} (--hosts)", reason="MISSING_RIGHT"
+            )
+        if self.in_flight >= self._max_requests and scope["path"] != _HEALTH:
+            raise ResourceExhausted("too many requests", reason="TOO_MANY_CALLS", retry_after=1.0)
+        announced = headers.get("content-length", "0")
+        if announced.isdecimal() and int(announced[:20]) > self._max_bytes:
+            raise self._too_large()
+
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = _Body(receive, self._max_bytes, self._body_seconds)
+        started = False
+
+        async def note(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._application(scope, body, note)
+        except _TooMuchError:
+            if not started:
+                await error_response(refused(self._too_large()))(scope, receive, send)
+        except _TooLateError:
+            if not started:
+                late = InvalidArgument("the body did not come in time", reason="MALFORMED_MESSAGE")
+                await error_response(refused(late))(scope, receive, send)
+
+    def _too_large(self) -> TandemError:
+        return ResourceExhausted(
+            f"the body is over {self._max_bytes} bytes", reason="MESSAGE_TOO_LARGE"
+        )
+
+
+class _TooMuchError(Exception):
+    """A body is larger than allowed."""
+
+
+class _TooLateError(Exception):
+    """A body has not come in time."""
+
+
+class _Body:
+    """What a request is received by: so many bytes, and until then."""
+
+    def __init__(self, receive: Receive, max_bytes: int, seconds: float) -> None:
+        self._receive = receive
+        self._left = max_bytes
+        self._until = asyncio.get_running_loop().time() + seconds
+        self._whole = False
+
+    async def __call__(self) -> Message:
+        if self._whole:  # what is still to come is that the other side goes away
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError:
+            raise _TooLateError from None
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise _TooMuchError
+        self._whole = not message.get("more_body", False)
+        return message
