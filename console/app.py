@@ -15,7 +15,16 @@ from console.api.rest import rest_routes
 from console.calls.contract import RPCS
 from console.calls.upstreams import Upstreams
 from console.limits import LOOPBACK, Limits
-from console.pages import beam, bundles, catalog, load, recommend, signing, similar
+from console.pages import (
+    beam,
+    bundles,
+    catalog,
+    interface,
+    load,
+    recommend,
+    signing,
+    similar,
+)
 from console.pages.bundles import Shelf
 from console.pages.load import Watch
 from console.pages.session import Sessions, read_secret
@@ -56,6 +65,7 @@ def _pages(site: Site, shelf: Shelf, watch: Watch) -> list[Route]:
         site.route("/", recommend.recommend),
         site.route("/beam", beam.beam),
         site.route("/similar", similar.similar),
+        site.route("/api", interface.interface),
         *catalog.routes(site),
         *bundles.routes(site, shelf),
         *load.routes(site, watch),

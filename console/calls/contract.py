@@ -72,7 +72,7 @@ def _streams(method: Any, side: str) -> bool:
 
 
 RPCS: Final[Mapping[str, Rpc]] = {rpc.path: rpc for rpc in _rpcs()}
-"""Every RPC by its path, but those whose requests are a stream, which HTTP/1 has no good way for."""
+"""Every RPC by its path, but those whose requests are a stream: HTTP/1 has no good way for them."""
 
 
 def rpc_named(service: str, name: str) -> Rpc:

@@ -9,4 +9,7 @@ similar      items like others, or like a text
 catalog      items, which may be added and removed
 bundles      versions, what they reached, and which one serves
 load         what the processes do now
+interface    what programs may ask
+signing      signing in and out
+trie, drawing, rendering    what the beam is shown by, and how values are written
 """

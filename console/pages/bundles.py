@@ -63,7 +63,7 @@ class Version:
 
     @property
     def best(self) -> float:
-        """The largest NDCG@10 of them: what the longest bar stands for."""
+        """The largest NDCG@10 of them."""
         return max((row["ndcg@10"] for row in self.reached), default=0.0)
 
 
@@ -88,19 +88,13 @@ async def listed(visit: Visit, shelf: Shelf) -> Response:
     """
     answer = await visit.call("BundleService", "ListBundles", pb.ListBundlesRequest())
     manifests = await asyncio.to_thread(shelf.manifests)
-    return visit.page(
-        "bundles.html",
-        told=shelf.told,
-        versions=[
-            Version(
-                each.bundle,
-                each.bundle_version,
-                STATES.get(each.state, ""),
-                manifests.get(each.bundle_version),
-            )
-            for each in answer.bundles
-        ],
-    )
+    shown = [
+        Version(each.bundle, name, STATES.get(each.state, ""), manifests.get(name))
+        for each in answer.bundles
+        for name in [each.bundle_version]
+    ]
+    best = max((version.best for version in shown), default=0.0)
+    return visit.page("bundles.html", told=shelf.told, versions=shown, best=best)
 
 
 async def confirm(visit: Visit) -> Response:

@@ -1,4 +1,4 @@
-"""Where the nodes of a trie stand in a picture: level by level to the right, a row for each leaf."""
+"""Where the nodes of a trie stand in a picture: a column for each level, a row for each leaf."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,9 +8,11 @@ from typing import Final
 from console.pages.trie import Leaf, Node, Trie
 
 ROW: Final = 30
-COLUMN: Final = 190
+COLUMN: Final = 220
+STRAIGHT: Final = 100
+"""Of a column: there the token is written, above the line."""
 MARGIN: Final = 24
-TITLES: Final = 300
+TITLES: Final = 400
 THICKEST: Final = 14.0
 """Of the line to a node, in pixels, for probability 1."""
 
@@ -24,6 +26,8 @@ class Spot:
     from_x: float
     from_y: float
     """Where the node before it stands."""
+    level: int
+    """Of the trie, from 1."""
     width: float
     """Of the line to it: by the square root of its probability, so that small ones are seen."""
     node: Node
@@ -36,10 +40,11 @@ class Spot:
     @property
     def line(self) -> str:
         """The curve from the node before, as SVG's path."""
-        middle = (self.from_x + self.x) / 2
+        bend = self.x - STRAIGHT
+        middle = (self.from_x + bend) / 2
         return (
             f"M{self.from_x:.1f} {self.from_y:.1f} C{middle:.1f} {self.from_y:.1f} "
-            f"{middle:.1f} {self.y:.1f} {self.x:.1f} {self.y:.1f}"
+            f"{middle:.1f} {self.y:.1f} {bend:.1f} {self.y:.1f} H{self.x:.1f}"
         )
 
 
@@ -60,7 +65,7 @@ def drawn(trie: Trie) -> Drawing:
     centers: dict[int, float] = {}
     _place(trie.roots, 0, centers)
     root_y = sum(centers[id(node)] for node in trie.roots) / max(1, len(trie.roots)) or MARGIN
-    spots = list(_spots(trie.roots, centers, MARGIN, root_y))
+    spots = list(_spots(trie.roots, centers, MARGIN, root_y, 1))
     return Drawing(MARGIN * 2 + COLUMN * len(trie.levels) + TITLES, height, root_y, spots)
 
 
@@ -82,10 +87,10 @@ def _place(nodes: Sequence[Node], row: int, centers: dict[int, float]) -> int:
 
 
 def _spots(
-    nodes: Sequence[Node], centers: dict[int, float], from_x: float, from_y: float
+    nodes: Sequence[Node], centers: dict[int, float], from_x: float, from_y: float, level: int
 ) -> Iterator[Spot]:
     for node in nodes:
         x, y = from_x + COLUMN, centers[id(node)]
         width = max(1.0, THICKEST * math.sqrt(math.exp(node.total)))
-        yield Spot(x, y, from_x, from_y, width, node)
-        yield from _spots(node.children, centers, x, y)
+        yield Spot(x, y, from_x, from_y, level, width, node)
+        yield from _spots(node.children, centers, x, y, level + 1)

@@ -46,10 +46,7 @@ class Site:
         async def answer(request: Request) -> Response:
             visit = Visit(self, request)
             try:
-                if request.method == "POST" and not is_same_site(request):
-                    raise PermissionDenied(
-                        "this was sent from another site's page", reason="MISSING_RIGHT"
-                    )
+                _check_origin(request)
                 return await view(visit)
             except CallFailedError as failure:
                 return visit.failed(failure)
@@ -59,6 +56,11 @@ class Site:
                 return visit.failed(refused(InvalidArgument(str(error), reason="INVALID_ARGUMENT")))
 
         return Route(path, answer, methods=list(methods) or ["GET"])
+
+
+def _check_origin(request: Request) -> None:
+    if request.method == "POST" and not is_same_site(request):
+        raise PermissionDenied("this was sent from another site's page", reason="MISSING_RIGHT")
 
 
 def make_environment() -> Environment:
