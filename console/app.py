@@ -55,7 +55,7 @@ def application(settings: ConsoleSettings, upstreams: Upstreams) -> Limits:
         Starlette(routes=routes),
         max_bytes=settings.max_body_bytes,
         max_requests=settings.max_concurrent_requests,
-        body_seconds=settings.max_timeout,
+        body_seconds=settings.max_call_seconds,
         hosts=_hosts(settings),
     )
 

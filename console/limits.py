@@ -1,15 +1,21 @@
 """What every request goes through before it is answered: its bounds, and what goes with answers."""
 
 import asyncio
+import re
+import time
 from collections.abc import Collection
 from typing import Final
 
+import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from console.api.rest import error_response
 from console.calls.failures import refused
 from core.errors import InvalidArgument, PermissionDenied, ResourceExhausted, TandemError
+from serving.telemetry.request_id import REQUEST_ID_HEADER, accept_request_id, request_id
+
+log = structlog.get_logger()
 
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 HEADERS: Final = {
@@ -61,23 +67,30 @@ class Limits:
             await self._application(scope, receive, send)
             return
 
+        begun, own = time.monotonic(), _name(scope)
+        status = 0
+
         async def answer(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in {**HEADERS, REQUEST_ID_HEADER: own}.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        try:
-            self._check(scope)
-        except TandemError as error:
-            await error_response(refused(error))(scope, receive, answer)
-            return
         self.in_flight += 1
         try:
+            self._check(scope)
             await self._bounded(scope, receive, answer)
+        except TandemError as error:
+            await error_response(refused(error))(scope, receive, answer)
         finally:
             self.in_flight -= 1
+            if scope["path"] != _HEALTH:
+                took = round((time.monotonic() - begun) * 1e3, 3)
+                shown = _shown(scope["path"])
+                log.info("request", method=scope["method"], path=shown, status=status, ms=took)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -87,7 +100,7 @@ class Limits:
             raise PermissionDenied(
                 f"the console is not called {name!r} (--hosts)", reason="MISSING_RIGHT"
             )
-        if self.in_flight >= self._max_requests and scope["path"] != _HEALTH:
+        if self.in_flight > self._max_requests and scope["path"] != _HEALTH:
             raise ResourceExhausted("too many requests", reason="TOO_MANY_CALLS", retry_after=1.0)
         announced = headers.get("content-length", "0")
         if announced.isdecimal() and int(announced[:20]) > self._max_bytes:
@@ -116,6 +129,19 @@ class Limits:
         return ResourceExhausted(
             f"the body is over {self._max_bytes} bytes", reason="MESSAGE_TOO_LARGE"
         )
+
+
+def _name(scope: Scope) -> str:
+    """Gives a request its id, where it brings none that may go on."""
+    headers = MutableHeaders(scope=scope)
+    headers[REQUEST_ID_HEADER] = accept_request_id(headers.get(REQUEST_ID_HEADER))
+    request_id.set(headers[REQUEST_ID_HEADER])
+    return headers[REQUEST_ID_HEADER]
+
+
+def _shown(path: str) -> str:
+    """A path without the identifiers that may be in it: logs say nothing of users."""
+    return re.sub(r"^(/v1/[^/]{1,40}/).*", r"\1…", path, flags=re.DOTALL)[:80]
 
 
 class _TooMuchError(Exception):

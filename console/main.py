@@ -8,6 +8,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -18,6 +19,7 @@ from console.calls.upstreams import Upstreams
 from console.settings import ConsoleSettings
 from core.errors import SettingsError, TandemError
 from serving.files.replacing import replacing
+from serving.files.watched import Watched
 from serving.security.guard import is_loopback
 from serving.security.setup import link_of
 from serving.telemetry.logs import configure_logging
@@ -81,6 +83,7 @@ async def serving(settings: ConsoleSettings) -> AsyncIterator[str]:
         link_of(settings),
         settings.deadlines,
         certified=settings.service_certificate is not None,
+        exposed=not is_loopback(settings.host),
     )
     tls = _tls(settings)
     server = _Server(_config(settings, upstreams, tls))
@@ -145,14 +148,25 @@ def _bind(settings: ConsoleSettings) -> socket.socket:
 
 
 def _tls(settings: ConsoleSettings) -> ssl.SSLContext | None:
-    files = (settings.tls_certificate, settings.tls_key)
-    if files == (None, None):
+    if settings.tls_certificate is None and settings.tls_key is None:
         return None
-    if None in files:
+    if settings.tls_certificate is None or settings.tls_key is None:
         raise SettingsError("TLS needs both --tls-certificate and --tls-key")
+    files = (settings.tls_certificate, settings.tls_key)
+    watched = Watched(files, lambda *_: _context(*files))
+    context = watched.current()
+
+    def newest(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = watched.current()  # called at each handshake, whatever its name says
+
+    context.sni_callback = newest
+    return context
+
+
+def _context(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(*files)  # type: ignore[arg-type]
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"cannot use the certificate or its key: {error}") from error
+        context.load_cert_chain(certificate, key)
+    except OSError as error:  # ssl's own are of these
+        raise ValueError(f"they do not belong together ({error})") from error
     return context

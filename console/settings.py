@@ -81,10 +81,10 @@ class ConsoleSettings(LinkSettings, ProcessSettings):
     max_concurrent_requests: int = Field(
         default=64, gt=0, description="Requests in flight above which new ones are refused."
     )
-    default_timeout: float = Field(
+    call_seconds: float = Field(
         default=5.0, gt=0, description="Seconds for a call that does not say."
     )
-    max_timeout: float = Field(
+    max_call_seconds: float = Field(
         default=30.0, gt=0, description="Seconds that no call may exceed, whatever it says."
     )
 
@@ -101,4 +101,4 @@ class ConsoleSettings(LinkSettings, ProcessSettings):
     @property
     def deadlines(self) -> Deadlines:
         """Of calls."""
-        return Deadlines(self.default_timeout, self.max_timeout)
+        return Deadlines(self.call_seconds, self.max_call_seconds)

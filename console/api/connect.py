@@ -51,7 +51,7 @@ class ConnectApi:
             refusal = Response("gRPC itself is spoken by the gateway", status_code=415)
             await refusal(scope, receive, send)
             return
-        await self._application(scope, receive, send)  # type: ignore[arg-type]
+        await self._application(scope, receive, send)
 
     def _endpoint(self, rpc: Rpc) -> Any:
         method: MethodInfo[Any, Any] = MethodInfo(

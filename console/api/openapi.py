@@ -8,6 +8,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from console.api.routes import ROUTES, RestRoute
+from console.calls.contract import descriptor_of
 
 Schema = dict[str, Any]
 
@@ -90,7 +91,7 @@ def _operation(route: RestRoute) -> Schema:
         "responses": {
             "200": {
                 "description": "The answer.",
-                "content": {kind: {"schema": _ref(route.rpc.answer.DESCRIPTOR)}},
+                "content": {kind: {"schema": _ref(descriptor_of(route.rpc.answer))}},
             },
             "default": {
                 "description": "What was wrong.",
@@ -99,14 +100,14 @@ def _operation(route: RestRoute) -> Schema:
         },
     }
     if route.has_body:
-        schema = {"application/json": {"schema": _ref(route.rpc.request.DESCRIPTOR)}}
+        schema = {"application/json": {"schema": _ref(descriptor_of(route.rpc.request))}}
         operation["requestBody"] = {"required": True, "content": schema}
     return operation
 
 
 def _parameters(route: RestRoute) -> Iterator[Schema]:
     in_path = [part[1:].partition(":")[0] for part in route.path.split("/") if part[:1] == "{"]
-    for field in route.rpc.request.DESCRIPTOR.fields:
+    for field in descriptor_of(route.rpc.request).fields:
         if field.name in in_path:
             schema = _one(field) if field.name == route.repeated else _field(field)
             yield {"name": field.name, "in": "path", "required": True, "schema": schema}
@@ -122,7 +123,7 @@ def _is_plain(field: FieldDescriptor) -> bool:
 def _reachable() -> list[Descriptor]:
     """Every message that a call by REST has, each once."""
     found: dict[str, Descriptor] = {}
-    waiting = [kind.DESCRIPTOR for r in ROUTES for kind in (r.rpc.request, r.rpc.answer)]
+    waiting = [descriptor_of(kind) for r in ROUTES for kind in (r.rpc.request, r.rpc.answer)]
     while waiting:
         message = waiting.pop()
         if message.full_name in found or message.full_name in _WELL_KNOWN:

@@ -12,10 +12,10 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from console.api.routes import ROUTES, RestRoute
+from console.calls.contract import descriptor_of
 from console.calls.failures import CallFailedError, refused
 from console.calls.upstreams import Upstreams
 from core.errors import InvalidArgument
-from serving.telemetry.request_id import REQUEST_ID_HEADER, accept_request_id
 
 TIMEOUT: Final = "connect-timeout-ms"
 """The header that says how long a call may take, as Connect names it."""
@@ -30,19 +30,18 @@ def rest_routes(upstreams: Upstreams) -> list[Route]:
 
 def _endpoint(route: RestRoute, upstreams: Upstreams) -> Callable[[Request], Any]:
     async def answer(request: Request) -> Response:
-        sent = accept_request_id(request.headers.get(REQUEST_ID_HEADER))
-        headers = {**request.headers, REQUEST_ID_HEADER: sent}
+        headers = request.headers
         try:
             message = await _message(route, request)
-            seconds = _seconds(request.headers)
+            seconds = _seconds(headers)
             if route.rpc.streams:
-                return await _lines(upstreams.stream(route.rpc, message, headers, seconds), sent)
+                return await _lines(upstreams.stream(route.rpc, message, headers, seconds))
             said = await upstreams.call(route.rpc, message, headers, seconds)
         except InvalidArgument as error:
-            return error_response(refused(error, sent))
+            return error_response(refused(error))
         except CallFailedError as failure:
             return error_response(failure)
-        return JSONResponse(MessageToDict(said), headers={REQUEST_ID_HEADER: sent})
+        return JSONResponse(MessageToDict(said))
 
     return answer
 
@@ -55,7 +54,7 @@ def error_response(failure: CallFailedError) -> JSONResponse:
     )
 
 
-async def _lines(answers: AsyncIterator[Message], request_id: str) -> StreamingResponse:
+async def _lines(answers: AsyncIterator[Message]) -> StreamingResponse:
     """One JSON object a line. A failure before the first is the response's; later, it cuts it."""
     first = await anext(answers, None)
 
@@ -65,9 +64,7 @@ async def _lines(answers: AsyncIterator[Message], request_id: str) -> StreamingR
         async for answer in answers:
             yield _line(answer)
 
-    return StreamingResponse(
-        lines(), media_type="application/x-ndjson", headers={REQUEST_ID_HEADER: request_id}
-    )
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
 
 
 def _line(message: Message) -> str:
@@ -107,17 +104,19 @@ def _query(kind: type[Message], request: Request) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for name in request.query_params:
         *path, last = name.split(".")
-        inside, message = given, kind.DESCRIPTOR
+        inside, message = given, descriptor_of(kind)
         for part in path:
-            message = _field(message, part).message_type
+            field = _field(message, part)
+            if field.message_type is None:
+                raise ValueError(f"{part!r} has no parts")
+            message = field.message_type
             inside = inside.setdefault(part, {})
         inside[last] = _value(_field(message, last), request.query_params.getlist(name))
     return given
 
 
-def _field(message: Descriptor | None, name: str) -> FieldDescriptor:
-    fields = () if message is None else message.fields
-    for field in fields:
+def _field(message: Descriptor, name: str) -> FieldDescriptor:
+    for field in message.fields:
         if name in (field.name, field.json_name):
             return field
     raise ValueError(f"there is no parameter {name!r}")

@@ -2,9 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
-from google.protobuf.descriptor import FileDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import (
+    Descriptor,
+    FileDescriptor,
+    MethodDescriptor,
+    ServiceDescriptor,
+)
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -73,6 +78,11 @@ def _streams(method: Any, side: str) -> bool:
 
 RPCS: Final[Mapping[str, Rpc]] = {rpc.path: rpc for rpc in _rpcs()}
 """Every RPC by its path, but those whose requests are a stream: HTTP/1 has no good way for them."""
+
+
+def descriptor_of(kind: type[Message]) -> Descriptor:
+    """What a message is made of; the stubs of protobuf know two types of it."""
+    return cast("Descriptor", kind.DESCRIPTOR)
 
 
 def rpc_named(service: str, name: str) -> Rpc:

@@ -1,7 +1,7 @@
 """How a call ended, where that was not well: the status that goes back, by whatever protocol."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
 
 import grpc
 from google.protobuf.json_format import MessageToDict
@@ -86,7 +86,8 @@ def failure_of(error: grpc.RpcError, process: str, request_id: str) -> CallFaile
         process: that was called.
         request_id: of the call.
     """
-    for key, value in error.trailing_metadata() or ():
+    metadata = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
+    for key, value in metadata:
         if key == _STATUS_KEY and isinstance(value, bytes):
             return CallFailedError(status_pb2.Status.FromString(value), request_id)
     code = error.code()

@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from console.calls.contract import RPCS, Process, Rpc
+from console.calls.exposure import Exposure
 from console.calls.failures import failure_of, refused
 from console.calls.headers import AUTHORIZATION, metadata_of
 from core.errors import Unauthenticated, Unavailable
@@ -49,6 +50,7 @@ class Upstreams:
         deadlines: of calls.
         certified: whether the console shows a certificate, by which it would itself be somebody:
             then calls without credentials do not go on.
+        exposed: whether others than this machine reach the console.
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class Upstreams:
         deadlines: Deadlines,
         *,
         certified: bool = False,
+        exposed: bool = False,
     ) -> None:
         self._targets = targets
         self._link = link
         self._deadlines = deadlines
         self._certified = certified
+        self._exposure = Exposure() if exposed else None
         self._channels: dict[Process, tuple[int, grpc.aio.Channel]] = {}
 
     def reaches(self, process: Process) -> bool:
@@ -114,6 +118,8 @@ class Upstreams:
         if self._certified and AUTHORIZATION not in dict(metadata):
             raise Unauthenticated("show a key or a token", reason="NO_CREDENTIALS")
         channel = await self._channel(rpc.process)
+        if self._exposure is not None:
+            await self._exposure.check(rpc.path, rpc.process, channel)
         make: Any = channel.unary_stream if rpc.streams else channel.unary_unary
         return make(rpc.path, rpc.request.SerializeToString, rpc.answer.FromString)
 

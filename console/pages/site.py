@@ -20,6 +20,7 @@ from console.calls.upstreams import Upstreams
 from console.pages import rendering
 from console.pages.session import Sessions, is_same_site
 from core.errors import InvalidArgument, PermissionDenied
+from serving.telemetry.request_id import REQUEST_ID_HEADER
 from tandem.v1 import common_pb2
 from tandem.v1.catalog_service_pb2 import GetItemsRequest
 
@@ -99,7 +100,8 @@ class Visit:
         Raises:
             CallFailedError: it was not answered.
         """
-        headers = with_key(self.key)
+        passed = {REQUEST_ID_HEADER: self.request.headers.get(REQUEST_ID_HEADER, "")}
+        headers = {**passed, **with_key(self.key)}
         return await self.site.upstreams.call(rpc_named(service, rpc), message, headers)
 
     async def attempt(self, service: str, rpc: str, message: Message) -> "Attempt":
