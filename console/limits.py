@@ -98,37 +98,66 @@ class Limits:
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if self._hosts and name not in self._hosts and scope["path"] != _HEALTH:
             raise PermissionDenied(
-                f"the console is not called {name!r} (--hosts)", reason="MISSING_RIGHT"
+                f"the console is not called {name!r} (--hosts)", reason="UNKNOWN_HOST"
             )
         if self.in_flight > self._max_requests and scope["path"] != _HEALTH:
             raise ResourceExhausted("too many requests", reason="TOO_MANY_CALLS", retry_after=1.0)
         announced = headers.get("content-length", "0")
         if announced.isdecimal() and int(announced[:20]) > self._max_bytes:
-            raise self._too_large()
+            raise _too_large(self._max_bytes)
 
     async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Body(receive, self._max_bytes, self._body_seconds)
         started = False
 
-        async def note(message: Message) -> None:
+        async def pass_on(message: Message) -> None:
             nonlocal started
-            started = True
-            await send(message)
+            if body.failure is None:  # else whatever answers made its own of it
+                started = True
+                await send(message)
 
         try:
-            await self._application(scope, body, note)
-        except _TooMuchError:
-            if not started:
-                await error_response(refused(self._too_large()))(scope, receive, send)
-        except _TooLateError:
-            if not started:
-                late = InvalidArgument("the body did not come in time", reason="MALFORMED_MESSAGE")
-                await error_response(refused(late))(scope, receive, send)
+            await self._application(scope, body, pass_on)
+        except Exception:
+            if body.failure is None:
+                raise
+        if body.failure is not None and not started:
+            await error_response(refused(body.failure))(scope, receive, send)
 
-    def _too_large(self) -> TandemError:
-        return ResourceExhausted(
-            f"the body is over {self._max_bytes} bytes", reason="MESSAGE_TOO_LARGE"
-        )
+
+class _Body:
+    """What a request is received by: so many bytes, and until then.
+
+    Attributes:
+        failure: what was wrong with it, once something was.
+    """
+
+    def __init__(self, receive: Receive, max_bytes: int, seconds: float) -> None:
+        self.failure: InvalidArgument | None = None
+        self._receive = receive
+        self._max_bytes = self._left = max_bytes
+        self._until = asyncio.get_running_loop().time() + seconds
+        self._whole = False
+
+    async def __call__(self) -> Message:
+        if self._whole:  # what is still to come is that the other side goes away
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError:
+            self.failure = InvalidArgument("the body did not come in time", reason="BODY_TOO_LATE")
+            raise self.failure from None
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            self.failure = _too_large(self._max_bytes)
+            raise self.failure
+        self._whole = not message.get("more_body", False)
+        return message
+
+
+def _too_large(limit: int) -> InvalidArgument:
+    return InvalidArgument(f"the body is over {limit} bytes", reason="BODY_TOO_LARGE")
 
 
 def _name(scope: Scope) -> str:
@@ -142,35 +171,3 @@ def _name(scope: Scope) -> str:
 def _shown(path: str) -> str:
     """A path without the identifiers that may be in it: logs say nothing of users."""
     return re.sub(r"^(/v1/[^/]{1,40}/).*", r"\1…", path, flags=re.DOTALL)[:80]
-
-
-class _TooMuchError(Exception):
-    """A body is larger than allowed."""
-
-
-class _TooLateError(Exception):
-    """A body has not come in time."""
-
-
-class _Body:
-    """What a request is received by: so many bytes, and until then."""
-
-    def __init__(self, receive: Receive, max_bytes: int, seconds: float) -> None:
-        self._receive = receive
-        self._left = max_bytes
-        self._until = asyncio.get_running_loop().time() + seconds
-        self._whole = False
-
-    async def __call__(self) -> Message:
-        if self._whole:  # what is still to come is that the other side goes away
-            return await self._receive()
-        try:
-            async with asyncio.timeout_at(self._until):
-                message = await self._receive()
-        except TimeoutError:
-            raise _TooLateError from None
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            raise _TooMuchError
-        self._whole = not message.get("more_body", False)
-        return message

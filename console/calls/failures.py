@@ -28,6 +28,8 @@ HTTP_STATUSES: Final[Mapping[grpc.StatusCode, int]] = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
 }
 """As `google/rpc/code.proto` maps them; what is not here is 500."""
+REASONS: Final = {"BODY_TOO_LARGE": 413, "BODY_TOO_LATE": 408, "UNKNOWN_HOST": 421}
+"""Those that HTTP has a status of its own for."""
 _STATUS_KEY: Final = "grpc-status-details-bin"
 _PROTO_ANY: Final = "type.googleapis.com/"
 
@@ -53,7 +55,8 @@ class CallFailedError(Exception):
     @property
     def http_status(self) -> int:
         """That stands for its code."""
-        return HTTP_STATUSES.get(self.error.code, 500)
+        error = self.error
+        return REASONS.get(error.reason) or HTTP_STATUSES.get(error.code, 500)
 
     def as_json(self) -> dict[str, Any]:
         """As JSON APIs have it (https://google.aip.dev/193)."""

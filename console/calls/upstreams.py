@@ -4,7 +4,7 @@ A call has the caller's credentials and no others: the console has no rights of 
 gets any by coming through it.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,8 +15,8 @@ from google.protobuf.message import Message
 from console.calls.contract import RPCS, Process, Rpc
 from console.calls.exposure import Exposure
 from console.calls.failures import failure_of, refused
-from console.calls.headers import AUTHORIZATION, metadata_of
-from core.errors import Unauthenticated, Unavailable
+from console.calls.headers import AUTHORIZATION, Metadata, metadata_of
+from core.errors import DeadlineExceeded, TandemError, Unauthenticated, Unavailable
 from serving.security.links import Link
 from serving.telemetry.request_id import REQUEST_ID_HEADER
 from tandem.channel import channel_options
@@ -37,8 +37,15 @@ class Deadlines:
     """Whatever they say."""
 
     def of(self, asked: float | None) -> float:
-        """That of a call."""
-        return min(self.default if asked is None else asked, self.longest)
+        """That of a call.
+
+        Raises:
+            DeadlineExceeded: it has none left.
+        """
+        seconds = min(self.default if asked is None else asked, self.longest)
+        if seconds <= 0:
+            raise DeadlineExceeded("the call's deadline passed", reason="DEADLINE_EXCEEDED")
+        return seconds
 
 
 class Upstreams:
@@ -94,8 +101,9 @@ class Upstreams:
         """
         metadata = metadata_of(headers)
         with _read(rpc, metadata):
+            timeout = self._deadlines.of(seconds)
             method = await self._method(rpc, metadata)
-            return await method(request, metadata=metadata, timeout=self._deadlines.of(seconds))
+            return await method(request, metadata=metadata, timeout=timeout)
 
     async def stream(
         self, rpc: Rpc, request: Message, headers: Mapping[str, str], seconds: float | None = None
@@ -103,12 +111,12 @@ class Upstreams:
         """Makes a call that has several answers; as `call`."""
         metadata = metadata_of(headers)
         with _read(rpc, metadata):
-            method = await self._method(rpc, metadata)
             timeout = self._deadlines.of(seconds)
+            method = await self._method(rpc, metadata)
             async for answer in method(request, metadata=metadata, timeout=timeout):
                 yield answer
 
-    async def _method(self, rpc: Rpc, metadata: tuple[tuple[str, str], ...]) -> Any:
+    async def _method(self, rpc: Rpc, metadata: Metadata) -> Any:
         if not self.reaches(rpc.process):
             raise Unavailable(
                 f"the console was told no address of a {rpc.process} (--{rpc.process})",
@@ -137,12 +145,12 @@ class Upstreams:
 
 
 @contextmanager
-def _read(rpc: Rpc, metadata: tuple[tuple[str, str], ...]) -> Any:
+def _read(rpc: Rpc, metadata: Metadata) -> Iterator[None]:
     """Makes a `CallFailedError` of whatever a call fails with."""
     request_id = dict(metadata)[REQUEST_ID_HEADER]
     try:
         yield
     except grpc.RpcError as error:
         raise failure_of(error, rpc.process, request_id) from None
-    except (Unavailable, Unauthenticated) as error:
+    except TandemError as error:
         raise refused(error, request_id) from None

@@ -54,14 +54,14 @@ class Site:
             except (InvalidArgument, PermissionDenied) as error:
                 return visit.failed(refused(error))
             except ValueError as error:
-                return visit.failed(refused(InvalidArgument(str(error), reason="INVALID_ARGUMENT")))
+                return visit.failed(refused(InvalidArgument(str(error), reason="MALFORMED_FIELD")))
 
         return Route(path, answer, methods=list(methods) or ["GET"])
 
 
 def _check_origin(request: Request) -> None:
     if request.method == "POST" and not is_same_site(request):
-        raise PermissionDenied("this was sent from another site's page", reason="MISSING_RIGHT")
+        raise PermissionDenied("this was sent from another site's page", reason="OTHER_SITE")
 
 
 def make_environment() -> Environment:
