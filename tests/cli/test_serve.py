@@ -70,7 +70,11 @@ def test_every_setting_has_a_variable_and_a_key(process: str, tmp_path: Path) ->
 
 def test_all_has_the_options_of_each() -> None:
     settings = {name for kind in KINDS.values() for name in flags_of(kind)}
-    assert options("all").keys() == settings - DECIDED | {"candidate_port", "generator_port"}
+    assert options("all").keys() == settings - DECIDED | {
+        "candidate_port",
+        "generator_port",
+        "console_port",
+    }
     assert settings < StackSettings.model_fields.keys()
 
 

@@ -1,10 +1,7 @@
 """The pages in a real Chromium: nothing goes wrong in it, and nothing is asked of another host.
 
-It needs Debian's `chromium` and the package `playwright`, which brings no browser of its own:
-
-    apt-get install chromium
-    python -m venv /tmp/browser && /tmp/browser/bin/pip install playwright
-    PYTHONPATH=$(echo /tmp/browser/lib/python3*/site-packages) pytest tests/console/test_browser.py
+It needs the machine's `chromium`, as Debian has it, and the package `playwright`, which brings no
+browser of its own: `make test-browser` fetches it.
 
 `TANDEM_SCREENSHOTS` names a directory to leave pictures of the pages in.
 """
@@ -21,6 +18,8 @@ from typing import Any
 import pytest
 
 from tests.console.served import Stack
+
+pytestmark = pytest.mark.browser
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 PAGES = {
@@ -65,10 +64,10 @@ class Window:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if importlib.util.find_spec("playwright") is None:
-        pytest.skip("no playwright: see the top of this file")
+        pytest.skip("there is no playwright: run make test-browser")
     chromium = shutil.which("chromium")
     if chromium is None:
-        pytest.skip("no chromium: see the top of this file")
+        pytest.skip("there is no chromium: apt-get install chromium")
     playwright = importlib.import_module("playwright.sync_api")
     with playwright.sync_playwright() as started:
         opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -102,7 +101,7 @@ def test_a_page_fits_and_nothing_goes_wrong(
 def test_keys_lead_from_a_user_to_recommendations(window: Window) -> None:
     window.go("/")
     page = window.page
-    page.locator("body").click()
+    page.keyboard.press("Escape")  # out of the field that the page begins in
     page.keyboard.press("/")
     page.keyboard.type("ann")
     page.keyboard.press("Enter")
