@@ -82,7 +82,8 @@ def _run(**given: object) -> None:
         return lambda addresses: _command(process, flags | _connections(process, addresses))
 
     def report(name: str, address: str) -> None:
-        typer.echo(f"{name} serves at {address}")
+        scheme = "" if name != "console" else "https://" if tls else "http://"
+        typer.echo(f"{name} serves at {scheme}{address}")
 
     services = {process: launch(process) for process in ("candidate", "generator")}
     pair = (stack.tls_certificate, stack.tls_key)
