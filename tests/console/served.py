@@ -114,15 +114,14 @@ async def stack(bundle: Path, directory: Path) -> AsyncIterator[Stack]:
             generator_target=at["generator"],
         )
         host, keyed = await opened.enter_async_context(hosted(front, gateway.main.service(front)))
-        common: dict[str, Any] = {"port": 0, "bundles": bundle.parent.parent}
-        consoles = [
-            await opened.enter_async_context(serving(ConsoleSettings(**common, **own)))
-            for own in (
-                {name: at[name] for name in ("gateway", "candidate", "generator")},
-                {"gateway": keyed, "metrics": f"127.0.0.1:{host.telemetry.port}"},
-            )
-        ]
-        yield Stack(at, *consoles, keyed, keys.keys)
+        shown: dict[str, Any] = {"port": 0, "bundles": bundle.parent.parent}
+        metrics = f"127.0.0.1:{host.telemetry.port}"
+        consoles = (
+            ConsoleSettings(**(shown | at)),
+            ConsoleSettings(**shown, gateway=keyed, metrics=metrics),
+        )
+        first, second = [await opened.enter_async_context(serving(each)) for each in consoles]
+        yield Stack(at, first, second, keyed, keys.keys)
 
 
 class Served:

@@ -168,7 +168,7 @@ def test_each_path_of_rest_answers_as_grpc(
 def test_the_generator_is_called_too(stack: Stack) -> None:
     rpc = rpc_named("GeneratorService", "DiagnoseItems")
     request = generator_pb.DiagnoseItemsRequest(
-        context={"history_item_ids": ["i1"]}, item_ids=["i4", "i5"]
+        context=generator_pb.UserContext(history_item_ids=["i1"]), item_ids=["i4", "i5"]
     )
     answer = by_connect(stack.open, rpc, request)
     assert rpc.answer.FromString(answer.body) == by_grpc(stack, rpc, request)

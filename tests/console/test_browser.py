@@ -44,13 +44,14 @@ class Window:
     wrong: list[str] = field(default_factory=list)
 
     def watch(self) -> "Window":
-        self.page.on(
-            "console",
-            lambda said: said.type in ("error", "warning") and self.wrong.append(said.text),
-        )
+        self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("request", self._requested)
         return self
+
+    def _said(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.wrong.append(message.text)
 
     def _requested(self, request: Any) -> None:
         if not request.url.startswith(f"{self.address}/"):

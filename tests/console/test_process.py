@@ -62,7 +62,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         server.start()
         refused = run("console", "--port", str(server.port))
     assert refused.code == 1
-    assert "cannot listen on 127.0.0.1" in refused.err
+    assert "cannot listen on 127.0.0.1" in refused.stderr
 
 
 @pytest.mark.parametrize(
