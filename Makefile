@@ -42,8 +42,8 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	(echo $(TORCH) | UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 timeout 20 $(UV) pip compile --quiet \
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
-.PHONY: help demo test test-all test-browser lint lock sbom release protos check-protos load bench-generator \
-	bench-candidate bench-gateway bench-hedging soak soak-operate prove reproduce gpu-check otelcol \
+.PHONY: help demo test test-all test-browser lint lock sbom release protos check-protos load \
+	bench-generator bench-candidate bench-gateway bench-hedging soak soak-operate prove reproduce gpu-check otelcol \
 	release-image clean
 
 help: ## list the targets
@@ -132,7 +132,8 @@ lock: $(UV) ## what changed in pyproject.toml into the locks; all to the newest:
 	$(LOCK) --extra offline --extra dev --no-emit-package torch \
 		--overrides $(LOCKS)/without_nvidia.txt --output-file $(LOCKS)/development.txt pyproject.toml
 	for process in candidate generator gateway; do \
-		$(LOCK) --extra $$process --constraints $(LOCKS)/development.txt \
+		$(LOCK) --extra $$process $$([ $$process = gateway ] && echo --extra storage) \
+			--constraints $(LOCKS)/development.txt \
 			--output-file $(LOCKS)/$$process.txt pyproject.toml; done
 
 sbom: $(READY) ## CycloneDX bills of materials, of this environment and of each image, in build/sbom
