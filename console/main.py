@@ -87,7 +87,7 @@ async def serving(settings: ConsoleSettings) -> AsyncIterator[str]:
     )
     tls = _tls(settings)
     server = _Server(_config(settings, upstreams, tls))
-    listener = _bind(settings)
+    listener = bind(settings)
     running = asyncio.create_task(server.serve([listener]))
     try:
         while not (server.started or running.done()):  # noqa: ASYNC110 - it has no event
@@ -130,10 +130,16 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _bind(settings: ConsoleSettings) -> socket.socket:
+def bind(settings: ConsoleSettings) -> socket.socket:
+    """Listens.
+
+    Raises:
+        SettingsError: the port is taken, or the address is not one of this machine's.
+    """
     bare = settings.host.strip("[]")
     family = socket.AF_INET6 if ":" in bare else socket.AF_INET
-    listener = socket.socket(family)
+    # The protocol is named, because asyncio sends at once (TCP_NODELAY) only where it is.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((bare, settings.port))

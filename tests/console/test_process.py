@@ -1,14 +1,16 @@
 """The process: how it starts, what it refuses to, and how it ends."""
 
+import asyncio
 import http.client
 import signal
+import socket
 import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from console.main import serving
+from console.main import bind, serving
 from console.settings import ConsoleSettings
 from core.errors import SettingsError
 from serving.settings import load_settings
@@ -128,3 +130,21 @@ def test_certificates_are_exchanged_without_a_restart(tmp_path: Path) -> None:
             lambda: shown(address, trusted)["certificate"] != before["certificate"],
             "the new certificate",
         )
+
+
+async def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """Or each would take the 40 ms after which the other side acknowledges its head."""
+    found = asyncio.Queue[int]()
+
+    async def connected(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = writer.get_extra_info("socket")
+        found.put_nowait(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+        await writer.wait_closed()
+
+    listener = bind(ConsoleSettings(port=0))
+    async with await asyncio.start_server(connected, sock=listener):
+        _, writer = await asyncio.open_connection(*listener.getsockname())
+        assert await found.get()
+        writer.close()
+        await writer.wait_closed()
