@@ -35,7 +35,7 @@ from services.generator.requests import (
     read_rerank,
 )
 from services.generator.settings import GeneratorSettings
-from serving.item_fields import ItemFieldWriter
+from serving.item_fields import Fields, ItemFieldWriter
 from serving.security.setup import link_of
 from serving.telemetry.tracing import note_spans
 from serving.timings import stage_timing
@@ -54,11 +54,12 @@ PREPARERS: Final = 2
 
 @dataclass(frozen=True)
 class _Reply:
-    """What the three responses have in common, and both lists."""
+    """What the three responses have in common, and all lists."""
 
     missing: list[str]
     sequence: int
-    generated: list[common_pb2.ScoredItem] = field(default_factory=list)
+    generated: list[list[common_pb2.ScoredItem]] = field(default_factory=list)
+    """One list, or the rows."""
     reranked: list[common_pb2.ScoredItem] = field(default_factory=list)
     timings: list[common_pb2.StageTiming] = field(default_factory=list)
     batch_size: int = 0
@@ -181,8 +182,10 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
     ) -> pb.GenerateResponse:
         """Generates the best items of the whole catalog by constrained beam search."""
         reply = await self._answer(read_generate(request))
+        rows = zip(request.rows, reply.generated, strict=True) if request.rows else ()
         return pb.GenerateResponse(
-            items=reply.generated,
+            items=None if request.rows else reply.generated[0],
+            rows=[pb.GeneratedRow(name=row.name, items=items) for row, items in rows],
             missing_item_ids=reply.missing,
             bundle_version=self._version,
             timings=reply.timings,
@@ -194,7 +197,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         """Orders given items and generates the best ones of the whole catalog."""
         reply = await self._answer(read_rank(request))
         return pb.RankResponse(
-            generated=reply.generated,
+            generated=reply.generated[0],
             reranked=reply.reranked,
             missing_item_ids=reply.missing,
             bundle_version=self._version,
@@ -234,29 +237,37 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         engine = self.follower.engine  # one version of the catalog from here to the end
         catalog, sequence = engine.snapshot.catalog, engine.snapshot.sequence
         history, shortlist, missing = _lookup(catalog, request)
-        if request.wanted is None and not len(shortlist):
+        if not request.lists and not len(shortlist):
             return _Reply(missing, sequence)
         context = UserContext(self._users.get(request.user_id), history)
 
         def prepare() -> DecodingJob:
-            wanted = request.wanted
-            generation = None if wanted is None else wanted.resolve(catalog, history)
-            query = RankingQuery(context, generation, shortlist if len(shortlist) else None)
-            return engine.prepare(query)
+            scored = shortlist if len(shortlist) else None
+            lists = [wanted.resolve(catalog, history) for wanted in request.lists]
+            if request.rows:
+                return engine.prepare(RankingQuery(context, None, scored, tuple(lists), request.apart))
+            return engine.prepare(RankingQuery(context, lists[0] if lists else None, scored))
 
         served = await self._served(prepare)
-        generated = _scored(served.answer.generated, catalog)
-        if request.wanted is not None and served.answer.generated is not None:
-            items = [catalog.items[position] for position in served.answer.generated.items]
-            self._fields.write(generated, items, request.wanted.fields)
         return _Reply(
             missing=missing,
             sequence=sequence,
-            generated=generated,
+            generated=[
+                self._described(ranked, catalog, wanted.fields)
+                for ranked, wanted in zip(served.answer.lists, request.lists, strict=True)
+            ],
             reranked=_scored(served.answer.reranked, catalog),
             timings=_timings(served),
             batch_size=served.batch,
         )
+
+    def _described(
+        self, ranked: Ranked, catalog: Catalog, fields: Fields
+    ) -> list[common_pb2.ScoredItem]:
+        """A generated list, with what the request wants to know of its items."""
+        messages = _scored(ranked, catalog)
+        self._fields.write(messages, [catalog.items[item] for item in ranked.items], fields)
+        return messages
 
     async def _served(self, prepare: Callable[[], DecodingJob]) -> Served[RankingAnswer]:
         """Makes a job on a thread, and has the model answer it; its place in the queue is taken

@@ -149,9 +149,15 @@ class GenerateRequest(_message.Message):
     MAX_RESULTS_FIELD_NUMBER: _builtins.int
     CONSTRAINTS_FIELD_NUMBER: _builtins.int
     ITEM_FIELDS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ALLOW_REPEATS_FIELD_NUMBER: _builtins.int
     max_results: _builtins.int
     """How many items to return: 0 means 10, more than 100 is coerced to 100,
     and a negative number is INVALID_ARGUMENT.
+    """
+    allow_repeats: _builtins.bool
+    """Whether an item may be in several rows. By default it is in the first row
+    that it is found for, and left out of those after it.
     """
     @_builtins.property
     def context(self) -> Global___UserContext:
@@ -165,6 +171,13 @@ class GenerateRequest(_message.Message):
     def item_fields(self) -> _field_mask_pb2.FieldMask:
         """What to say of each item, as in RecommendRequest."""
 
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.RowRequest]:
+        """Several lists from one reading of the user, instead of one: at most 20,
+        and then without `max_results` and `constraints`, which is otherwise
+        INVALID_ARGUMENT with reason ROWS_AND_LIST.
+        """
+
     def __init__(
         self,
         *,
@@ -172,10 +185,12 @@ class GenerateRequest(_message.Message):
         max_results: _builtins.int = ...,
         constraints: _common_pb2.ItemConstraints | None = ...,
         item_fields: _field_mask_pb2.FieldMask | None = ...,
+        rows: _abc.Iterable[_common_pb2.RowRequest] | None = ...,
+        allow_repeats: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context", "item_fields", b"item_fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context", "item_fields", b"item_fields", "max_results", b"max_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_repeats", b"allow_repeats", "constraints", b"constraints", "context", b"context", "item_fields", b"item_fields", "max_results", b"max_results", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -193,6 +208,7 @@ class GenerateResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """The version of the bundle that answered."""
     batch_size: _builtins.int
@@ -219,6 +235,10 @@ class GenerateResponse(_message.Message):
         "queue" waits for the model, and "model" runs it.
         """
 
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___GeneratedRow]:
+        """The rows of the request, in its order; `items` is empty then."""
+
     def __init__(
         self,
         *,
@@ -228,14 +248,45 @@ class GenerateResponse(_message.Message):
         timings: _abc.Iterable[_common_pb2.StageTiming] | None = ...,
         batch_size: _builtins.int = ...,
         catalog_sequence: _builtins.int = ...,
+        rows: _abc.Iterable[Global___GeneratedRow] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "items", b"items", "missing_item_ids", b"missing_item_ids", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "items", b"items", "missing_item_ids", b"missing_item_ids", "rows", b"rows", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
+
+@_typing.final
+class GeneratedRow(_message.Message):
+    """One of several generated lists."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The row's name in the request."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoredItem]:
+        """The items, as in GenerateResponse. Fewer than asked for only when fewer
+        are allowed that no row before shows.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        items: _abc.Iterable[_common_pb2.ScoredItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GeneratedRow: _TypeAlias = GeneratedRow  # noqa: Y015
 
 @_typing.final
 class RankRequest(_message.Message):

@@ -592,6 +592,137 @@ class RecommendResponse(_message.Message):
 Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
 
 @_typing.final
+class RecommendRowsRequest(_message.Message):
+    """A request for several lists of recommendations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    HISTORY_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ALLOW_REPEATS_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    FORBID_DEGRADED_FIELD_NUMBER: _builtins.int
+    ITEM_FIELDS_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    SERVING_CONFIG_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user, as in RecommendRequest."""
+    allow_repeats: _builtins.bool
+    """Whether an item may be in several rows. By default an item is in one row at
+    most: each row is what it would be if it excluded all items of the rows
+    before it, and so is as long as it may be.
+    """
+    strategy: Global___Strategy.ValueType
+    """How the rows are made, as in RecommendRequest. STRATEGY_GENERATE makes all
+    of them in one call of the generator; any other makes one after the other,
+    each within an equal share of the time that is left.
+    """
+    forbid_degraded: _builtins.bool
+    """Whether to fail rather than to answer with less, as in RecommendRequest."""
+    bundle: _builtins.str
+    """Which of the gateway's bundles, as in RecommendRequest."""
+    serving_config: _builtins.str
+    """A configuration, as in RecommendRequest. Its filter and what it excludes
+    hold in every row; its rules of a list and its `max_results` in none.
+    """
+    variant: _builtins.str
+    """The variant that answers, as in RecommendRequest; what it says holds as
+    that of a configuration.
+    """
+    @_builtins.property
+    def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The history, as in RecommendRequest."""
+
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.RowRequest]:
+        """The rows, from 1 to 20; otherwise INVALID_ARGUMENT with reason NO_ROWS or
+        TOO_MANY_ROWS.
+        """
+
+    @_builtins.property
+    def item_fields(self) -> _field_mask_pb2.FieldMask:
+        """What to say of each item, as in RecommendRequest."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        history_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        rows: _abc.Iterable[_common_pb2.RowRequest] | None = ...,
+        allow_repeats: _builtins.bool = ...,
+        strategy: Global___Strategy.ValueType = ...,
+        forbid_degraded: _builtins.bool = ...,
+        item_fields: _field_mask_pb2.FieldMask | None = ...,
+        bundle: _builtins.str = ...,
+        serving_config: _builtins.str = ...,
+        variant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["item_fields", b"item_fields"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_repeats", b"allow_repeats", "bundle", b"bundle", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "item_fields", b"item_fields", "rows", b"rows", "serving_config", b"serving_config", "strategy", b"strategy", "user_id", b"user_id", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendRowsRequest: _TypeAlias = RecommendRowsRequest  # noqa: Y015
+
+@_typing.final
+class RecommendRowsResponse(_message.Message):
+    """Several lists of recommendations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendedRow]:
+        """The rows of the request, in its order."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___RecommendedRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendRowsResponse: _TypeAlias = RecommendRowsResponse  # noqa: Y015
+
+@_typing.final
+class RecommendedRow(_message.Message):
+    """One of several lists of recommendations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The row's name in the request."""
+    @_builtins.property
+    def response(self) -> Global___RecommendResponse:
+        """The row, as `Recommend` answers a list: with a `recommendation_id` of its
+        own. What the rows have in common, such as the history that was looked up,
+        is in the `timings` of the first.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        response: Global___RecommendResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendedRow: _TypeAlias = RecommendedRow  # noqa: Y015
+
+@_typing.final
 class Degradation(_message.Message):
     """A step that failed, and what the answer is made of instead; or, with reason
     MIXED_VERSIONS, a step that another version of the bundle answered than the

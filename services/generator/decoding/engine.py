@@ -68,12 +68,12 @@ class RankingAnswer:
     """An answer to a query; a part is None where it was not asked for."""
 
     generated: Ranked | None
-    """As many items as were asked for, or all allowed ones where there are fewer; the first of
-    rows."""
+    """As many items as were asked for, or all allowed ones where there are fewer."""
     reranked: Ranked | None
     """The shortlist by its exact scores; ties keep the query's order."""
-    rows: tuple[Ranked, ...] = ()
-    """Each as long as was asked for, or with all that are allowed and in no row before it."""
+    lists: tuple[Ranked, ...] = ()
+    """What was generated, or the rows: each as long as was asked for, or with all items that are
+    allowed and in no row before it."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class GeneratorEngine:
                 scores = np.concatenate([found[row, : len(tree.path)] for found, tree in own])
                 reranked[row] = _by_score(job.shortlist, scores)
         return [
-            RankingAnswer(found[0] if found else None, scored, found)
+            RankingAnswer(found[0] if len(found) == 1 else None, scored, found)
             for found, scored in zip(lists, reranked, strict=True)
         ]
 
