@@ -5,6 +5,7 @@ from typing import Protocol, TypeVar
 
 import grpc
 
+from core.errors import Unavailable
 from gateway.calls.attempts import Versioned
 from gateway.calls.caller import Caller
 from gateway.deadline import Deadline
@@ -14,6 +15,7 @@ from gateway.domain import (
     Influence,
     ItemCode,
     Origin,
+    Query,
     Ranked,
     ResolvedQuery,
     Retrieval,
@@ -147,6 +149,23 @@ class GeneratorClient(Caller["generator_grpc.GeneratorServiceAsyncStub"]):
         response = await self.call(lambda stub: stub.Generate, message, deadline)
         return _answered(_ranked(response.items, response), response)
 
+    async def generate_rows(
+        self, requests: Sequence[ResolvedQuery], deadline: Deadline, *, apart: bool
+    ) -> Answered[tuple[Ranked, ...]]:
+        """Generates a list for each of several requests of one user and history."""
+        message = generator_pb.GenerateRequest(
+            context=_context(requests[0]),
+            rows=(_row(str(place), request.query) for place, request in enumerate(requests)),
+            allow_repeats=not apart,
+            item_fields=field_mask(requests[0].query.needed_fields),
+        )
+        response = await self.call(lambda stub: stub.Generate, message, deadline)
+        if len(response.rows) != len(requests):
+            raise Unavailable(
+                "the generator service is of before there were rows", reason="ROWS_NOT_SERVED"
+            )
+        return _answered(tuple(_ranked(row.items, response) for row in response.rows), response)
+
     async def rank(
         self, request: ResolvedQuery, items: Sequence[str], count: int, deadline: Deadline
     ) -> Answered[tuple[Ranked, Ranked]]:
@@ -184,6 +203,11 @@ def _answered(value: T, response: Versioned) -> Answered[T]:
 
 def _context(request: ResolvedQuery) -> generator_pb.UserContext:
     return generator_pb.UserContext(user_id=request.query.user_id, history_item_ids=request.history)
+
+
+def _row(name: str, query: Query) -> common_pb2.RowRequest:
+    constraints = constraints_message(query.constraints)
+    return common_pb2.RowRequest(name=name, max_results=query.max_results, constraints=constraints)
 
 
 def _shortlisted(item: candidate_pb.ShortlistedItem) -> Scored:

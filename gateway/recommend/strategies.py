@@ -24,7 +24,9 @@ from functools import partial
 from typing import Final
 
 from core.errors import TandemError
+from gateway.deadline import Deadline
 from gateway.domain import (
+    Answered,
     Fallback,
     Ranked,
     Recommended,
@@ -42,6 +44,10 @@ LAST_SHARE: Final = 0.9
 """For a last call: what takes its place is at hand."""
 
 
+Generates = Callable[[ResolvedQuery, int, Deadline], Awaitable[Answered[Ranked]]]
+"""Generates as many items for a request, by a deadline."""
+
+
 @dataclass(frozen=True)
 class StrategyCall:
     """What a strategy works with, for one request."""
@@ -53,6 +59,8 @@ class StrategyCall:
     """How many items to find."""
     shortlist: int
     """How many items to shortlist for the generator."""
+    generates: Generates | None = None
+    """Generates the list; None for the generator itself."""
 
     async def search(self, count: int, share: float) -> Ranked:
         """The shortlist."""
@@ -63,7 +71,8 @@ class StrategyCall:
 
     async def generate(self, share: float) -> Ranked:
         """The generated list."""
-        generate = partial(self.services.generator.generate, self.request, self.count)
+        generates = self.generates or self.services.generator.generate
+        generate = partial(generates, self.request, self.count)
         found = await self.trace.ask("generate", share, generate)
         self.trace.ranked["generate"] = found.items
         return found

@@ -243,10 +243,10 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
 
         def prepare() -> DecodingJob:
             scored = shortlist if len(shortlist) else None
-            lists = [wanted.resolve(catalog, history) for wanted in request.lists]
-            if request.rows:
-                return engine.prepare(RankingQuery(context, None, scored, tuple(lists), request.apart))
-            return engine.prepare(RankingQuery(context, lists[0] if lists else None, scored))
+            rows = tuple(row.resolve(catalog, history) for row in request.rows)
+            wanted = request.wanted and request.wanted.resolve(catalog, history)
+            query = RankingQuery(context, wanted, scored, rows, apart=request.apart)
+            return engine.prepare(query)
 
         served = await self._served(prepare)
         return _Reply(

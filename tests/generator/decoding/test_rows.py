@@ -111,9 +111,7 @@ def test_a_row_is_its_search_without_what_is_shown(served: Served) -> None:
     assert second == whole.items[8:17].tolist()
 
 
-def test_many_beams_are_searched_in_parts(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_beams_are_searched_in_parts(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     context = random_context(np.random.default_rng(2), served.items)
     rows = [Generation(7, np.arange(served.items) % 5 == i, NONE) for i in range(5)]
     whole = rows_of(served, context, rows)
