@@ -186,6 +186,7 @@ class RecommendRequest(_message.Message):
     BUNDLE_FIELD_NUMBER: _builtins.int
     SERVING_CONFIG_FIELD_NUMBER: _builtins.int
     VARIANT_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user, at most 512 bytes. Its history is looked up unless
     `history_item_ids` is given. NOT_FOUND with reason UNKNOWN_USER when it has
@@ -248,6 +249,10 @@ class RecommendRequest(_message.Message):
     when there is none of the name; FAILED_PRECONDITION with reason
     VARIANT_NOT_READY when the gateway does not hold the variant's version of
     the bundle, or that does not have an attribute that the variant needs.
+    """
+    exact: _builtins.bool
+    """For STRATEGY_GENERATE alone: whether to search on until the list is proved,
+    as `exact` of GenerateRequest; `proof` of the answer says how far that came.
     """
     @_builtins.property
     def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -315,10 +320,11 @@ class RecommendRequest(_message.Message):
         bundle: _builtins.str = ...,
         serving_config: _builtins.str = ...,
         variant: _builtins.str = ...,
+        exact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "constraints", b"constraints", "diversity", b"diversity", "item_fields", b"item_fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "boosts", b"boosts", "bundle", b"bundle", "constraints", b"constraints", "diagnostics", b"diagnostics", "diversity", b"diversity", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "item_fields", b"item_fields", "max_results", b"max_results", "page_size", b"page_size", "page_token", b"page_token", "pinned_items", b"pinned_items", "serving_config", b"serving_config", "strategy", b"strategy", "user_id", b"user_id", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "boosts", b"boosts", "bundle", b"bundle", "constraints", b"constraints", "diagnostics", b"diagnostics", "diversity", b"diversity", "exact", b"exact", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "item_fields", b"item_fields", "max_results", b"max_results", "page_size", b"page_size", "page_token", b"page_token", "pinned_items", b"pinned_items", "serving_config", b"serving_config", "strategy", b"strategy", "user_id", b"user_id", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
     _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
@@ -519,6 +525,7 @@ class RecommendResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
     VARIANT_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
     strategy: Global___Strategy.ValueType
     """The strategy that the list was made by: another than was asked for where a
     service was done without, where it had nothing to add, or where the bundle
@@ -568,6 +575,12 @@ class RecommendResponse(_message.Message):
     def diagnostics(self) -> Global___Diagnostics:
         """How the list came about, when the request asks for it."""
 
+    @_builtins.property
+    def proof(self) -> _generator_service_pb2.ListProof:
+        """What is certain of the whole list, where it is generated and nothing else
+        changed it; absent otherwise.
+        """
+
     def __init__(
         self,
         *,
@@ -582,10 +595,11 @@ class RecommendResponse(_message.Message):
         next_page_token: _builtins.str = ...,
         recommendation_id: _builtins.str = ...,
         variant: _builtins.str = ...,
+        proof: _generator_service_pb2.ListProof | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["diagnostics", b"diagnostics"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["diagnostics", b"diagnostics", "proof", b"proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "diagnostics", b"diagnostics", "missing_item_ids", b"missing_item_ids", "next_page_token", b"next_page_token", "recommendation_id", b"recommendation_id", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "diagnostics", b"diagnostics", "missing_item_ids", b"missing_item_ids", "next_page_token", b"next_page_token", "proof", b"proof", "recommendation_id", b"recommendation_id", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -607,6 +621,7 @@ class RecommendRowsRequest(_message.Message):
     BUNDLE_FIELD_NUMBER: _builtins.int
     SERVING_CONFIG_FIELD_NUMBER: _builtins.int
     VARIANT_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user, as in RecommendRequest."""
     allow_repeats: _builtins.bool
@@ -631,6 +646,8 @@ class RecommendRowsRequest(_message.Message):
     """The variant that answers, as in RecommendRequest; what it says holds as
     that of a configuration.
     """
+    exact: _builtins.bool
+    """Whether to search on until the rows are proved, as in RecommendRequest."""
     @_builtins.property
     def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The history, as in RecommendRequest."""
@@ -658,10 +675,11 @@ class RecommendRowsRequest(_message.Message):
         bundle: _builtins.str = ...,
         serving_config: _builtins.str = ...,
         variant: _builtins.str = ...,
+        exact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["item_fields", b"item_fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_repeats", b"allow_repeats", "bundle", b"bundle", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "item_fields", b"item_fields", "rows", b"rows", "serving_config", b"serving_config", "strategy", b"strategy", "user_id", b"user_id", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_repeats", b"allow_repeats", "bundle", b"bundle", "exact", b"exact", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "item_fields", b"item_fields", "rows", b"rows", "serving_config", b"serving_config", "strategy", b"strategy", "user_id", b"user_id", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

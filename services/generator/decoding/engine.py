@@ -61,6 +61,8 @@ class RankingQuery:
     """Several lists to generate, instead of one."""
     apart: bool = True
     """Whether an item may be in one row only: the first that it is found for."""
+    beams: int = 0
+    """Of each list, at least."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ class GeneratorEngine:
         search, trie = None, self.snapshot.trie
         wishes = query.rows or ([] if query.generation is None else [query.generation])
         if wishes:
-            beams = self._beams(max(wish.count for wish in wishes))
+            beams = self._beams(max(query.beams, *(wish.count for wish in wishes)))
             search = Search.of(trie, wishes, beams, apart=query.apart and len(wishes) > 1)
         return DecodingJob(
             snapshot=self.snapshot,

@@ -75,6 +75,7 @@ class Graphs:
         self._device = compute.device
         self._encoded: Final = [output.name for output in sessions["encode"].get_outputs()]
         self._read_by_encode: Final = {value.name for value in sessions["encode"].get_inputs()}
+        self._found: Final = [output.name for output in sessions["generate"].get_outputs()]
         taken = {value.name for value in sessions["generate"].get_inputs()}
         self._several_lists: Final = "results" in taken
         """Whether a search takes several lists; bundles of before there were any lack that."""
@@ -162,7 +163,7 @@ class Graphs:
         }
         if results is not None:
             feeds["results"] = np.array([results], dtype=np.int64)
-        return self._run("generate", feeds, ["node", "score"], "cpu")
+        return self._run("generate", feeds, self._found, "cpu")
 
     def rerank(
         self, encoded: Mapping[str, Value], trees: Sequence[PrefixTree]

@@ -7,7 +7,7 @@ enough items are allowed, and the first search is nearly always the only one.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -40,6 +40,18 @@ class Ranked:
 
     items: ItemArray
     scores: NDArray[np.float32]
+    missed: float | None = None
+    """What no item that was missed scores more than; None where that is not known."""
+
+    @property
+    def proved(self) -> int:
+        """For how many items, from the top, it is known that nothing better was missed."""
+        return 0 if self.missed is None else int(np.count_nonzero(self.scores >= self.missed))
+
+    @property
+    def exact(self) -> bool:
+        """Whether that is known of all."""
+        return self.missed is not None and self.proved == len(self.items)
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,9 @@ class Leaves:
     """[queries, lists, found] leaves, best first."""
     score: NDArray[np.float32]
     """[queries, lists, found] far below every sum of log-probabilities where there is no leaf."""
+    missed: NDArray[np.float32] | None = None
+    """[queries, lists] what no leaf that was missed scores more than; None where that is not
+    known."""
 
 
 @dataclass(frozen=True)
@@ -134,13 +149,14 @@ def _ranked(trie: Trie, leaves: Leaves, query: int, of: int) -> Ranked:
     score = leaves.score[query, of]
     real = score > _DEAD
     items = trie.leaf_item[leaves.node[query, of][real] - trie.leaf_base]
-    return Ranked(items, score[real])
+    missed = None if leaves.missed is None else float(leaves.missed[query, of])
+    return Ranked(items, score[real], missed)
 
 
 def _without(ranked: Ranked, items: ItemArray) -> Ranked:
     left = ~np.isin(ranked.items, items)
-    return Ranked(ranked.items[left], ranked.scores[left])
+    return replace(ranked, items=ranked.items[left], scores=ranked.scores[left])
 
 
 def _best(ranked: Ranked, count: int) -> Ranked:
-    return Ranked(ranked.items[:count], ranked.scores[:count])
+    return replace(ranked, items=ranked.items[:count], scores=ranked.scores[:count])
