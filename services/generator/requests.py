@@ -59,6 +59,8 @@ class RankingRequest:
     """Several lists, instead of one."""
     apart: bool = True
     """Whether an item may be in one row only."""
+    exact: bool = False
+    """Whether to search until the lists are proved."""
 
     @property
     def lists(self) -> tuple[Wanted, ...]:
@@ -84,7 +86,7 @@ def read_generate(request: pb.GenerateRequest) -> RankingRequest:
     """
     context = _read_context(request.context)
     if not request.rows:
-        return RankingRequest(*context, wanted=_read_wanted(request))
+        return RankingRequest(*context, wanted=_read_wanted(request), exact=request.exact)
     if request.max_results or request.HasField("constraints"):
         raise InvalidArgument(
             "there are rows, and max_results or constraints of one list; say them of each row",
@@ -93,7 +95,8 @@ def read_generate(request: pb.GenerateRequest) -> RankingRequest:
     check_rows(request.rows)
     fields = read_item_fields(request.item_fields)
     rows = tuple(_read_list(row, fields) for row in request.rows)
-    return RankingRequest(*context, rows=rows, apart=not request.allow_repeats)
+    apart = not request.allow_repeats
+    return RankingRequest(*context, rows=rows, apart=apart, exact=request.exact)
 
 
 def read_rank(request: pb.RankRequest) -> RankingRequest:

@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from services.generator.decoding.engine import UserContext
 from serving.testing import serving
 from tandem import errors
 from tandem.v1 import generator_service_pb2 as pb
@@ -82,3 +84,45 @@ async def test_bad_rows_are_refused(
     with pytest.raises(errors.grpc.aio.AioRpcError) as caught:
         await stub.Generate(request_)
     assert errors.from_rpc(caught.value).reason == reason
+
+
+async def test_every_list_says_what_is_certain(stub: "Stub", made_up: MadeUp) -> None:
+    answer = await stub.Generate(pb.GenerateRequest(context=CONTEXT, rows=ROWS, max_results=0))
+    assert not answer.HasField("proof")
+    assert all(row.HasField("proof") for row in answer.rows)
+    assert answer.rows[2].proof.exact  # it lists all that is allowed
+    alone = await stub.Generate(pb.GenerateRequest(context=CONTEXT, max_results=30))
+    both = await stub.Rank(pb.RankRequest(context=CONTEXT, item_ids=ids(5), max_results=30))
+    assert alone.proof == both.proof
+    proof = alone.proof
+    assert proof.exact == (proof.exact_places == 30)
+    assert (proof.gap == 0.0) == proof.exact
+
+
+async def test_an_exact_list_is_that_of_all_scores(stub: "Stub", made_up: MadeUp) -> None:
+    history = np.array([1, 2], np.int32)
+    expected = made_up.exact(UserContext(None, history))
+    expected[history] = -np.inf
+    request = pb.GenerateRequest(context=CONTEXT, max_results=20)
+    assert not (await stub.Generate(request)).proof.exact
+    request.exact = True
+    found = await stub.Generate(request)
+    assert found.proof == pb.ListProof(exact=True, exact_places=20)
+    best = np.sort(expected)[::-1][:20]
+    np.testing.assert_allclose(scores(found.items), best, atol=1e-4)
+    rows = await stub.Generate(pb.GenerateRequest(context=CONTEXT, rows=ROWS, exact=True))
+    assert all(row.proof.exact for row in rows.rows)
+
+
+async def test_a_proof_ends_with_time_or_beams(
+    made_up: MadeUp, stub: "Stub", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list comes as it is by then, and says that it is not proved."""
+    request = pb.GenerateRequest(context=CONTEXT, max_results=20, exact=True)
+    runs = []
+    monkeypatch.setattr("services.generator.servicer.time_left", lambda: runs.append(1) or 0.0)
+    answer = await stub.Generate(request)
+    assert (len(answer.items), answer.proof.exact, runs) == (20, False, [1])
+    monkeypatch.undo()
+    monkeypatch.setattr("services.generator.servicer.MOST_BEAMS", 39)
+    assert not (await stub.Generate(request)).proof.exact

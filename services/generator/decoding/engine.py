@@ -178,7 +178,7 @@ class GeneratorEngine:
         search, trie = None, self.snapshot.trie
         wishes = query.rows or ([] if query.generation is None else [query.generation])
         if wishes:
-            beams = self._beams(max(query.beams, *(wish.count for wish in wishes)))
+            beams = self.beams(max(query.beams, *(wish.count for wish in wishes)))
             search = Search.of(trie, wishes, beams, apart=query.apart and len(wishes) > 1)
         return DecodingJob(
             snapshot=self.snapshot,
@@ -265,7 +265,7 @@ class GeneratorEngine:
             max_tokens=parts.section.max_input_tokens,
         )
 
-    def _beams(self, count: int) -> int:
+    def beams(self, count: int) -> int:
         """Beams to find so many items with: few distinct numbers, so that batches fill."""
         step = self.parts.section.beams
         return -(-max(count, 1) // step) * step

@@ -16,7 +16,6 @@ from services.generator.decoding.engine import (
 )
 from tests.generator.decoding.test_rows import random_context
 from tests.generator.made_up import (
-    EXACT_INT8,
     MadeUp,
     Served,
     level_texts,
@@ -118,7 +117,6 @@ def test_claims_hold_for_other_codes(tmp_path: Path, texts: list[str]) -> None:
         assert_claims_hold(ranked, made_up.exact(context), allowed)
 
 
-@EXACT_INT8
 def test_claims_hold_in_int8(tmp_path: Path) -> None:
     texts = level_texts(random_levels(300, (7, 9, 11)))
     made_up: MadeUp = write_made_up(tmp_path, texts, beams=6, precisions=("fp32", "int8"))
