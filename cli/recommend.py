@@ -21,6 +21,7 @@ from cli.support.printing import (
 from cli.support.query_options import (
     AsJson,
     ConstraintOptions,
+    Exact,
     MaxResults,
     PageOptions,
     RuleOptions,
@@ -69,6 +70,7 @@ def recommend(
     rules: RuleOptions,
     page: PageOptions,
     serving: ServingOptions,
+    exact: Exact = False,
     forbid_degraded: ForbidDegraded = False,
     diagnostics: Annotated[
         bool, typer.Option("--diagnostics", help="Say where each item comes from.")
@@ -91,6 +93,7 @@ def recommend(
             diagnostics=diagnostics,
             serving_config=serving.serving_config,
             variant=serving.variant,
+            exact=exact,
             **constraints.arguments(),
             **rules.arguments(),
         )
@@ -124,6 +127,7 @@ def rows(
         bool, typer.Option("--allow-repeats", help="Allow an item in several rows.")
     ] = False,
     serving: ServingOptions,
+    exact: Exact = False,
     forbid_degraded: ForbidDegraded = False,
     connection: ConnectionOptions,
     as_json: AsJson = False,
@@ -142,6 +146,7 @@ def rows(
             forbid_degraded=forbid_degraded,
             serving_config=serving.serving_config,
             variant=serving.variant,
+            exact=exact,
         )
     if as_json:
         print_json(response)

@@ -82,6 +82,8 @@ class Query:
     diagnostics: bool = False
     item_fields: Fields = ()
     """What the answer is to say of each item."""
+    exact: bool = False
+    """Whether to search on until a generated list is proved."""
 
     @property
     def needed_fields(self) -> Fields:
@@ -127,6 +129,24 @@ class Scored(NamedTuple):
     """Of a shortlisted item: what transitions alone score it, where they do."""
 
 
+class Proof(NamedTuple):
+    """What is certain of a generated list."""
+
+    exact: bool
+    """Whether nothing better is missing."""
+    places: int
+    """For so many items, from the top, the same is certain."""
+    gap: float
+    """By how much what is missing could at most score more than the last item."""
+
+    def of_first(self, count: int, length: int) -> "Proof":
+        """Of the first items of a list of some length."""
+        if count == length or self.exact:
+            return self._replace(places=min(self.places, count))
+        exact = self.places >= count
+        return Proof(exact, min(self.places, count), 0.0 if exact else self.gap)
+
+
 @dataclass(frozen=True)
 class Ranked:
     """A service's answer, best first."""
@@ -139,6 +159,8 @@ class Ranked:
     sequence: int | None = None
     """Of the last change in the catalog that `fields` are from, where that may be behind the
     candidate's; 0 for the bundle's own."""
+    proof: Proof | None = None
+    """Of a generated list, where the generator proves any."""
 
 
 class Recommended(NamedTuple):
@@ -295,3 +317,5 @@ class Answer:
     timings: tuple[StageTime, ...] = field(default=())
     degradations: tuple[Degradation, ...] = ()
     diagnostics: Diagnostics | None = None
+    proof: Proof | None = None
+    """What is certain of the list, where it is a generated one that nothing changed."""

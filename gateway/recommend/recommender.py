@@ -144,6 +144,7 @@ class Recommender:
             timings=trace.watch.times,
             degradations=tuple(trace.degradations),
             diagnostics=diagnostics,
+            proof=outcome.proof_of(items),
         )
 
     async def resolved(self, query: Query, trace: RequestTrace) -> ResolvedQuery:

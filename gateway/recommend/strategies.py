@@ -28,6 +28,7 @@ from gateway.deadline import Deadline
 from gateway.domain import (
     Answered,
     Fallback,
+    Proof,
     Ranked,
     Recommended,
     ResolvedQuery,
@@ -123,6 +124,18 @@ class Outcome:
         """Whether an item's fields are from a catalog that has yet to come to a sequence."""
         source = self._source(item_id)
         return source is not None and source.sequence is not None and source.sequence < sequence
+
+    def proof_of(self, items: Sequence[Recommended]) -> Proof | None:
+        """What is certain of a list, where it is the best of what was generated alone."""
+        if self.strategy is not Strategy.GENERATE:
+            return None
+        (generated,) = self.sources
+        listed = [item.item_id for item in items]
+        if generated.proof is None or listed != [
+            item.item_id for item in generated.items[: len(listed)]
+        ]:
+            return None
+        return generated.proof.of_first(len(listed), len(generated.items))
 
     def _source(self, item_id: str) -> Ranked | None:
         return next((source for source in self.sources if item_id in source.fields), None)

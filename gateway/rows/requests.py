@@ -23,6 +23,7 @@ def as_list(request: pb.RecommendRowsRequest) -> pb.RecommendRequest:
         bundle=request.bundle,
         serving_config=request.serving_config,
         variant=request.variant,
+        exact=request.exact,
     )
 
 

@@ -97,6 +97,7 @@ class Client(HistoryCalls, ItemCalls):
             serving_config: the name of a configuration that the gateway was given: it holds where
                 the arguments say nothing.
             variant: the variant of an experiment that answers; by default the user's.
+            exact: whether to search on until a generated list is proved: `proof` of the answer.
             timeout: seconds that the call may take, instead of the client's.
             request_id: identifies the call in all logs; the server makes one when it is None.
 
@@ -131,6 +132,7 @@ class Client(HistoryCalls, ItemCalls):
             forbid_degraded: whether to fail rather than to answer with less.
             serving_config: as in `recommend`.
             variant: as in `recommend`.
+            exact: as in `recommend`.
             timeout: seconds that the call may take, instead of the client's.
             request_id: identifies the call in all logs; the server makes one when it is None.
 

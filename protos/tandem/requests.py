@@ -51,6 +51,7 @@ class RecommendArguments(ConstraintArguments, RuleArguments, total=False):
     diagnostics: bool
     serving_config: str
     variant: str
+    exact: bool
 
 
 class RowArguments(ConstraintArguments, total=False):
@@ -70,6 +71,7 @@ class RowsArguments(TypedDict, total=False):
     forbid_degraded: bool
     serving_config: str
     variant: str
+    exact: bool
 
 
 class SimilarArguments(ConstraintArguments, total=False):
@@ -123,6 +125,7 @@ def recommend_request(
     bundle: str = "",
     serving_config: str = "",
     variant: str = "",
+    exact: bool = False,
     **constraints: Unpack[ConstraintArguments],
 ) -> pb.RecommendRequest:
     """Writes what the `recommend` of both clients asks for."""
@@ -152,6 +155,7 @@ def recommend_request(
         bundle=bundle,
         serving_config=serving_config,
         variant=variant,
+        exact=exact,
     )
 
 
@@ -167,6 +171,7 @@ def rows_request(
     bundle: str = "",
     serving_config: str = "",
     variant: str = "",
+    exact: bool = False,
 ) -> pb.RecommendRowsRequest:
     """Writes what the `recommend_rows` of both clients asks for."""
     return pb.RecommendRowsRequest(
@@ -180,6 +185,7 @@ def rows_request(
         bundle=bundle,
         serving_config=serving_config,
         variant=variant,
+        exact=exact,
     )
 
 

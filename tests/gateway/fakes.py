@@ -241,6 +241,8 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
         super().__init__(bundle, signal_file)
         self.unknown: set[str] = set()
         """Items that this service's bundle does not have."""
+        self.proof: generator_pb.ListProof | None = None
+        """What it says of every list that it generates."""
 
     async def Rerank(  # noqa: N802
         self, request: generator_pb.RerankRequest, context: Any
@@ -269,6 +271,8 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
             catalog_sequence=self.sequence,
         )
         self.describe(request, response.items)
+        if self.proof is not None and not request.rows:
+            response.proof.CopyFrom(self.proof)
         return response
 
     def rows(self, request: generator_pb.GenerateRequest) -> list[generator_pb.GeneratedRow]:
@@ -281,7 +285,7 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
             self.describe(request, items)
             if not request.allow_repeats:
                 shown |= {item.item_id for item in items}
-            rows.append(generator_pb.GeneratedRow(name=row.name, items=items))
+            rows.append(generator_pb.GeneratedRow(name=row.name, items=items, proof=self.proof))
         return rows
 
     async def Rank(  # noqa: N802
