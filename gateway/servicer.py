@@ -224,7 +224,10 @@ class RecommendationServicer(HistoryMethods):
         """
         rows = read_rows(request, choice.request, self._read(choice.request))
         async with self._turns.requests.call():
-            page = await choice.counted(recommend_rows(self._recommender, rows, deadline), deadline)
+            making = recommend_rows(
+                self._recommender, self._generator.generate_rows, rows, deadline
+            )
+            page = await choice.counted(making, deadline)
         return pb.RecommendRowsResponse(
             rows=[
                 pb.RecommendedRow(

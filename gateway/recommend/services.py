@@ -41,17 +41,6 @@ class Generator(Protocol):
     ) -> Answered[Ranked]:
         """Generates `count` items; `missing` names unknown items of the history."""
 
-    async def generate_rows(
-        self, requests: Sequence[ResolvedQuery], deadline: Deadline, *, apart: bool
-    ) -> Answered[tuple[Ranked, ...]]:
-        """Generates a list for each of several requests of one user and history.
-
-        Args:
-            requests: at least one.
-            deadline: by when.
-            apart: whether an item may be in one list only, the first that it is found for.
-        """
-
     async def rank(
         self, request: ResolvedQuery, items: Sequence[str], count: int, deadline: Deadline
     ) -> Answered[tuple[Ranked, Ranked]]:

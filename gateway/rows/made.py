@@ -5,15 +5,15 @@ Where rows are generated they share one call of the generator, which reads the u
 when the first row asks for it, and the others find it answered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 from core.errors import TandemError
 from gateway.deadline import Deadline
 from gateway.domain import Answer, Answered, Degradation, Query, Ranked, ResolvedQuery, Strategy
 from gateway.recommend.recommender import Recommender
-from gateway.recommend.services import Generator
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,31 @@ class MadeRows:
         return tuple(each for row in self.rows for each in row.degradations)
 
 
-async def recommend_rows(lists: Recommender, rows: Rows, deadline: Deadline) -> MadeRows:
+class GenerateRows(Protocol):
+    """Generates a list for each of several requests of one user and history."""
+
+    def __call__(
+        self, requests: Sequence[ResolvedQuery], deadline: Deadline, *, apart: bool
+    ) -> Awaitable[Answered[tuple[Ranked, ...]]]:
+        """Generates them.
+
+        Args:
+            requests: at least one.
+            deadline: by when.
+            apart: whether an item may be in one list only, the first that it is found for.
+        """
+
+
+async def recommend_rows(
+    lists: Recommender, generate_rows: GenerateRows, rows: Rows, deadline: Deadline
+) -> MadeRows:
     """Makes the rows of a page.
+
+    Args:
+        lists: makes one list.
+        generate_rows: generates all of them.
+        rows: what is asked for.
+        deadline: of all rows.
 
     Raises:
         NotFound: reason UNKNOWN_USER, for a user without a history, given or stored.
@@ -52,7 +75,7 @@ async def recommend_rows(lists: Recommender, rows: Rows, deadline: Deadline) -> 
     asked = [
         replace(user, query=replace(query, strategy=user.query.strategy)) for query in rows.queries
     ]
-    together = GeneratedRows(lists.services.generator, asked, apart=rows.apart)
+    together = GeneratedRows(generate_rows, asked, apart=rows.apart)
     answers: list[Answer] = []
     shown: list[str] = []
     for place, request in enumerate(asked):
@@ -75,15 +98,15 @@ class GeneratedRows:
     """All rows of a page by one call of the generator, which is made once.
 
     Args:
-        generator: the service.
+        generate: makes the call.
         requests: the rows.
         apart: whether an item may be in one row only.
     """
 
     def __init__(
-        self, generator: Generator, requests: Sequence[ResolvedQuery], *, apart: bool
+        self, generate: GenerateRows, requests: Sequence[ResolvedQuery], *, apart: bool
     ) -> None:
-        self._generator = generator
+        self._generate = generate
         self._requests = requests
         self._apart = apart
         self._outcome: Answered[tuple[Ranked, ...]] | TandemError | None = None
@@ -98,9 +121,7 @@ class GeneratedRows:
         """
         if self._outcome is None:
             try:
-                self._outcome = await self._generator.generate_rows(
-                    self._requests, deadline, apart=self._apart
-                )
+                self._outcome = await self._generate(self._requests, deadline, apart=self._apart)
             except TandemError as error:
                 self._outcome = error
         if isinstance(self._outcome, TandemError):

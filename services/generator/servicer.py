@@ -250,7 +250,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         def prepare(beams: int = 0) -> DecodingJob:
             scored = shortlist if len(shortlist) else None
             rows = tuple(row.resolve(catalog, history) for row in request.rows)
-            wanted = request.wanted and request.wanted.resolve(catalog, history)
+            wanted = None if not request.wanted else request.wanted.resolve(catalog, history)
             query = RankingQuery(context, wanted, scored, rows, request.apart, beams)
             return engine.prepare(query)
 

@@ -88,8 +88,10 @@ async def test_rows_of_somebody_without_services_are_popular(stack: Stack) -> No
     assert all(row.response.strategy == pb.STRATEGY_POPULARITY for row in answer.rows)
 
 
-async def test_a_generator_without_rows_is_done_without(stack: Stack) -> None:
-    stack.generator.rows = lambda _request: []  # type: ignore[method-assign]
+async def test_a_generator_without_rows_is_done_without(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack.generator, "rows", lambda _: [])
     answer = await stack.client.recommend_rows("ann", ROWS, strategy="generate")
     (degradation,) = answer.rows[2].response.degradations
     assert degradation.reason == "ROWS_NOT_SERVED"
