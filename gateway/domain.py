@@ -130,20 +130,15 @@ class Scored(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """What is certain of a generated list."""
+    """What is certain of a generated list; the fields are those of the message `ListProof`."""
 
     exact: bool
-    """Whether nothing better is missing."""
     places: int
-    """For so many items, from the top, the same is certain."""
     gap: float
-    """By how much what is missing could at most score more than the last item."""
 
     def of_first(self, count: int, length: int) -> "Proof":
         """Of the first items of a list of some length."""
-        if count == length or self.exact:
-            return self._replace(places=min(self.places, count))
-        exact = self.places >= count
+        exact = self.exact or (count < length and self.places >= count)
         return Proof(exact, min(self.places, count), 0.0 if exact else self.gap)
 
 
