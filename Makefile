@@ -95,6 +95,8 @@ bench-generator: $(READY) ## the decoding engine beside others, batching, the ca
 	$(BIN)/python -m bench.batching
 	$(BIN)/python -m bench.catalog
 	$(BIN)/python -m bench.precision --bundle $(BUNDLE)
+	$(BIN)/python -m bench.decoding.rows --bundle $(BUNDLE)
+	$(BIN)/python -m bench.decoding.proofs --bundle $(BUNDLE)
 
 bench-candidate: $(READY) ## vector search against FAISS, calls against an echo, a live catalog, memory
 	$(BIN)/python -m bench.index

@@ -23,6 +23,7 @@ class _Commands(LazyGroup):
         "bundle": "cli.bundle.commands:app",
         "serve": "cli.serve:app",
         "recommend": "cli.recommend:app",
+        "rows": "cli.recommend:rows_app",
         "similar": "cli.similar:app",
         "items": "cli.items:app",
         "history": "cli.history:app",

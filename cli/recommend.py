@@ -1,14 +1,15 @@
-"""`tandem recommend`: a user's recommendations, in the terminal."""
+"""`tandem recommend` and `tandem rows`: a user's recommendations, in the terminal."""
 
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cli.support.connection import ConnectionOptions
 from cli.support.diagnostics import diagnosed_items, print_diagnostics
 from cli.support.option_groups import expanded
-from cli.support.option_values import read_ids
+from cli.support.option_values import read_ids, read_row
 from cli.support.printing import (
     print_degradations,
     print_history,
@@ -20,6 +21,8 @@ from cli.support.printing import (
 from cli.support.query_options import (
     AsJson,
     ConstraintOptions,
+    Exact,
+    MaxResults,
     PageOptions,
     RuleOptions,
     ServingOptions,
@@ -32,6 +35,13 @@ from tandem.v1 import recommendation_service_pb2 as pb
 SHOWN_HISTORY: Final = 10
 
 app = typer.Typer()
+rows_app = typer.Typer()
+
+User = Annotated[str, typer.Option(help="Whose stored history to use.")]
+History = Annotated[str, typer.Option(help="A history instead, oldest first.", metavar="ID,ID…")]
+ForbidDegraded = Annotated[
+    bool, typer.Option("--forbid-degraded", help="Fail rather than answer with less.")
+]
 
 
 @app.command(
@@ -44,10 +54,8 @@ app = typer.Typer()
 @expanded
 def recommend(
     *,
-    user: Annotated[str, typer.Option(help="Whose stored history to use.")] = "",
-    history: Annotated[
-        str, typer.Option(help="A history instead, oldest first.", metavar="ID,ID…")
-    ] = "",
+    user: User = "",
+    history: History = "",
     strategy: Strategy = None,
     max_results: Annotated[
         int,
@@ -62,9 +70,8 @@ def recommend(
     rules: RuleOptions,
     page: PageOptions,
     serving: ServingOptions,
-    forbid_degraded: Annotated[
-        bool, typer.Option("--forbid-degraded", help="Fail rather than answer with less.")
-    ] = False,
+    exact: Exact = False,
+    forbid_degraded: ForbidDegraded = False,
     diagnostics: Annotated[
         bool, typer.Option("--diagnostics", help="Say where each item comes from.")
     ] = False,
@@ -72,9 +79,7 @@ def recommend(
     as_json: AsJson = False,
 ) -> None:
     """Recommend items to a user, or to whoever has a given history."""
-    given = read_ids(history)
-    if not user and not given:
-        raise typer.BadParameter("give --user, --history, or both")
+    given = _read_history(user, history)
     with connection.connect() as client:
         response = client.recommend(
             user,
@@ -88,6 +93,7 @@ def recommend(
             diagnostics=diagnostics,
             serving_config=serving.serving_config,
             variant=serving.variant,
+            exact=exact,
             **constraints.arguments(),
             **rules.arguments(),
         )
@@ -95,6 +101,69 @@ def recommend(
             print_json(response)
         else:
             _print(client, response, given or _stored_history(client, user))
+
+
+@rows_app.command(
+    epilog="Examples:\n\n"
+    'tandem rows --user 196 --row Drama:genre=Drama --row "New drama:genre=Drama,year=1997.."\n\n'
+    "tandem rows --user 196 --strategy generate -k 5 --row Comedy:genre=Comedy --row All:"
+)
+@expanded
+def rows(
+    *,
+    row: Annotated[
+        list[str],
+        typer.Option(
+            help="A row: its name and the conditions that all its items satisfy, as --filter "
+            "writes them; repeatable.",
+            metavar="NAME:CONDITION,…",
+        ),
+    ],
+    user: User = "",
+    history: History = "",
+    strategy: Strategy = None,
+    max_results: MaxResults = 10,
+    allow_repeats: Annotated[
+        bool, typer.Option("--allow-repeats", help="Allow an item in several rows.")
+    ] = False,
+    serving: ServingOptions,
+    exact: Exact = False,
+    forbid_degraded: ForbidDegraded = False,
+    connection: ConnectionOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend several lists to a user, such as the rows of a home page."""
+    given = _read_history(user, history)
+    wanted = dict(map(read_row, row))
+    with connection.connect() as client:
+        response = client.recommend_rows(
+            user,
+            {name: {**each, "max_results": max_results} for name, each in wanted.items()},
+            history=given,
+            allow_repeats=allow_repeats,
+            strategy=strategy,
+            item_fields=("title", "attributes"),
+            forbid_degraded=forbid_degraded,
+            serving_config=serving.serving_config,
+            variant=serving.variant,
+            exact=exact,
+        )
+    if as_json:
+        print_json(response)
+        return
+    console = Console()
+    for each in response.rows:
+        console.print(f"[bold]{escape(each.name)}")
+        print_recommendations(console, each.response, Titles(each.response.recommendations))
+        print_degradations(console, each.response)
+        print_timings(console, each.response)
+
+
+def _read_history(user: str, history: str) -> list[str]:
+    given = read_ids(history)
+    if not user and not given:
+        raise typer.BadParameter("give --user, --history, or both")
+    return given
 
 
 def _print(client: Client, response: pb.RecommendResponse, history: list[str]) -> None:

@@ -82,6 +82,8 @@ class Query:
     diagnostics: bool = False
     item_fields: Fields = ()
     """What the answer is to say of each item."""
+    exact: bool = False
+    """Whether to search on until a generated list is proved."""
 
     @property
     def needed_fields(self) -> Fields:
@@ -127,6 +129,19 @@ class Scored(NamedTuple):
     """Of a shortlisted item: what transitions alone score it, where they do."""
 
 
+class Proof(NamedTuple):
+    """What is certain of a generated list; the fields are those of the message `ListProof`."""
+
+    exact: bool
+    places: int
+    gap: float
+
+    def of_first(self, count: int, length: int) -> "Proof":
+        """Of the first items of a list of some length."""
+        exact = self.exact or (count < length and self.places >= count)
+        return Proof(exact, min(self.places, count), 0.0 if exact else self.gap)
+
+
 @dataclass(frozen=True)
 class Ranked:
     """A service's answer, best first."""
@@ -139,6 +154,8 @@ class Ranked:
     sequence: int | None = None
     """Of the last change in the catalog that `fields` are from, where that may be behind the
     candidate's; 0 for the bundle's own."""
+    proof: Proof | None = None
+    """Of a generated list, where the generator proves any."""
 
 
 class Recommended(NamedTuple):
@@ -295,3 +312,5 @@ class Answer:
     timings: tuple[StageTime, ...] = field(default=())
     degradations: tuple[Degradation, ...] = ()
     diagnostics: Diagnostics | None = None
+    proof: Proof | None = None
+    """What is certain of the list, where it is a generated one that nothing changed."""

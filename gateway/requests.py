@@ -58,6 +58,7 @@ def read_query(
         forbid_degraded=request.forbid_degraded,
         diagnostics=request.diagnostics,
         item_fields=read_item_fields(request.item_fields),
+        exact=request.exact,
     )
 
 

@@ -9,6 +9,7 @@ from gateway.domain import (
     Diagnostics,
     ItemCode,
     ItemDiagnostics,
+    Proof,
     Recommended,
     RuleEffect,
     StageTime,
@@ -43,6 +44,7 @@ def write_answer(
         next_page_token=next_page_token,
         recommendation_id=recommendation_id,
         variant=variant,
+        proof=_proof(answer.proof) if answer.proof else None,
     )
 
 
@@ -61,6 +63,12 @@ def _recommendation(item: Recommended) -> pb.Recommendation:
     if item.retrieval is not None:
         message.retrieval_score = item.retrieval
     return message
+
+
+def _proof(proof: Proof) -> generator_service_pb2.ListProof:
+    return generator_service_pb2.ListProof(
+        exact=proof.exact, exact_places=proof.places, gap=proof.gap
+    )
 
 
 def _timing(stage: StageTime) -> StageTiming:

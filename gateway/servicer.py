@@ -21,6 +21,8 @@ from gateway.recommend.diagnostics import Diagnosis
 from gateway.recommend.recommender import Recommender
 from gateway.requests import DEFAULT_RESULTS, MAX_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
+from gateway.rows import recommend_rows
+from gateway.rows.requests import as_list, read_rows
 from gateway.shared import Shared
 from gateway.variants.choice import Choice
 from serving.boundary.proxy import classify
@@ -32,7 +34,7 @@ from tandem.v1 import recommendation_service_pb2 as pb
 
 log = structlog.get_logger()
 
-_AWAITED: Final = frozenset({"Recommend", "SimilarItems", "GetItems"})
+_AWAITED: Final = frozenset({"Recommend", "RecommendRows", "SimilarItems", "GetItems"})
 """The methods whose calls take turns."""
 
 
@@ -203,6 +205,37 @@ class RecommendationServicer(HistoryMethods):
         """
         query = replace(self._read(request), history=history, forbid_degraded=True)
         return await self._uncounted.recommend(query, deadline)
+
+    async def RecommendRows(
+        self, request: pb.RecommendRowsRequest, context: Any
+    ) -> pb.RecommendRowsResponse:
+        """Recommends several lists to a user."""
+        deadline = self._deadline(context)
+        with self._shared.variants.chosen(as_list(request), self, context) as choice:
+            return await choice.servicer.answer_rows(choice, request, deadline)
+
+    async def answer_rows(
+        self, choice: Choice, request: pb.RecommendRowsRequest, deadline: Deadline
+    ) -> pb.RecommendRowsResponse:
+        """Answers a request for rows as it was chosen to be.
+
+        Raises:
+            TandemError: the request is wrong, or it cannot be answered.
+        """
+        rows = read_rows(request, choice.request, self._read(choice.request))
+        async with self._turns.requests.call():
+            making = recommend_rows(
+                self._recommender, self._generator.generate_rows, rows, deadline
+            )
+            page = await choice.counted(making, deadline)
+        return pb.RecommendRowsResponse(
+            rows=[
+                pb.RecommendedRow(
+                    name=row.name, response=self._write(query, Page(), answer, choice.variant)
+                )
+                for row, query, answer in zip(request.rows, rows.queries, page.rows, strict=True)
+            ]
+        )
 
     async def SimilarItems(
         self, request: pb.SimilarItemsRequest, context: Any

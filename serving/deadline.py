@@ -5,6 +5,7 @@ asks between them whether there is time left, and ends a little earlier than the
 caller hears from a server that was at work, and need not take it for one that hangs.
 """
 
+import math
 import time
 from contextvars import ContextVar
 from typing import Final
@@ -30,6 +31,12 @@ def adopt_deadline(remaining: float | None) -> None:
         remaining: seconds until the caller gives up; None when it set no deadline.
     """
     _ends.set(None if remaining is None else time.monotonic() + remaining - margin(remaining))
+
+
+def time_left() -> float:
+    """Seconds until the call that is served must have its answer; infinite without a deadline."""
+    ends = _ends.get()
+    return math.inf if ends is None else ends - time.monotonic()
 
 
 def check_deadline() -> None:

@@ -1,7 +1,7 @@
 """Reads what options say: ids, conditions, limits and boosts.
 
 `--item 50,172`; `--filter genre=Drama`, `genre!=Horror`, `year=1990..1999`, `year=..1959`;
-`--cap genre=2`; `--boost genre=Drama:0.5`.
+`--cap genre=2`; `--boost genre=Drama:0.5`; `--row Drama:genre=Drama`.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import typer
 
 from tandem import filters
 from tandem.filters import Condition
+from tandem.requests import RowArguments
 
 
 def read_ids(text: str) -> list[str]:
@@ -26,6 +27,18 @@ def read_conditions(texts: Sequence[str]) -> Condition | None:
         typer.BadParameter: one is not written as above.
     """
     return reduce(and_, map(_read, texts)) if texts else None
+
+
+def read_row(text: str) -> tuple[str, RowArguments]:
+    """Reads a row such as `New drama:genre=Drama,year=1997..`: its name and its conditions.
+
+    Raises:
+        typer.BadParameter: it is not written so.
+    """
+    name, _, conditions = text.partition(":")
+    if not name.strip():
+        raise typer.BadParameter(f"{text!r} is not a row; write a name, a colon and conditions")
+    return name.strip(), {"filter": read_conditions(read_ids(conditions))}
 
 
 def read_numbers(texts: Sequence[str], *, option: str) -> dict[str, int]:

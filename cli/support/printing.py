@@ -12,6 +12,7 @@ from rich.table import Table
 
 from cli.support.titles import Titles
 from tandem.v1 import recommendation_service_pb2 as pb
+from tandem.v1.generator_service_pb2 import ListProof
 
 
 class RankedItems:
@@ -91,7 +92,12 @@ def print_timings(console: Console, response: pb.RecommendResponse) -> None:
     )
     strategy = strategy_name(response.strategy)
     variant = f", variant {response.variant}" if response.variant else ""
-    console.print(f"[dim]{strategy} from {response.bundle_version}{variant}; ms: {stages}")
+    proof = _proof(response.proof) if response.HasField("proof") else ""
+    console.print(f"[dim]{strategy} from {response.bundle_version}{variant}{proof}; ms: {stages}")
+
+
+def _proof(proof: ListProof) -> str:
+    return ", exact" if proof.exact else f", exact to place {proof.exact_places}"
 
 
 def print_json(response: Message, *, with_defaults: bool = True) -> None:

@@ -108,6 +108,12 @@ class ServingOptions:
     ] = ""
 
 
+Exact = Annotated[
+    bool,
+    typer.Option("--exact", help="Search until a generated list is proved, as far as time allows."),
+]
+
+
 @dataclass(frozen=True)
 class PageOptions:
     """Which part of a list is returned."""

@@ -1,10 +1,12 @@
 """Clients of the two services: domain values in and out, and errors of the gateway's own tree."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import grpc
 
+from core.errors import Unavailable
 from gateway.calls.attempts import Versioned
 from gateway.calls.caller import Caller
 from gateway.deadline import Deadline
@@ -14,6 +16,8 @@ from gateway.domain import (
     Influence,
     ItemCode,
     Origin,
+    Proof,
+    Query,
     Ranked,
     ResolvedQuery,
     Retrieval,
@@ -143,9 +147,30 @@ class GeneratorClient(Caller["generator_grpc.GeneratorServiceAsyncStub"]):
             max_results=count,
             constraints=constraints_message(request.query.constraints),
             item_fields=field_mask(request.query.needed_fields),
+            exact=request.query.exact,
         )
         response = await self.call(lambda stub: stub.Generate, message, deadline)
-        return _answered(_ranked(response.items, response), response)
+        found = replace(_ranked(response.items, response), proof=_proof(response))
+        return _answered(found, response)
+
+    async def generate_rows(
+        self, requests: Sequence[ResolvedQuery], deadline: Deadline, *, apart: bool
+    ) -> Answered[tuple[Ranked, ...]]:
+        """Generates a list for each of several requests of one user and history."""
+        message = generator_pb.GenerateRequest(
+            context=_context(requests[0]),
+            rows=(_row(str(place), request.query) for place, request in enumerate(requests)),
+            allow_repeats=not apart,
+            item_fields=field_mask(requests[0].query.needed_fields),
+            exact=requests[0].query.exact,
+        )
+        response = await self.call(lambda stub: stub.Generate, message, deadline)
+        if len(response.rows) != len(requests):
+            raise Unavailable(
+                "the generator service is of before there were rows", reason="ROWS_NOT_SERVED"
+            )
+        rows = (replace(_ranked(row.items, response), proof=_proof(row)) for row in response.rows)
+        return _answered(tuple(rows), response)
 
     async def rank(
         self, request: ResolvedQuery, items: Sequence[str], count: int, deadline: Deadline
@@ -184,6 +209,17 @@ def _answered(value: T, response: Versioned) -> Answered[T]:
 
 def _context(request: ResolvedQuery) -> generator_pb.UserContext:
     return generator_pb.UserContext(user_id=request.query.user_id, history_item_ids=request.history)
+
+
+def _row(name: str, query: Query) -> common_pb2.RowRequest:
+    constraints = constraints_message(query.constraints)
+    return common_pb2.RowRequest(name=name, max_results=query.max_results, constraints=constraints)
+
+
+def _proof(of: generator_pb.GenerateResponse | generator_pb.GeneratedRow) -> Proof | None:
+    if not of.HasField("proof"):
+        return None
+    return Proof(of.proof.exact, of.proof.exact_places, of.proof.gap)
 
 
 def _shortlisted(item: candidate_pb.ShortlistedItem) -> Scored:

@@ -15,7 +15,7 @@ from gateway.recommend.diagnostics import Diagnosis, MadeList
 from gateway.recommend.fallback import PopularItems
 from gateway.recommend.rule_inputs import RuleInputLoader, described
 from gateway.recommend.services import Candidate, Generator, Services
-from gateway.recommend.strategies import STRATEGIES, StrategyCall
+from gateway.recommend.strategies import STRATEGIES, Generates, StrategyCall
 from gateway.recommend.trace import RequestTrace, Stopwatch
 from gateway.rules import apply_rules, depth
 from serving.telemetry.tracing import annotate
@@ -87,29 +87,46 @@ class Recommender:
             NotFound: reason UNKNOWN_USER, for a user without a history, given or stored.
             TandemError: the request is wrong; or a service failed that could not be done without.
         """
-        trace = RequestTrace(
+        trace = self.trace(query, deadline)
+        answer = await self.answer(await self.resolved(query, trace), trace)
+        annotate(strategy=answer.strategy or "popularity", degraded=bool(answer.degradations))
+        return answer
+
+    def trace(self, query: Query, deadline: Deadline) -> RequestTrace:
+        """Notes what happens while a request is served."""
+        return RequestTrace(
             deadline,
             may_degrade=not query.forbid_degraded,
             bundle_version=self.bundle_version,
             watch=Stopwatch(self.metrics.stage),
         )
-        history = await self._history(query, trace)
-        request = ResolvedQuery(query, history or ())
-        # Without a history there is nothing to order a shortlist by but what is popular.
-        strategy = Strategy.EMBEDDING if history is None else query.strategy
-        answer = await self._answer(request, strategy, trace)
+
+    async def answer(
+        self, request: ResolvedQuery, trace: RequestTrace, generates: Generates | None = None
+    ) -> Answer:
+        """Makes an answer from a history, and counts it.
+
+        Args:
+            request: what is asked, and the history.
+            trace: of the request.
+            generates: see `StrategyCall`.
+
+        Raises:
+            TandemError: as of `recommend`.
+        """
+        answer = await self._answer(request, trace, generates)
         self.metrics.answered(answer)
-        annotate(strategy=answer.strategy or "popularity", degraded=bool(answer.degradations))
         return answer
 
     async def _answer(
-        self, request: ResolvedQuery, strategy: Strategy, trace: RequestTrace
+        self, request: ResolvedQuery, trace: RequestTrace, generates: Generates | None
     ) -> Answer:
         """Runs a strategy, and makes a list of what it finds."""
         query = request.query
         count = depth(query.max_results, query.rules)
-        outcome = await STRATEGIES[strategy](
-            StrategyCall(request, self.services, trace, count, max(self.shortlist, count))
+        shortlist = max(self.shortlist, count)
+        outcome = await STRATEGIES[query.strategy](
+            StrategyCall(request, self.services, trace, count, shortlist, generates)
         )
         inputs = await self.rule_inputs.load(request, outcome, trace)
         items = apply_rules(outcome.items, inputs.list_rules)
@@ -127,7 +144,21 @@ class Recommender:
             timings=trace.watch.times,
             degradations=tuple(trace.degradations),
             diagnostics=diagnostics,
+            proof=outcome.proof_of(items),
         )
+
+    async def resolved(self, query: Query, trace: RequestTrace) -> ResolvedQuery:
+        """The query with its history.
+
+        Raises:
+            NotFound: reason UNKNOWN_USER, for a user without a history, given or stored.
+            TandemError: the history cannot be looked up, and the request forbids to do without.
+        """
+        history = await self._history(query, trace)
+        if history is None:
+            # There is nothing to order a shortlist by but what is popular.
+            return ResolvedQuery(replace(query, strategy=Strategy.EMBEDDING), ())
+        return ResolvedQuery(query, history)
 
     async def _history(self, query: Query, trace: RequestTrace) -> tuple[str, ...] | None:
         """The history; None when it cannot be known."""

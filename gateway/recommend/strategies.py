@@ -24,8 +24,11 @@ from functools import partial
 from typing import Final
 
 from core.errors import TandemError
+from gateway.deadline import Deadline
 from gateway.domain import (
+    Answered,
     Fallback,
+    Proof,
     Ranked,
     Recommended,
     ResolvedQuery,
@@ -42,6 +45,10 @@ LAST_SHARE: Final = 0.9
 """For a last call: what takes its place is at hand."""
 
 
+Generates = Callable[[ResolvedQuery, int, Deadline], Awaitable[Answered[Ranked]]]
+"""Generates as many items for a request, by a deadline."""
+
+
 @dataclass(frozen=True)
 class StrategyCall:
     """What a strategy works with, for one request."""
@@ -53,6 +60,8 @@ class StrategyCall:
     """How many items to find."""
     shortlist: int
     """How many items to shortlist for the generator."""
+    generates: Generates | None = None
+    """Generates the list; None for the generator itself."""
 
     async def search(self, count: int, share: float) -> Ranked:
         """The shortlist."""
@@ -63,7 +72,8 @@ class StrategyCall:
 
     async def generate(self, share: float) -> Ranked:
         """The generated list."""
-        generate = partial(self.services.generator.generate, self.request, self.count)
+        generates = self.generates or self.services.generator.generate
+        generate = partial(generates, self.request, self.count)
         found = await self.trace.ask("generate", share, generate)
         self.trace.ranked["generate"] = found.items
         return found
@@ -114,6 +124,18 @@ class Outcome:
         """Whether an item's fields are from a catalog that has yet to come to a sequence."""
         source = self._source(item_id)
         return source is not None and source.sequence is not None and source.sequence < sequence
+
+    def proof_of(self, items: Sequence[Recommended]) -> Proof | None:
+        """What is certain of a list, where it is the best of what was generated alone."""
+        if self.strategy is not Strategy.GENERATE:
+            return None
+        (generated,) = self.sources
+        listed = [item.item_id for item in items]
+        if generated.proof is None or listed != [
+            item.item_id for item in generated.items[: len(listed)]
+        ]:
+            return None
+        return generated.proof.of_first(len(listed), len(generated.items))
 
     def _source(self, item_id: str) -> Ranked | None:
         return next((source for source in self.sources if item_id in source.fields), None)

@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from core.errors import TandemError
 from gateway.calls.failures import is_trouble
 from gateway.deadline import Deadline
-from gateway.domain import Answer
+from gateway.domain import Answer, Degradation
 from tandem.v1 import recommendation_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -19,6 +19,17 @@ Record = Callable[[str, float], None]
 """Takes what a request came to, one of `metrics.OUTCOMES`, and its seconds."""
 Follow = Callable[[Answer, float, float], None]
 """Takes an answer, the seconds that it took and those that it was allowed to take."""
+
+
+class Degradable(Protocol):
+    """An answer, which may lack something."""
+
+    @property
+    def degradations(self) -> tuple[Degradation, ...]:
+        """What it lacks."""
+
+
+Made = TypeVar("Made", bound=Degradable)
 
 
 @dataclass(frozen=True)
@@ -39,12 +50,12 @@ class Choice:
     async def observed(self, making: Awaitable[Answer], deadline: Deadline) -> Answer:
         """Waits for an answer, and tells of it."""
         began, allowed = time.perf_counter(), deadline.left
-        answer = await self._counted(making, deadline)
+        answer = await self.counted(making, deadline)
         if self.follow is not None:
             self.follow(answer, time.perf_counter() - began, allowed)
         return answer
 
-    async def _counted(self, making: Awaitable[Answer], deadline: Deadline) -> Answer:
+    async def counted(self, making: Awaitable[Made], deadline: Deadline) -> Made:
         """Waits for an answer, and counts what comes of it.
 
         An error that is the caller's mistake is no outcome, and neither is a caller who leaves

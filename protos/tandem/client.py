@@ -4,7 +4,8 @@ Answers are the contract's own messages (`tandem.v1`): they are typed and docume
 what a newer server adds is not lost on the way. Failures are `tandem.Error`.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final, Unpack
 
 import grpc
@@ -15,8 +16,11 @@ from tandem.histories import AsyncHistoryCalls, HistoryCalls
 from tandem.items import AsyncItemCalls, ItemCalls
 from tandem.requests import (
     RecommendArguments,
+    RowArguments,
+    RowsArguments,
     SimilarArguments,
     recommend_request,
+    rows_request,
     similar_request,
 )
 from tandem.v1 import recommendation_service_pb2 as pb
@@ -93,6 +97,7 @@ class Client(HistoryCalls, ItemCalls):
             serving_config: the name of a configuration that the gateway was given: it holds where
                 the arguments say nothing.
             variant: the variant of an experiment that answers; by default the user's.
+            exact: whether to search on until a generated list is proved: `proof` of the answer.
             timeout: seconds that the call may take, instead of the client's.
             request_id: identifies the call in all logs; the server makes one when it is None.
 
@@ -101,6 +106,41 @@ class Client(HistoryCalls, ItemCalls):
         """
         request = recommend_request(user_id, bundle=self._bundle, **arguments)
         return self._call(self._stub.Recommend, request, timeout, request_id)
+
+    def recommend_rows(
+        self,
+        user_id: str = "",
+        rows: Mapping[str, RowArguments] = MappingProxyType({}),
+        *,
+        timeout: float | None = None,
+        request_id: str | None = None,
+        **arguments: Unpack[RowsArguments],
+    ) -> pb.RecommendRowsResponse:
+        """Recommends several lists to a user, such as the rows of a home page.
+
+            drama, new = filters.equals("genre", "Drama"), filters.between("year", low=1997)
+            client.recommend_rows("196", {"Drama": {"filter": drama}, "New": {"filter": new}})
+
+        Args:
+            user_id: the user; its stored history is used unless `history` is given.
+            rows: by its name, what each row may hold: `exclude`, `filter`, `only`, `include_seen`
+                and `max_results`, as in `recommend`.
+            history: items that the user interacted with, oldest first.
+            allow_repeats: whether an item may be in several rows.
+            strategy: how they are made, as in `recommend`; "generate" makes all in one call.
+            item_fields: what the answer says of each item: `title`, `attributes`.
+            forbid_degraded: whether to fail rather than to answer with less.
+            serving_config: as in `recommend`.
+            variant: as in `recommend`.
+            exact: as in `recommend`.
+            timeout: seconds that the call may take, instead of the client's.
+            request_id: identifies the call in all logs; the server makes one when it is None.
+
+        Raises:
+            Error: the call failed; see `tandem.errors`.
+        """
+        request = rows_request(user_id, rows, bundle=self._bundle, **arguments)
+        return self._call(self._stub.RecommendRows, request, timeout, request_id)
 
     def similar_items(
         self,
@@ -196,6 +236,19 @@ class AsyncClient(AsyncHistoryCalls, AsyncItemCalls):
         """Recommends items to a user, as `Client.recommend` does."""
         request = recommend_request(user_id, bundle=self._bundle, **arguments)
         return await self._call(self._stub.Recommend, request, timeout, request_id)
+
+    async def recommend_rows(
+        self,
+        user_id: str = "",
+        rows: Mapping[str, RowArguments] = MappingProxyType({}),
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
+        request_id: str | None = None,
+        **arguments: Unpack[RowsArguments],
+    ) -> pb.RecommendRowsResponse:
+        """Recommends several lists to a user, as `Client.recommend_rows` does."""
+        request = rows_request(user_id, rows, bundle=self._bundle, **arguments)
+        return await self._call(self._stub.RecommendRows, request, timeout, request_id)
 
     async def similar_items(
         self,

@@ -7,7 +7,13 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from tandem.filters import Condition
 from tandem.v1 import recommendation_service_pb2 as pb
-from tandem.v1.common_pb2 import ItemConstraints, SimilarityQuery, Vector, VectorSpace
+from tandem.v1.common_pb2 import (
+    ItemConstraints,
+    RowRequest,
+    SimilarityQuery,
+    Vector,
+    VectorSpace,
+)
 
 StrategyName = Literal["rerank", "generate", "fuse", "embedding"]
 SpaceName = Literal["content", "behavior"]
@@ -45,6 +51,27 @@ class RecommendArguments(ConstraintArguments, RuleArguments, total=False):
     diagnostics: bool
     serving_config: str
     variant: str
+    exact: bool
+
+
+class RowArguments(ConstraintArguments, total=False):
+    """What one row of `recommend_rows` is; `Client.recommend_rows` says what each means."""
+
+    max_results: int
+
+
+class RowsArguments(TypedDict, total=False):
+    """What `recommend_rows` takes beside the user and the rows; `Client.recommend_rows` says what
+    each means."""
+
+    history: Iterable[str]
+    allow_repeats: bool
+    strategy: StrategyName | None
+    item_fields: Iterable[FieldName]
+    forbid_degraded: bool
+    serving_config: str
+    variant: str
+    exact: bool
 
 
 class SimilarArguments(ConstraintArguments, total=False):
@@ -98,6 +125,7 @@ def recommend_request(
     bundle: str = "",
     serving_config: str = "",
     variant: str = "",
+    exact: bool = False,
     **constraints: Unpack[ConstraintArguments],
 ) -> pb.RecommendRequest:
     """Writes what the `recommend` of both clients asks for."""
@@ -127,6 +155,45 @@ def recommend_request(
         bundle=bundle,
         serving_config=serving_config,
         variant=variant,
+        exact=exact,
+    )
+
+
+def rows_request(
+    user_id: str,
+    rows: Mapping[str, RowArguments],
+    *,
+    history: Iterable[str] = (),
+    allow_repeats: bool = False,
+    strategy: StrategyName | None = None,
+    item_fields: Iterable[FieldName] = (),
+    forbid_degraded: bool = False,
+    bundle: str = "",
+    serving_config: str = "",
+    variant: str = "",
+    exact: bool = False,
+) -> pb.RecommendRowsRequest:
+    """Writes what the `recommend_rows` of both clients asks for."""
+    return pb.RecommendRowsRequest(
+        user_id=user_id,
+        history_item_ids=history,
+        rows=[_row_request(name, **row) for name, row in rows.items()],
+        allow_repeats=allow_repeats,
+        strategy=strategy_value(strategy),
+        item_fields=_field_mask(item_fields),
+        forbid_degraded=forbid_degraded,
+        bundle=bundle,
+        serving_config=serving_config,
+        variant=variant,
+        exact=exact,
+    )
+
+
+def _row_request(
+    name: str, max_results: int = 0, **constraints: Unpack[ConstraintArguments]
+) -> RowRequest:
+    return RowRequest(
+        name=name, max_results=max_results, constraints=item_constraints(**constraints)
     )
 
 

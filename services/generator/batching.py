@@ -9,7 +9,7 @@ job starts after k + 1 batches at the latest.
 
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
@@ -71,6 +71,15 @@ class Served(Generic[A]):
     """How long the batch ran."""
     batch: int
     """How many jobs it had."""
+
+    def after(self, earlier: "Served[A]") -> "Served[A]":
+        """The same answer, after another that did not suffice: what both took."""
+        return replace(
+            self,
+            prepared=earlier.prepared + self.prepared,
+            queued=earlier.queued + self.queued,
+            ran=earlier.ran + self.ran,
+        )
 
 
 def model_queue(

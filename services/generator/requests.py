@@ -13,6 +13,8 @@ from services.generator.decoding.engine import Generation
 from serving import validation as edge
 from serving.deadline import check_deadline
 from serving.item_fields import Fields, read_item_fields
+from serving.rows import check_rows
+from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
 
 DEFAULT_RESULTS: Final = 10
@@ -53,6 +55,17 @@ class RankingRequest:
     shortlist: Sequence[str] = ()
     """Items to score, each once."""
     wanted: Wanted | None = None
+    rows: tuple[Wanted, ...] = ()
+    """Several lists, instead of one."""
+    apart: bool = True
+    """Whether an item may be in one row only."""
+    exact: bool = False
+    """Whether to search until the lists are proved."""
+
+    @property
+    def lists(self) -> tuple[Wanted, ...]:
+        """What to generate."""
+        return self.rows or (() if self.wanted is None else (self.wanted,))
 
 
 def read_rerank(request: pb.RerankRequest) -> RankingRequest:
@@ -71,8 +84,19 @@ def read_generate(request: pb.GenerateRequest) -> RankingRequest:
     Raises:
         InvalidArgument: it breaks a rule of the contract.
     """
-    wanted = _read_wanted(request)
-    return RankingRequest(*_read_context(request.context), wanted=wanted)
+    context = _read_context(request.context)
+    if not request.rows:
+        return RankingRequest(*context, wanted=_read_wanted(request), exact=request.exact)
+    if request.max_results or request.HasField("constraints"):
+        raise InvalidArgument(
+            "there are rows, and max_results or constraints of one list; say them of each row",
+            reason="ROWS_AND_LIST",
+        )
+    check_rows(request.rows)
+    fields = read_item_fields(request.item_fields)
+    rows = tuple(_read_list(row, fields) for row in request.rows)
+    apart = not request.allow_repeats
+    return RankingRequest(*context, rows=rows, apart=apart, exact=request.exact)
 
 
 def read_rank(request: pb.RankRequest) -> RankingRequest:
@@ -114,8 +138,14 @@ def _read_shortlist(
 
 
 def _read_wanted(request: pb.GenerateRequest | pb.RankRequest) -> Wanted:
+    return _read_list(request, read_item_fields(request.item_fields))
+
+
+def _read_list(
+    request: pb.GenerateRequest | pb.RankRequest | common_pb2.RowRequest, fields: Fields
+) -> Wanted:
     return Wanted(
         count=edge.result_count(request.max_results, default=DEFAULT_RESULTS, limit=MAX_RESULTS),
         constraints=edge.constraints(request.constraints),
-        fields=read_item_fields(request.item_fields),
+        fields=fields,
     )

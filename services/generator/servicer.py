@@ -4,13 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import grpc
 
 from core.bundle import Bundle
 from core.catalog import Catalog, ItemArray
-from core.errors import Unavailable
+from core.errors import ResourceExhausted, Unavailable
 from services.generator.batching import Limits, Served, model_queue
 from services.generator.catalog.client import CatalogFeed
 from services.generator.catalog.follower import Follower
@@ -18,12 +19,12 @@ from services.generator.decoding import diagnostics
 from services.generator.decoding.engine import (
     DecodingJob,
     GeneratorEngine,
-    Ranked,
     RankingAnswer,
     RankingQuery,
     UserContext,
 )
 from services.generator.decoding.providers import Compute, execution_providers
+from services.generator.decoding.searching import MOST_BEAMS
 from services.generator.metrics import GeneratorMetrics
 from services.generator.requests import (
     DEFAULT_RESULTS,
@@ -34,11 +35,11 @@ from services.generator.requests import (
     read_rank,
     read_rerank,
 )
+from services.generator.responses import ListWriter, scored, timings, write_code
 from services.generator.settings import GeneratorSettings
-from serving.item_fields import ItemFieldWriter
+from serving.deadline import time_left
 from serving.security.setup import link_of
 from serving.telemetry.tracing import note_spans
-from serving.timings import stage_timing
 from serving.workers import Workers
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
@@ -54,11 +55,12 @@ PREPARERS: Final = 2
 
 @dataclass(frozen=True)
 class _Reply:
-    """What the three responses have in common, and both lists."""
+    """What the three responses have in common, and all lists."""
 
     missing: list[str]
     sequence: int
-    generated: list[common_pb2.ScoredItem] = field(default_factory=list)
+    generated: list[pb.GeneratedRow] = field(default_factory=list)
+    """One list, or the rows."""
     reranked: list[common_pb2.ScoredItem] = field(default_factory=list)
     timings: list[common_pb2.StageTiming] = field(default_factory=list)
     batch_size: int = 0
@@ -92,7 +94,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         self._metrics = metrics or GeneratorMetrics()
         self.queue = model_queue(self._metrics.watched(follower.engine.run), self._limits)
         """Jobs that wait for the model, which all versions of the engine share."""
-        self._fields = ItemFieldWriter()
+        self._writer = ListWriter()
 
     @classmethod
     def load(
@@ -181,8 +183,13 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
     ) -> pb.GenerateResponse:
         """Generates the best items of the whole catalog by constrained beam search."""
         reply = await self._answer(read_generate(request))
+        for row, found in zip(request.rows, reply.generated, strict=False):
+            found.name = row.name
+        alone = reply.generated[0]
         return pb.GenerateResponse(
-            items=reply.generated,
+            items=None if request.rows else alone.items,
+            proof=alone.proof if not request.rows and alone.HasField("proof") else None,
+            rows=reply.generated if request.rows else None,
             missing_item_ids=reply.missing,
             bundle_version=self._version,
             timings=reply.timings,
@@ -193,8 +200,10 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
     async def Rank(self, request: pb.RankRequest, _context: RpcContext) -> pb.RankResponse:
         """Orders given items and generates the best ones of the whole catalog."""
         reply = await self._answer(read_rank(request))
+        (alone,) = reply.generated
         return pb.RankResponse(
-            generated=reply.generated,
+            generated=alone.items,
+            proof=alone.proof if alone.HasField("proof") else None,
             reranked=reply.reranked,
             missing_item_ids=reply.missing,
             bundle_version=self._version,
@@ -227,36 +236,58 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         scores = diagnostics.read_tokens(served.answer, snapshot.codes.shape[1])
         found = diagnostics.codes(engine, items, scores)
         for item_id, code in zip(snapshot.catalog.ids(items), found, strict=True):
-            response.items.append(_code(item_id, code))
+            response.items.append(write_code(item_id, code))
         return response
 
     async def _answer(self, request: RankingRequest) -> _Reply:
         engine = self.follower.engine  # one version of the catalog from here to the end
         catalog, sequence = engine.snapshot.catalog, engine.snapshot.sequence
         history, shortlist, missing = _lookup(catalog, request)
-        if request.wanted is None and not len(shortlist):
+        if not request.lists and not len(shortlist):
             return _Reply(missing, sequence)
         context = UserContext(self._users.get(request.user_id), history)
 
-        def prepare() -> DecodingJob:
-            wanted = request.wanted
-            generation = None if wanted is None else wanted.resolve(catalog, history)
-            query = RankingQuery(context, generation, shortlist if len(shortlist) else None)
+        def prepare(beams: int = 0) -> DecodingJob:
+            scored = shortlist if len(shortlist) else None
+            rows = tuple(row.resolve(catalog, history) for row in request.rows)
+            wanted = None if not request.wanted else request.wanted.resolve(catalog, history)
+            query = RankingQuery(context, wanted, scored, rows, request.apart, beams)
             return engine.prepare(query)
 
         served = await self._served(prepare)
-        generated = _scored(served.answer.generated, catalog)
-        if request.wanted is not None and served.answer.generated is not None:
-            items = [catalog.items[position] for position in served.answer.generated.items]
-            self._fields.write(generated, items, request.wanted.fields)
+        if request.exact:
+            most = max(wanted.count for wanted in request.lists)
+            served = await self._proved(served, engine.beams(most), prepare)
         return _Reply(
             missing=missing,
             sequence=sequence,
-            generated=generated,
-            reranked=_scored(served.answer.reranked, catalog),
-            timings=_timings(served),
+            generated=[
+                self._writer.generated(ranked, catalog, wanted.fields)
+                for ranked, wanted in zip(served.answer.lists, request.lists, strict=True)
+            ],
+            reranked=scored(served.answer.reranked, catalog),
+            timings=timings(served),
             batch_size=served.batch,
         )
+
+    async def _proved(
+        self,
+        served: Served[RankingAnswer],
+        beams: int,
+        prepare: Callable[[int], DecodingJob],
+    ) -> Served[RankingAnswer]:
+        """Searches with twice as many beams until all lists are proved, there is no time for that,
+        or they would be more than a search may have."""
+        while any(ranked.missed is not None and not ranked.exact for ranked in served.answer.lists):
+            beams *= 2
+            # Twice the beams take twice the time, at most, and it should not be short of it.
+            if beams > MOST_BEAMS or time_left() < 3 * (served.queued + served.ran):
+                break
+            try:
+                served = (await self._served(partial(prepare, beams))).after(served)
+            except ResourceExhausted:
+                break  # others wait: they come first
+        return served
 
     async def _served(self, prepare: Callable[[], DecodingJob]) -> Served[RankingAnswer]:
         """Makes a job on a thread, and has the model answer it; its place in the queue is taken
@@ -276,29 +307,3 @@ def _lookup(catalog: Catalog, request: RankingRequest) -> tuple[ItemArray, ItemA
     history, missing = catalog.lookup(request.history)
     shortlist, unknown = catalog.lookup(request.shortlist)
     return history, shortlist, list(dict.fromkeys([*missing, *unknown]))
-
-
-def _code(item_id: str, code: diagnostics.Code) -> pb.ItemCode:
-    return pb.ItemCode(
-        item_id=item_id,
-        text=code.text,
-        tokens=[
-            pb.CodeToken(text=token.text, log_probability=token.log_probability)
-            for token in code.tokens
-        ],
-    )
-
-
-def _scored(ranked: Ranked | None, catalog: Catalog) -> list[common_pb2.ScoredItem]:
-    if ranked is None:
-        return []
-    pairs = zip(catalog.ids(ranked.items), ranked.scores.tolist(), strict=True)
-    return [common_pb2.ScoredItem(item_id=item_id, score=score) for item_id, score in pairs]
-
-
-def _timings(served: Served[RankingAnswer]) -> list[common_pb2.StageTiming]:
-    return [
-        stage_timing("prepare", served.prepared),
-        stage_timing("queue", served.queued),
-        stage_timing("model", served.ran),
-    ]

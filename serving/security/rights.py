@@ -64,6 +64,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "tandem.v1.RecommendationService": {
         "Recommend": _any(Right.RECOMMEND),
         "BatchRecommend": _any(Right.RECOMMEND),
+        "RecommendRows": _any(Right.RECOMMEND),
         "SimilarItems": _any(Right.SIMILAR),
         "GetItems": _any(Right.RECOMMEND, Right.SIMILAR),
         "RecordEvents": _any(Right.EVENTS, changes="events", routine=True),

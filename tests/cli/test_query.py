@@ -53,6 +53,19 @@ def test_a_table_of_what_a_history_leads_to() -> None:
     assert lines[6] == "not in the catalog: ghost"
 
 
+def test_rows_of_a_page() -> None:
+    arguments = ("rows", "--user", "ann", "--strategy", "generate", "-k", "2")
+    rows = ("--row", "War:genre=War", "--row", "New war:genre=War,year=1996..", "--row", "All:")
+    lines = [" ".join(line.split()) for line in run(*arguments, *rows).stdout.splitlines()]
+    named = [lines.index(name) for name in ("War", "New war", "All")]
+    found = [[line.split()[1] for line in lines[n + 2 : n + 4]] for n in named]
+    assert found == [["i5", "i10"], ["i8", "i11"], ["i3", "i6"]]
+    document = json.loads(run(*arguments, *rows, "--json").stdout)
+    assert [row["name"] for row in document["rows"]] == ["War", "New war", "All"]
+    assert run(*arguments, "--row", ":genre=War").code == 2
+    assert run("rows", "--row", "All:").code == 2
+
+
 def test_boosts_and_pages() -> None:
     arguments = (
         "recommend", "--user", "ann", "--strategy", "embedding", "--page-size", "2",

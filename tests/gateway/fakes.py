@@ -241,6 +241,8 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
         super().__init__(bundle, signal_file)
         self.unknown: set[str] = set()
         """Items that this service's bundle does not have."""
+        self.proof: generator_pb.ListProof | None = None
+        """What it says of every list that it generates."""
 
     async def Rerank(  # noqa: N802
         self, request: generator_pb.RerankRequest, context: Any
@@ -262,13 +264,29 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
         await self.enter(request, history, context)
         scores = {p: generator_score(p) for p in self.allowed(request, history)}
         response = generator_pb.GenerateResponse(
-            items=self.scored(scores, request.max_results),
+            items=None if request.rows else self.scored(scores, request.max_results),
+            rows=self.rows(request),
             missing_item_ids=self.missing(history),
             bundle_version=self.version,
             catalog_sequence=self.sequence,
         )
         self.describe(request, response.items)
+        if self.proof is not None and not request.rows:
+            response.proof.CopyFrom(self.proof)
         return response
+
+    def rows(self, request: generator_pb.GenerateRequest) -> list[generator_pb.GeneratedRow]:
+        shown: set[str] = set()
+        rows = []
+        for row in request.rows:
+            allowed = self.allowed(row, request.context.history_item_ids)
+            scores = {p: generator_score(p) for p in allowed if f"i{p}" not in shown}
+            items = self.scored(scores, row.max_results)
+            self.describe(request, items)
+            if not request.allow_repeats:
+                shown |= {item.item_id for item in items}
+            rows.append(generator_pb.GeneratedRow(name=row.name, items=items, proof=self.proof))
+        return rows
 
     async def Rank(  # noqa: N802
         self, request: generator_pb.RankRequest, context: Any

@@ -405,6 +405,44 @@ class ItemConstraints(_message.Message):
 Global___ItemConstraints: _TypeAlias = ItemConstraints  # noqa: Y015
 
 @_typing.final
+class RowRequest(_message.Message):
+    """One of several lists that are made of one user's history: a row of a home
+    page.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    CONSTRAINTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Comes back with the row, and tells which it is. From 1 to 64 bytes, no two
+    rows alike; otherwise INVALID_ARGUMENT with reason ROW_NAME.
+    """
+    max_results: _builtins.int
+    """How many items the row has: 0 means 10, more than 100 is coerced to 100,
+    and a negative number is INVALID_ARGUMENT.
+    """
+    @_builtins.property
+    def constraints(self) -> Global___ItemConstraints:
+        """Which items the row may hold; those of the history are left out by default."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        max_results: _builtins.int = ...,
+        constraints: Global___ItemConstraints | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "max_results", b"max_results", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RowRequest: _TypeAlias = RowRequest  # noqa: Y015
+
+@_typing.final
 class SimilarityQuery(_message.Message):
     """Something to be similar to, and which similar items are wanted."""
 

@@ -26,7 +26,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from tandem.v1 import common_pb2 as tandem_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tandem/v1/generator_service.proto\x12\ttandem.v1\x1a google/protobuf/field_mask.proto\x1a\x16tandem/v1/common.proto\"8\n\x0bUserContext\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x18\n\x10history_item_ids\x18\x02 \x03(\t\"J\n\rRerankRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x10\n\x08item_ids\x18\x02 \x03(\t\"\xbf\x01\n\x0eRerankResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\'\n\x07timings\x18\x04 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x12\n\nbatch_size\x18\x05 \x01(\x05\x12\x18\n\x10\x63\x61talog_sequence\x18\x06 \x01(\x03\"\xb1\x01\n\x0fGenerateRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x13\n\x0bmax_results\x18\x02 \x01(\x05\x12/\n\x0b\x63onstraints\x18\x03 \x01(\x0b\x32\x1a.tandem.v1.ItemConstraints\x12/\n\x0bitem_fields\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\xc1\x01\n\x10GenerateResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\'\n\x07timings\x18\x04 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x12\n\nbatch_size\x18\x05 \x01(\x05\x12\x18\n\x10\x63\x61talog_sequence\x18\x06 \x01(\x03\"\xbf\x01\n\x0bRankRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x13\n\x0bmax_results\x18\x03 \x01(\x05\x12/\n\x0b\x63onstraints\x18\x04 \x01(\x0b\x32\x1a.tandem.v1.ItemConstraints\x12/\n\x0bitem_fields\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\xea\x01\n\x0cRankResponse\x12(\n\tgenerated\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\'\n\x08reranked\x18\x02 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x03 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\'\n\x07timings\x18\x05 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x12\n\nbatch_size\x18\x06 \x01(\x05\x12\x18\n\x10\x63\x61talog_sequence\x18\x07 \x01(\x03\"Q\n\x14\x44iagnoseItemsRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x10\n\x08item_ids\x18\x02 \x03(\t\"\x87\x01\n\x15\x44iagnoseItemsResponse\x12\"\n\x05items\x18\x01 \x03(\x0b\x32\x13.tandem.v1.ItemCode\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61talog_sequence\x18\x04 \x01(\x03\"O\n\x08ItemCode\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12$\n\x06tokens\x18\x03 \x03(\x0b\x32\x14.tandem.v1.CodeToken\"2\n\tCodeToken\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0flog_probability\x18\x02 \x01(\x01\x32\xa3\x02\n\x10GeneratorService\x12=\n\x06Rerank\x12\x18.tandem.v1.RerankRequest\x1a\x19.tandem.v1.RerankResponse\x12\x43\n\x08Generate\x12\x1a.tandem.v1.GenerateRequest\x1a\x1b.tandem.v1.GenerateResponse\x12\x37\n\x04Rank\x12\x16.tandem.v1.RankRequest\x1a\x17.tandem.v1.RankResponse\x12R\n\rDiagnoseItems\x12\x1f.tandem.v1.DiagnoseItemsRequest\x1a .tandem.v1.DiagnoseItemsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tandem/v1/generator_service.proto\x12\ttandem.v1\x1a google/protobuf/field_mask.proto\x1a\x16tandem/v1/common.proto\"8\n\x0bUserContext\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x18\n\x10history_item_ids\x18\x02 \x03(\t\"J\n\rRerankRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x10\n\x08item_ids\x18\x02 \x03(\t\"\xbf\x01\n\x0eRerankResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\'\n\x07timings\x18\x04 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x12\n\nbatch_size\x18\x05 \x01(\x05\x12\x18\n\x10\x63\x61talog_sequence\x18\x06 \x01(\x03\"\xfc\x01\n\x0fGenerateRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x13\n\x0bmax_results\x18\x02 \x01(\x05\x12/\n\x0b\x63onstraints\x18\x03 \x01(\x0b\x32\x1a.tandem.v1.ItemConstraints\x12/\n\x0bitem_fields\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12#\n\x04rows\x18\x05 \x03(\x0b\x32\x15.tandem.v1.RowRequest\x12\x15\n\rallow_repeats\x18\x06 \x01(\x08\x12\r\n\x05\x65xact\x18\x07 \x01(\x08\"\x8d\x02\n\x10GenerateResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\'\n\x07timings\x18\x04 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x12\n\nbatch_size\x18\x05 \x01(\x05\x12\x18\n\x10\x63\x61talog_sequence\x18\x06 \x01(\x03\x12%\n\x04rows\x18\x07 \x03(\x0b\x32\x17.tandem.v1.GeneratedRow\x12#\n\x05proof\x18\x08 \x01(\x0b\x32\x14.tandem.v1.ListProof\"=\n\tListProof\x12\r\n\x05\x65xact\x18\x01 \x01(\x08\x12\x14\n\x0c\x65xact_places\x18\x02 \x01(\x05\x12\x0b\n\x03gap\x18\x03 \x01(\x01\"g\n\x0cGeneratedRow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05items\x18\x02 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12#\n\x05proof\x18\x03 \x01(\x0b\x32\x14.tandem.v1.ListProof\"\xbf\x01\n\x0bRankRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x13\n\x0bmax_results\x18\x03 \x01(\x05\x12/\n\x0b\x63onstraints\x18\x04 \x01(\x0b\x32\x1a.tandem.v1.ItemConstraints\x12/\n\x0bitem_fields\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"\x8f\x02\n\x0cRankResponse\x12(\n\tgenerated\x18\x01 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\'\n\x08reranked\x18\x02 \x03(\x0b\x32\x15.tandem.v1.ScoredItem\x12\x18\n\x10missing_item_ids\x18\x03 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x04 \x01(\t\x12\'\n\x07timings\x18\x05 \x03(\x0b\x32\x16.tandem.v1.StageTiming\x12\x12\n\nbatch_size\x18\x06 \x01(\x05\x12\x18\n\x10\x63\x61talog_sequence\x18\x07 \x01(\x03\x12#\n\x05proof\x18\x08 \x01(\x0b\x32\x14.tandem.v1.ListProof\"Q\n\x14\x44iagnoseItemsRequest\x12\'\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x16.tandem.v1.UserContext\x12\x10\n\x08item_ids\x18\x02 \x03(\t\"\x87\x01\n\x15\x44iagnoseItemsResponse\x12\"\n\x05items\x18\x01 \x03(\x0b\x32\x13.tandem.v1.ItemCode\x12\x18\n\x10missing_item_ids\x18\x02 \x03(\t\x12\x16\n\x0e\x62undle_version\x18\x03 \x01(\t\x12\x18\n\x10\x63\x61talog_sequence\x18\x04 \x01(\x03\"O\n\x08ItemCode\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12$\n\x06tokens\x18\x03 \x03(\x0b\x32\x14.tandem.v1.CodeToken\"2\n\tCodeToken\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x17\n\x0flog_probability\x18\x02 \x01(\x01\x32\xa3\x02\n\x10GeneratorService\x12=\n\x06Rerank\x12\x18.tandem.v1.RerankRequest\x1a\x19.tandem.v1.RerankResponse\x12\x43\n\x08Generate\x12\x1a.tandem.v1.GenerateRequest\x1a\x1b.tandem.v1.GenerateResponse\x12\x37\n\x04Rank\x12\x16.tandem.v1.RankRequest\x1a\x17.tandem.v1.RankResponse\x12R\n\rDiagnoseItems\x12\x1f.tandem.v1.DiagnoseItemsRequest\x1a .tandem.v1.DiagnoseItemsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,21 +40,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RERANKRESPONSE']._serialized_start=241
   _globals['_RERANKRESPONSE']._serialized_end=432
   _globals['_GENERATEREQUEST']._serialized_start=435
-  _globals['_GENERATEREQUEST']._serialized_end=612
-  _globals['_GENERATERESPONSE']._serialized_start=615
-  _globals['_GENERATERESPONSE']._serialized_end=808
-  _globals['_RANKREQUEST']._serialized_start=811
-  _globals['_RANKREQUEST']._serialized_end=1002
-  _globals['_RANKRESPONSE']._serialized_start=1005
-  _globals['_RANKRESPONSE']._serialized_end=1239
-  _globals['_DIAGNOSEITEMSREQUEST']._serialized_start=1241
-  _globals['_DIAGNOSEITEMSREQUEST']._serialized_end=1322
-  _globals['_DIAGNOSEITEMSRESPONSE']._serialized_start=1325
-  _globals['_DIAGNOSEITEMSRESPONSE']._serialized_end=1460
-  _globals['_ITEMCODE']._serialized_start=1462
-  _globals['_ITEMCODE']._serialized_end=1541
-  _globals['_CODETOKEN']._serialized_start=1543
-  _globals['_CODETOKEN']._serialized_end=1593
-  _globals['_GENERATORSERVICE']._serialized_start=1596
-  _globals['_GENERATORSERVICE']._serialized_end=1887
+  _globals['_GENERATEREQUEST']._serialized_end=687
+  _globals['_GENERATERESPONSE']._serialized_start=690
+  _globals['_GENERATERESPONSE']._serialized_end=959
+  _globals['_LISTPROOF']._serialized_start=961
+  _globals['_LISTPROOF']._serialized_end=1022
+  _globals['_GENERATEDROW']._serialized_start=1024
+  _globals['_GENERATEDROW']._serialized_end=1127
+  _globals['_RANKREQUEST']._serialized_start=1130
+  _globals['_RANKREQUEST']._serialized_end=1321
+  _globals['_RANKRESPONSE']._serialized_start=1324
+  _globals['_RANKRESPONSE']._serialized_end=1595
+  _globals['_DIAGNOSEITEMSREQUEST']._serialized_start=1597
+  _globals['_DIAGNOSEITEMSREQUEST']._serialized_end=1678
+  _globals['_DIAGNOSEITEMSRESPONSE']._serialized_start=1681
+  _globals['_DIAGNOSEITEMSRESPONSE']._serialized_end=1816
+  _globals['_ITEMCODE']._serialized_start=1818
+  _globals['_ITEMCODE']._serialized_end=1897
+  _globals['_CODETOKEN']._serialized_start=1899
+  _globals['_CODETOKEN']._serialized_end=1949
+  _globals['_GENERATORSERVICE']._serialized_start=1952
+  _globals['_GENERATORSERVICE']._serialized_end=2243
 # @@protoc_insertion_point(module_scope)

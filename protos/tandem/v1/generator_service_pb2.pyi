@@ -149,9 +149,21 @@ class GenerateRequest(_message.Message):
     MAX_RESULTS_FIELD_NUMBER: _builtins.int
     CONSTRAINTS_FIELD_NUMBER: _builtins.int
     ITEM_FIELDS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ALLOW_REPEATS_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
     max_results: _builtins.int
     """How many items to return: 0 means 10, more than 100 is coerced to 100,
     and a negative number is INVALID_ARGUMENT.
+    """
+    allow_repeats: _builtins.bool
+    """Whether an item may be in several rows. By default it is in the first row
+    that it is found for, and left out of those after it.
+    """
+    exact: _builtins.bool
+    """Whether to search on, with ever more beams, until it is proved that nothing
+    better was missed, as far as the deadline and the server's limit of beams
+    allow: `proof` says how far that came. It may take many times as long.
     """
     @_builtins.property
     def context(self) -> Global___UserContext:
@@ -165,6 +177,13 @@ class GenerateRequest(_message.Message):
     def item_fields(self) -> _field_mask_pb2.FieldMask:
         """What to say of each item, as in RecommendRequest."""
 
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.RowRequest]:
+        """Several lists from one reading of the user, instead of one: at most 20,
+        and then without `max_results` and `constraints`, which is otherwise
+        INVALID_ARGUMENT with reason ROWS_AND_LIST.
+        """
+
     def __init__(
         self,
         *,
@@ -172,10 +191,13 @@ class GenerateRequest(_message.Message):
         max_results: _builtins.int = ...,
         constraints: _common_pb2.ItemConstraints | None = ...,
         item_fields: _field_mask_pb2.FieldMask | None = ...,
+        rows: _abc.Iterable[_common_pb2.RowRequest] | None = ...,
+        allow_repeats: _builtins.bool = ...,
+        exact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context", "item_fields", b"item_fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "context", b"context", "item_fields", b"item_fields", "max_results", b"max_results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_repeats", b"allow_repeats", "constraints", b"constraints", "context", b"context", "exact", b"exact", "item_fields", b"item_fields", "max_results", b"max_results", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -193,6 +215,8 @@ class GenerateResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """The version of the bundle that answered."""
     batch_size: _builtins.int
@@ -219,6 +243,16 @@ class GenerateResponse(_message.Message):
         "queue" waits for the model, and "model" runs it.
         """
 
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___GeneratedRow]:
+        """The rows of the request, in its order; `items` is empty then."""
+
+    @_builtins.property
+    def proof(self) -> Global___ListProof:
+        """What is certain of `items`; absent with rows, and where the bundle was
+        exported before there were proofs.
+        """
+
     def __init__(
         self,
         *,
@@ -228,14 +262,90 @@ class GenerateResponse(_message.Message):
         timings: _abc.Iterable[_common_pb2.StageTiming] | None = ...,
         batch_size: _builtins.int = ...,
         catalog_sequence: _builtins.int = ...,
+        rows: _abc.Iterable[Global___GeneratedRow] | None = ...,
+        proof: Global___ListProof | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "items", b"items", "missing_item_ids", b"missing_item_ids", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "items", b"items", "missing_item_ids", b"missing_item_ids", "proof", b"proof", "rows", b"rows", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
+
+@_typing.final
+class ListProof(_message.Message):
+    """What is certain of a list. A search keeps the best beginnings of codes and
+    gives the others up. Log-probabilities only fall from token to token, so the
+    best beginning that was given up bounds the score of every item that the
+    search did not come to.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXACT_FIELD_NUMBER: _builtins.int
+    EXACT_PLACES_FIELD_NUMBER: _builtins.int
+    GAP_FIELD_NUMBER: _builtins.int
+    exact: _builtins.bool
+    """Whether no item that is allowed and not in the list scores more than one
+    in the list: the list is that of the scores of all items.
+    """
+    exact_places: _builtins.int
+    """For so many items, from the top, the same is certain."""
+    gap: _builtins.float
+    """By how much an item that is missing could at most score more than the last
+    of the list; 0 where the list is exact.
+    """
+    def __init__(
+        self,
+        *,
+        exact: _builtins.bool = ...,
+        exact_places: _builtins.int = ...,
+        gap: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "exact_places", b"exact_places", "gap", b"gap"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProof: _TypeAlias = ListProof  # noqa: Y015
+
+@_typing.final
+class GeneratedRow(_message.Message):
+    """One of several generated lists."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The row's name in the request."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ScoredItem]:
+        """The items, as in GenerateResponse. Fewer than asked for only when fewer
+        are allowed that no row before shows.
+        """
+
+    @_builtins.property
+    def proof(self) -> Global___ListProof:
+        """What is certain of the row, given those before it, as in GenerateResponse."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        items: _abc.Iterable[_common_pb2.ScoredItem] | None = ...,
+        proof: Global___ListProof | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "name", b"name", "proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GeneratedRow: _TypeAlias = GeneratedRow  # noqa: Y015
 
 @_typing.final
 class RankRequest(_message.Message):
@@ -302,6 +412,7 @@ class RankResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
     bundle_version: _builtins.str
     """The version of the bundle that answered."""
     batch_size: _builtins.int
@@ -334,6 +445,10 @@ class RankResponse(_message.Message):
         "queue" waits for the model, and "model" runs it.
         """
 
+    @_builtins.property
+    def proof(self) -> Global___ListProof:
+        """What is certain of `generated`, as in GenerateResponse."""
+
     def __init__(
         self,
         *,
@@ -344,10 +459,11 @@ class RankResponse(_message.Message):
         timings: _abc.Iterable[_common_pb2.StageTiming] | None = ...,
         batch_size: _builtins.int = ...,
         catalog_sequence: _builtins.int = ...,
+        proof: Global___ListProof | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "generated", b"generated", "missing_item_ids", b"missing_item_ids", "reranked", b"reranked", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "generated", b"generated", "missing_item_ids", b"missing_item_ids", "proof", b"proof", "reranked", b"reranked", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

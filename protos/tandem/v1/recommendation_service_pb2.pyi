@@ -186,6 +186,7 @@ class RecommendRequest(_message.Message):
     BUNDLE_FIELD_NUMBER: _builtins.int
     SERVING_CONFIG_FIELD_NUMBER: _builtins.int
     VARIANT_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user, at most 512 bytes. Its history is looked up unless
     `history_item_ids` is given. NOT_FOUND with reason UNKNOWN_USER when it has
@@ -248,6 +249,10 @@ class RecommendRequest(_message.Message):
     when there is none of the name; FAILED_PRECONDITION with reason
     VARIANT_NOT_READY when the gateway does not hold the variant's version of
     the bundle, or that does not have an attribute that the variant needs.
+    """
+    exact: _builtins.bool
+    """For STRATEGY_GENERATE alone: whether to search on until the list is proved,
+    as `exact` of GenerateRequest; `proof` of the answer says how far that came.
     """
     @_builtins.property
     def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -315,10 +320,11 @@ class RecommendRequest(_message.Message):
         bundle: _builtins.str = ...,
         serving_config: _builtins.str = ...,
         variant: _builtins.str = ...,
+        exact: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "constraints", b"constraints", "diversity", b"diversity", "item_fields", b"item_fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "boosts", b"boosts", "bundle", b"bundle", "constraints", b"constraints", "diagnostics", b"diagnostics", "diversity", b"diversity", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "item_fields", b"item_fields", "max_results", b"max_results", "page_size", b"page_size", "page_token", b"page_token", "pinned_items", b"pinned_items", "serving_config", b"serving_config", "strategy", b"strategy", "user_id", b"user_id", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_diversity", b"_diversity", "attribute_caps", b"attribute_caps", "boosts", b"boosts", "bundle", b"bundle", "constraints", b"constraints", "diagnostics", b"diagnostics", "diversity", b"diversity", "exact", b"exact", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "item_fields", b"item_fields", "max_results", b"max_results", "page_size", b"page_size", "page_token", b"page_token", "pinned_items", b"pinned_items", "serving_config", b"serving_config", "strategy", b"strategy", "user_id", b"user_id", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__diversity: _TypeAlias = _typing.Literal["diversity"]  # noqa: Y015
     _WhichOneofArgType__diversity: _TypeAlias = _typing.Literal["_diversity", b"_diversity"]  # noqa: Y015
@@ -519,6 +525,7 @@ class RecommendResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     RECOMMENDATION_ID_FIELD_NUMBER: _builtins.int
     VARIANT_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
     strategy: Global___Strategy.ValueType
     """The strategy that the list was made by: another than was asked for where a
     service was done without, where it had nothing to add, or where the bundle
@@ -568,6 +575,12 @@ class RecommendResponse(_message.Message):
     def diagnostics(self) -> Global___Diagnostics:
         """How the list came about, when the request asks for it."""
 
+    @_builtins.property
+    def proof(self) -> _generator_service_pb2.ListProof:
+        """What is certain of the whole list, where it is generated and nothing else
+        changed it; absent otherwise.
+        """
+
     def __init__(
         self,
         *,
@@ -582,14 +595,150 @@ class RecommendResponse(_message.Message):
         next_page_token: _builtins.str = ...,
         recommendation_id: _builtins.str = ...,
         variant: _builtins.str = ...,
+        proof: _generator_service_pb2.ListProof | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["diagnostics", b"diagnostics"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["diagnostics", b"diagnostics", "proof", b"proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "diagnostics", b"diagnostics", "missing_item_ids", b"missing_item_ids", "next_page_token", b"next_page_token", "recommendation_id", b"recommendation_id", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "degradations", b"degradations", "degraded", b"degraded", "diagnostics", b"diagnostics", "missing_item_ids", b"missing_item_ids", "next_page_token", b"next_page_token", "proof", b"proof", "recommendation_id", b"recommendation_id", "recommendations", b"recommendations", "strategy", b"strategy", "timings", b"timings", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
+
+@_typing.final
+class RecommendRowsRequest(_message.Message):
+    """A request for several lists of recommendations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    HISTORY_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ALLOW_REPEATS_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    FORBID_DEGRADED_FIELD_NUMBER: _builtins.int
+    ITEM_FIELDS_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    SERVING_CONFIG_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user, as in RecommendRequest."""
+    allow_repeats: _builtins.bool
+    """Whether an item may be in several rows. By default an item is in one row at
+    most: each row is what it would be if it excluded all items of the rows
+    before it, and so is as long as it may be.
+    """
+    strategy: Global___Strategy.ValueType
+    """How the rows are made, as in RecommendRequest. STRATEGY_GENERATE makes all
+    of them in one call of the generator; any other makes one after the other,
+    each within an equal share of the time that is left.
+    """
+    forbid_degraded: _builtins.bool
+    """Whether to fail rather than to answer with less, as in RecommendRequest."""
+    bundle: _builtins.str
+    """Which of the gateway's bundles, as in RecommendRequest."""
+    serving_config: _builtins.str
+    """A configuration, as in RecommendRequest. Its filter and what it excludes
+    hold in every row; its rules of a list and its `max_results` in none.
+    """
+    variant: _builtins.str
+    """The variant that answers, as in RecommendRequest; what it says holds as
+    that of a configuration.
+    """
+    exact: _builtins.bool
+    """Whether to search on until the rows are proved, as in RecommendRequest."""
+    @_builtins.property
+    def history_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The history, as in RecommendRequest."""
+
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.RowRequest]:
+        """The rows, from 1 to 20; otherwise INVALID_ARGUMENT with reason NO_ROWS or
+        TOO_MANY_ROWS.
+        """
+
+    @_builtins.property
+    def item_fields(self) -> _field_mask_pb2.FieldMask:
+        """What to say of each item, as in RecommendRequest."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        history_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        rows: _abc.Iterable[_common_pb2.RowRequest] | None = ...,
+        allow_repeats: _builtins.bool = ...,
+        strategy: Global___Strategy.ValueType = ...,
+        forbid_degraded: _builtins.bool = ...,
+        item_fields: _field_mask_pb2.FieldMask | None = ...,
+        bundle: _builtins.str = ...,
+        serving_config: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        exact: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["item_fields", b"item_fields"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_repeats", b"allow_repeats", "bundle", b"bundle", "exact", b"exact", "forbid_degraded", b"forbid_degraded", "history_item_ids", b"history_item_ids", "item_fields", b"item_fields", "rows", b"rows", "serving_config", b"serving_config", "strategy", b"strategy", "user_id", b"user_id", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendRowsRequest: _TypeAlias = RecommendRowsRequest  # noqa: Y015
+
+@_typing.final
+class RecommendRowsResponse(_message.Message):
+    """Several lists of recommendations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendedRow]:
+        """The rows of the request, in its order."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___RecommendedRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendRowsResponse: _TypeAlias = RecommendRowsResponse  # noqa: Y015
+
+@_typing.final
+class RecommendedRow(_message.Message):
+    """One of several lists of recommendations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The row's name in the request."""
+    @_builtins.property
+    def response(self) -> Global___RecommendResponse:
+        """The row, as `Recommend` answers a list: with a `recommendation_id` of its
+        own. What the rows have in common, such as the history that was looked up,
+        is in the `timings` of the first.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        response: Global___RecommendResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendedRow: _TypeAlias = RecommendedRow  # noqa: Y015
 
 @_typing.final
 class Degradation(_message.Message):

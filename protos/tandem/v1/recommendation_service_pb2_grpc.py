@@ -41,6 +41,11 @@ class RecommendationServiceStub(object):
                 request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.RecommendResponse.FromString,
                 _registered_method=True)
+        self.RecommendRows = channel.unary_unary(
+                '/tandem.v1.RecommendationService/RecommendRows',
+                request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.RecommendRowsRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.RecommendRowsResponse.FromString,
+                _registered_method=True)
         self.SimilarItems = channel.unary_unary(
                 '/tandem.v1.RecommendationService/SimilarItems',
                 request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsRequest.SerializeToString,
@@ -89,6 +94,15 @@ class RecommendationServiceServicer(object):
 
     def Recommend(self, request, context):
         """Recommends items to a user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecommendRows(self, request, context):
+        """Recommends several lists to one user, such as the rows of a home page: one
+        of each genre, one of new items. With STRATEGY_GENERATE the user is read
+        once for all of them, which costs little more than one list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,6 +193,11 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     request_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.RecommendRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_recommendation__service__pb2.RecommendResponse.SerializeToString,
             ),
+            'RecommendRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecommendRows,
+                    request_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.RecommendRowsRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_recommendation__service__pb2.RecommendRowsResponse.SerializeToString,
+            ),
             'SimilarItems': grpc.unary_unary_rpc_method_handler(
                     servicer.SimilarItems,
                     request_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.SimilarItemsRequest.FromString,
@@ -248,6 +267,33 @@ class RecommendationService(object):
             '/tandem.v1.RecommendationService/Recommend',
             tandem_dot_v1_dot_recommendation__service__pb2.RecommendRequest.SerializeToString,
             tandem_dot_v1_dot_recommendation__service__pb2.RecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecommendRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tandem.v1.RecommendationService/RecommendRows',
+            tandem_dot_v1_dot_recommendation__service__pb2.RecommendRowsRequest.SerializeToString,
+            tandem_dot_v1_dot_recommendation__service__pb2.RecommendRowsResponse.FromString,
             options,
             channel_credentials,
             insecure,

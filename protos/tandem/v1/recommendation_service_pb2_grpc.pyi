@@ -36,6 +36,11 @@ class RecommendationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> RecommendationServiceAsyncStub: ...
     Recommend: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.RecommendRequest, _recommendation_service_pb2.RecommendResponse]
     """Recommends items to a user."""
+    RecommendRows: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.RecommendRowsRequest, _recommendation_service_pb2.RecommendRowsResponse]
+    """Recommends several lists to one user, such as the rows of a home page: one
+    of each genre, one of new items. With STRATEGY_GENERATE the user is read
+    once for all of them, which costs little more than one list.
+    """
     SimilarItems: _grpc.UnaryUnaryMultiCallable[_recommendation_service_pb2.SimilarItemsRequest, _recommendation_service_pb2.SimilarItemsResponse]
     """Finds the items most similar to items, to a text, or to a vector."""
     GetItems: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetItemsRequest, _catalog_service_pb2.GetItemsResponse]
@@ -87,6 +92,11 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Recommend: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.RecommendRequest, _recommendation_service_pb2.RecommendResponse]  # type: ignore[assignment]
     """Recommends items to a user."""
+    RecommendRows: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.RecommendRowsRequest, _recommendation_service_pb2.RecommendRowsResponse]  # type: ignore[assignment]
+    """Recommends several lists to one user, such as the rows of a home page: one
+    of each genre, one of new items. With STRATEGY_GENERATE the user is read
+    once for all of them, which costs little more than one list.
+    """
     SimilarItems: _aio.UnaryUnaryMultiCallable[_recommendation_service_pb2.SimilarItemsRequest, _recommendation_service_pb2.SimilarItemsResponse]  # type: ignore[assignment]
     """Finds the items most similar to items, to a text, or to a vector."""
     GetItems: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetItemsRequest, _catalog_service_pb2.GetItemsResponse]  # type: ignore[assignment]
@@ -141,6 +151,17 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_recommendation_service_pb2.RecommendResponse, _abc.Awaitable[_recommendation_service_pb2.RecommendResponse]]:
         """Recommends items to a user."""
+
+    @_abc_1.abstractmethod
+    def RecommendRows(
+        self,
+        request: _recommendation_service_pb2.RecommendRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recommendation_service_pb2.RecommendRowsResponse, _abc.Awaitable[_recommendation_service_pb2.RecommendRowsResponse]]:
+        """Recommends several lists to one user, such as the rows of a home page: one
+        of each genre, one of new items. With STRATEGY_GENERATE the user is read
+        once for all of them, which costs little more than one list.
+        """
 
     @_abc_1.abstractmethod
     def SimilarItems(

@@ -10,23 +10,28 @@ it was batched with.
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.bundle import Bundle
-from core.catalog import ItemArray, Mask
+from core.catalog import ItemArray
 from core.manifest import Precision
 from services.generator.catalog.coded import CodedCatalog
 from services.generator.decoding.graphs import Prompts
 from services.generator.decoding.parts import GeneratorParts, load_catalog, load_parts
 from services.generator.decoding.providers import Compute, choose_precision
+from services.generator.decoding.searching import Generation, Ranked, Search, search
 from services.generator.decoding.trie import PrefixTree, Trie
 from services.generator.prompts import Template, render_ids, user_text
 
-_DEAD: Final = -1e29
-"""Above the score of what is not allowed, below every sum of log-probabilities."""
+__all__ = [
+    "DecodingJob", "Generation", "GeneratorEngine", "Ranked", "RankingAnswer", "RankingQuery",
+    "UserContext",
+]  # fmt: skip
+
 MOST_PREFIXES: Final = 1_024
 """That the decoder reads of a shortlist in one pass: each attends to all others, so memory grows
 with their square. A longer shortlist is scored in parts, which changes no score."""
@@ -45,32 +50,19 @@ class UserContext:
 
 
 @dataclass(frozen=True)
-class Generation:
-    """A wish for the best items of the catalog."""
-
-    count: int
-    allowed: Mask | None
-    """[positions] what a filter lets through; None for everything."""
-    denied: ItemArray
-    """Items to leave out."""
-
-
-@dataclass(frozen=True)
 class RankingQuery:
-    """What is asked about one user: items to generate, items to score, or both."""
+    """What is asked about one user: items to generate, items to score, or both; or rows."""
 
     context: UserContext
     generation: Generation | None = None
     shortlist: ItemArray | None = None
     """Items to score."""
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """Items, best first, with the log-probabilities of their codes."""
-
-    items: ItemArray
-    scores: NDArray[np.float32]
+    rows: tuple[Generation, ...] = ()
+    """Several lists to generate, instead of one."""
+    apart: bool = True
+    """Whether an item may be in one row only: the first that it is found for."""
+    beams: int = 0
+    """Of each list, at least."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +73,9 @@ class RankingAnswer:
     """As many items as were asked for, or all allowed ones where there are fewer."""
     reranked: Ranked | None
     """The shortlist by its exact scores; ties keep the query's order."""
-
-
-@dataclass(frozen=True)
-class _Search:
-    """A generation, ready to run."""
-
-    count: int
-    alive: Mask
-    beams: int
+    lists: tuple[Ranked, ...] = ()
+    """What was generated, or the rows: each as long as was asked for, or with all items that are
+    allowed and in no row before it."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +89,7 @@ class DecodingJob:
     its position."""
     seen: ItemArray
     """What the history holds."""
-    search: _Search | None
+    search: Search | None
     shortlist: ItemArray | None
     trees: tuple[PrefixTree, ...] = ()
     """Of the parts of the shortlist, in its order; each is read in one pass."""
@@ -127,6 +113,8 @@ class DecodingJob:
         A short shortlist would be padded to a long one: those share a batch that have as many
         parts, and whose numbers of prefixes, and of items, lie between the same powers of two.
         """
+        if self.search is not None and len(self.search.wishes) > 1:
+            return id(self)  # a page of rows keeps the model busy by itself
         beams = None if self.search is None else self.search.beams
         if not self.trees:
             return self.snapshot.version, beams
@@ -187,10 +175,11 @@ class GeneratorEngine:
 
     def prepare(self, query: RankingQuery) -> DecodingJob:
         """Does the part of a query's work that needs no model."""
-        search, wish, trie = None, query.generation, self.snapshot.trie
-        if wish is not None:
-            alive = trie.alive(wish.allowed, wish.denied)
-            search = _Search(wish.count, alive, self._beams(wish.count))
+        search, trie = None, self.snapshot.trie
+        wishes = query.rows or ([] if query.generation is None else [query.generation])
+        if wishes:
+            beams = self.beams(max(query.beams, *(wish.count for wish in wishes)))
+            search = Search.of(trie, wishes, beams, apart=query.apart and len(wishes) > 1)
         return DecodingJob(
             snapshot=self.snapshot,
             prompt=self.render(query.context),
@@ -209,16 +198,10 @@ class GeneratorEngine:
             [job.seen for job in jobs] if self.parts.told_seen else (),
         )
         encoded = graphs.encode(prompts, jobs[0].snapshot)
-        generated: list[Ranked | None] = [None] * len(jobs)
+        lists: list[tuple[Ranked, ...]] = [()] * len(jobs)
         reranked: list[Ranked | None] = [None] * len(jobs)
         if searches := _all([job.search for job in jobs]):
-            trie = jobs[0].snapshot.trie
-            masks = [search.alive for search in searches]
-            node, score = graphs.generate(encoded, masks, searches[0].beams)
-            for row, search in enumerate(searches):
-                found = score[row, : search.count] > _DEAD
-                leaves = node[row, : search.count][found] - trie.leaf_base
-                generated[row] = Ranked(trie.leaf_item[leaves], score[row, : search.count][found])
+            lists = search(partial(graphs.generate, encoded), jobs[0].snapshot.trie, searches)
         if jobs[0].trees:
             passes = [
                 graphs.rerank(encoded, trees)
@@ -228,7 +211,10 @@ class GeneratorEngine:
                 own = zip(passes, job.trees, strict=True)
                 scores = np.concatenate([found[row, : len(tree.path)] for found, tree in own])
                 reranked[row] = _by_score(job.shortlist, scores)
-        return [RankingAnswer(*parts) for parts in zip(generated, reranked, strict=True)]
+        return [
+            RankingAnswer(found[0] if len(found) == 1 else None, scored, found)
+            for found, scored in zip(lists, reranked, strict=True)
+        ]
 
     def answer(self, queries: Sequence[RankingQuery]) -> list[RankingAnswer]:
         """Answers queries, those of one kind together."""
@@ -279,7 +265,7 @@ class GeneratorEngine:
             max_tokens=parts.section.max_input_tokens,
         )
 
-    def _beams(self, count: int) -> int:
+    def beams(self, count: int) -> int:
         """Beams to find so many items with: few distinct numbers, so that batches fill."""
         step = self.parts.section.beams
         return -(-max(count, 1) // step) * step

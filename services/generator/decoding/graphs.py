@@ -17,11 +17,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from core.bundle import Bundle
-from core.catalog import ItemArray
+from core.catalog import ItemArray, Mask
 from core.errors import BundleError
 from core.manifest import Precision
 from services.generator.catalog.coded import CodedCatalog
 from services.generator.decoding.providers import Compute
+from services.generator.decoding.searching import Leaves
 from services.generator.decoding.trie import PrefixTree
 
 _OF_THE_TRIE: Final = ("trie_token", "trie_child_start", "trie_widths")
@@ -74,6 +75,10 @@ class Graphs:
         self._device = compute.device
         self._encoded: Final = [output.name for output in sessions["encode"].get_outputs()]
         self._read_by_encode: Final = {value.name for value in sessions["encode"].get_inputs()}
+        self._found: Final = [output.name for output in sessions["generate"].get_outputs()]
+        taken = {value.name for value in sessions["generate"].get_inputs()}
+        self._several_lists: Final = "results" in taken
+        """Whether a search takes several lists; bundles of before there were any lack that."""
         self._catalog: tuple[CodedCatalog, dict[str, Value]] | None = None
 
     @classmethod
@@ -112,33 +117,53 @@ class Graphs:
     def generate(
         self,
         encoded: Mapping[str, Value],
-        alive: Sequence[NDArray[np.bool_]],
+        alive: Sequence[Sequence[Mask]],
         beams: int,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        results: int,
+    ) -> Leaves:
         """Searches the trie.
 
         Args:
             encoded: what `encode` returned.
-            alive: each query's mask of nodes; equal objects are passed on once.
-            beams: of every query.
-
-        Returns:
-            Leaf nodes, best first, and their scores; both [queries, found].
+            alive: the masks of nodes of each query's lists, of which each has as many; equal
+                objects are passed on once.
+            beams: of every list.
+            results: how many leaves a list finds at most.
         """
-        distinct = {id(mask): mask for mask in alive}
+        if not self._several_lists:
+            return self._one_by_one(encoded, alive, beams)
+        found = self._search(encoded, alive, beams, results)
+        return Leaves(*(value.numpy() for value in found))
+
+    def _one_by_one(
+        self, encoded: Mapping[str, Value], alive: Sequence[Sequence[Mask]], beams: int
+    ) -> Leaves:
+        """Searches by a graph of before there were several lists."""
+        runs = [self._search(encoded, masks, beams) for masks in zip(*alive, strict=True)]
+        nodes, scores = zip(*([value.numpy() for value in run] for run in runs), strict=True)
+        return Leaves(np.stack(nodes, 1), np.stack(scores, 1))
+
+    def _search(
+        self,
+        encoded: Mapping[str, Value],
+        alive: Sequence[Any],
+        beams: int,
+        results: int | None = None,
+    ) -> list[Value]:
+        """Runs the search with masks, in whatever order of queries and lists the graph has them."""
+        listed = alive if results is None else [mask for masks in alive for mask in masks]
+        distinct = {id(mask): mask for mask in listed}
         row = {key: i for i, key in enumerate(distinct)}
-        node, score = self._run(
-            "generate",
-            {
-                **encoded,
-                "alive": np.stack(list(distinct.values())),
-                "alive_row": np.array([row[id(mask)] for mask in alive], dtype=np.int64),
-                "beams": np.array([beams], dtype=np.int64),
-            },
-            ["node", "score"],
-            "cpu",
-        )
-        return node.numpy(), score.numpy()
+        rows = np.array([row[id(mask)] for mask in listed], dtype=np.int64)
+        feeds = {
+            **encoded,
+            "alive": np.stack(list(distinct.values())),
+            "alive_row": rows if results is None else rows.reshape(len(alive), -1),
+            "beams": np.array([beams], dtype=np.int64),
+        }
+        if results is not None:
+            feeds["results"] = np.array([results], dtype=np.int64)
+        return self._run("generate", feeds, self._found, "cpu")
 
     def rerank(
         self, encoded: Mapping[str, Value], trees: Sequence[PrefixTree]
