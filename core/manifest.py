@@ -126,12 +126,16 @@ class Provenance(_Section):
     libraries: dict[str, str]
     warm_from: str | None = None
     """The bundle that its training started from; None, and not in the file, where from nothing."""
+    generated_text: float | None = Field(default=None, ge=0, le=1)
+    """The share of items of whose text a language model wrote a part; None, and not in the file,
+    where it wrote none."""
 
     @model_serializer(mode="wrap")
     def _without_what_is_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = serialize(self)
-        if self.warm_from is None:
-            values.pop("warm_from", None)
+        for name in ("warm_from", "generated_text"):
+            if values.get(name) is None:
+                values.pop(name, None)
         return values
 
 
