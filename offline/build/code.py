@@ -21,8 +21,10 @@ SETTLED: Final = frozenset({"offline.build.config", "offline.build.stage"})
 """Modules that only declare stages: all that they decide is among a stage's settings."""
 LIBRARIES: Final = {
     "faiss": ("faiss-cpu",),
+    "gguf": ("gguf",),
     "numpy": ("numpy",),
     "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
+    "peft": ("peft",),
     "scipy": ("scipy",),
     "sklearn": ("scikit-learn",),
     "tokenizers": ("tokenizers",),

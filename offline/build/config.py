@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from core.manifest import IndexKind, Precision
 from offline.codes.code import CodeKind
-from offline.generator.config import Backbone, ItemTrainConfig, TokenTrainConfig
+from offline.generator.config import Backbone, ItemTrainConfig, LoraSection, TokenTrainConfig
 from offline.query_encoder.config import QueryEncoderConfig
 from offline.training.config import TrainingConfig
 
@@ -34,6 +34,8 @@ class WarmStart(Settings):
     version: str
     files: str
     """The digest of what the manifest says of its files."""
+    gguf: bool = Field(default=False, exclude=True)
+    """Whether its generator started from a GGUF file: then the stage `pretrained` is read."""
 
 
 class WarmSettings(Settings):
@@ -91,7 +93,9 @@ class GeneratorModelConfig(Settings):
     """Of a preset; a checkpoint has its own."""
     checkpoint: str | None = None
     """A model to start from, by hub name or local path, instead of a preset: a T5, or a decoder
-    that is built as LLaMA or Qwen2 are."""
+    that is built as LLaMA or Qwen2 are, also as a GGUF file."""
+    lora: LoraSection | None = None
+    """How a checkpoint is adapted; None trains all of it."""
     max_history: int = Field(default=100, gt=0)
     """Newest items that are read."""
     max_input_tokens: int = Field(default=128, gt=0)
@@ -107,6 +111,15 @@ class GeneratorModelConfig(Settings):
     """How a model that reads whole items is trained."""
     tokens: TokenTrainConfig = TokenTrainConfig()
     """How a model that reads tokens is trained."""
+
+    @model_validator(mode="after")
+    def _lora_adapts_a_checkpoint(self) -> Self:
+        if self.lora is not None and self.checkpoint is None:
+            raise ValueError(
+                "LoRA adapts what is trained already: name a model with --checkpoint, or train "
+                "one from scratch without --lora"
+            )
+        return self
 
 
 class GeneratorConfig(GeneratorModelConfig):

@@ -1,6 +1,7 @@
 """Training the generator that a build asks for, and what belongs to it."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
@@ -19,7 +20,7 @@ from offline.dataset.schema import Dataset
 from offline.generator.items.expected import ExpectedItems, expect
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts, train_items
-from offline.generator.tokenizer import UNK, extend, from_scratch
+from offline.generator.tokenizer import UNK, extend, from_scratch, level_tokens
 from offline.generator.tokens.backbones import (
     from_checkpoint,
     from_preset,
@@ -78,7 +79,8 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
     torch.manual_seed(settings.seed)
     data = Dataset.load(earlier["dataset"])
     texts = read_code_texts(earlier["codes"] / "codes.txt")
-    made, material = _untrained(settings, data, read_templates(out / "prompts.txt"), texts)
+    templates = read_templates(out / "prompts.txt")
+    made, material = _untrained(settings, data, templates, texts, earlier.get("pretrained"))
     before = Before(earlier["warm"]) if settings.warm else None
     if settings.reads_items:
         t5 = cast(T5ForConditionalGeneration, made)  # others are configured to read tokens
@@ -102,6 +104,7 @@ def _untrained(
     data: Dataset,
     templates: Sequence[Template],
     texts: Sequence[str],
+    pretrained: Path | None,
 ) -> tuple[PreTrainedModel, _Material]:
     """A model from scratch or from a checkpoint, whose tokenizer knows the codes."""
     model, users = settings.model, _user_tokens(settings, data)
@@ -111,7 +114,8 @@ def _untrained(
         )
         made = from_preset(model.backbone, model.preset, tokenizer, dropout=model.dropout)
     else:
-        made, tokenizer = from_checkpoint(model.checkpoint, dropout=model.dropout)
+        dropout = 0.0 if model.lora else model.dropout
+        made, tokenizer = from_checkpoint(pretrained or model.checkpoint, dropout=dropout)
         tokenizer = extend(tokenizer, texts)
         fit_vocabulary(made, tokenizer)
     pad, eos = special_tokens(made)
@@ -210,9 +214,20 @@ def _train_tokens(
         pad=material.pad,
         user_tokens=material.user_tokens,
     )
-    with Progress() as bar:
+    with _adapted(made, material), Progress() as bar:
         train_tokens(
             made, source, section.model_copy(update={"loop": loop}), path=out / CHECKPOINT, bar=bar
         )
     made.save_pretrained(out / "model")
     return {}
+
+
+def _adapted(made: PreTrainedModel, material: _Material) -> AbstractContextManager[object]:
+    """While the model is adapted, where that is asked for, instead of being trained whole."""
+    section = material.settings.model.lora
+    if section is None:
+        return nullcontext()
+    from offline.generator.tokens.lora import adapted  # peft takes seconds to import
+
+    rows = [material.tokenizer.token_to_id(token) for token in level_tokens(material.code_texts)]
+    return adapted(made, section, rows)

@@ -8,11 +8,13 @@ from offline.build.cache import Built, StageCache
 from offline.build.publish import publish
 from offline.build.stage import BuildRequest, Stage
 from offline.build.stages import STAGES
+from offline.build.stages.pretrained import PRETRAINED
 from offline.build.stages.warm import WARM
 
 NAMES: Final = (*(stage.name for stage in STAGES), "bundle")
 """What a build can stop after."""
-_BY_NAME: Final[dict[str, Stage[Any]]] = {stage.name: stage for stage in (*STAGES, WARM)}
+_ALL: Final = (*STAGES, WARM, PRETRAINED)
+_BY_NAME: Final[dict[str, Stage[Any]]] = {stage.name: stage for stage in _ALL}
 
 
 class Pipeline:
@@ -52,6 +54,8 @@ class Pipeline:
             until: one of `NAMES`.
             bundles: where the bundle goes, after the last stage.
         """
+        if self.request.gguf is not None:
+            self.stage(PRETRAINED.name)  # before what takes long: it may be refused
         for stage in STAGES:
             built = self.stage(stage.name)
             if stage.name == until:

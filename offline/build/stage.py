@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from offline.build.config import BuildConfig, WarmStart
+from offline.build.pretrained import GgufFile, gguf_file
 from offline.build.source import Source
 
 Earlier = Mapping[str, Path]
@@ -37,6 +39,15 @@ class BuildRequest:
     config: BuildConfig
     name: str
     warm: WarmStart | None = None
+
+    @cached_property
+    def gguf(self) -> GgufFile | None:
+        """The GGUF file that the generator starts from, if any.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        return gguf_file(self.config.generator.checkpoint)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from offline.wheel_model import CACHE, MINILM
+
 Pooling = Literal["mean", "cls", "lasttoken"]
 
-DEFAULT_MODEL = "all-MiniLM-L6-v2"
+DEFAULT_MODEL = MINILM.name
 
 
 @dataclass(frozen=True)
@@ -36,4 +38,4 @@ class EmbedderConfig:
     max_length: int | None = None
     batch_size: int = 32
     device: str = "auto"
-    cache: Path = Path("build/models")
+    cache: Path = CACHE

@@ -14,7 +14,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 
 from offline.embeddings.config import DEFAULT_MODEL, EmbedderConfig, Pooling
-from offline.embeddings.wheel_model import MINILM, ModelFetchError, fetch
+from offline.wheel_model import MINILM, ModelFetchError, fetch
 
 _POOLINGS: Mapping[str, Pooling] = {
     "cls_token": "cls",

@@ -30,6 +30,25 @@ class ItemTrainConfig(BaseModel):
         return 0.5 if interactions < 20 * items else 0.0
 
 
+LoraTarget = Literal["q", "k", "v", "o", "ff"]
+"""Queries, keys, values and output of an attention, and all of a feed-forward network."""
+
+
+class LoraSection(BaseModel):
+    """How a checkpoint is adapted with low-rank matrices instead of being trained whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = Field(default=8, gt=0, le=1024)
+    """The width of the learned matrices."""
+    alpha: float | None = Field(default=None, gt=0)
+    """Their product counts alpha / rank times; twice by default, whatever the rank."""
+    targets: tuple[LoraTarget, ...] = Field(default=("q", "v"), min_length=1)
+    """Which of the checkpoint's matrices have learned ones beside them."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Of what the learned matrices read, in training; the checkpoint's own layers have none."""
+
+
 class TokenTrainConfig(BaseModel):
     """How a model that reads codes token by token is trained, such as a pretrained checkpoint."""
 

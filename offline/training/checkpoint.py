@@ -118,14 +118,17 @@ def load(
 
 
 def state_of(model: nn.Module) -> Tensors:
-    """The parameters of a model, which are all its state; those that are shared, once."""
-    return dict(model.named_parameters())
+    """The parameters of a model that learn, which are all its state; those that are shared, once.
+
+    Frozen ones are as they were before training, wherever that starts again.
+    """
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 @torch.no_grad()
 def restore(model: nn.Module, state: Tensors) -> None:
     """Puts back what `state_of` gave."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in state_of(model).items():
         parameter.copy_(state[name])
 
 

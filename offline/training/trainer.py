@@ -93,8 +93,8 @@ class _Loop(Generic[Batch]):
         self._validation = validation
         self._config = config
         self._bar = bar
-        self._names = list(checkpoint.state_of(learner.model))
-        self._parameters = list(learner.model.parameters())
+        learned = checkpoint.state_of(learner.model)
+        self._names, self._parameters = list(learned), list(learned.values())
         self._optimizer = _optimizer(learner.model, config)
         self._average: list[Tensor] = []
         device = self._parameters[0].device.type
@@ -186,7 +186,7 @@ class _Loop(Generic[Batch]):
 
 def _optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """AdamW without weight decay on vectors and on tables of item vectors."""
-    named = list(model.named_parameters())
+    named = list(checkpoint.state_of(model).items())
     free = [p for name, p in named if p.ndim <= 1 or name.endswith("item_vectors")]
     decayed = [p for name, p in named if p.ndim > 1 and not name.endswith("item_vectors")]
     groups = [

@@ -54,8 +54,13 @@ _COMPARED: Final = 16
 """Users whose lists are compared."""
 
 
-def write_models(bundle: Bundle, directory: Path) -> None:
+def write_models(bundle: Bundle, directory: Path, pretrained: Path | None = None) -> None:
     """Writes what `offline.warm.before.Before` reads.
+
+    Args:
+        bundle: verified.
+        directory: where to.
+        pretrained: the checkpoint that its generator started from, where that was a GGUF file.
 
     Raises:
         BundleError: the bundle's files are of other models than its manifest says.
@@ -72,7 +77,7 @@ def write_models(bundle: Bundle, directory: Path) -> None:
         backbone = section.get("backbone", "t5")
         like = from_preset(backbone, section["preset"], tokenizer, dropout=0.0)
     else:
-        like, _ = from_checkpoint(section["checkpoint"], dropout=0.0)
+        like, _ = from_checkpoint(pretrained or section["checkpoint"], dropout=0.0)
     generator = stored_generator(bundle, like)
     state = {name: tensor.detach() for name, tensor in checkpoint.state_of(generator).items()}
     save_file(state, directory / GENERATOR)

@@ -11,7 +11,7 @@ from offline.build.stage import BuildRequest, Earlier, Stage
 def _settings(request: BuildRequest) -> WarmStart:
     if request.warm is None:
         raise ValueError("a build that starts from nothing has no such stage")
-    return request.warm
+    return request.warm.model_copy(update={"gguf": request.gguf is not None})
 
 
 def _make(settings: WarmStart, earlier: Earlier, out: Path) -> None:
@@ -22,7 +22,12 @@ def _make(settings: WarmStart, earlier: Earlier, out: Path) -> None:
 
     bundle = Bundle.open(settings.bundle)
     check_leaks(bundle, Dataset.load(earlier["dataset"]))
-    write_models(bundle, out)
+    write_models(bundle, out, earlier.get("pretrained"))
 
 
-WARM: Final = Stage("warm", settings=_settings, make=_make, needs=("dataset",))
+WARM: Final = Stage(
+    "warm",
+    settings=_settings,
+    make=_make,
+    needs=lambda settings: ("dataset", *(("pretrained",) if settings.gguf else ())),
+)

@@ -118,10 +118,14 @@ class ResponseLoss(nn.Module):
         ).last_hidden_state
         last = states[torch.arange(batch, device=labels.device), ends[:, 0] - 1]
         behind = states[:, input_ids.shape[1] :].view(batch, targets, length - 1, states.shape[-1])
-        first = last[:, None, None].expand(-1, targets, -1, -1)
-        learned = labels != IGNORE
-        logits = causal.lm_head(torch.cat([first, behind], dim=2)[learned])
-        return nn.functional.cross_entropy(logits, labels[learned])
+        # The first token of every target of a prompt is said by the same row, which is asked once.
+        first, rest = labels[:, :, 0], labels[:, :, 1:]
+        learned = rest != IGNORE
+        logits = causal.lm_head(torch.cat([last, behind[learned]]))
+        told = logits[:batch].log_softmax(-1).gather(1, first.clamp(min=0))
+        followed = nn.functional.cross_entropy(logits[batch:], rest[learned], reduction="sum")
+        total = followed - told[first != IGNORE].sum()
+        return total / (labels != IGNORE).sum()
 
 
 def _visible(attention_mask: Tensor, targets: int, length: int) -> Tensor:

