@@ -231,9 +231,22 @@ def _confirm(
 
 
 async def _ask(run: "Run", items: "Sequence[Item]", console: "Console") -> "list[Stored]":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, run.stop)
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        console.print("stopping: waiting for the answers under way")
+        loop.remove_signal_handler(signal.SIGINT)  # the next one ends it at once
+        run.stop()
+
+    loop.add_signal_handler(signal.SIGINT, stop)
     columns = (TextColumn("enriching"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=len(items))

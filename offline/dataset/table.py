@@ -158,9 +158,7 @@ def _contents(path: Path) -> bytes:
     return raw
 
 
-def _read_parquet(
-    path: Path, raw: bytes, columns: Sequence[str], optional: Sequence[str]
-) -> Table:
+def _read_parquet(path: Path, raw: bytes, columns: Sequence[str], optional: Sequence[str]) -> Table:
     try:
         header = list(pl.read_parquet_schema(io.BytesIO(raw)))
         _check_header(path, header, columns)

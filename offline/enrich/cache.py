@@ -74,6 +74,10 @@ class AnswerCache:
             (question, answer, stored.prompt_tokens, stored.completion_tokens),
         )
 
+    def size(self) -> int:
+        """How many questions are stored."""
+        return int(self._database.execute("SELECT count(*) FROM answers").fetchone()[0])
+
     def close(self) -> None:
         """Closes the file."""
         self._database.close()

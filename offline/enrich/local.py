@@ -88,7 +88,9 @@ def fetch_engine(cache: Path, download: Callable[[str, Path], Path] = pip_downlo
         with wheel.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest not in ENGINE_SHA256:
-            raise ModelFetchError(f"{wheel.name} has sha256 {digest}, which is not one that is known")
+            raise ModelFetchError(
+                f"{wheel.name} has sha256 {digest}, which is not one that is known"
+            )
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(scratch / "engine")  # noqa: S202 - its digest is known
         if not target.is_dir():

@@ -60,7 +60,10 @@ def ask_again(messages: list[Message], answer: str, problem: str) -> list[Messag
     return [
         *messages,
         {"role": "assistant", "content": answer},
-        {"role": "user", "content": f"That is not a valid answer: {problem}. Answer again in JSON."},
+        {
+            "role": "user",
+            "content": f"That is not a valid answer: {problem}. Answer again in JSON.",
+        },
     ]
 
 
