@@ -131,8 +131,8 @@ class ChoiceOptions:
 @app.command(
     epilog="Examples:\n\n"
     "tandem enrich ml-100k --out enriched.parquet --local\n\n"
-    "tandem enrich --items products.csv --text-column title --out enriched.parquet --model gpt-4.1-mini "
-    "--price-in 0.4 --price-out 1.6 --dry-run\n\n"
+    "tandem enrich --items products.csv --text-column title --out enriched.parquet "
+    "--model gpt-4.1-mini --price-in 0.4 --price-out 1.6 --dry-run\n\n"
     "tandem build ml-100k --items enriched.parquet --name enriched"
 )
 @expanded

@@ -19,7 +19,6 @@ from offline.dataset import (
     load_logs,
     load_movielens,
 )
-
 from offline.dataset.generated import read_generated, with_generated
 
 if TYPE_CHECKING:

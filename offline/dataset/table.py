@@ -62,7 +62,7 @@ class Table:
         return DataError.at(problem, file=self.path, row=index + self.first_row, column=column)
 
     def ids(self, column: str) -> pl.Series:
-        """The cells of a column as ids, text without spaces around it; a missing one is an error."""
+        """The cells of a column as ids, without spaces around them; a missing one is an error."""
         cells = self.frame[column]
         if cells.dtype.is_float() and (cells.drop_nulls() % 1 == 0).all():
             cells = cells.cast(pl.Int64)  # what pandas makes of whole numbers with gaps

@@ -11,7 +11,7 @@ from offline.enrich.prompts import ask
 SAMPLE: Final = 200
 """Questions whose length is looked at."""
 _BYTES_A_TOKEN: Final = 4.0
-"""Of English; other writing has fewer, and gets an estimate that is too low until it is measured."""
+"""Of English; for other writing the estimate is too low until tokens were counted."""
 _ANSWER_TOKENS: Final = 80.0
 
 

@@ -1,4 +1,4 @@
-"""Asking about many items: some at a time, each once, until all are answered or it makes no sense."""
+"""Asking about many items: some at a time, and each once."""
 
 import asyncio
 from collections import Counter, deque

@@ -255,5 +255,5 @@ def test_generated_text_without_its_model_is_refused(shop: Path) -> None:
     with pytest.raises(DataError, match="no column 'generated_by'"):
         read_logs(orders(shop, table))
     table.write_text("sku,title,generated_text,generated_by\np1,one,made up,\n")
-    with pytest.raises(DataError, match="row 2, column 'generated_by'.*name of its model"):
+    with pytest.raises(DataError, match=r"row 2, column 'generated_by'.*name of its model"):
         read_logs(orders(shop, table))
