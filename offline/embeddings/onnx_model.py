@@ -21,7 +21,7 @@ from offline.embeddings.layout import Layout, UnsupportedModel
 GRAPHS: Final = ("model.onnx", "onnx/model.onnx")
 TOKENIZER_FILE: Final = "tokenizer.json"
 _READ: Final = frozenset({"input_ids", "attention_mask", "token_type_ids"})
-_OLDEST_OPSET: Final = 13
+_OLDEST_OPSET: Final = 11
 _PREFIX: Final = "head/"
 
 

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from rich.console import Console
 
@@ -111,23 +111,34 @@ def running(engine: Path, model: Path, together: int) -> Iterator[str]:
     """
     command = [sys.executable, "-m", "offline.enrich.llama_server", str(model), str(together)]
     paths = [str(engine), *filter(None, [os.environ.get("PYTHONPATH")])]
-    with subprocess.Popen(  # noqa: S603 - a module of our own
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    ) as process:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(  # noqa: S603 - a module of our own
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+            process_group=0,  # Ctrl-C is for the run, which ends the server when it is done
+        ) as process,
+    ):
         assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018
         try:
-            address = process.stdout.readline().strip()
-            if not address:
-                raise EndpointError(f"the local server did not start: {' '.join(command)}")
-            yield address
+            yield _address(process.stdout.readline(), log)
         finally:
             process.stdin.close()
             try:
                 process.wait(_END_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _address(line: str, log: TextIO) -> str:
+    """What the server wrote, or why it did not."""
+    if line.strip():
+        return line.strip()
+    log.seek(0)
+    reason = (log.read().strip().splitlines() or ["it says nothing"])[-1]
+    raise EndpointError(f"the local server did not start: {reason}")

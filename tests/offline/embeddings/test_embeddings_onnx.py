@@ -64,10 +64,12 @@ def as_graph(
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
-@pytest.mark.parametrize("segments", [True, False])
-def test_a_graph_embeds_as_its_model_does(tmp_path: Path, pooling: Any, segments: bool) -> None:
+@pytest.mark.parametrize(("segments", "opset"), [(True, 11), (False, 17)])
+def test_a_graph_embeds_as_its_model_does(
+    tmp_path: Path, pooling: Any, segments: bool, opset: int
+) -> None:
     model = bert(tmp_path / "model")
-    graph = as_graph(model, tmp_path / "graph", segments=segments)
+    graph = as_graph(model, tmp_path / "graph", segments=segments, opset=opset)
     expected = embed(model, pooling=pooling)
     np.testing.assert_allclose(embed(graph, pooling=pooling), expected, atol=1e-5)
     embedder = load_embedder(EmbedderConfig(model=str(graph), pooling=pooling))
