@@ -199,8 +199,9 @@ def _table(data: DataOptions, columns: ColumnOptions) -> "tuple[ItemTable, Seque
     if data.movielens is None and data.items is not None and data.interactions is None:
         table = ItemTable.of_logs(columns.logs(data.items, data.items))
         return table, list(table.items)
-    source = data.source(columns)
-    kept = source.load()
+    if data.movielens is not None and data.items is not None:
+        raise typer.BadParameter("MovieLens brings its own items", param_hint="--items")
+    kept = data.source(columns).load()
     if data.items is not None and data.interactions is not None:
         return ItemTable.of_logs(columns.logs(data.interactions, data.items)), kept.item_ids
     return ItemTable.of_dataset(kept), kept.item_ids

@@ -20,8 +20,7 @@ def _distinct(words: list[str]) -> list[str]:
     return list({word.casefold(): word for word in reversed(words)}.values())[::-1]
 
 
-def _line(longest: int) -> Any:
-    return Annotated[str, Field(max_length=longest), AfterValidator(_one_line)]
+Line = Annotated[str, AfterValidator(_one_line)]
 
 
 class ItemAnswer(BaseModel):
@@ -29,13 +28,15 @@ class ItemAnswer(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    description: _line(600)
+    description: Line = Field(max_length=600)
     """A sentence or two on what it is."""
     genre_words: Annotated[
-        list[_line(60)], Field(min_length=1, max_length=_WORDS), AfterValidator(_distinct)
+        list[Annotated[Line, Field(max_length=60)]],
+        Field(min_length=1, max_length=_WORDS),
+        AfterValidator(_distinct),
     ]
     """Words for its kind."""
-    audience: _line(150)
+    audience: Line = Field(max_length=150)
     """Who it is for."""
 
     @property

@@ -242,6 +242,8 @@ def test_movielens_is_enriched_and_built_from(endpoint: FakeEndpoint, tmp_path: 
     changed = [new for old, new in zip(plain, enriched, strict=True) if old != new]
     assert [item.attributes["generated_text"] for item in changed] == [("fake",)] * 2
     assert all(item.attributes["genre"] == ("Western",) for item in changed)
+    refused = run("enrich", "ml-100k", "--items", str(out), "--model", "fake")
+    assert (refused.code, "brings its own items" in refused.stderr) == (2, True)
     # An item whose text was replaced since keeps that.
     item = changed[0]
     own = {item.item_id: plain[enriched.index(item)]}
