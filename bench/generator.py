@@ -5,11 +5,13 @@
 T5-small's shape, codes of 4 tokens, prompts of 96, 20 beams, random weights. All sides compute with
 the same weights, inputs and number of threads, and take turns. A ratio is the median over rounds of
 the ratio of one round's times. CTranslate2 searches without any constraint, which is less work.
+A decoder alone of about as many FLOPs stands beside T5.
 """
 
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -20,12 +22,13 @@ import typer
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from bench.lib.random_t5 import RandomT5, Subject, code_texts, level_token, random_levels
+from bench.lib.random_model import RandomModel, Subject, code_texts, level_token, random_levels
 from bench.lib.report import publish, run
 from bench.lib.timing import times_in_turns
 from core.catalog import Catalog, CatalogItem
 from core.manifest import Precision
 from offline.generator.export.parity import reference
+from offline.generator.tokens.llama import PRESETS as LLAMA_PRESETS
 from offline.generator.tokens.model import PRESETS
 from services.generator.catalog.coded import CodedCatalog
 from services.generator.decoding.engine import (
@@ -40,7 +43,7 @@ ITEMS, BIG = 1_700, 1_000_000
 BATCHES: Final = (1, 8)
 EXCLUDED: Final = 10_000
 PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "int8")
-MODEL: Final = RandomT5(
+MODEL: Final = RandomModel(
     name="bench",
     shape=PRESETS["small"],
     widths=(32, 32, 32, 32),
@@ -50,14 +53,23 @@ MODEL: Final = RandomT5(
     precisions=PRECISIONS,
     vocabulary=32_128,  # T5's
 )
+DECODER_ONLY: Final = replace(
+    MODEL,
+    name="bench-llama",
+    backbone="llama",
+    # 23 million multiplications a row in 8 layers. T5-small has 22 for a token of a prompt, keys
+    # and values for its decoder included, and 25 for one of a code.
+    shape=LLAMA_PRESETS["small"] | {"num_hidden_layers": 8, "tie_word_embeddings": True},
+    precisions=("fp32",),
+)
 NOTHING: Final = np.empty(0, dtype=np.int32)
 
 Figures = dict[str, float]
 
 
-def make_subject(directory: Path) -> Subject:
-    """Makes a random T5 whose codes are among T5's 32,128 tokens, and exports it."""
-    return MODEL.export(directory, _catalog(ITEMS), code_texts(random_levels(MODEL.widths, ITEMS)))
+def make_subject(directory: Path, model: RandomModel = MODEL) -> Subject:
+    """Makes a random model whose codes are among T5's 32,128 tokens, and exports it."""
+    return model.export(directory, _catalog(ITEMS), code_texts(random_levels(MODEL.widths, ITEMS)))
 
 
 def queries(
@@ -144,6 +156,27 @@ def _sides(
     }
 
 
+def decoder_only(t5: GeneratorEngine, compute: Compute, rounds: int) -> Figures:
+    """A decoder alone beside `transformers` and beside T5, batches of 1 and 8, in float32."""
+    figures: Figures = {}
+    with tempfile.TemporaryDirectory() as directory:
+        subject = make_subject(Path(directory), DECODER_ONLY)
+        engine = GeneratorEngine.load(subject.bundle, compute, "fp32")
+        for batch in BATCHES:
+            asked = queries(batch)
+            sides: dict[str, Callable[[], object]] = {
+                "transformers": partial(reference, engine, subject.model, asked),
+                "llama": partial(engine.generate, asked),
+                "t5": partial(t5.generate, asked),
+            }
+            turns = times_in_turns(sides, rounds, f"a decoder alone, batch {batch}")
+            figures[f"ms_llama_b{batch}"] = turns.median("llama", float)
+            ratio = turns.ratio("transformers", "llama", float)
+            figures[f"speedup_llama_vs_transformers_b{batch}"] = ratio
+            figures[f"latency_ratio_llama_b{batch}"] = turns.ratio("llama", "t5", float)
+    return figures
+
+
 def against_itself(subject: Subject, engine: GeneratorEngine, rounds: int) -> Figures:
     """What a catalog of a million items costs, and what a request's limits do."""
     big = GeneratorEngine(engine.parts, _larger_catalog(subject, BIG))
@@ -200,6 +233,7 @@ def main(
         engines = {p: GeneratorEngine.load(subject.bundle, compute, p) for p in precisions}
         figures = against_others(subject, engines, threads, rounds)
         figures |= against_itself(subject, engines[precisions[-1]], rounds)
+        figures |= decoder_only(engines["fp32"], compute, rounds)
     publish(
         "generator", figures, table(precisions), precision=" and ".join(precisions), caches="warm",
         threads=threads, spin=int(spin),
@@ -215,6 +249,8 @@ def table(precisions: Sequence[Precision]) -> list[list[str]]:
         "a catalog of a million items, times one of 1,700": "1m_items",
         "excluding 10,000 of a million items, times without": "exclude_10k",
         "a filter that leaves 1% of a million items, times without": "filter_1pct",
+        "a decoder alone of as many FLOPs, batch 1, times T5 in float32": "llama_b1",
+        "the same, batch 8": "llama_b8",
     }
     empty = [""] * (len(sides) - 1)
     return [

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from tokenizers import Tokenizer
 
-from bench.lib.random_t5 import manifest
+from bench.lib.random_model import manifest
 from bench.lib.report import environment
 from bench.prove.scorers import GeneratorScorer
 from bench.results.files import write_json, write_text

@@ -25,7 +25,7 @@ from bench.catalog import item
 from bench.generator import MODEL
 from bench.lib.ghz import RECOMMEND, Load, find_ghz
 from bench.lib.held import proc_bytes
-from bench.lib.random_t5 import code_texts, random_levels
+from bench.lib.random_model import code_texts, random_levels
 from bench.lib.report import publish, run, served_precision
 from bench.lib.requests import load_requests, write
 from bench.lib.stack import serving

@@ -51,7 +51,8 @@ class ModelOptions:
         typer.Option(
             min=8,
             help="Tokens that the generator reads, at most; older items are left out. Where it "
-            "reads whole items, tokens of the words around them. \\[default: 128]",
+            "reads whole items, tokens of the words around them. \\[default: 128, and 24 with "
+            "--lora]",
         ),
     ] = None
     inputs: Annotated[
@@ -227,7 +228,7 @@ class WarmOptions:
     "tandem build --interactions events.parquet --items products.csv --name shop "
     "--event-weights click=1,purchase=3 --warm-from bundles/shop/current\n\n"
     "tandem build ml-100k --deleted-users build/history/ml-100k.sqlite\n\n"
-    "tandem build ml-100k --checkpoint smollm2-135m-instruct --lora --epochs 2\n\n"
+    "tandem build ml-100k --checkpoint smollm2-135m-instruct --lora\n\n"
     "tandem build ml-1m --preset base --until codes\n\n"
     "torchrun --nproc-per-node 4 -m cli.main build ml-1m --preset base --until generator"
 )

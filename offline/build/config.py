@@ -215,6 +215,22 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
+LORA: Final[dict[str, Any]] = {
+    "generator": {
+        "max_input_tokens": 24,
+        "direct_share": 0.0,
+        "tokens": {
+            "batch_size": 4,
+            "targets": 24,
+            "prompts": 400,
+            "loop": {"epochs": 10, "learning_rate": 4e-3, "warmup_steps": 20},
+        },
+    }
+}
+"""What differs from every preset where a checkpoint is adapted. A pretrained model is large: so
+prompts are short, many targets share one, and an epoch has few, whatever the data."""
+
+
 class ConfigError(ValueError):
     """Settings of a build that are impossible or do not go together."""
 
@@ -229,8 +245,10 @@ def configure(preset: str, overrides: dict[str, Any]) -> BuildConfig:
     Raises:
         ConfigError: the settings do not go together.
     """
+    adapts = overrides.get("generator", {}).get("lora") is not None
+    base = _merge(PRESETS[preset], LORA) if adapts else PRESETS[preset]
     try:
-        return BuildConfig.model_validate(_merge(PRESETS[preset], overrides))
+        return BuildConfig.model_validate(_merge(base, overrides))
     except ValidationError as error:
         raise ConfigError("; ".join(map(_explain, error.errors()))) from error
 

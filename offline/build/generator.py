@@ -28,6 +28,7 @@ from offline.generator.tokens.backbones import (
 )
 from offline.generator.tokens.examples import ExampleSource
 from offline.generator.tokens.model import fit_vocabulary, special_tokens
+from offline.generator.tokens.rows import start_from_texts
 from offline.generator.tokens.train import train_tokens
 from offline.query_encoder.model import principal_components
 from offline.warm.before import Before
@@ -118,6 +119,7 @@ def _untrained(
         made, tokenizer = from_checkpoint(pretrained or model.checkpoint, dropout=dropout)
         tokenizer = extend(tokenizer, texts)
         fit_vocabulary(made, tokenizer)
+        start_from_texts(made, tokenizer, texts, [item.text for item in data.items])
     pad, eos = special_tokens(made)
     codes = code_tokens(tokenizer, texts, eos=eos, pad=pad, unknown=tokenizer.token_to_id(UNK))
     require_positions(made, model.max_input_tokens + codes.shape[1])
@@ -209,6 +211,7 @@ def _train_tokens(
         max_history=settings.model.max_history,
         max_tokens=settings.model.max_input_tokens,
         targets=section.targets,
+        prompts=section.prompts,
         direct_share=settings.model.direct_share,
         history_dropout=settings.model.history_dropout,
         pad=material.pad,

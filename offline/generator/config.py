@@ -58,4 +58,6 @@ class TokenTrainConfig(BaseModel):
     """Prompts in a batch."""
     targets: int = Field(default=8, gt=0)
     """Next items that are learned from each prompt."""
+    prompts: int | None = Field(default=None, gt=0)
+    """Prompts of an epoch, drawn at random; None takes all that there are."""
     loop: TrainingConfig = TrainingConfig(epochs=10, learning_rate=2e-3)

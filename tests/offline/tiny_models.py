@@ -1,10 +1,14 @@
 """Tiny random models on disk, as a user's local checkpoints would be."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from gguf import MODEL_ARCH, GGUFWriter, TokenType, get_tensor_name_map
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from tests.generator.made_up import Backbone, random_llama, random_t5
 
@@ -59,3 +63,61 @@ def save_llama(directory: Path, *, kind: Backbone = "llama") -> Path:
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
     ).save_pretrained(directory)
     return directory
+
+
+GGUF_PIECES = (
+    *("<s>", "</s>", "<|endoftext|>", "Ġ", "Ċ", "is", "in"),
+    *"abcdefghijklmnopqrstuvwxyzR0123456789_.,:?<>",
+)
+"""What the tokenizer of a GGUF file knows, in the bytes of GPT-2."""
+
+
+def save_gguf(path: Path, *, kind: Backbone = "llama") -> PreTrainedModel:
+    """A decoder-only model as llama.cpp's converter writes it; returns what it was made of."""
+    changes: dict[str, object] = {"bos_token_id": 0, "max_position_embeddings": 256}
+    if kind == "qwen3":
+        changes["head_dim"] = 128  # which transformers takes for granted there
+    model = random_llama(len(GGUF_PIECES), changes, kind)
+    config: Any = model.config
+    writer = GGUFWriter(path, kind)
+    writer.add_name("tiny")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(config.head_dim)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(GGUF_PIECES)
+    writer.add_token_types([TokenType.CONTROL] * 3 + [TokenType.NORMAL] * (len(GGUF_PIECES) - 3))
+    writer.add_token_merges(["i s", "i n"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.add_unk_token_id(2)
+    for name, array in _gguf_arrays(model, kind).items():
+        writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return model
+
+
+def _gguf_arrays(model: PreTrainedModel, kind: Backbone) -> dict[str, NDArray[np.float32]]:
+    """A model's weights by llama.cpp's names, which wants pairs of a head side by side in LLaMA."""
+    config: Any = model.config
+    arch = {"llama": MODEL_ARCH.LLAMA, "qwen2": MODEL_ARCH.QWEN2, "qwen3": MODEL_ARCH.QWEN3}[kind]
+    names = get_tensor_name_map(arch, config.num_hidden_layers)
+    arrays = {}
+    for name, weights in model.named_parameters():
+        array = weights.detach().numpy()
+        if kind == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
+            halves = array.reshape(-1, 2, config.head_dim // 2, array.shape[1])
+            array = np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(array.shape)
+        arrays[str(names.get_name(name, try_suffixes=(".weight", ".bias")))] = array
+    return arrays

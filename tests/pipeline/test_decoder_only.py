@@ -8,7 +8,7 @@ from core.bundle import Bundle
 from offline.evaluate.protocol import questions
 from tandem import AsyncClient, filters
 from tests.generator.made_up import Backbone
-from tests.offline.tiny_models import save_llama
+from tests.offline.tiny_models import save_gguf, save_llama
 from tests.pipeline.conftest import USERS, Shop, assert_red, write_shop
 from tests.pipeline.stack import running
 
@@ -73,3 +73,19 @@ def test_a_checkpoint_is_trained_on_and_exported(
     bundle = exported(shop, "--checkpoint", str(checkpoint), *options)
     assert bundle.file("codes.txt").read_text().startswith("item_")
     assert agreement(bundle)["identical_lists"] == USERS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_gguf_file_is_adapted_and_exported(tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("gguf")
+    shop = write_shop(root)
+    save_gguf(root / "tiny.gguf")
+    adapted = ("--checkpoint", str(root / "tiny.gguf"), "--lora", "--lora-targets", "q,v,ff")
+    bundle = exported(shop, *adapted, "--lora-rank", "2", "--input-tokens", "128")
+    assert agreement(bundle)["identical_lists"] == USERS
+    (converted,) = (root / "work").glob("pretrained-*")
+    assert (converted / "model.safetensors").is_file()
+    options = (*adapted, "--lora-rank", "3", "--input-tokens", "128")
+    again = shop.build(*options, "--until", "generator")
+    assert "pretrained: already built" in again.stdout

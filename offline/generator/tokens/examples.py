@@ -71,9 +71,13 @@ class ExampleSource:
     pad: int
     user_tokens: int = 0
     """See `user_text`."""
+    prompts: int | None = None
+    """Prompts of an epoch, at most."""
 
     def epoch(self, rng: np.random.Generator, batch_size: int) -> list[list[Window]]:
         """The batches of an epoch: every training item is a target once, after a random offset.
+
+        Of more prompts than an epoch is to have, some are drawn.
 
         Prompts of similar length share a batch; the order of the batches is random.
         """
@@ -82,7 +86,7 @@ class ExampleSource:
             for user, sequence in enumerate(self.sequences)
             for end in range(1 + int(rng.integers(self.targets)), len(sequence), self.targets)
         ]
-        shuffled = [windows[i] for i in rng.permutation(len(windows))]
+        shuffled = [windows[i] for i in rng.permutation(len(windows))[: self.prompts]]
         shuffled.sort(key=lambda w: 0 if w.direct else min(w.end, self.max_history))
         batches = [shuffled[i : i + batch_size] for i in range(0, len(shuffled), batch_size)]
         return [batches[i] for i in rng.permutation(len(batches))]

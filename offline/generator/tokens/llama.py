@@ -3,6 +3,7 @@
 A prompt ends with a response part, and the code is what follows it. The loss is on the code alone.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,7 +90,8 @@ class ResponseLoss(nn.Module):
     """A decoder-only model that learns several targets from each prompt that it reads.
 
     All targets of a prompt stand behind it in one sequence. Each sees the prompt and itself, at the
-    positions that it would have alone, so it costs and learns what it would alone.
+    positions that it would have alone, so it costs and learns what it would alone; what targets
+    begin with alike is read once.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -105,44 +107,74 @@ class ResponseLoss(nn.Module):
             labels: [batch, targets, code length] codes; -100 where there is nothing to learn.
         """
         causal: Any = self.model
-        batch, targets, length = labels.shape
-        read = labels[:, :, :-1].clamp(min=0).flatten(1)  # the last token is only predicted
+        behind = _Beginnings.of(labels)
         ends = attention_mask.sum(1, keepdim=True)
-        levels = torch.arange(length - 1, device=labels.device).repeat(targets)
         places = torch.arange(input_ids.shape[1], device=labels.device).expand_as(input_ids)
         states = causal.model(
-            input_ids=torch.cat([input_ids, read], dim=1),
-            attention_mask=_visible(attention_mask, targets, length - 1)[:, None],
-            position_ids=torch.cat([places, ends + levels], dim=1),
+            input_ids=torch.cat([input_ids, behind.token], dim=1),
+            attention_mask=_visible(attention_mask, behind.sees)[:, None],
+            position_ids=torch.cat([places, ends + behind.level], dim=1),
             use_cache=False,
         ).last_hidden_state
-        last = states[torch.arange(batch, device=labels.device), ends[:, 0] - 1]
-        behind = states[:, input_ids.shape[1] :].view(batch, targets, length - 1, states.shape[-1])
-        # The first token of every target of a prompt is said by the same row, which is asked once.
+        prompts = torch.arange(len(labels), device=labels.device)
+        last = states[prompts, ends[:, 0] - 1]
+        read = states[behind.prompt, input_ids.shape[1] + behind.place]
+        told = causal.lm_head(torch.cat([last, read])).log_softmax(-1)
         first, rest = labels[:, :, 0], labels[:, :, 1:]
-        learned = rest != IGNORE
-        logits = causal.lm_head(torch.cat([last, behind[learned]]))
-        told = logits[:batch].log_softmax(-1).gather(1, first.clamp(min=0))
-        followed = nn.functional.cross_entropy(logits[batch:], rest[learned], reduction="sum")
-        total = followed - told[first != IGNORE].sum()
-        return total / (labels != IGNORE).sum()
+        begun = told[: len(labels)].gather(1, first.clamp(min=0))[first != IGNORE]
+        gone_on = told[len(labels) + behind.which, rest[rest != IGNORE]]
+        return -(begun.sum() + gone_on.sum()) / (len(begun) + len(gone_on))
 
 
-def _visible(attention_mask: Tensor, targets: int, length: int) -> Tensor:
-    """What each row may look at, bool [batch, rows, rows]: prompts, then so many targets.
+@dataclass(frozen=True)
+class _Beginnings:
+    """What the targets of each prompt begin with, as rows behind it: each beginning once."""
+
+    token: Tensor
+    """int64 [batch, rows] the last token of each."""
+    level: Tensor
+    """int64 [batch, rows] how many tokens are before it."""
+    sees: Tensor
+    """bool [batch, rows, rows] whether a row continues another one, or is it."""
+    prompt: Tensor
+    """int64 [beginnings] the prompt that each stands behind, which may have fewer than rows."""
+    place: Tensor
+    """int64 [beginnings] its row there."""
+    which: Tensor
+    """int64 [learned] the beginning that each learned token follows, in the order of the labels;
+    first tokens follow none."""
+
+    @classmethod
+    def of(cls, labels: Tensor) -> "_Beginnings":
+        """Those of labels [batch, targets, code length]."""
+        prompt, target, level = (labels[:, :, 1:] != IGNORE).nonzero(as_tuple=True)
+        levels = torch.arange(labels.shape[2] - 1, device=labels.device)
+        tokens = labels[prompt, target, :-1].masked_fill(levels > level[:, None], IGNORE)
+        keyed = torch.cat([prompt[:, None], tokens], dim=1)
+        distinct, which = torch.unique(keyed, dim=0, return_inverse=True)
+        prompt, counts = distinct[:, 0], torch.bincount(distinct[:, 0], minlength=len(labels))
+        place = torch.arange(len(prompt), device=labels.device)
+        place = place - (counts.cumsum(0) - counts)[prompt]
+        rows = labels.new_full((len(labels), int(counts.max()), len(levels)), IGNORE)
+        rows[prompt, place] = distinct[:, 1:]
+        known = rows != IGNORE
+        alike = (rows[:, :, None] == rows[:, None]) | ~known[:, None]
+        sees = alike.all(-1) & known.any(-1)[:, None]
+        level = (known.sum(-1) - 1).clamp(min=0)
+        token = rows.masked_fill(levels != level[:, :, None], 0).sum(-1).clamp(min=0)
+        return cls(token, level, sees, prompt, place, which)
+
+
+def _visible(attention_mask: Tensor, sees: Tensor) -> Tensor:
+    """What each row may look at, bool [batch, rows, rows]: prompts, then what stands behind them.
 
     Args:
         attention_mask: [batch, tokens] of the prompts.
-        targets: how many follow each.
-        length: rows of a target.
+        sees: bool [batch, rows, rows] of what stands behind.
     """
-    device = attention_mask.device
     batch, tokens = attention_mask.shape
-    behind = torch.arange(targets * length, device=device)
-    target, level = behind.div(max(length, 1), rounding_mode="floor"), behind % max(length, 1)
-    own = (target[:, None] == target) & (level[:, None] >= level)
-    within = torch.ones(tokens, tokens, dtype=torch.bool, device=device).tril()
-    prompt = attention_mask.bool()[:, None].expand(-1, len(behind), -1)
-    upper = torch.cat([within, within.new_zeros(tokens, len(behind))], dim=1)
-    lower = torch.cat([prompt, own.expand(batch, -1, -1)], dim=2)
-    return torch.cat([upper.expand(batch, -1, -1), lower], dim=1)
+    within = attention_mask.new_ones(tokens, tokens, dtype=torch.bool).tril()
+    behind = sees.shape[1]
+    prompt = attention_mask.bool()[:, None].expand(-1, behind, -1)
+    upper = torch.cat([within, within.new_zeros(tokens, behind)], dim=1)
+    return torch.cat([upper.expand(batch, -1, -1), torch.cat([prompt, sees], dim=2)], dim=1)

@@ -84,6 +84,23 @@ def test_codes_of_one_token_are_learned_from_the_prompt_alone() -> None:
     assert float(ours) == pytest.approx(sum(cost for cost, _ in costs) / len(costs), rel=1e-5)
 
 
+@torch.no_grad()
+def test_what_targets_begin_with_alike_is_read_once() -> None:
+    source = source_of()
+    model = random_llama(source.tokenizer.get_vocab_size(), {})
+    batch = batches(source, 0, 1)[0]
+    code = torch.tensor([3, 4, 5])
+    labels = torch.stack([code, code, code + torch.tensor([0, 0, 1]), code + 1])[None]
+    read: list[int] = []
+    model.model.register_forward_pre_hook(
+        lambda _, __, given: read.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    ours = loss_of(model)(batch.input_ids, batch.attention_mask, labels)
+    assert read == [batch.input_ids.shape[1] + 4], "two beginnings of two tokens"
+    costs = [alone(model, batch.input_ids[0], target)[0] for target in labels[0]]
+    assert float(ours) == pytest.approx(sum(costs) / 12, rel=1e-5)
+
+
 @pytest.mark.slow
 def test_training_learns_to_walk_round_the_catalog() -> None:
     source = source_of(targets=1, direct_share=0.0)

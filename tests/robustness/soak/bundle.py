@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from bench.lib.random_t5 import RandomT5
+from bench.lib.random_model import RandomModel
 from core.catalog import Catalog, CatalogItem
 from core.manifest import Precision
 from tests.robustness.soak.catalog import LEVELS, Version
@@ -20,7 +20,7 @@ def make_bundle(directory: Path, first: Version, precision: Precision) -> Path:
     Returns:
         The directory of the bundle.
     """
-    model = RandomT5(
+    model = RandomModel(
         name="soak",
         shape=SHAPE,
         widths=LEVELS,

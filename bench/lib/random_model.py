@@ -1,4 +1,4 @@
-"""Bundles of random T5s: as exact to check and as slow to run as trained ones, and soon made."""
+"""Bundles of random models: as exact to check and as slow to run as trained ones, and soon made."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from core.bundle import Bundle, write_bundle
 from core.catalog import Catalog
@@ -23,18 +29,19 @@ from core.manifest import (
     Precision,
     Provenance,
 )
+from offline.generator.config import Backbone
 from offline.generator.export.files import GeneratorExport, export_generator
-from offline.generator.tokenizer import from_scratch
+from offline.generator.tokenizer import RESPONSE, end_with_response, from_scratch
 from services.generator.prompts import read_templates
 
 
 @dataclass(frozen=True)
-class RandomT5:
-    """How a random T5 is made."""
+class RandomModel:
+    """How a random model is made."""
 
     name: str
     shape: Mapping[str, Any]
-    """Of a `T5Config`."""
+    """Of the configuration of its backbone."""
     widths: Sequence[int]
     """How many values each level of a code has."""
     prompts: str
@@ -43,6 +50,7 @@ class RandomT5:
     precisions: tuple[Precision, ...]
     vocabulary: int = 0
     """Tokens that its head tells apart; 0 for as many as the tokenizer has."""
+    backbone: Backbone = "t5"
 
     def export(
         self, directory: Path, catalog: Catalog, texts: Sequence[str], users: Sequence[str] = ()
@@ -58,7 +66,9 @@ class RandomT5:
         (directory / "prompts.txt").write_text(self.prompts, encoding="utf-8")
         every = [level_token(i, n) for i, width in enumerate(self.widths) for n in range(width)]
         templates = read_templates(directory / "prompts.txt")
-        tokenizer = from_scratch(templates, self.name, every)
+        tokenizer = from_scratch(templates, self.name, every, ends=self.backbone == "t5")
+        if self.backbone == "llama":
+            end_with_response(tokenizer, RESPONSE)
         model = self._model(self.vocabulary or tokenizer.get_vocab_size())
         staged = directory / "staged"
         staged.mkdir()
@@ -74,11 +84,18 @@ class RandomT5:
         path = directory / written.name / written.version
         return Subject(model, tokenizer, Bundle.open(path, verify=False))
 
-    def _model(self, vocabulary: int) -> T5ForConditionalGeneration:
+    def _model(self, vocabulary: int) -> PreTrainedModel:
         torch.manual_seed(0)
-        config = T5Config(vocab_size=vocabulary, **self.shape)
-        config.decoder_start_token_id = 0
-        model = T5ForConditionalGeneration(config)
+        ends: dict[str, Any] = {"pad_token_id": 0, "eos_token_id": 1}
+        model: PreTrainedModel
+        if self.backbone == "t5":
+            ends["decoder_start_token_id"] = 0
+            model = T5ForConditionalGeneration(
+                T5Config(vocab_size=vocabulary, **ends, **self.shape)
+            )
+        else:
+            ends["bos_token_id"] = None
+            model = LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, **ends, **self.shape))
         model.train(False)
         return model
 
@@ -104,7 +121,7 @@ class RandomT5:
 class Subject:
     """A model, and the bundle that was exported from it."""
 
-    model: T5ForConditionalGeneration
+    model: PreTrainedModel
     tokenizer: Tokenizer
     bundle: Bundle
 
