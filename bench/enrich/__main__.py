@@ -78,8 +78,6 @@ def main(
     cache = StageCache(work, console)
     own = built(OwnTexts(source), config, cache)
     enriched = embedded(source, own, config)
-    if not len(enriched.marked):
-        raise typer.BadParameter("no item has generated text", param_hint="--items")
     trained = built(source, config, cache) if retrieval else None
     share = len(enriched.marked) / len(own.data.items)
     console.print(f"{len(enriched.marked):,} items of {len(own.data.items):,} ({share:.1%})")

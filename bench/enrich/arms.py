@@ -13,7 +13,7 @@ from offline.build.config import BuildConfig
 from offline.build.pipeline import Pipeline
 from offline.build.source import Filterable, SourceOver
 from offline.build.stage import BuildRequest
-from offline.dataset import Dataset, Item
+from offline.dataset import DataError, Dataset, Item
 from offline.dataset.generated import GENERATED_TEXT
 from services.candidate.retrieval.encoders import OnnxQueryEncoder
 
@@ -79,11 +79,17 @@ def built(source: Filterable, config: BuildConfig, cache: StageCache) -> Arm:
 
 
 def embedded(source: Filterable, own: Arm, config: BuildConfig) -> Arm:
-    """The enriched texts in the space of the other arm's query encoder, without a training."""
+    """The enriched texts in the space of the other arm's query encoder, without a training.
+
+    Raises:
+        DataError: no item has generated text.
+    """
     from offline.embeddings import EmbedderConfig, embed
 
     data = source.load()
     arm = replace(own, data=data, content=own.content.copy())
+    if not len(arm.marked):
+        raise DataError("no item has generated text: name what `tandem enrich` wrote by --items")
     texts = [data.items[at].text for at in arm.marked]
     arm.content[arm.marked] = embed(texts, EmbedderConfig(**config.embedder.model_dump()))
     return arm

@@ -46,7 +46,7 @@ def arm() -> Arm:
 
 def rank(scores: np.ndarray[Any, Any], history: np.ndarray[Any, Any], target: int) -> int:
     rivals = [n for n in range(ITEMS) if n != target and n not in history]
-    return 1 + sum(scores[n] >= scores[target] for n in rivals)
+    return 1 + int(sum(scores[n] >= scores[target] for n in rivals))
 
 
 def test_embedding_ranks_are_those_of_cosines(arm: Arm) -> None:
