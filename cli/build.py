@@ -120,8 +120,8 @@ class LoraOptions:
         int | None, typer.Option(help="The width of those matrices. \\[default: 8]", min=1)
     ] = None
     lora_alpha: Annotated[
-        float | None,
-        typer.Option(help="They count alpha / rank times. \\[default: twice the rank]", min=0.001),
+        int | None,
+        typer.Option(help="They count alpha / rank times. \\[default: twice the rank]", min=1),
     ] = None
     lora_targets: Annotated[
         str | None,

@@ -20,7 +20,7 @@ from offline.dataset.schema import Dataset
 from offline.generator.items.expected import ExpectedItems, expect
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts, train_items
-from offline.generator.tokenizer import UNK, extend, from_scratch, level_tokens
+from offline.generator.tokenizer import UNK, extend, from_scratch, level_ids
 from offline.generator.tokens.backbones import (
     from_checkpoint,
     from_preset,
@@ -232,5 +232,4 @@ def _adapted(made: PreTrainedModel, material: _Material) -> AbstractContextManag
         return nullcontext()
     from offline.generator.tokens.lora import adapted  # peft takes seconds to import
 
-    rows = [material.tokenizer.token_to_id(token) for token in level_tokens(material.code_texts)]
-    return adapted(made, section, rows)
+    return adapted(made, section, level_ids(material.tokenizer, material.code_texts))

@@ -41,7 +41,7 @@ class LoraSection(BaseModel):
 
     rank: int = Field(default=8, gt=0, le=1024)
     """The width of the learned matrices."""
-    alpha: float | None = Field(default=None, gt=0)
+    alpha: int | None = Field(default=None, gt=0)
     """Their product counts alpha / rank times; twice by default, whatever the rank."""
     targets: tuple[LoraTarget, ...] = Field(default=("q", "v"), min_length=1)
     """Which of the checkpoint's matrices have learned ones beside them."""

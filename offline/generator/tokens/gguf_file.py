@@ -45,8 +45,9 @@ def _require_kind(source: Path) -> None:
 
 
 def _model(source: Path) -> PreTrainedModel:
+    read: Any = AutoModelForCausalLM.from_pretrained  # typed as if it returned a model only
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        model, loaded = read(
             source.parent, gguf_file=source.name, dtype=torch.float32, output_loading_info=True
         )
     except (ValueError, LookupError, RuntimeError) as error:
@@ -59,4 +60,5 @@ def _model(source: Path) -> PreTrainedModel:
     # To transformers it is still quantized, and then it writes nothing, though it is float32 now.
     model.hf_quantizer = None
     del model.config.quantization_config
-    return model  # type: ignore[no-any-return]
+    made: PreTrainedModel = model
+    return made

@@ -123,7 +123,8 @@ class ResponseLoss(nn.Module):
         first, rest = labels[:, :, 0], labels[:, :, 1:]
         begun = told[: len(labels)].gather(1, first.clamp(min=0))[first != IGNORE]
         gone_on = told[len(labels) + behind.which, rest[rest != IGNORE]]
-        return -(begun.sum() + gone_on.sum()) / (len(begun) + len(gone_on))
+        total: Tensor = begun.sum() + gone_on.sum()
+        return -total / (len(begun) + len(gone_on))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from offline.generator.config import LoraSection
+from offline.generator.tokens.model import tables_of
 
 _ATTENTION: Final = ("q", "k", "v", "o")
 _FEED_FORWARD: Final = ("wi", "wi_0", "wi_1", "wo", "gate_proj", "up_proj", "down_proj")
@@ -59,8 +60,5 @@ def _modules(model: nn.Module, targets: Sequence[str]) -> list[str]:
 
 def _tables(model: PreTrainedModel) -> list[str]:
     """The tables of token vectors: one, or with an output of its own two."""
-    tables: list[nn.Module] = [model.get_input_embeddings()]
-    if not model.config.tie_word_embeddings:
-        tables.append(model.get_output_embeddings())
-    names = {id(module): name for name, module in model.named_modules(remove_duplicate=True)}
-    return [names[id(table)].rpartition(".")[2] for table in tables]
+    names = {id(module): name for name, module in model.named_modules()}
+    return [names[id(table)].rpartition(".")[2] for table in tables_of(model)]

@@ -48,11 +48,20 @@ def from_checkpoint(
     return model, fast.backend_tokenizer
 
 
+def tables_of(model: PreTrainedModel) -> list[nn.Module]:
+    """The tables of token vectors: one, or with an output of its own two."""
+    untyped: Any = model
+    tables = [untyped.get_input_embeddings()]
+    if not model.config.tie_word_embeddings:
+        tables.append(untyped.get_output_embeddings())
+    return tables
+
+
 def fit_vocabulary(model: PreTrainedModel, tokenizer: Tokenizer) -> None:
     """Grows the model's embeddings for added tokens; a larger table, as T5 has it, is kept."""
     needed = tokenizer.get_vocab_size(with_added_tokens=True)
     if needed > model.config.vocab_size:
-        model.resize_token_embeddings(needed)
+        model.resize_token_embeddings(needed, mean_resizing=False)
 
 
 def special_tokens(model: PreTrainedModel) -> tuple[int, int]:

@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from offline.generator.tokenizer import OWN_TOKEN
+from offline.generator.tokenizer import level_ids
+from offline.generator.tokens.model import tables_of
 
 Pieces = dict[int, list[list[int]]]
 """By code token, the pieces of its items' texts."""
@@ -33,20 +33,18 @@ def start_from_texts(
     pieces = _pieces(tokenizer, code_texts, texts)
     if not pieces:
         return
-    tables: list[Any] = [model.get_input_embeddings()]
-    if not model.config.tie_word_embeddings:
-        tables.append(model.get_output_embeddings())
-    for table in tables:
-        table.weight[sorted(pieces)] = _described(table.weight, pieces)
+    for table in tables_of(model):
+        weight = table.get_parameter("weight")
+        weight[sorted(pieces)] = _described(weight, pieces)
 
 
 def _pieces(tokenizer: Tokenizer, code_texts: Sequence[str], texts: Sequence[str]) -> Pieces:
     pieces: Pieces = defaultdict(list)
     encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
     for code, text in zip(code_texts, encoded, strict=True):
-        for token in OWN_TOKEN.findall(code):
-            if text.ids:
-                pieces[tokenizer.token_to_id(token)].append(text.ids)
+        if text.ids:
+            for token in level_ids(tokenizer, [code]):
+                pieces[token].append(text.ids)
     return pieces
 
 
@@ -56,4 +54,5 @@ def _described(table: Tensor, pieces: Pieces) -> Tensor:
     mean = torch.stack(means).mean(0)
     own = torch.stack(means) - mean
     usual = (table - table.mean(0)).norm(dim=1).median()
-    return mean + own / own.norm(dim=1, keepdim=True).clamp(min=1e-6) * usual
+    rows: Tensor = mean + own / own.norm(dim=1, keepdim=True).clamp(min=1e-6) * usual
+    return rows

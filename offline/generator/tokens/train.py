@@ -79,9 +79,11 @@ def train_tokens(
 def _fingerprint(source: ExampleSource, config: TokenTrainConfig) -> str:
     """Changes with anything that the result depends on beside the loop's configuration."""
     facts = (source.dataset, source.max_history, source.max_tokens, source.user_tokens)
-    drawn = (source.direct_share, source.history_dropout, source.targets, source.prompts)
-    drawn += (config.batch_size,)
-    digest = hashlib.sha256(repr((facts, drawn, source.templates, source.code_texts)).encode())
+    drawn = (source.direct_share, source.history_dropout, source.targets)
+    batches = (source.prompts, config.batch_size)
+    digest = hashlib.sha256(
+        repr((facts, drawn, batches, source.templates, source.code_texts)).encode()
+    )
     for array in (source.codes, *source.sequences):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from offline.generator.tokenizer import extend, level_tokens
+from offline.generator.tokenizer import OWN_TOKEN, extend
 from offline.generator.tokens.backbones import from_checkpoint
-from offline.generator.tokens.model import fit_vocabulary
+from offline.generator.tokens.model import fit_vocabulary, tables_of
 from offline.generator.tokens.rows import start_from_texts
 from tests.generator.made_up import Backbone
 from tests.offline.tiny_models import save_llama, save_t5
@@ -24,7 +24,8 @@ def test_codes_of_like_texts_start_alike(tmp_path: Path, kind: Backbone) -> None
     fit_vocabulary(model, tokenizer)
     before = {name: weights.clone() for name, weights in model.state_dict().items()}
     start_from_texts(model, tokenizer, CODES, TEXTS)
-    rows = {token: tokenizer.token_to_id(token) for token in level_tokens(CODES)}
+    tokens = OWN_TOKEN.findall("".join(CODES))
+    rows = {token: tokenizer.token_to_id(token) for token in tokens}
     changed = set()
     for name, weights in model.state_dict().items():
         different = (weights != before[name]).nonzero()
@@ -32,8 +33,8 @@ def test_codes_of_like_texts_start_alike(tmp_path: Path, kind: Backbone) -> None
             assert set(different[:, 0].tolist()) == set(rows.values())
             changed.add(name)
     assert changed
-    for table in (model.get_input_embeddings(), model.get_output_embeddings()):
-        weights = table.weight.detach()  # type: ignore[union-attr]
+    for table in tables_of(model):
+        weights = table.get_parameter("weight").detach()
         a0, a1, a2 = (weights[rows[f"<a_{i}>"]] for i in range(3))
         assert torch.dist(a0, a2) < torch.dist(a0, a1) / 2, "both are of the same letters"
 

@@ -14,7 +14,7 @@ from core.codes import code_tokens
 from offline.build.config import ConfigError, configure
 from offline.generator.config import LoraSection, LoraTarget, TokenTrainConfig
 from offline.generator.export.parity import compare
-from offline.generator.tokenizer import extend, level_tokens
+from offline.generator.tokenizer import extend, level_ids
 from offline.generator.tokens.backbones import from_checkpoint, load
 from offline.generator.tokens.examples import ExampleSource
 from offline.generator.tokens.lora import adapted
@@ -53,7 +53,7 @@ def source_of(model: PreTrainedModel, tokenizer: Tokenizer) -> ExampleSource:
 
 
 def code_rows(tokenizer: Tokenizer) -> list[int]:
-    return [tokenizer.token_to_id(token) for token in level_tokens(TEXTS)]
+    return level_ids(tokenizer, TEXTS)
 
 
 def weights_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
