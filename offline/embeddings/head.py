@@ -47,6 +47,7 @@ class Head(nn.Module):
             weights = attention_mask.unsqueeze(-1).to(states.dtype)
             return (states * weights).sum(1) / weights.sum(1).clamp(min=1.0)
         # The last real token: its position, not the last column, which may be padding.
-        last = attention_mask.sum(1).sub(1).clamp(min=0)
+        # Clipped as floats, because opset 11 clips no integers.
+        last = attention_mask.sum(1).sub(1).to(states.dtype).clamp(min=0.0).to(attention_mask.dtype)
         index = last[:, None, None].expand(-1, 1, states.shape[-1])
         return states.gather(1, index).squeeze(1)

@@ -29,7 +29,8 @@ class States(nn.Module):
 
     def __init__(self, directory: Path, *, segments: bool, pooled: bool) -> None:
         super().__init__()
-        self.model = AutoModel.from_pretrained(directory).eval()
+        # Older opsets have no fused attention.
+        self.model = AutoModel.from_pretrained(directory, attn_implementation="eager").eval()
         self.segments, self.pooled = segments, pooled
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, *segments: torch.Tensor) -> Any:
