@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli.support.data_options import ColumnOptions, DataOptions
+from cli.support.embedder_options import EmbedderOptions
 from cli.support.option_groups import expanded
 from cli.support.training_options import CodeKind, TrainingOptions
 
@@ -30,9 +31,6 @@ class ModelOptions:
     code_style: Annotated[
         Literal["tokens", "text"] | None,
         typer.Option(help="New tokens, or text such as item_1081 in a checkpoint's own."),
-    ] = None
-    embedder_prompt: Annotated[
-        str | None, typer.Option(help="An instruction that the embedder expects before a text.")
     ] = None
     backbone: Annotated[
         Literal["t5", "llama"],
@@ -85,13 +83,15 @@ class ModelOptions:
     ] = "auto"
     seed: Annotated[int, typer.Option(help="Decides everything that is random.")] = 0
 
-    def config(self, training: TrainingOptions, lora: "LoraOptions") -> "BuildConfig":
+    def config(
+        self, training: TrainingOptions, lora: "LoraOptions", embedder: EmbedderOptions
+    ) -> "BuildConfig":
         """The configuration of a build."""
         return training.config(
             seed=self.seed,
             codes=self.codes,
             code_style=self.code_style,
-            embedder_prompt=self.embedder_prompt,
+            embedder=embedder.settings(),
             index=self.index,
             backbone=self.backbone,
             checkpoint=self.checkpoint,
@@ -236,6 +236,7 @@ class WarmOptions:
 def build(
     data: DataOptions,
     training: TrainingOptions,
+    embedder: EmbedderOptions,
     model: ModelOptions,
     columns: ColumnOptions,
     lora: LoraOptions,
@@ -279,7 +280,7 @@ def build(
     if store is not None:
         found = _with_store(found, store, console)
     source = deleted.left_out(found, console)
-    request = BuildRequest(source, model.config(training, lora), data.name or source.name)
+    request = BuildRequest(source, model.config(training, lora, embedder), data.name or source.name)
     request = warm.started(request, training, console)
     pipeline = Pipeline(request, StageCache(work, console, force=force))
     console.print(f"[bold green]{until}[/]: {pipeline.run(until, bundles)}")

@@ -17,6 +17,7 @@ class _Commands(LazyGroup):
 
     places = {  # noqa: RUF012 - a ClassVar of the base class
         "data": "cli.data:app",
+        "enrich": "cli.enrich.command:app",
         "build": "cli.build:app",
         "evaluate": "cli.evaluate:app",
         "demo": "cli.demo:app",

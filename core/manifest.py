@@ -66,10 +66,20 @@ class CandidateSection(_Section):
     text_precision: Literal["fp32", "int8"] = "fp32"
     """The precision of the text encoder's products."""
     text_prefix: str = ""
-    """The instruction that the text encoder was trained to see before a query."""
+    """What the text encoder was trained to see before an item's text."""
+    query_prefix: str | None = None
+    """The same before a text that items are searched for by; None, and not in the file, where it
+    is no other."""
     max_text_tokens: int = Field(default=256, gt=0)
     content_index: IndexSection = IndexSection()
     behavior_index: IndexSection = IndexSection()
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        if self.query_prefix is None:
+            values.pop("query_prefix", None)
+        return values
 
 
 class GeneratorSection(_Section):
@@ -126,12 +136,16 @@ class Provenance(_Section):
     libraries: dict[str, str]
     warm_from: str | None = None
     """The bundle that its training started from; None, and not in the file, where from nothing."""
+    generated_text: float | None = Field(default=None, ge=0, le=1)
+    """The share of items of whose text a language model wrote a part; None, and not in the file,
+    where it wrote none."""
 
     @model_serializer(mode="wrap")
     def _without_what_is_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = serialize(self)
-        if self.warm_from is None:
-            values.pop("warm_from", None)
+        for name in ("warm_from", "generated_text"):
+            if values.get(name) is None:
+                values.pop(name, None)
         return values
 
 

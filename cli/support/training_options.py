@@ -28,7 +28,8 @@ class TrainingOptions:
         str | None,
         typer.Option(
             help="Embeds item texts: any sentence-transformers or Hugging Face model, by hub name "
-            "or path. \\[default: all-MiniLM-L6-v2]"
+            "or path, or a directory of model.onnx and tokenizer.json; multilingual-e5-small for "
+            "Japanese. \\[default: all-MiniLM-L6-v2]"
         ),
     ] = None
     epochs: Annotated[int | None, typer.Option(help="Epochs of the generator.", min=1)] = None
@@ -46,7 +47,7 @@ class TrainingOptions:
         seed: int = 0,
         codes: CodeKind | None = None,
         code_style: str | None = None,
-        embedder_prompt: str | None = None,
+        embedder: Overrides | None = None,
         index: str | None = None,
         **generator: Any,
     ) -> BuildConfig:
@@ -56,7 +57,7 @@ class TrainingOptions:
             seed: decides everything that is random.
             codes: how items get their codes.
             code_style: new tokens, or text.
-            embedder_prompt: what the embedder expects before a text.
+            embedder: other settings of the embedder, as `EmbedderSection` names them.
             index: how item vectors are searched.
             **generator: other settings of the generator, as `GeneratorConfig` names them.
         """
@@ -65,7 +66,7 @@ class TrainingOptions:
             self.preset,
             {
                 "seed": seed,
-                "embedder": {"model": self.embedder, "prompt": embedder_prompt},
+                "embedder": {"model": self.embedder, **(embedder or {})},
                 "codes": {"kind": codes, "levels": self.levels, "style": code_style},
                 "query_encoder": {"train": {"epochs": self.query_epochs}},
                 "index": {"kind": index},

@@ -56,7 +56,13 @@ class EmbedderSection(Settings):
     model: str = "all-MiniLM-L6-v2"
     """A sentence-transformers or Hugging Face model, by hub name or local path."""
     prompt: str | None = None
-    """Put before every text; by default the model's own."""
+    """Put before every item text; by default the model's own, or its family's."""
+    query_prompt: str | None = None
+    """Put before what is searched for; the same."""
+    pooling: Literal["mean", "cls", "lasttoken"] | None = None
+    """How token states become a vector; by default as the model's files say."""
+    dimension: int | None = Field(default=None, gt=0)
+    """So many numbers of a vector are kept, the first ones; all by default."""
 
 
 class CodesSection(Settings):

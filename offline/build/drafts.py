@@ -67,11 +67,16 @@ def _candidate(facts: Mapping[str, Mapping[str, Any]]) -> CandidateSection:
         behavior_weight=1.0,
         transition_weight=1.0,
         text_prefix=embeddings["text_prefix"],
+        query_prefix=_unlike(embeddings["query_prefix"], embeddings["text_prefix"]),
         text_precision=embeddings["text_precision"],
         max_text_tokens=embeddings["max_text_tokens"],
         content_index=IndexSection(**index["content"]),
         behavior_index=IndexSection(**index["behavior"]),
     )
+
+
+def _unlike(prefix: str, other: str) -> str | None:
+    return None if prefix == other else prefix
 
 
 def open_draft(directory: Path) -> Bundle:

@@ -8,12 +8,13 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from core.bundle import MANIFEST, point
+from core.bundle import MANIFEST, Bundle, point
 from core.manifest import Manifest, Provenance
 from offline.build.code import library_versions
 from offline.build.drafts import open_draft, reissue
 from offline.build.files import read_json
 from offline.build.stage import BuildRequest
+from offline.dataset.generated import GENERATED_TEXT
 
 _ABOUT: Final = frozenset({"version", "provenance", "metrics"})
 """What a manifest says about a bundle, and no service reads."""
@@ -35,7 +36,7 @@ def publish(evaluated: Path, request: BuildRequest, bundles: Path) -> Path:
         facts = {
             "version": version,
             "metrics": read_json(evaluated / "metrics.json"),
-            "provenance": _provenance(draft.manifest.provenance.dataset, request),
+            "provenance": _provenance(draft, request),
         }
         reissue(draft, finished.model_copy(update=facts), bundles)
     point(published.parent / "current", version)
@@ -51,15 +52,17 @@ def content_version(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _provenance(dataset: str, request: BuildRequest) -> Provenance:
+def _provenance(draft: Bundle, request: BuildRequest) -> Provenance:
+    marked = sum(GENERATED_TEXT in item.attributes for item in draft.catalog.items)
     return Provenance(
-        dataset=dataset,
+        dataset=draft.manifest.provenance.dataset,
         seed=request.config.seed,
         config=request.config.model_dump(mode="json"),
         git_revision=git_revision(),
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         libraries={"python": platform.python_version(), **library_versions()},
         warm_from=None if request.warm is None else request.warm.version,
+        generated_text=round(marked / len(draft.catalog), 4) if marked else None,
     )
 
 

@@ -19,6 +19,7 @@ from offline.dataset import (
     load_logs,
     load_movielens,
 )
+from offline.dataset.generated import read_generated, with_generated
 
 if TYPE_CHECKING:
     from gateway.history.tombstones import DeletedUsers
@@ -70,21 +71,28 @@ class MovieLensSource:
 
     name: MovieLens
     directory: Path
+    generated: Path | None = None
+    """A table that `tandem enrich` wrote about its items."""
 
     @property
     def store(self) -> None:
         """None by itself."""
 
     def facts(self) -> dict[str, Any]:
-        """Its name: the content is pinned by checksum."""
-        return {"movielens": self.name}
+        """Its name, because the content is pinned by checksum; and what was generated."""
+        written = {} if self.generated is None else {"generated": sha256(self.generated)}
+        return {"movielens": self.name, **written}
 
     def load(
         self, extra: Mapping[str, Item] | None = None, left_out: Container[str] = ()
     ) -> Dataset:
         """Downloads it once, and reads it."""
         fetch(self.name, self.directory)
-        return load_movielens(self.name, self.directory, extra=extra, left_out=left_out)
+        data = load_movielens(self.name, self.directory, extra=extra, left_out=left_out)
+        if self.generated is None:
+            return data
+        written = read_generated(self.generated)
+        return dataclasses.replace(data, items=with_generated(data.items, written, extra or {}))
 
 
 @dataclass(frozen=True)

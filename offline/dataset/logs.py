@@ -22,6 +22,7 @@ import polars as pl
 
 from offline.dataset.encoding import UTF8
 from offline.dataset.errors import DataError, DataWarning
+from offline.dataset.generated import GENERATED_BY, GENERATED_TEXT, generated_cells
 from offline.dataset.prepare import prepare, without_users
 from offline.dataset.schema import Dataset, Item
 from offline.dataset.table import Table, read_table
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping
     from pathlib import Path
 
-__all__ = ["LogsConfig", "LogsReport", "load_logs", "read_logs"]
+__all__ = ["LogsConfig", "LogsReport", "load_logs", "read_items", "read_logs"]
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def read_logs(
 ) -> tuple[Dataset, LogsReport]:
     """Read the logs and report on them; `load_logs` says what the arguments are."""
     notices: list[str] = []
-    catalog = {**_read_items(config, notices), **(extra or {})}
+    catalog = {**read_items(config, notices), **(extra or {})}
     interactions = _read_interactions(config, notices)
     rows = interactions.height
     interactions = without_users(interactions, left_out)
@@ -167,8 +168,8 @@ def _read_interactions(config: LogsConfig, notices: list[str]) -> pl.DataFrame:
         )
     frame = pl.DataFrame(
         {
-            "user": _ids(table, config.user_column),
-            "item": _ids(table, config.item_column),
+            "user": table.ids(config.user_column),
+            "item": table.ids(config.item_column),
             "timestamp": read_timestamps(table, config.timestamp_column, notices),
             "row": pl.int_range(table.first_row, table.first_row + table.frame.height, eager=True),
         }
@@ -211,15 +212,18 @@ def _clean(
     return keep(known, f"left out, of items that {config.items} does not list", frame)
 
 
-def _read_items(config: LogsConfig, notices: list[str]) -> dict[str, Item]:
+def read_items(config: LogsConfig, notices: list[str]) -> dict[str, Item]:
+    """Read the item table, with the text that `tandem enrich` added to it; by item id."""
     columns = [config.item_id_column, *config.text_columns, *config.attribute_columns]
-    table = read_table(config.items, columns, config.separator, config.encoding)
-    ids = _ids(table, config.item_id_column).alias("id")
+    marked = (GENERATED_TEXT, GENERATED_BY)
+    table = read_table(config.items, columns, config.separator, config.encoding, optional=marked)
+    ids = table.ids(config.item_id_column).alias("id")
     texts = [_texts(table, column) for column in config.text_columns]
     attributes = {
         column: _attribute(table, column, config.value_separator)
         for column in config.attribute_columns
     }
+    generated = generated_cells(table)
     catalog: dict[str, Item] = {}
     twice = bare = 0
     for index, item_id in enumerate(ids):
@@ -228,6 +232,8 @@ def _read_items(config: LogsConfig, notices: list[str]) -> dict[str, Item]:
         title, text = (parts[0], ". ".join(parts)) if parts else (item_id, item_id)
         values = {name: column[index] for name, column in attributes.items()}
         item = Item(item_id, title, text, values)
+        if (written := generated[index]) is not None:
+            item = written.added_to(item)
         known = catalog.setdefault(item_id, item)
         if known != item:
             problem = f"{item_id!r} stands in an earlier row with other text or attributes"
@@ -238,15 +244,6 @@ def _read_items(config: LogsConfig, notices: list[str]) -> dict[str, Item]:
     if bare:
         notices.append(f"{_count(bare, 'item')} of {config.items} without text, named by the id")
     return catalog
-
-
-def _ids(table: Table, column: str) -> pl.Series:
-    cells = table.frame[column]
-    if cells.dtype.is_float() and (cells.drop_nulls() % 1 == 0).all():
-        cells = cells.cast(pl.Int64)  # what pandas makes of whole numbers with gaps
-    ids = cells.cast(pl.String).str.strip_chars()
-    table.require(column, ids != "", "the id is missing")
-    return ids
 
 
 def _texts(table: Table, column: str) -> list[str]:

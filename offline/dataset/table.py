@@ -61,6 +61,20 @@ class Table:
         """Build the error about one cell."""
         return DataError.at(problem, file=self.path, row=index + self.first_row, column=column)
 
+    def ids(self, column: str) -> pl.Series:
+        """The cells of a column as ids, without spaces around them; a missing one is an error."""
+        cells = self.frame[column]
+        if cells.dtype.is_float() and (cells.drop_nulls() % 1 == 0).all():
+            cells = cells.cast(pl.Int64)  # what pandas makes of whole numbers with gaps
+        ids = cells.cast(pl.String).str.strip_chars()
+        self.require(column, ids != "", "the id is missing")
+        return ids
+
+    def require_column(self, column: str) -> None:
+        """Raise an error where a column is missing that others make necessary."""
+        if column not in self.frame.columns:
+            raise DataError.at(_missing(column, self.header), file=self.path)
+
     def require(self, column: str, fine: pl.Series, problem: str) -> None:
         """Raise an error about the first cell that is not fine.
 
@@ -76,13 +90,19 @@ class Table:
 
 
 def read_table(
-    path: Path, columns: Sequence[str], separator: str | None = None, encoding: str = UTF8
+    path: Path,
+    columns: Sequence[str],
+    separator: str | None = None,
+    encoding: str = UTF8,
+    *,
+    optional: Sequence[str] = (),
 ) -> Table:
     r"""Read `columns` of a file.
 
     Args:
         path: A Parquet file, or a CSV file, which may be gzipped.
         columns: Names that must be in the header; the others are left out.
+        optional: Names that are read where they are in the header.
         separator: Between a CSV file's cells, one character (`"\\t"` may be spelled out); by
             default that of commas, semicolons, tabs and vertical bars which finds the columns.
         encoding: Of a CSV file, by a name that Python knows.
@@ -96,15 +116,15 @@ def read_table(
     """
     raw = _contents(path)
     if raw.startswith(PARQUET_MAGIC):
-        return _read_parquet(path, raw, columns)
+        return _read_parquet(path, raw, columns, optional)
     raw = to_utf8(path, raw, encoding).removeprefix(BYTE_ORDER_MARK)
     raw = raw.rstrip(b"\r\n")  # blank lines at the end are no rows
     if separator is None:
-        return _read_csv(path, raw, columns, _told_separator(raw, columns))
+        return _read_csv(path, raw, columns, optional, _told_separator(raw, columns))
     separator = separator.replace("\\t", "\t")
     if len(separator.encode()) != 1 or separator in '"\r\n':
         raise DataError(f"the separator must be one ASCII character, not {separator!r}")
-    return _read_csv(path, raw, columns, separator)
+    return _read_csv(path, raw, columns, optional, separator)
 
 
 def _told_separator(raw: bytes, columns: Sequence[str]) -> str:
@@ -138,18 +158,22 @@ def _contents(path: Path) -> bytes:
     return raw
 
 
-def _read_parquet(path: Path, raw: bytes, columns: Sequence[str]) -> Table:
+def _read_parquet(path: Path, raw: bytes, columns: Sequence[str], optional: Sequence[str]) -> Table:
     try:
         header = list(pl.read_parquet_schema(io.BytesIO(raw)))
         _check_header(path, header, columns)
+        columns = [*columns, *(name for name in optional if name in header)]
         frame = pl.read_parquet(io.BytesIO(raw), columns=list(dict.fromkeys(columns)))
     except pl.exceptions.PolarsError as error:
         raise DataError.at(f"the Parquet file is damaged ({error})", file=path) from error
     return _nonempty(Table(path, frame, first_row=1, header=tuple(header)))
 
 
-def _read_csv(path: Path, raw: bytes, columns: Sequence[str], separator: str) -> Table:
+def _read_csv(
+    path: Path, raw: bytes, columns: Sequence[str], optional: Sequence[str], separator: str
+) -> Table:
     header = [name.strip() for name in next(_records(raw, separator))]
+    columns = [*columns, *(name for name in optional if name in header)]
     _check_header(path, header, columns, separator)
     try:
         frame = pl.read_csv(raw, separator=separator, infer_schema=False)

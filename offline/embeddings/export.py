@@ -13,6 +13,7 @@ import torch
 
 from offline.embeddings.embed import FloatArray
 from offline.embeddings.model import SentenceEncoder, TextEmbedder
+from offline.embeddings.onnx_model import OnnxSentenceEncoder
 from offline.parity import ParityError
 
 GRAPH = "text_encoder.onnx"
@@ -39,6 +40,7 @@ class TextEncoderExport:
     dimension: int
     max_length: int
     prompt: str
+    query_prompt: str
     pooling: str
     min_cosine: float
     """The worst cosine between the vectors of torch and ONNX Runtime, over the probe texts."""
@@ -79,41 +81,51 @@ def export_text_encoder(
         dimension=expected.shape[1],
         max_length=embedder.max_length,
         prompt=embedder.prompt,
-        pooling=embedder.encoder.pooling,
+        query_prompt=embedder.query_prompt,
+        pooling=embedder.encoder.head.pooling,
         min_cosine=cosine,
     )
 
 
-def _export_graph(encoder: SentenceEncoder, path: Path, limit: int = _PROTOBUF_LIMIT) -> None:
-    ids = torch.ones(2, 3, dtype=torch.int64, device=next(encoder.parameters()).device)
-    mask = torch.tensor([[1, 1, 1], [1, 1, 0]], device=ids.device)
+def _export_graph(
+    encoder: SentenceEncoder | OnnxSentenceEncoder, path: Path, limit: int = _PROTOBUF_LIMIT
+) -> None:
+    """Writes the graph; what exceeds a protobuf goes into one file beside it."""
     with (
         tempfile.TemporaryDirectory(dir=path.parent) as scratch,
         torch.no_grad(),
         warnings.catch_warnings(action="ignore"),  # they are about what parity is checked for
     ):
-        # Above the limit the exporter writes one file a tensor; they are gathered below.
-        raw = Path(scratch) / GRAPH
-        torch.onnx.export(
-            encoder,
-            (ids, mask),
-            str(raw),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["vectors"],
-            dynamic_axes={
-                "input_ids": {0: "texts", 1: "tokens"},
-                "attention_mask": {0: "texts", 1: "tokens"},
-                "vectors": {0: "texts"},
-            },
-            opset_version=_OPSET,
-            # The TorchScript exporter: smaller graphs, and the dynamo one needs onnxscript.
-            dynamo=False,
-        )
-        graph = onnx.load(raw)
+        if isinstance(encoder, OnnxSentenceEncoder):
+            graph = encoder.whole(Path(scratch))
+        else:
+            graph = _traced(encoder, Path(scratch))
         if graph.ByteSize() > limit:
             onnx.save(graph, path, save_as_external_data=True, location=f"{path.name}.data")
         else:
             onnx.save(graph, path)
+
+
+def _traced(encoder: SentenceEncoder, scratch: Path) -> onnx.ModelProto:
+    ids = torch.ones(2, 3, dtype=torch.int64, device=encoder.device)
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]], device=ids.device)
+    # Above the limit the exporter writes one file a tensor, which loading gathers.
+    torch.onnx.export(
+        encoder,
+        (ids, mask),
+        str(scratch / GRAPH),
+        input_names=["input_ids", "attention_mask"],
+        output_names=["vectors"],
+        dynamic_axes={
+            "input_ids": {0: "texts", 1: "tokens"},
+            "attention_mask": {0: "texts", 1: "tokens"},
+            "vectors": {0: "texts"},
+        },
+        opset_version=_OPSET,
+        # The TorchScript exporter: smaller graphs, and the dynamo one needs onnxscript.
+        dynamo=False,
+    )
+    return onnx.load(scratch / GRAPH)
 
 
 def _with_torch(embedder: TextEmbedder, texts: Sequence[str]) -> FloatArray:

@@ -41,6 +41,7 @@ class Layout:
     dense: tuple[Path, ...]
     pooling: Pooling | None
     prompt: str | None
+    query_prompt: str | None
     max_length: int | None
     lowercase: bool
 
@@ -99,12 +100,14 @@ def read_layout(directory: Path) -> Layout:
             dense.append(path)
         elif kind not in _IGNORED_STEPS:
             raise UnsupportedModel(f"{directory} needs the step {kind!r}, which is not supported")
+    prompts = _json(directory / "config_sentence_transformers.json", default={})
     bert = _json(transformer / "sentence_bert_config.json", default={})
     return Layout(
         transformer=transformer,
         dense=tuple(dense),
         pooling=pooling,
-        prompt=_prompt(_json(directory / "config_sentence_transformers.json", default={})),
+        prompt=_prompt(prompts, "document", "passage", prompts.get("default_prompt_name")),
+        query_prompt=_prompt(prompts, "query"),
         max_length=bert.get("max_seq_length"),
         lowercase=bool(bert.get("do_lower_case")),
     )
@@ -123,9 +126,10 @@ def _pooling(settings: Mapping[str, Any]) -> Pooling:
     return _POOLINGS[chosen[0]]
 
 
-def _prompt(settings: Mapping[str, Any]) -> str | None:
+def _prompt(settings: Mapping[str, Any], *names: str | None) -> str | None:
+    """The first of some prompts that the model has."""
     prompts = settings.get("prompts") or {}
-    for name in ("document", "passage", settings.get("default_prompt_name")):
+    for name in names:
         if name in prompts:
             return str(prompts[name])
     return None

@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, normalizers
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -17,7 +16,10 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging
 
 from offline.embeddings.config import EmbedderConfig, Pooling
+from offline.embeddings.families import Family, family_of
+from offline.embeddings.head import Head
 from offline.embeddings.layout import Layout, UnsupportedModel, locate, read_layout
+from offline.embeddings.onnx_model import OnnxSentenceEncoder, graph_of, read_tokenizer
 
 _MAX_LENGTH = 512
 """Where a model names no limit: item texts are short, and attention is quadratic."""
@@ -26,11 +28,15 @@ _MAX_LENGTH = 512
 class SentenceEncoder(nn.Module):
     """Token ids to unit vectors, pooling included, so that one graph is all that serving runs."""
 
-    def __init__(self, backbone: nn.Module, pooling: Pooling, dense: Sequence[nn.Module]) -> None:
+    def __init__(self, backbone: nn.Module, head: Head) -> None:
         super().__init__()
         self.backbone = backbone
-        self.pooling = pooling
-        self.dense = nn.Sequential(*dense)
+        self.head = head
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return next(self.parameters()).device
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Embeds a batch, padded on the right.
@@ -43,22 +49,12 @@ class SentenceEncoder(nn.Module):
             float32 [texts, dimension], of unit norm.
         """
         states = self.backbone(input_ids=input_ids, attention_mask=attention_mask)[0]
-        return F.normalize(self.dense(self._pool(states, attention_mask)), dim=-1)
-
-    def _pool(self, states: Tensor, attention_mask: Tensor) -> Tensor:
-        if self.pooling == "cls":
-            return states[:, 0]
-        if self.pooling == "mean":
-            weights = attention_mask.unsqueeze(-1).to(states.dtype)
-            return (states * weights).sum(1) / weights.sum(1).clamp(min=1.0)
-        # The last real token: its position, not the last column, which may be padding.
-        last = attention_mask.sum(1).sub(1).clamp(min=0)
-        index = last[:, None, None].expand(-1, 1, states.shape[-1])
-        return states.gather(1, index).squeeze(1)
+        vectors: Tensor = self.head(states, attention_mask)
+        return vectors
 
 
 class TextEmbedder:
-    """A sentence encoder with its tokenizer and the prompt that goes before every text.
+    """A sentence encoder with its tokenizer and what goes before item texts and queries.
 
     The tokenizer is the `tokenizers` object that is exported too, so that offline and serving
     cannot tokenize differently. It truncates, and pads on the right: a decoder's positions then
@@ -66,17 +62,21 @@ class TextEmbedder:
     """
 
     def __init__(
-        self, encoder: SentenceEncoder, tokenizer: Tokenizer, prompt: str, config: EmbedderConfig
+        self,
+        encoder: SentenceEncoder | OnnxSentenceEncoder,
+        tokenizer: Tokenizer,
+        prompts: tuple[str, str],
+        config: EmbedderConfig,
     ) -> None:
         self.encoder = encoder
         self.tokenizer = tokenizer
-        self.prompt = prompt
+        self.prompt, self.query_prompt = prompts
         self.config = config
 
     @property
     def device(self) -> torch.device:
         """Where the encoder runs."""
-        return next(self.encoder.parameters()).device
+        return self.encoder.device
 
     @property
     def max_length(self) -> int:
@@ -99,9 +99,25 @@ def load_embedder(config: EmbedderConfig) -> TextEmbedder:
     Raises:
         FileNotFoundError: there is no such directory.
         ModelFetchError: it could not be downloaded.
-        UnsupportedModel: it asks for something that the embedder does not have.
+        UnsupportedModel: it asks for something that the embedder does not have, or has fewer
+            dimensions than are to be kept.
     """
-    layout = read_layout(locate(config))
+    directory = locate(config)
+    layout, family = read_layout(directory), family_of(config.model)
+    graph = graph_of(directory)
+    encoder: SentenceEncoder | OnnxSentenceEncoder
+    if graph is None:
+        encoder, tokenizer = _in_torch(layout, family, config)
+    else:
+        encoder = OnnxSentenceEncoder(graph, _head(layout, family, config, "mean"))
+        tokenizer = read_tokenizer(directory, layout, config.max_length or _MAX_LENGTH)
+    _keep(encoder, config.dimension)
+    return TextEmbedder(encoder, tokenizer, _prompts(layout, family, config), config)
+
+
+def _in_torch(
+    layout: Layout, family: Family | None, config: EmbedderConfig
+) -> tuple[SentenceEncoder, Tokenizer]:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the pipeline shows its own
     settings = AutoConfig.from_pretrained(layout.transformer)
     backbone = AutoModel.from_pretrained(layout.transformer, dtype=torch.float32)
@@ -109,14 +125,36 @@ def load_embedder(config: EmbedderConfig) -> TextEmbedder:
         backbone = backbone.get_encoder()
     else:
         backbone.config.use_cache = False  # the graph returns a vector, not keys and values
-    encoder = SentenceEncoder(
-        backbone,
-        pooling=config.pooling or layout.pooling or _default_pooling(settings),
-        dense=[_dense(path) for path in layout.dense],
-    )
-    prompt = config.prompt if config.prompt is not None else layout.prompt or ""
+    encoder = SentenceEncoder(backbone, _head(layout, family, config, _default_pooling(settings)))
     tokenizer = _tokenizer(layout, settings, config.max_length)
-    return TextEmbedder(encoder.eval().to(_device(config.device)), tokenizer, prompt, config)
+    return encoder.eval().to(_device(config.device)), tokenizer
+
+
+def _head(layout: Layout, family: Family | None, config: EmbedderConfig, pooling: Pooling) -> Head:
+    known = family.pooling if family else pooling
+    dense = [_dense(path) for path in layout.dense]
+    return Head(config.pooling or layout.pooling or known, dense).eval()
+
+
+def _keep(encoder: SentenceEncoder | OnnxSentenceEncoder, dimension: int | None) -> None:
+    """Has the encoder keep so many dimensions; all where none is given."""
+    if dimension is None:
+        return
+    token = torch.ones(1, 1, dtype=torch.int64, device=encoder.device)
+    with torch.inference_mode():
+        there = encoder(token, token).shape[-1]
+    if not 0 < dimension <= there:
+        raise UnsupportedModel(f"the embedder has {there} dimensions, {dimension} cannot be kept")
+    encoder.head.dimension = dimension
+
+
+def _prompts(layout: Layout, family: Family | None, config: EmbedderConfig) -> tuple[str, str]:
+    """What goes before an item text, and before a query: as told, as the files say, or as is known
+    of the family."""
+    passages = (config.prompt, layout.prompt, family.passage if family else None, "")
+    queries = (config.query_prompt, layout.query_prompt, family.query if family else None)
+    passage = next(prompt for prompt in passages if prompt is not None)
+    return passage, next((prompt for prompt in queries if prompt is not None), passage)
 
 
 def _default_pooling(settings: PretrainedConfig) -> Pooling:

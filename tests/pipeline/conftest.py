@@ -17,6 +17,8 @@ from tests.offline.tiny_models import save_text_embedder
 from tests.pipeline.made_up_store import append, put
 
 USERS, ITEMS = 40, 24
+WRITTEN = {i: (f"a fine thing, number {i}", "scribe-1") for i in (2, 3, 5, 8, 13, 21)}
+"""What a language model wrote about some of the items, and its name."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,10 @@ def write_shop(root: Path, *, live: bool = False) -> Shop:
             rows.writerows([f"c{user}", f"s{(start + t) % ITEMS}", t] for t in range(length))
     with (root / "products.csv").open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["sku", "title", "color"])
+        rows.writerow(["sku", "title", "color", "generated_text", "generated_by"])
         rows.writerows(
-            [f"s{i}", f"product {i}", ("red", "blue")[i % 2]] for i in range(ITEMS - live)
+            [f"s{i}", f"product {i}", ("red", "blue")[i % 2], *WRITTEN.get(i, ("", ""))]
+            for i in range(ITEMS - live)
         )
     save_text_embedder(root / "embedder")
     if not live:

@@ -15,7 +15,7 @@ from offline.build.publish import content_version
 from offline.evaluate.protocol import questions
 from offline.evaluate.served import serving
 from tandem import Client, filters
-from tests.pipeline.conftest import ITEMS, USERS, Shop, assert_red, write_shop
+from tests.pipeline.conftest import ITEMS, USERS, WRITTEN, Shop, assert_red, write_shop
 
 
 def test_the_bundle_is_whole_and_says_how_it_was_made(shop: Shop) -> None:
@@ -55,6 +55,30 @@ def test_the_served_bundle_recommends(shop: Shop) -> None:
             assert_red(answer, history)
         similar = client.similar_items(text="product 7", timeout=20)
         assert len(similar.items) == 10
+
+
+def test_generated_text_is_marked_from_bundle_to_answer(shop: Shop) -> None:
+    manifest = shop.bundle.manifest
+    assert manifest.provenance.generated_text == len(WRITTEN) / ITEMS
+    by_id = {item.item_id: item for item in shop.bundle.catalog.items}
+    for i in range(ITEMS):
+        item = by_id[f"s{i}"]
+        own, _, written = item.text.partition("\n")
+        assert own == item.title == f"product {i}"
+        assert (written, *item.attributes.get("generated_text", ("",))) == WRITTEN.get(i, ("", ""))
+    with serving(shop.bundle.path) as addresses, Client(addresses["gateway"]) as client:
+        answer = client.recommend(
+            history=["s1"],
+            strategy="embedding",
+            filter=filters.equals("generated_text", "scribe-1"),
+            item_fields=["title", "attributes"],
+            max_results=50,
+            timeout=20,
+        )
+        found = {item.item_id: item.attributes for item in answer.recommendations}
+        assert found.keys() == {f"s{i}" for i in WRITTEN}
+        for attributes in found.values():
+            assert [value.text for value in attributes["generated_text"].values] == ["scribe-1"]
 
 
 def test_what_is_built_is_not_built_again(shop: Shop) -> None:

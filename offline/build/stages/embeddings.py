@@ -20,7 +20,7 @@ def _make(section: EmbedderSection, earlier: Earlier, out: Path) -> None:
     )
     from services.candidate.index.space import Space, SpaceName
 
-    embedder = load_embedder(EmbedderConfig(model=section.model, prompt=section.prompt))
+    embedder = load_embedder(EmbedderConfig(**section.model_dump()))
     texts = [item.text for item in Dataset.load(earlier["dataset"]).items]
     vectors = embed_texts(embedder, texts)
     Space.write(out, SpaceName.CONTENT, vectors)
@@ -28,6 +28,7 @@ def _make(section: EmbedderSection, earlier: Earlier, out: Path) -> None:
     recall = quantize_text_encoder(embedder, out, texts, vectors)
     facts = {
         "text_prefix": encoder.prompt,
+        "query_prefix": encoder.query_prompt,
         "max_text_tokens": encoder.max_length,
         "text_precision": "int8" if (recall or 0.0) >= MIN_RECALL else "fp32",
         "int8_recall_at_10": recall,

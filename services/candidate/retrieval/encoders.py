@@ -40,10 +40,11 @@ class TextEncoder(Protocol):
     """Turns a text into a vector of the content space."""
 
     def encode(self, text: str) -> Vector:
-        """The text's vector, float32 [dimension], of unit norm."""
+        """The vector of a text that items are searched for by, float32 [dimension], of unit
+        norm."""
 
     def encode_batch(self, texts: Sequence[str]) -> Vector:
-        """The texts' vectors, float32 [texts, dimension], of unit norm, in order."""
+        """The vectors of item texts, float32 [texts, dimension], of unit norm, in order."""
 
 
 class OnnxQueryEncoder:
@@ -79,24 +80,41 @@ class OnnxTextEncoder:
 
     Inputs: `input_ids` and `attention_mask`, int64 [texts, tokens]. Output: `vectors` float32
     [texts, dimension], of unit norm.
+
+    Args:
+        graph: its file.
+        tokenizer: the tokenizer's.
+        prefix: goes before an item's text.
+        query_prefix: goes before what is searched for; the same where it is None.
+        threads: see `session`.
     """
 
-    def __init__(self, graph: Path, tokenizer: Path, *, prefix: str, threads: int) -> None:
+    def __init__(
+        self,
+        graph: Path,
+        tokenizer: Path,
+        *,
+        prefix: str,
+        query_prefix: str | None = None,
+        threads: int,
+    ) -> None:
         self._session = session(graph, threads)
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._prefix = prefix
+        self._query_prefix = prefix if query_prefix is None else query_prefix
 
     def encode(self, text: str) -> Vector:
         """See `TextEncoder.encode`; what is longer than the model reads is cut off."""
-        vector: Vector = self.encode_batch([text])[0]
+        vector: Vector = self._encoded([self._query_prefix + text])[0]
         return vector
 
     def encode_batch(self, texts: Sequence[str]) -> Vector:
-        """See `TextEncoder.encode_batch`.
+        """See `TextEncoder.encode_batch`."""
+        return self._encoded([self._prefix + text for text in texts])
 
-        Texts of similar lengths are read together, so that little is computed for padding.
-        """
-        read = self._tokenizer.encode_batch([self._prefix + text for text in texts])
+    def _encoded(self, texts: Sequence[str]) -> Vector:
+        """Texts of similar lengths are read together, so that little is computed for padding."""
+        read = self._tokenizer.encode_batch(texts)
         tokens = [np.array(e.ids)[np.array(e.attention_mask, np.bool_)] for e in read]
         order = sorted(range(len(texts)), key=lambda i: len(tokens[i]))
         parts = [
@@ -128,13 +146,16 @@ def shared_text_encoder(bundle: Bundle, *, threads: int) -> OnnxTextEncoder:
         bundle: a verified bundle.
         threads: see `session`.
     """
-    prefix = bundle.manifest.candidate.text_prefix
+    section = bundle.manifest.candidate
+    prefix, query_prefix = section.text_prefix, section.query_prefix
     graph, tokenizer = map(bundle.file, ("text_encoder.onnx", "text_tokenizer.json"))
     digests = [bundle.manifest.files[file.name].sha256 for file in (graph, tokenizer)]
-    key = (*digests, prefix, threads)
+    key = (*digests, prefix, query_prefix, threads)
     encoder = _IN_USE.get(key)
     if encoder is None:
-        encoder = OnnxTextEncoder(graph, tokenizer, prefix=prefix, threads=threads)
+        encoder = OnnxTextEncoder(
+            graph, tokenizer, prefix=prefix, query_prefix=query_prefix, threads=threads
+        )
         _IN_USE[key] = encoder
     return encoder
 

@@ -73,7 +73,7 @@ def test_batching_keeps_the_order(tmp_path: Path, batch_size: int) -> None:
 def test_default_pooling_is_mean_for_encoders_and_last_token_for_decoders(tmp_path: Path) -> None:
     for make, expected in [(bert, "mean"), (t5, "mean"), (qwen, "lasttoken"), (gpt2, "lasttoken")]:
         directory = make(tmp_path / make.__name__)
-        assert load_embedder(EmbedderConfig(model=str(directory))).encoder.pooling == expected
+        assert load_embedder(EmbedderConfig(model=str(directory))).encoder.head.pooling == expected
 
 
 @pytest.mark.parametrize(
