@@ -5,9 +5,9 @@ A prompt file has one template a line, in OpenP5's format (https://arxiv.org/abs
     task; seen|unseen; input; output
 
 The tasks are P5's families (https://arxiv.org/abs/2203.13366). `seen` templates are trained on;
-`unseen` ones are kept for evaluation, to show that the model reads the prompt rather than recognizes
-it. The input is plain text with placeholders; the output is one of them alone. Blank lines and lines
-that start with `#` are skipped.
+`unseen` ones are kept for evaluation, to show that the model reads the prompt rather than
+recognizes it. The input is plain text with placeholders; the output is one of them alone. Blank
+lines and lines that start with `#` are skipped.
 
     input   {dataset}  {user}  {history}  {item}  {feature}  {text}
     output  {target} an item, {rating} a number, {answer} yes or no, {text} words

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from offline.dataset import Dataset
 from offline.generator.config import FamilyShares, ItemTrainConfig
 from offline.generator.items.expected import ExpectedItems
-from offline.generator.items.families import DirectItems, SequentialItems, Sequences
+from offline.generator.items.families import DirectItems, Sequences, SequentialItems
 from offline.generator.items.model import ItemT5
 from offline.generator.items.scores import exact_scores
 from offline.training.config import batch_items_for

@@ -17,7 +17,7 @@ from offline.dataset import DataError, Dataset, LogsConfig, read_logs
 from offline.dataset.schema import Item
 from offline.events.table import write_events
 from offline.events.weights import read_weights
-from offline.generator.items.families import DirectItems, SequentialItems, Sequences
+from offline.generator.items.families import DirectItems, Sequences, SequentialItems
 from offline.generator.items.model import ItemT5
 from offline.query_encoder.batches import IGNORE, epoch_batches
 from offline.query_encoder.config import QueryEncoderConfig

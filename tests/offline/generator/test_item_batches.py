@@ -13,8 +13,8 @@ from offline.generator.items.expected import ExpectedItems
 from offline.generator.items.families import (
     DIRECT_PAIRS,
     DirectItems,
-    SequentialItems,
     Sequences,
+    SequentialItems,
 )
 from offline.generator.items.model import ItemT5
 from offline.training.families import FamilyLearner
