@@ -185,6 +185,7 @@ def write_made_up(
     precisions: tuple[Precision, ...] = ("fp32",),
     change: Callable[[Any], None] = lambda _: None,
     histories: Mapping[str, list[int]] = MappingProxyType(tiny_bundle.HISTORIES),
+    text_tokens: int = 0,
 ) -> MadeUp:
     """Writes a bundle with a random generator for items with the given codes."""
     (root / "prompts.txt").write_text(PROMPTS, encoding="utf-8")
@@ -198,7 +199,8 @@ def write_made_up(
     rng = np.random.default_rng(0)
     prompts = [tokenizer.encode("".join(rng.choice(texts, 8))).ids for _ in range(16)]
     parts = GeneratorExport(
-        tokenizer, texts, codes, PROMPTS, 64, 10, beams, precisions, calibration=prompts
+        tokenizer, texts, codes, PROMPTS, 64, 10, beams, precisions, calibration=prompts,
+        text_tokens=text_tokens,
     )
     bundle, engine = write_bundle_of(root, model, parts, version, histories)
     return MadeUp(bundle, engine, model)

@@ -81,6 +81,7 @@ def write_made_up_items(
     beams: int = 20,
     precisions: tuple[Precision, ...] = ("fp32",),
     histories: Mapping[str, list[int]] = MappingProxyType(tiny_bundle.HISTORIES),
+    text_tokens: int = 0,
 ) -> MadeUpItems:
     """Writes a bundle with a random generator for items with the given codes."""
     (root / "prompts.txt").write_text(ITEM_PROMPTS, encoding="utf-8")
@@ -105,6 +106,7 @@ def write_made_up_items(
         histories=[rng.integers(0, len(texts), 8).astype(np.int32) for _ in range(16)],
         content=content,
         interactions=rng.integers(0, 20, len(texts)),
+        text_tokens=text_tokens,
     )
     bundle, engine = write_bundle_of(root, model, parts, version, histories)
     return MadeUpItems(bundle, engine, model, content)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from core.bundle import sha256
 from core.codes import write_code_texts
-from core.manifest import GeneratorSection, Precision
+from core.manifest import GeneratorSection, Precision, TextSection
 from offline.generator.export.backbone import Backbone
 from offline.generator.export.calibrate import observe, observe_items, smooth
 from offline.generator.export.linear import Float16, Float32, Int8, Linears
@@ -58,6 +58,8 @@ class GeneratorExport:
     """… and how often each item occurs in training."""
     in_float32: frozenset[str] = frozenset()
     """Layers whose products stay in float32 among 8-bit ones."""
+    text_tokens: int = 0
+    """The most tokens of a text, for a model that was taught to write; else 0."""
 
 
 def export_generator(
@@ -93,6 +95,7 @@ def export_generator(
         eos_token=int(config.eos_token_id),
         vocabulary=int(config.vocab_size),
         precisions=parts.precisions,
+        text=_text_section(config, parts.text_tokens),
     )
     facts = {
         "code_length": str(section.code_length),
@@ -110,6 +113,8 @@ def export_generator(
             "generate": search_graph(written, linears, levels=levels, ends=ends),
             "rerank": rerank_graph(written, linears, levels=levels),
         }
+        if parts.text_tokens:
+            graphs["text"] = written.text(linears, parts.text_tokens)
         save_graphs(
             directory,
             weights_file(precision),
@@ -117,6 +122,16 @@ def export_generator(
             {**facts, "precision": precision},
         )
     return section
+
+
+def _text_section(config: Any, max_tokens: int) -> TextSection | None:
+    if not max_tokens:
+        return None
+    return TextSection(
+        max_tokens=max_tokens,
+        start_token=int(config.decoder_start_token_id),
+        end_token=int(config.eos_token_id),
+    )
 
 
 def backbone_of(model: PreTrainedModel | ItemT5, max_tokens: int, levels: int) -> Backbone:

@@ -1,7 +1,8 @@
-"""The model as three ONNX graphs of one precision, and how arrays get in and out of them.
+"""The model as ONNX graphs of one precision, and how arrays get in and out of them.
 
     prompts ──▶ encode ──┬──▶ generate ──▶ leaves and scores
-                         └──▶ rerank ────▶ scores
+                         ├──▶ rerank ────▶ scores
+                         └──▶ text ──────▶ logits of the next token, where it writes text
 
 What the encoder returns stays where the model runs, and so do the arrays of the catalog: the trie
 and, for a model that reads whole items, their vectors. Only prompts and answers travel. On a CPU
@@ -26,18 +27,41 @@ from services.generator.decoding.trie import PrefixTree
 
 _OF_THE_TRIE: Final = ("trie_token", "trie_child_start", "trie_widths")
 
+_PAST: Final = "past_"
+_PRESENT: Final = "present_"
+_OF_A_STEP: Final = frozenset({"token", "written"})
+
 Value = Any
 """An `ort.OrtValue`: an array on the device."""
 
 
 def graph_file(name: str, precision: Precision) -> str:
-    """The bundle's file of a graph: `encode`, `generate` or `rerank`."""
+    """The bundle's file of a graph: `encode`, `generate`, `rerank` or `text`."""
     return f"{name}.{precision}.onnx"
 
 
 def weights_file(precision: Precision) -> str:
     """The bundle's file of the weights that the graphs of a precision share."""
     return f"generator.{precision}.weights"
+
+
+@dataclass(frozen=True)
+class TextInputs:
+    """What a step of text is given beside the last tokens."""
+
+    fixed: Mapping[str, int | None]
+    """What does not change while a text is written, what `encode` returned and the mask: name → the
+    axis of a row that has the tokens of its prompt, if any has."""
+    past: Mapping[str, tuple[int, int]]
+    """What the decoder keeps, float32 [batch, heads, tokens, width]: name → heads and width."""
+
+    @classmethod
+    def of(cls, session: ort.InferenceSession) -> "TextInputs":
+        """As the graph names them."""
+        shapes = {value.name: value.shape for value in session.get_inputs()}
+        past = {n: (s[1], s[3]) for n, s in shapes.items() if n.startswith(_PAST)}
+        fixed = sorted(shapes.keys() - past.keys() - _OF_A_STEP)
+        return cls({name: _axis_of_tokens(shapes[name]) for name in fixed}, past)
 
 
 @dataclass(frozen=True)
@@ -75,6 +99,8 @@ class Graphs:
         self._encoded: Final = [output.name for output in sessions["encode"].get_outputs()]
         self._read_by_encode: Final = {value.name for value in sessions["encode"].get_inputs()}
         self._catalog: tuple[CodedCatalog, dict[str, Value]] | None = None
+        self.text_inputs: Final = TextInputs.of(sessions["text"]) if "text" in sessions else None
+        """None for a model that writes no text."""
 
     @classmethod
     def load(
@@ -91,9 +117,10 @@ class Graphs:
         Raises:
             BundleError: they cannot be loaded, or come from another export.
         """
+        writes = ("text",) if bundle.manifest.generator.text else ()
         sessions = {
             name: _session(bundle, graph_file(name, precision), compute, expected)
-            for name in ("encode", "generate", "rerank")
+            for name in ("encode", "generate", "rerank", *writes)
         }
         return cls(sessions, compute)
 
@@ -148,6 +175,21 @@ class Graphs:
         scores: NDArray[np.float32] = score.numpy()
         return scores
 
+    def text(self, feeds: Mapping[str, Value]) -> tuple[NDArray[np.float32], dict[str, Value]]:
+        """One step of some texts.
+
+        Args:
+            feeds: by `text_inputs`, and `token` and `written`, int64 [texts].
+
+        Returns:
+            The logits of the next token of each, [texts, vocabulary]; and the next `past`.
+        """
+        kept = [] if self.text_inputs is None else list(self.text_inputs.past)
+        presents = [_PRESENT + name.removeprefix(_PAST) for name in kept]
+        values = self._run("text", feeds, presents, self._device, also=["logits"])
+        logits: NDArray[np.float32] = values.pop().numpy()
+        return logits, dict(zip(kept, values, strict=True))
+
     def _uploaded(self, catalog: CodedCatalog) -> dict[str, Value]:
         """The catalog's arrays on the device, which stay there until another version comes."""
         known = self._catalog
@@ -161,8 +203,14 @@ class Graphs:
         return known[1]
 
     def _run(
-        self, graph: str, feeds: Mapping[str, Value], outputs: Sequence[str], device: str
+        self,
+        graph: str,
+        feeds: Mapping[str, Value],
+        outputs: Sequence[str],
+        device: str,
+        also: Sequence[str] = (),
     ) -> list[Value]:
+        """The outputs on a device, and behind them others on the CPU."""
         session = self._sessions[graph]
         binding = session.io_binding()
         for name, value in feeds.items():
@@ -172,6 +220,8 @@ class Graphs:
                 binding.bind_ortvalue_input(name, value)
         for name in outputs:
             binding.bind_output(name, device)
+        for name in also:
+            binding.bind_output(name, "cpu")
         session.run_with_iobinding(binding)
         values: list[Value] = binding.get_outputs()
         return values
@@ -215,6 +265,11 @@ def _arrays(catalog: CodedCatalog) -> dict[str, NDArray[Any]]:
         arrays |= {"leaf_item": leaf_item, "first_leaf": first, "last_leaf": last}
         arrays["item_vectors"] = catalog.vectors
     return arrays
+
+
+def _axis_of_tokens(shape: Sequence[int | str]) -> int | None:
+    """Among the axes of one row, without that of the batch."""
+    return shape.index("tokens") - 1 if "tokens" in shape else None
 
 
 def _padded(rows: Sequence[Sequence[int] | ItemArray], fill: int) -> NDArray[np.int64]:

@@ -38,3 +38,7 @@ class LlamaBackbone(Backbone):
     def decoder(self, graph: OnnxGraphBuilder, linears: Linears, levels: int) -> LlamaDecoder:
         """See `Backbone`."""
         return LlamaDecoder(graph, self.weights, linears, levels)
+
+    def text(self, linears: Linears, max_tokens: int) -> OnnxGraphBuilder:
+        """See `Backbone`."""
+        raise ValueError("a decoder-only model is not exported to write text yet")

@@ -10,6 +10,7 @@ from offline.generator.export.linear import Linears
 from offline.generator.export.t5.decoder import T5Decoder
 from offline.generator.export.t5.encode import encode_graph, encode_items_graph
 from offline.generator.export.t5.layers import T5Weights
+from offline.generator.export.t5.text import WORDS, text_graph
 from offline.generator.items.model import ItemT5
 from offline.onnx_graph import OnnxGraphBuilder
 
@@ -44,12 +45,20 @@ class T5Backbone(Backbone):
         kind = ItemHead if self.reads_items else TokenHead
         return T5Decoder(graph, self.weights, linears, levels, kind)
 
+    def text(self, linears: Linears, max_tokens: int) -> OnnxGraphBuilder:
+        """See `Backbone`."""
+        return text_graph(
+            self.weights, linears, max_tokens=max_tokens, from_state=self.reads_items
+        )
+
 
 def item_weights(model: ItemT5) -> T5Weights:
-    """The weights of a model that reads whole items; its head speaks about the codes' tokens."""
+    """The weights of a model that reads whole items; its head speaks about the codes' tokens,
+    and another one about the words before them."""
     first = int(min(tokens.min() for tokens in model.tree.vocabulary))
     arrays = arrays_of(model.t5)
     arrays["lm_head.weight"] = arrays["shared.weight"][first:]
+    arrays[f"{WORDS}.weight"] = arrays["shared.weight"][:first]
     arrays["query.weight"] = model.query.weight.detach().numpy()
     arrays["query.bias"] = model.query.bias.detach().numpy()
     arrays["seen"] = model.seen.detach().numpy()
