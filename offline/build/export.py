@@ -114,7 +114,8 @@ def _generator_export(
 ) -> GeneratorExport:
     generator = earlier["generator"]
     tokenizer = Tokenizer.from_file(str(generator / "tokenizer.json"))
-    users = read_json(generator / FACTS)["user_tokens"]
+    facts = read_json(generator / FACTS)
+    users = facts["user_tokens"]
     texts = read_code_texts(earlier["codes"] / "codes.txt")
     prompts = ItemPrompts(read_templates(generator / "prompts.txt"), tokenizer, data.name, users)
     histories = _calibration_histories(data, settings)
@@ -134,6 +135,7 @@ def _generator_export(
         histories=list(histories.values()),
         content=np.load(earlier["embeddings"] / "content_vectors.npy", allow_pickle=False),
         interactions=data.popularity(),
+        text_tokens=facts.get("text_tokens", 0),
     )
 
 

@@ -11,6 +11,7 @@ from offline.dataset.reviews import Reviews
 from offline.dataset.schema import Dataset
 from offline.reviews.features import Features
 from offline.reviews.parts import Part, parts_of
+from services.generator.text.prompts import TextQuestion
 
 TextFamily = Literal["explanation", "review"]
 
@@ -28,6 +29,21 @@ class TextExample:
     text: str
     """The review that is to be summed up; empty for an explanation."""
     target: str
+
+    def question(self, *, named: bool = True, told: bool = True) -> TextQuestion:
+        """What a prompt may tell.
+
+        Args:
+            named: whether the user.
+            told: whether the feature.
+        """
+        return TextQuestion(
+            user=self.user if named else None,
+            item=self.item,
+            history=self.history.tolist(),
+            feature=self.feature if told else None,
+            text=self.text,
+        )
 
 
 @dataclass(frozen=True)
