@@ -27,6 +27,7 @@ from offline.generator.export.parity import compare
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts
 from offline.generator.tokens import backbones
+from offline.reviews.held_out import FILE as HELD_OUT
 from services.generator.decoding.engine import (
     Generation,
     GeneratorEngine,
@@ -105,6 +106,8 @@ def _draft(
             for file in source.iterdir():
                 if file.name not in _NOT_SERVED:
                     link_or_copy(file, directory / file.name)
+        if (texts := earlier["generator"] / HELD_OUT).exists():
+            link_or_copy(texts, directory / texts.name)
     shutil.rmtree(staged)
     return open_draft(out)
 

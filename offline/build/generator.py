@@ -17,12 +17,13 @@ from offline.build.files import FACTS, read_json, write_json
 from offline.dataset.errors import DataError
 from offline.dataset.reviews import Reviews
 from offline.dataset.schema import Dataset
+from offline.evaluate.families.constants import candidates
 from offline.generator.items.expected import ExpectedItems, expect
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts, train_items
 from offline.generator.subwords import from_texts
 from offline.generator.texts.family import TextFamily
-from offline.generator.texts.learned import TextMaterial
+from offline.generator.texts.learned import NAMES, TextMaterial
 from offline.generator.tokenizer import UNK, extend, from_scratch
 from offline.generator.tokens.backbones import (
     from_checkpoint,
@@ -34,6 +35,8 @@ from offline.generator.tokens.model import fit_vocabulary, special_tokens
 from offline.generator.tokens.train import train_tokens
 from offline.query_encoder.model import principal_components
 from offline.reviews.examples import Written
+from offline.reviews.held_out import HeldOut, sample, write_held_out
+from offline.reviews.parts import Part
 from offline.warm.before import Before
 from offline.warm.vocabulary import Vocabulary
 from services.candidate.retrieval.encoders import OnnxQueryEncoder
@@ -104,6 +107,7 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
     facts = {"user_tokens": material.user_tokens, "curve": curve}
     if written is not None:
         facts["text_tokens"] = settings.model.texts.max_tokens
+        write_held_out(_held_out(written, settings), out)
     write_json(out / FACTS, facts)
     (out / CHECKPOINT).unlink(missing_ok=True)
 
@@ -128,6 +132,19 @@ def _untrained(
     codes = code_tokens(tokenizer, texts, eos=eos, pad=pad, unknown=tokenizer.token_to_id(UNK))
     require_positions(made, model.max_input_tokens + codes.shape[1])
     return made, _Material(settings, data, templates, tokenizer, texts, codes, pad, users, written)
+
+
+def _held_out(written: Written, settings: "GeneratorSettings") -> dict[str, HeldOut]:
+    """What the families that write text are tested on."""
+    return {
+        name: HeldOut(
+            sample(written, name, Part.VALIDATION),
+            sample(written, name, Part.TEST),
+            candidates([e.target for e in written.examples(name, Part.TRAINING)]),
+        )
+        for name in NAMES
+        if getattr(settings.model.families, name)
+    }
 
 
 def _written(settings: "GeneratorSettings", data: Dataset, directory: Path) -> Written | None:

@@ -65,7 +65,7 @@ class TextTrainConfig(BaseModel):
     """Texts in a batch."""
     max_tokens: int = Field(default=64, gt=1)
     """Tokens of a text, at most."""
-    pieces: int = Field(default=6000, ge=100)
+    pieces: int = Field(default=4000, ge=100)
     """Pieces of words that a model from scratch knows, at most."""
 
 

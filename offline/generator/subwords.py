@@ -21,7 +21,7 @@ from tokenizers.trainers import BpeTrainer
 from offline.generator.tokenizer import EOS, PAD, UNK, level_tokens
 from services.generator.prompts import UNKNOWN_USER, Template, user_text
 
-PIECES: Final = 6000
+PIECES: Final = 4000
 """Of the vocabulary, at most, beside tokens for users and codes."""
 CHARACTERS: Final = 300
 """That have a piece of their own; a rarer one is unknown."""

@@ -15,8 +15,8 @@ from offline.dataset.errors import DataWarning
 from offline.dataset.schema import Dataset, Item
 from offline.reviews.parts import Part, parts_of
 
-LONGEST: Final = 1000
-"""Characters of a made text: about what an embedder of 256 tokens reads."""
+LONGEST: Final = 400
+"""Characters of a made text: some ten summaries. Reading more takes an embedder longer."""
 
 
 def described(data: Dataset) -> Dataset:

@@ -199,7 +199,15 @@ def write_made_up(
     rng = np.random.default_rng(0)
     prompts = [tokenizer.encode("".join(rng.choice(texts, 8))).ids for _ in range(16)]
     parts = GeneratorExport(
-        tokenizer, texts, codes, PROMPTS, 64, 10, beams, precisions, calibration=prompts,
+        tokenizer,
+        texts,
+        codes,
+        PROMPTS,
+        64,
+        10,
+        beams,
+        precisions,
+        calibration=prompts,
         text_tokens=text_tokens,
     )
     bundle, engine = write_bundle_of(root, model, parts, version, histories)

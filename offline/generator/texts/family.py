@@ -14,7 +14,7 @@ from services.generator.prompts import Template
 from services.generator.text.prompts import TextPrompts
 
 NAMELESS_SHARE: Final = 0.1
-"""Of the prompts: they do not name the user, so that the model can write for one it does not know."""
+"""Of the prompts: they do not name the user, so that the model can write for one unknown to it."""
 UNTOLD_SHARE: Final = 0.2
 """Of the explanations with a feature word: the prompt may not tell it, so that the model can write
 without one."""
