@@ -11,7 +11,7 @@ from offline.dataset.reviews import Reviews
 from offline.dataset.schema import Dataset
 from offline.reviews.features import Features
 from offline.reviews.parts import Part, parts_of
-from services.generator.text.prompts import TextQuestion
+from services.generator.text.rendering import TextQuestion
 
 TextFamily = Literal["explanation", "review"]
 

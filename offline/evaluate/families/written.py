@@ -16,7 +16,7 @@ from offline.reviews.held_out import FILE, HeldOut, read_held_out
 from services.generator.decoding.engine import GeneratorEngine
 from services.generator.prompts import Kind, Template, read_templates, select
 from services.generator.text.engine import TextEngine, TextJob
-from services.generator.text.prompts import TextPrompts, TextQuestion, best_template
+from services.generator.text.rendering import PromptRenderer, TextQuestion, best_template
 
 Advance = Callable[[int], None]
 _TOGETHER: Final = 32
@@ -28,14 +28,14 @@ class Writer:
     """A bundle's model, asked for texts."""
 
     engine: GeneratorEngine
-    prompts: TextPrompts
+    prompts: PromptRenderer
 
     @classmethod
     def of(cls, engine: GeneratorEngine) -> "Writer":
         """That of a bundle whose model reads whole items."""
         parts = engine.parts
         section, words = parts.section, parts.section.vocabulary
-        prompts = TextPrompts(
+        prompts = PromptRenderer(
             parts.tokenizer,
             parts.dataset,
             section.user_tokens,

@@ -11,7 +11,7 @@ from offline.generator.texts.batches import TextBatch
 from offline.reviews.examples import TextExample
 from offline.training.families import digest
 from services.generator.prompts import Template
-from services.generator.text.prompts import TextPrompts
+from services.generator.text.rendering import PromptRenderer
 
 NAMELESS_SHARE: Final = 0.1
 """Of the prompts: they do not name the user, so that the model can write for one unknown to it."""
@@ -30,7 +30,7 @@ class TextFamily:
     """Of the model."""
     examples: Sequence[TextExample]
     templates: Sequence[Template]
-    prompts: TextPrompts
+    prompts: PromptRenderer
     batch_size: int
     max_text_tokens: int
     """Of a text, its end token included; what is longer is cut, and has no end."""

@@ -16,7 +16,7 @@ from offline.reviews.examples import TextFamily as FamilyName
 from offline.reviews.examples import Written
 from offline.reviews.parts import Part
 from services.generator.prompts import Template, select
-from services.generator.text.prompts import TextPrompts
+from services.generator.text.rendering import PromptRenderer
 
 NAMES: Final[tuple[FamilyName, ...]] = get_args(FamilyName)
 
@@ -33,10 +33,10 @@ class TextMaterial:
     """Ids of a prompt, at most."""
     config: TextTrainConfig
 
-    def prompts(self) -> TextPrompts:
+    def prompts(self) -> PromptRenderer:
         """How a model that reads whole items is asked: an item is its position behind the words."""
         words = self.tokenizer.get_vocab_size()
-        return TextPrompts(
+        return PromptRenderer(
             self.tokenizer,
             self.written.data.name,
             self.user_tokens,

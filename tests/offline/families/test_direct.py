@@ -1,6 +1,5 @@
 """One in a hundred."""
 
-
 import numpy as np
 
 from offline.evaluate.families.direct import ranks

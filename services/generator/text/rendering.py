@@ -45,7 +45,7 @@ class TextQuestion:
 
 
 @dataclass(frozen=True)
-class TextPrompts:
+class PromptRenderer:
     """How prompts are written for a model."""
 
     tokenizer: Tokenizer
