@@ -8,7 +8,9 @@ import typer
 
 from cli.support.data_options import ColumnOptions, DataOptions
 from cli.support.option_groups import expanded
+from cli.support.option_values import read_shares
 from cli.support.training_options import CodeKind, TrainingOptions
+from offline.generator.config import FamilyShares
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,6 +69,15 @@ class ModelOptions:
     prompts: Annotated[
         Path | None, typer.Option(help="Your prompt file: task; seen|unseen; input; output.")
     ] = None
+    family: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SHARE",
+            help="How much of the training a family of prompts is, against the sequential one, "
+            "such as direct=0.05; repeat for more. 0 leaves it out. The families are "
+            f"{', '.join(FamilyShares.model_fields)}.",
+        ),
+    ] = None
     index: Annotated[
         Literal["auto", "flat", "hnsw", "ivfpq"],
         typer.Option(
@@ -88,6 +99,7 @@ class ModelOptions:
             checkpoint=self.checkpoint,
             inputs=self.inputs,
             prompts=self.prompts,
+            families=read_shares(self.family or ()),
             precisions=self.precision,
         )
 

@@ -1,7 +1,7 @@
 """Reads what options say: ids, conditions, limits and boosts.
 
 `--item 50,172`; `--filter genre=Drama`, `genre!=Horror`, `year=1990..1999`, `year=..1959`;
-`--cap genre=2`; `--boost genre=Drama:0.5`.
+`--cap genre=2`; `--family direct=0.05`; `--boost genre=Drama:0.5`.
 """
 
 from collections.abc import Sequence
@@ -41,6 +41,22 @@ def read_numbers(texts: Sequence[str], *, option: str) -> dict[str, int]:
             raise typer.BadParameter(f"{text!r} is not a {option}; write a name=1")
         numbers[name.strip()] = int(number)
     return numbers
+
+
+def read_shares(texts: Sequence[str]) -> dict[str, float]:
+    """Reads shares such as `direct=0.05`: names, each with a number.
+
+    Raises:
+        typer.BadParameter: one is not written so.
+    """
+    shares = {}
+    for text in texts:
+        name, _, share = text.rpartition("=")
+        try:
+            shares[name.strip()] = float(share)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is not a share; write a family=0.1") from None
+    return shares
 
 
 def read_boosts(texts: Sequence[str]) -> list[tuple[Condition, float]]:

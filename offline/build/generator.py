@@ -122,7 +122,7 @@ def _untrained(
 
 def _user_tokens(settings: "GeneratorSettings", data: Dataset) -> int:
     """Tokens for users: none where no prompt names one, or where a checkpoint writes its own."""
-    if settings.model.checkpoint is not None or not settings.model.direct_share:
+    if settings.model.checkpoint is not None or not settings.model.families.direct:
         return 0
     return min(settings.model.user_tokens, len(data.user_ids))
 
@@ -176,7 +176,7 @@ def _train_items(
             ItemPrompts(material.templates, material.tokenizer, data.name, material.user_tokens),
             section.model_copy(update={"loop": loop}),
             max_history=settings.model.max_history,
-            direct_share=settings.model.direct_share,
+            shares=settings.model.families,
             history_dropout=settings.model.history_dropout,
             expected=expected,
             start=None if before is None else lambda m: before.give(m, material.vocabulary),
@@ -205,7 +205,7 @@ def _train_tokens(
         max_history=settings.model.max_history,
         max_tokens=settings.model.max_input_tokens,
         targets=section.targets,
-        direct_share=settings.model.direct_share,
+        direct_share=settings.model.families.direct_fraction,
         history_dropout=settings.model.history_dropout,
         pad=material.pad,
         user_tokens=material.user_tokens,

@@ -10,6 +10,23 @@ Backbone = Literal["t5", "llama"]
 """An encoder and a decoder, or a decoder alone."""
 
 
+class FamilyShares(BaseModel):
+    """How much of the training each of P5's families is, beside going on from a history.
+
+    A share is of batches, against those of the sequential family: 0.05 is one for every twenty.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    direct: float = Field(default=0.05, ge=0, le=10)
+    """Recommending to a user by name."""
+
+    @property
+    def direct_fraction(self) -> float:
+        """Of the prompts whose answer is an item, the fraction that name a user."""
+        return self.direct / (1 + self.direct)
+
+
 class ItemTrainConfig(BaseModel):
     """How a model that reads whole items is trained."""
 
