@@ -46,7 +46,7 @@ def _whole_words(text: str) -> str:
     for end in range(len(text), 0, -1):
         if text[end - 1] == BROKEN:
             continue
-        if end < len(text) and text[end].isspace() or _stands_alone(text[end - 1]):
+        if (end < len(text) and text[end].isspace()) or _stands_alone(text[end - 1]):
             return text[:end]
     return ""
 

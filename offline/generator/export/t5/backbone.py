@@ -47,9 +47,7 @@ class T5Backbone(Backbone):
 
     def text(self, linears: Linears, max_tokens: int) -> OnnxGraphBuilder:
         """See `Backbone`."""
-        return text_graph(
-            self.weights, linears, max_tokens=max_tokens, from_state=self.reads_items
-        )
+        return text_graph(self.weights, linears, max_tokens=max_tokens, from_state=self.reads_items)
 
 
 def item_weights(model: ItemT5) -> T5Weights:
