@@ -22,6 +22,7 @@ from gateway.recommend.recommender import Recommender
 from gateway.requests import DEFAULT_RESULTS, MAX_RESULTS, read_query
 from gateway.responses import write_answer, write_batch_error
 from gateway.shared import Shared
+from gateway.text.servicer import TextMethods
 from gateway.variants.choice import Choice
 from serving.boundary.proxy import classify
 from serving.bundles.held import HeldBundles
@@ -32,11 +33,11 @@ from tandem.v1 import recommendation_service_pb2 as pb
 
 log = structlog.get_logger()
 
-_AWAITED: Final = frozenset({"Recommend", "SimilarItems", "GetItems"})
+_AWAITED: Final = frozenset({"Recommend", "SimilarItems", "GetItems", "Explain", "Summarize"})
 """The methods whose calls take turns."""
 
 
-class RecommendationServicer(HistoryMethods):
+class RecommendationServicer(TextMethods, HistoryMethods):
     """The gateway's one service, of one version of the bundle.
 
     Args:
@@ -52,6 +53,7 @@ class RecommendationServicer(HistoryMethods):
         self._shared = shared
         self._settings = shared.settings
         self._turns = shared.turns
+        self._requests = shared.turns.requests
         # Of the catalog this is all that is kept, beside the most popular items.
         self.attributes: Final = bundle.catalog.attribute_names
         self._some_item = bundle.catalog.items[0].item_id

@@ -5,6 +5,7 @@ asks between them whether there is time left, and ends a little earlier than the
 caller hears from a server that was at work, and need not take it for one that hangs.
 """
 
+import math
 import time
 from contextvars import ContextVar
 from typing import Final
@@ -32,14 +33,20 @@ def adopt_deadline(remaining: float | None) -> None:
     _ends.set(None if remaining is None else time.monotonic() + remaining - margin(remaining))
 
 
+def deadline() -> float:
+    """By when the call that is served must have its answer, on the monotonic clock; infinite where
+    its caller set no deadline."""
+    ends = _ends.get()
+    return math.inf if ends is None else ends
+
+
 def check_deadline() -> None:
     """Lets work go on while its call has time.
 
     Raises:
         DeadlineExceeded: it has none left.
     """
-    ends = _ends.get()
-    if ends is not None and time.monotonic() >= ends:
+    if time.monotonic() >= deadline():
         raise DeadlineExceeded(
             "the deadline passed while the call was worked on; allow more time or ask for less",
             reason="DEADLINE_EXCEEDED",

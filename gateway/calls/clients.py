@@ -1,12 +1,14 @@
 """Clients of the two services: domain values in and out, and errors of the gateway's own tree."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Protocol, TypeVar
 
 import grpc
 
 from gateway.calls.attempts import Versioned
 from gateway.calls.caller import Caller
+from gateway.calls.streams import beginning
 from gateway.deadline import Deadline
 from gateway.domain import (
     Answered,
@@ -176,6 +178,26 @@ class GeneratorClient(Caller["generator_grpc.GeneratorServiceAsyncStub"]):
             for code in response.items
         }
         return _answered(found, response)
+
+    async def explain(
+        self, message: generator_pb.ExplainRequest, deadline: Deadline
+    ) -> AsyncGenerator[generator_pb.ExplainResponse, None]:
+        """Passes on an explanation as it is written."""
+        method = beginning(lambda stub: stub.Explain)
+        begun = await self.unhedged().call(method, message, deadline)
+        async with aclosing(begun.messages(self.service)) as messages:
+            async for each in messages:
+                yield each
+
+    async def summarize(
+        self, message: generator_pb.SummarizeRequest, deadline: Deadline
+    ) -> AsyncGenerator[generator_pb.SummarizeResponse, None]:
+        """Passes on a summary as it is written."""
+        method = beginning(lambda stub: stub.Summarize)
+        begun = await self.unhedged().call(method, message, deadline)
+        async with aclosing(begun.messages(self.service)) as messages:
+            async for each in messages:
+                yield each
 
 
 def _answered(value: T, response: Versioned) -> Answered[T]:

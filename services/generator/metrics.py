@@ -7,6 +7,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.generator.decoding.engine import DecodingJob, RankingAnswer
+from services.generator.text.metrics import TextMetrics
 from serving.telemetry.metrics import SECONDS, CatalogMetrics
 
 Run = Callable[[Sequence[DecodingJob]], list[RankingAnswer]]
@@ -26,6 +27,7 @@ class GeneratorMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         registry = registry or CollectorRegistry()
         self.catalog = CatalogMetrics(registry)
+        self.text = TextMetrics(registry)
 
         def histogram(name: str, meaning: str, bounds: Sequence[float]) -> Histogram:
             return Histogram(f"tandem_generator_{name}", meaning, buckets=bounds, registry=registry)

@@ -35,6 +35,8 @@ EXPLANATION: Final = "explanation"
 REVIEW: Final = "review"
 """The task of making something of a review: its summary, or its rating."""
 TARGET: Final = "{target}"
+TEXT: Final = "{text}"
+"""The output of what is answered in words; in an input, the text that it is about."""
 UNKNOWN_USER: Final = "user_unknown"
 HISTORY_SEPARATOR: Final = " "
 

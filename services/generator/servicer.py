@@ -35,6 +35,9 @@ from services.generator.requests import (
     read_rerank,
 )
 from services.generator.settings import GeneratorSettings
+from services.generator.text.queue import TextLimits
+from services.generator.text.servicer import TextMethods
+from services.generator.turns import ModelTurns
 from serving.item_fields import ItemFieldWriter
 from serving.security.setup import link_of
 from serving.telemetry.tracing import note_spans
@@ -42,7 +45,6 @@ from serving.timings import stage_timing
 from serving.workers import Workers
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
-from tandem.v1 import generator_service_pb2_grpc as pb_grpc
 
 RpcContext = grpc.aio.ServicerContext[Any, Any]
 
@@ -64,8 +66,8 @@ class _Reply:
     batch_size: int = 0
 
 
-class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
-    """Answers `Rerank`, `Generate`, `Rank` and `DiagnoseItems`.
+class GeneratorServicer(TextMethods):
+    """Answers `Rerank`, `Generate`, `Rank` and `DiagnoseItems`, and writes text.
 
     Args:
         follower: has the engine, and from `warm_up` to `close` changes its catalog as another's
@@ -74,6 +76,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         version: of the bundle, named in every response.
         limits: of batching.
         metrics: what is counted.
+        text_limits: of the texts that are written.
     """
 
     def __init__(
@@ -83,14 +86,14 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         version: str,
         limits: Limits | None = None,
         metrics: GeneratorMetrics | None = None,
+        text_limits: TextLimits | None = None,
     ) -> None:
-        self.follower = follower
-        self._users = users
-        self._version = version
-        self._limits = limits or Limits()
-        self._preparers = Workers(PREPARERS)
+        self._limits, texts = limits or Limits(), text_limits or TextLimits()
         self._metrics = metrics or GeneratorMetrics()
-        self.queue = model_queue(self._metrics.watched(follower.engine.run), self._limits)
+        turns, preparers = ModelTurns(), Workers(PREPARERS)
+        super().__init__(follower, users, version, preparers, turns, texts, self._metrics.text)
+        run = turns.taken(self._metrics.watched(follower.engine.run))
+        self.queue = model_queue(run, self._limits)
         """Jobs that wait for the model, which all versions of the engine share."""
         self._fields = ItemFieldWriter()
 
@@ -111,7 +114,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         if settings.catalog is not None:
             feed = CatalogFeed(settings.catalog, bundle.version, link=link_of(settings))
         follower, users = Follower(engine, feed), bundle.histories.user_index
-        return cls(follower, users, bundle.version, limits, metrics)
+        return cls(follower, users, bundle.version, limits, metrics, settings.text_limits)
 
     async def warm_up(self) -> None:
         """Runs a full batch, which takes the most memory, and makes one call of each kind."""
@@ -125,6 +128,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         await asyncio.to_thread(engine.run, [job] * self._limits.batch)
         for shortlist, generation in ((some, None), ((), wanted), (some, wanted)):
             await self._answer(RankingRequest("", some[:1], shortlist, generation))
+        await self._warm_up_texts()
 
     async def activate(self, previous: object) -> None:
         """Begins to follow the candidate's catalog.
@@ -140,6 +144,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         if isinstance(previous, GeneratorServicer):
             await self._take_over(previous)
         self._metrics.follow(lambda: self.queue.waiting)
+        self._follow_texts()
         self._metrics.catalog.follow(
             lambda: self.follower.engine.snapshot.sequence,
             lambda: self.follower.engine.snapshot.catalog.live_count,
@@ -162,6 +167,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         """Stops following, and the threads."""
         await self.follower.close()
         await self.queue.close()
+        await self._close_texts()
         self._preparers.close()
 
     async def Rerank(self, request: pb.RerankRequest, _context: RpcContext) -> pb.RerankResponse:

@@ -2,8 +2,12 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+Q = TypeVar("Q")
+R = TypeVar("R")
 
 
 class ModelTurns:
@@ -38,3 +42,12 @@ class ModelTurns:
                     self._waiting.popleft().set()
                 else:
                     self._taken = False
+
+    def taken(self, run: Callable[[Q], R]) -> Callable[[Q], R]:
+        """What runs the model, in a turn of its own each time."""
+
+        def in_turn(jobs: Q) -> R:
+            with self.turn():
+                return run(jobs)
+
+        return in_turn

@@ -64,6 +64,8 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
     "tandem.v1.RecommendationService": {
         "Recommend": _any(Right.RECOMMEND),
         "BatchRecommend": _any(Right.RECOMMEND),
+        "Explain": _any(Right.RECOMMEND),
+        "Summarize": _any(Right.RECOMMEND),
         "SimilarItems": _any(Right.SIMILAR),
         "GetItems": _any(Right.RECOMMEND, Right.SIMILAR),
         "RecordEvents": _any(Right.EVENTS, changes="events", routine=True),
@@ -90,6 +92,8 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "Generate": _INTERNAL,
         "Rank": _INTERNAL,
         "DiagnoseItems": _INTERNAL,
+        "Explain": _INTERNAL,
+        "Summarize": _INTERNAL,
     },
     # A gateway asks the services behind it for what it was asked to do.
     "tandem.v1.BundleService": {

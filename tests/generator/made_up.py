@@ -186,9 +186,10 @@ def write_made_up(
     change: Callable[[Any], None] = lambda _: None,
     histories: Mapping[str, list[int]] = MappingProxyType(tiny_bundle.HISTORIES),
     text_tokens: int = 0,
+    prompts: str = PROMPTS,
 ) -> MadeUp:
     """Writes a bundle with a random generator for items with the given codes."""
-    (root / "prompts.txt").write_text(PROMPTS, encoding="utf-8")
+    (root / "prompts.txt").write_text(prompts, encoding="utf-8")
     templates = read_templates(root / "prompts.txt")
     tokenizer = from_scratch(templates, "made-up", texts, ends=backbone == "t5")
     if backbone != "t5":
@@ -197,17 +198,17 @@ def write_made_up(
     model = random_model(tokenizer, backbone, changes)
     change(model)
     rng = np.random.default_rng(0)
-    prompts = [tokenizer.encode("".join(rng.choice(texts, 8))).ids for _ in range(16)]
+    calibration = [tokenizer.encode("".join(rng.choice(texts, 8))).ids for _ in range(16)]
     parts = GeneratorExport(
         tokenizer,
         texts,
         codes,
-        PROMPTS,
+        prompts,
         64,
         10,
         beams,
         precisions,
-        calibration=prompts,
+        calibration=calibration,
         text_tokens=text_tokens,
     )
     bundle, engine = write_bundle_of(root, model, parts, version, histories)

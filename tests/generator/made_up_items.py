@@ -82,9 +82,10 @@ def write_made_up_items(
     precisions: tuple[Precision, ...] = ("fp32",),
     histories: Mapping[str, list[int]] = MappingProxyType(tiny_bundle.HISTORIES),
     text_tokens: int = 0,
+    prompts: str = ITEM_PROMPTS,
 ) -> MadeUpItems:
     """Writes a bundle with a random generator for items with the given codes."""
-    (root / "prompts.txt").write_text(ITEM_PROMPTS, encoding="utf-8")
+    (root / "prompts.txt").write_text(prompts, encoding="utf-8")
     tokenizer = from_scratch(
         read_templates(root / "prompts.txt"), "made-up", texts, user_tokens=USER_TOKENS, ends=False
     )
@@ -96,7 +97,7 @@ def write_made_up_items(
         tokenizer,
         texts,
         codes,
-        ITEM_PROMPTS,
+        prompts,
         max_input_tokens=16 + MAX_HISTORY,
         max_history=MAX_HISTORY,
         beams=beams,

@@ -1,6 +1,7 @@
 """What a generator is made of, read from a bundle and checked to belong together."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -12,7 +13,16 @@ from core.manifest import GeneratorSection, Precision
 from services.generator.catalog.coded import ITEM_PROJECTION, ITEM_VECTORS, CodedCatalog
 from services.generator.decoding.graphs import Graphs, weights_file
 from services.generator.decoding.providers import Compute
-from services.generator.prompts import DIRECT, SEQUENTIAL, Template, read_templates, select
+from services.generator.prompts import (
+    DIRECT,
+    EXPLANATION,
+    REVIEW,
+    SEQUENTIAL,
+    TEXT,
+    Template,
+    read_templates,
+    select,
+)
 
 _CHECKED_CODES = 1000
 """Codes that are written anew at load, to see that tokenizer and codes belong together."""
@@ -31,6 +41,8 @@ class GeneratorParts:
     direct: Template
     """What is asked when there is no history: names the user alone."""
     graphs: Graphs
+    writing: Mapping[str, tuple[Template, ...]] = field(default_factory=dict)
+    """By task, what a model that writes text is asked; empty for others."""
     told_seen: bool = True
     """Whether a model that reads whole items is told which of them the history holds."""
 
@@ -78,7 +90,16 @@ def load_parts(bundle: Bundle, precision: Precision, compute: Compute) -> Genera
         template=select(templates, SEQUENTIAL, "seen")[0],
         direct=select(templates, DIRECT, "seen")[0],
         graphs=Graphs.load(bundle, precision, compute, expected),
+        writing=_written(templates) if section.text else {},
     )
+
+
+def _written(templates: Sequence[Template]) -> dict[str, tuple[Template, ...]]:
+    """The templates that are trained on and answered with text, by task."""
+    return {
+        task: tuple(t for t in templates if (t.task, t.kind, t.output) == (task, "seen", TEXT))
+        for task in (EXPLANATION, REVIEW)
+    }
 
 
 def load_catalog(bundle: Bundle, tokenizer: Tokenizer) -> CodedCatalog:

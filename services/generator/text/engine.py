@@ -6,13 +6,11 @@ What a row is given does not depend on the others.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from core.catalog import ItemArray
 from core.errors import FailedPrecondition
 from core.manifest import TextSection
 from services.generator.catalog.coded import CodedCatalog
@@ -20,8 +18,6 @@ from services.generator.decoding.graphs import Prompts
 from services.generator.decoding.parts import GeneratorParts
 from services.generator.text.rows import Encoded, Rows
 from services.generator.text.sampling import Chooser, Sampling
-
-_NOTHING: Final = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -36,8 +32,6 @@ class TextJob:
     """After so many it ends."""
     sampling: Sampling | None = None
     """None for the likeliest token at each step."""
-    seen: ItemArray = field(default_factory=lambda: _NOTHING)
-    """What the history holds."""
 
 
 class TextEngine:
@@ -63,9 +57,7 @@ class TextEngine:
     def encode(self, jobs: Sequence[TextJob]) -> list[Encoded]:
         """Reads the prompts of jobs of one version of the catalog."""
         graphs, section = self._parts.graphs, self._parts.section
-        prompts = Prompts.of(
-            [job.prompt for job in jobs], section.pad_token, [job.seen for job in jobs]
-        )
+        prompts = Prompts.of([job.prompt for job in jobs], section.pad_token)
         encoded = graphs.encode(prompts, jobs[0].snapshot)
         fixed: dict[str, NDArray[Any]] = {
             name: encoded[name] if name == "attention_mask" else encoded[name].numpy()
@@ -109,8 +101,7 @@ def text_section(parts: GeneratorParts) -> TextSection:
     """
     if parts.section.text is None:
         raise FailedPrecondition(
-            "the bundle's model was not taught to write text; build one with the explanation and "
-            "review families",
+            "the bundle's model was not taught to write text",
             reason="NO_TEXT",
         )
     return parts.section.text
