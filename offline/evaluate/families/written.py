@@ -16,7 +16,8 @@ from offline.reviews.held_out import FILE, HeldOut, read_held_out
 from services.generator.decoding.engine import GeneratorEngine
 from services.generator.prompts import Kind, Template, read_templates, select
 from services.generator.text.engine import TextEngine, TextJob
-from services.generator.text.rendering import PromptRenderer, TextQuestion, best_template
+from services.generator.text.prompts import TextPrompts
+from services.generator.text.rendering import TextQuestion, best_template
 
 Advance = Callable[[int], None]
 _TOGETHER: Final = 32
@@ -28,35 +29,20 @@ class Writer:
     """A bundle's model, asked for texts."""
 
     engine: GeneratorEngine
-    prompts: PromptRenderer
-
-    @classmethod
-    def of(cls, engine: GeneratorEngine) -> "Writer":
-        """That of a bundle whose model reads whole items."""
-        parts = engine.parts
-        section, words = parts.section, parts.section.vocabulary
-        prompts = PromptRenderer(
-            parts.tokenizer,
-            parts.dataset,
-            section.user_tokens,
-            lambda item: (words + item,),
-            section.max_input_tokens,
-        )
-        return cls(engine, prompts)
 
     def write(
         self, templates: Sequence[Template], questions: Sequence[TextQuestion], advance: Advance
     ) -> list[str]:
         """The likeliest text for each question, each by the template that tells most."""
-        asked = [(best_template(templates, question), question) for question in questions]
-        prompts = [self.prompts.ids(template, question) for template, question in asked]
+        asked = TextPrompts(self.engine)
+        prompts = [asked.of(best_template(templates, question), question) for question in questions]
         texts = [""] * len(prompts)
         order = np.argsort([len(prompt) for prompt in prompts], kind="stable").tolist()
         for start in range(0, len(order), _TOGETHER):
             places = order[start : start + _TOGETHER]
             written = self._greedy([prompts[place] for place in places])
             for place, tokens in zip(places, written, strict=True):
-                texts[place] = self.prompts.tokenizer.decode(tokens)
+                texts[place] = self.engine.parts.tokenizer.decode(tokens)
             advance(len(places))
         return texts
 
@@ -102,7 +88,7 @@ def text_report(
     own = held.test if split == "test" else held.validation
     asked = [own[place] for place in sample(own, examples)]
     wanted = [example.target for example in asked]
-    writer = Writer.of(GeneratorEngine.load(bundle))
+    writer = Writer(GeneratorEngine.load(bundle))
     templates = read_templates(bundle.file("prompts.txt"))
     rows = []
     for kind, told in _ways(family):

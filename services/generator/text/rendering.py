@@ -6,7 +6,7 @@ the model reads for it, one id of its own or the tokens of its code.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -102,13 +102,11 @@ class PromptRenderer:
         return kept
 
 
-def best_template(templates: Iterable[Template], question: TextQuestion) -> Template:
+def best_template(templates: Sequence[Template], question: TextQuestion) -> Template:
     """The template that tells most of what is known, the first of several.
 
-    Raises:
-        PromptError: every one asks for something that is not known.
+    Where all ask for something that is not known, it is the first of them, with nothing in its
+    place.
     """
     fitting = [template for template in templates if question.fits(template)]
-    if not fitting:
-        raise PromptError("no template asks for as little as is known")
-    return max(fitting, key=question.told)
+    return max(fitting, key=question.told) if fitting else templates[0]
