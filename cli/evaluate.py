@@ -9,13 +9,27 @@ import typer
 app = typer.Typer()
 
 
-@app.command(epilog="Example:  tandem evaluate --bundle bundles/ml-100k/current --json")
+@app.command(
+    epilog="Examples:\n\n"
+    "tandem evaluate --bundle bundles/ml-100k/current --json\n\n"
+    "tandem evaluate --family direct"
+)
 def evaluate(
     bundle: Annotated[Path, typer.Option(help="The bundle.")] = Path("bundles/ml-100k/current"),
     split: Annotated[
         Literal["test", "validation"], typer.Option(help="Which held-out items.")
     ] = "test",
-    users: Annotated[int | None, typer.Option(help="Only the first so many users.", min=1)] = None,
+    family: Annotated[
+        Literal["direct", "explanation", "review"] | None,
+        typer.Option(
+            help="One of P5's families instead: direct is the item that came next among 99 others; "
+            "explanation and review compare what is written with what users wrote."
+        ),
+    ] = None,
+    users: Annotated[
+        int | None,
+        typer.Option(help="Only the first so many users; with --family so many examples.", min=1),
+    ] = None,
     served_users: Annotated[
         str,
         typer.Option(
@@ -32,6 +46,9 @@ def evaluate(
     `pipeline/offline` is what the same code answers to all users without them. How many of the
     lists are the same is told below the table.
     """
+    if family is not None:
+        _evaluate_family(bundle, family, split, users, as_json)
+        return
     from core.bundle import Bundle
     from offline.evaluate.report import evaluate_bundle, print_report
 
@@ -41,6 +58,24 @@ def evaluate(
         typer.echo(json.dumps(report.to_json(), indent=2))
     else:
         print_report(report)
+
+
+def _evaluate_family(
+    bundle: Path,
+    family: Literal["direct", "explanation", "review"],
+    split: Literal["test", "validation"],
+    examples: int | None,
+    as_json: bool,
+) -> None:
+    from core.bundle import Bundle
+    from offline.evaluate.families.figures import print_family
+    from offline.evaluate.families.run import DIGITS, evaluate_family
+
+    report = evaluate_family(Bundle.open(bundle), family, split, examples)
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        print_family(report, digits=DIGITS[family])
 
 
 def _count(users: str) -> int | None:

@@ -9,7 +9,13 @@ from pydantic_core import ErrorDetails
 
 from core.manifest import IndexKind, Precision
 from offline.codes.code import CodeKind
-from offline.generator.config import Backbone, FamilyShares, ItemTrainConfig, TokenTrainConfig
+from offline.generator.config import (
+    Backbone,
+    FamilyShares,
+    ItemTrainConfig,
+    TextTrainConfig,
+    TokenTrainConfig,
+)
 from offline.query_encoder.config import QueryEncoderConfig
 from offline.training.config import TrainingConfig
 
@@ -107,6 +113,8 @@ class GeneratorModelConfig(Settings):
     """How a model that reads whole items is trained."""
     tokens: TokenTrainConfig = TokenTrainConfig()
     """How a model that reads tokens is trained."""
+    texts: TextTrainConfig = TextTrainConfig()
+    """How a model learns to write text, if a family asks for that."""
 
 
 class GeneratorConfig(GeneratorModelConfig):

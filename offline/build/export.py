@@ -27,6 +27,7 @@ from offline.generator.export.parity import compare
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts
 from offline.generator.tokens import backbones
+from offline.reviews.held_out import FILE as HELD_OUT
 from services.generator.decoding.engine import (
     Generation,
     GeneratorEngine,
@@ -105,6 +106,8 @@ def _draft(
             for file in source.iterdir():
                 if file.name not in _NOT_SERVED:
                     link_or_copy(file, directory / file.name)
+        if (texts := earlier["generator"] / HELD_OUT).exists():
+            link_or_copy(texts, directory / texts.name)
     shutil.rmtree(staged)
     return open_draft(out)
 
@@ -114,7 +117,8 @@ def _generator_export(
 ) -> GeneratorExport:
     generator = earlier["generator"]
     tokenizer = Tokenizer.from_file(str(generator / "tokenizer.json"))
-    users = read_json(generator / FACTS)["user_tokens"]
+    facts = read_json(generator / FACTS)
+    users = facts["user_tokens"]
     texts = read_code_texts(earlier["codes"] / "codes.txt")
     prompts = ItemPrompts(read_templates(generator / "prompts.txt"), tokenizer, data.name, users)
     histories = _calibration_histories(data, settings)
@@ -134,6 +138,7 @@ def _generator_export(
         histories=list(histories.values()),
         content=np.load(earlier["embeddings"] / "content_vectors.npy", allow_pickle=False),
         interactions=data.popularity(),
+        text_tokens=facts.get("text_tokens", 0),
     )
 
 

@@ -15,10 +15,15 @@ from transformers import PreTrainedModel, T5ForConditionalGeneration
 from core.codes import code_tokens, read_code_texts
 from offline.build.files import FACTS, read_json, write_json
 from offline.dataset.errors import DataError
+from offline.dataset.reviews import Reviews
 from offline.dataset.schema import Dataset
+from offline.evaluate.families.constants import candidates
 from offline.generator.items.expected import ExpectedItems, expect
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts, train_items
+from offline.generator.subwords import from_texts
+from offline.generator.texts.family import TextFamily
+from offline.generator.texts.learned import NAMES, TextMaterial
 from offline.generator.tokenizer import UNK, extend, from_scratch
 from offline.generator.tokens.backbones import (
     from_checkpoint,
@@ -29,6 +34,9 @@ from offline.generator.tokens.examples import ExampleSource
 from offline.generator.tokens.model import fit_vocabulary, special_tokens
 from offline.generator.tokens.train import train_tokens
 from offline.query_encoder.model import principal_components
+from offline.reviews.examples import Written
+from offline.reviews.held_out import HeldOut, sample, write_held_out
+from offline.reviews.parts import Part
 from offline.warm.before import Before
 from offline.warm.vocabulary import Vocabulary
 from services.candidate.retrieval.encoders import OnnxQueryEncoder
@@ -55,6 +63,8 @@ class _Material:
     """[items, levels] token ids."""
     pad: int
     user_tokens: int
+    written: Written | None
+    """What users wrote, where a family writes text."""
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -78,7 +88,8 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
     torch.manual_seed(settings.seed)
     data = Dataset.load(earlier["dataset"])
     texts = read_code_texts(earlier["codes"] / "codes.txt")
-    made, material = _untrained(settings, data, read_templates(out / "prompts.txt"), texts)
+    written = _written(settings, data, earlier["dataset"])
+    made, material = _untrained(settings, data, read_templates(out / "prompts.txt"), texts, written)
     before = Before(earlier["warm"]) if settings.warm else None
     if settings.reads_items:
         t5 = cast(T5ForConditionalGeneration, made)  # others are configured to read tokens
@@ -93,7 +104,11 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
         curve = _train_tokens(made, material, before, out)
     material.tokenizer.save(str(out / "tokenizer.json"))
     np.save(out / "code_tokens.npy", material.codes, allow_pickle=False)
-    write_json(out / FACTS, {"user_tokens": material.user_tokens, "curve": curve})
+    facts = {"user_tokens": material.user_tokens, "curve": curve}
+    if written is not None:
+        facts["text_tokens"] = settings.model.texts.max_tokens
+        write_held_out(_held_out(written, settings), out)
+    write_json(out / FACTS, facts)
     (out / CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -102,13 +117,12 @@ def _untrained(
     data: Dataset,
     templates: Sequence[Template],
     texts: Sequence[str],
+    written: Written | None,
 ) -> tuple[PreTrainedModel, _Material]:
     """A model from scratch or from a checkpoint, whose tokenizer knows the codes."""
     model, users = settings.model, _user_tokens(settings, data)
     if model.checkpoint is None:
-        tokenizer = from_scratch(
-            templates, data.name, texts, user_tokens=users, ends=not settings.reads_items
-        )
+        tokenizer = _from_scratch(settings, data, templates, texts, written)
         made = from_preset(model.backbone, model.preset, tokenizer, dropout=model.dropout)
     else:
         made, tokenizer = from_checkpoint(model.checkpoint, dropout=model.dropout)
@@ -117,7 +131,50 @@ def _untrained(
     pad, eos = special_tokens(made)
     codes = code_tokens(tokenizer, texts, eos=eos, pad=pad, unknown=tokenizer.token_to_id(UNK))
     require_positions(made, model.max_input_tokens + codes.shape[1])
-    return made, _Material(settings, data, templates, tokenizer, texts, codes, pad, users)
+    return made, _Material(settings, data, templates, tokenizer, texts, codes, pad, users, written)
+
+
+def _held_out(written: Written, settings: "GeneratorSettings") -> dict[str, HeldOut]:
+    """What the families that write text are tested on."""
+    return {
+        name: HeldOut(
+            sample(written, name, Part.VALIDATION),
+            sample(written, name, Part.TEST),
+            candidates([e.target for e in written.examples(name, Part.TRAINING)]),
+        )
+        for name in NAMES
+        if getattr(settings.model.families, name)
+    }
+
+
+def _written(settings: "GeneratorSettings", data: Dataset, directory: Path) -> Written | None:
+    """What users wrote, if a family writes text."""
+    if not settings.model.families.write_text:
+        return None
+    if not settings.reads_items:
+        raise DataError("explanations and summaries are written by models that read whole items")
+    reviews = Reviews.load(directory)
+    if reviews is None:
+        raise DataError("explanations and summaries are learned from texts: name --review-column")
+    return Written.of(data, reviews)
+
+
+def _from_scratch(
+    settings: "GeneratorSettings",
+    data: Dataset,
+    templates: Sequence[Template],
+    texts: Sequence[str],
+    written: Written | None,
+) -> Tokenizer:
+    """Whole words of the prompts, or pieces of words for a model that writes text."""
+    users = _user_tokens(settings, data)
+    if written is None:
+        asked = [t for t in templates if t.output != "{text}"]
+        ends = not settings.reads_items
+        return from_scratch(asked, data.name, texts, user_tokens=users, ends=ends)
+    pieces = settings.model.texts.pieces
+    learned = written.training_texts()
+    return from_texts(learned, templates, data.name, texts, user_tokens=users, pieces=pieces)
 
 
 def _user_tokens(settings: "GeneratorSettings", data: Dataset) -> int:
@@ -180,11 +237,27 @@ def _train_items(
             history_dropout=settings.model.history_dropout,
             expected=expected,
             start=None if before is None else lambda m: before.give(m, material.vocabulary),
+            more=_text_families(material, model),
             path=out / CHECKPOINT,
             bar=bar,
         )
     model.save(out / "model")
     return curve
+
+
+def _text_families(material: _Material, model: ItemT5) -> list[tuple[TextFamily, float]]:
+    if material.written is None:
+        return []
+    settings = material.settings.model
+    texts = TextMaterial(
+        material.written,
+        material.templates,
+        material.tokenizer,
+        material.user_tokens,
+        settings.max_input_tokens + settings.max_history,
+        settings.texts,
+    )
+    return texts.families(model, settings.families)
 
 
 def _train_tokens(

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from offline.dataset.errors import DataError
+from offline.dataset.reviews import Reviews
 from offline.dataset.schema import Dataset, Item, id_order
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def prepare(
     Args:
         name: Names the data in reports.
         interactions: Columns `user` and `item` (text) and `timestamp` (a number), in file order;
-            perhaps `weight`, above 0.
+            perhaps `weight`, above 0, and `review` and `summary`, clean texts.
         catalog: Every item of the interactions by its id; others are left out of the dataset.
         min_core: The `k` of the iterative k-core.
 
@@ -79,6 +80,7 @@ def prepare(
         _number("item", item_ids),
         "timestamp",
         *(["weight"] if weighted else []),
+        *_texts(kept),
     ).sort("user", "timestamp", maintain_order=True)
     counts = np.bincount(ordered["user"].to_numpy(), minlength=len(user_ids))
     return Dataset(
@@ -89,7 +91,20 @@ def prepare(
         item_index=ordered["item"].to_numpy().astype(np.int32),
         timestamps=ordered["timestamp"].cast(pl.Int64).to_numpy().astype(np.int64),
         weights=ordered["weight"].to_numpy().astype(np.float32) if weighted else None,
+        reviews=_reviews(ordered),
     )
+
+
+def _texts(frame: pl.DataFrame) -> list[str]:
+    return [name for name in ("review", "summary") if name in frame.columns]
+
+
+def _reviews(ordered: pl.DataFrame) -> Reviews | None:
+    if not _texts(ordered):
+        return None
+    nothing = [""] * ordered.height
+    written = {name: ordered[name].to_list() for name in _texts(ordered)}
+    return Reviews(tuple(written.get("review", nothing)), tuple(written.get("summary", nothing)))
 
 
 def _number(column: str, ids: list[str]) -> pl.Expr:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from offline.dataset.reviews import Reviews
 from offline.dataset.split import held_out, training_length
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Dataset:
             validation target, and a user who has none before that is for training as a whole.
         weights: `[interactions]` what each counts as something to learn; None where all count
             alike. Those who are tested on are not weighed.
+        reviews: What users wrote, by interaction; None where the data have no texts, and after
+            `load`, since few need them: `Reviews.load` reads them.
     """
 
     name: str
@@ -97,6 +100,7 @@ class Dataset:
     timestamps: NDArray[np.int64]
     tested: int = 1
     weights: NDArray[np.float32] | None = None
+    reviews: Reviews | None = None
 
     def __post_init__(self) -> None:
         if self.tested < 1:
@@ -107,6 +111,8 @@ class Dataset:
             raise ValueError("item_index, timestamps and indptr disagree about the interactions")
         if self.weights is not None and len(self.weights) != len(self.item_index):
             raise ValueError("weights and item_index disagree about the interactions")
+        if self.reviews is not None and len(self.reviews.texts) != len(self.item_index):
+            raise ValueError("reviews and item_index disagree about the interactions")
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -165,6 +171,8 @@ class Dataset:
             np.save(directory / f"{name}.npy", getattr(self, name), allow_pickle=False)
         if self.weights is not None:
             np.save(directory / "weights.npy", self.weights, allow_pickle=False)
+        if self.reviews is not None:
+            self.reviews.save(directory)
 
     @classmethod
     def load(cls, directory: Path) -> Dataset:

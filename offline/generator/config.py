@@ -20,11 +20,20 @@ class FamilyShares(BaseModel):
 
     direct: float = Field(default=0.05, ge=0, le=10)
     """Recommending to a user by name."""
+    explanation: float = Field(default=0.0, ge=0, le=100)
+    """Writing why a user likes an item; for data with reviews, and models that read whole items."""
+    review: float = Field(default=0.0, ge=0, le=100)
+    """Writing the summary of a review; the same."""
 
     @property
     def direct_fraction(self) -> float:
         """Of the prompts whose answer is an item, the fraction that name a user."""
         return self.direct / (1 + self.direct)
+
+    @property
+    def write_text(self) -> bool:
+        """Whether a family writes text."""
+        return self.explanation > 0 or self.review > 0
 
 
 class ItemTrainConfig(BaseModel):
@@ -45,6 +54,19 @@ class ItemTrainConfig(BaseModel):
         if self.item_share is not None:
             return self.item_share
         return 0.5 if interactions < 20 * items else 0.0
+
+
+class TextTrainConfig(BaseModel):
+    """How a model learns to write text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch_size: int = Field(default=128, gt=0)
+    """Texts in a batch."""
+    max_tokens: int = Field(default=64, gt=1)
+    """Tokens of a text, at most."""
+    pieces: int = Field(default=4000, ge=100)
+    """Pieces of words that a model from scratch knows, at most."""
 
 
 class TokenTrainConfig(BaseModel):

@@ -51,7 +51,7 @@ def from_scratch(
     texts += [dataset, " , ", UNKNOWN_USER, user_text(0), "0123456789"]
     words = {word for text in texts for word, _ in splitter.pre_tokenize_str(text.lower())}
     users = [user_text(user, user_tokens) for user in range(user_tokens)]
-    vocabulary = [PAD, EOS, UNK, *sorted(words), *users, *_level_tokens(code_texts)]
+    vocabulary = [PAD, EOS, UNK, *sorted(words), *users, *level_tokens(code_texts)]
     model = WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token=UNK)
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = Lowercase()
@@ -65,7 +65,7 @@ def extend(tokenizer: Tokenizer, code_texts: Sequence[str]) -> Tokenizer:
     """Adds to a pretrained tokenizer the level tokens that the codes are written with."""
     added = [
         AddedToken(token, lstrip=True, rstrip=True, normalized=False)
-        for token in _level_tokens(code_texts)
+        for token in level_tokens(code_texts)
     ]
     tokenizer.add_tokens(added)
     tokenizer.no_truncation()
@@ -100,7 +100,7 @@ def end_with_response(tokenizer: Tokenizer, response: str) -> Tokenizer:
     return tokenizer
 
 
-def _level_tokens(code_texts: Iterable[str]) -> list[str]:
+def level_tokens(code_texts: Iterable[str]) -> list[str]:
     """Every level token, by level and value."""
     tokens = {token for text in code_texts for token in OWN_TOKEN.findall(text)}
 

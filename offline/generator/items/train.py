@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from offline.generator.items.families import DirectItems, Sequences, SequentialI
 from offline.generator.items.model import ItemT5
 from offline.generator.items.scores import exact_scores
 from offline.training.config import batch_items_for
-from offline.training.families import FamilyLearner, digest
+from offline.training.families import Family, FamilyLearner, digest
 from offline.training.together import device
 from offline.training.trainer import train
 from offline.training.validation import Validation
@@ -70,6 +71,7 @@ def train_items(
     history_dropout: float,
     expected: ExpectedItems | None = None,
     start: Callable[[ItemT5], None] | None = None,
+    more: Sequence[tuple[Family[Any], float]] = (),
     path: Path | None = None,
     bar: Progress | None = None,
 ) -> dict[int, float]:
@@ -85,6 +87,7 @@ def train_items(
         history_dropout: probability of leaving an item of a history out.
         expected: what users by name are told beside their own items.
         start: gives the model what it goes on from; from nothing when None.
+        more: other families, each with its share.
         path: where the state is kept between epochs; nowhere when None.
         bar: to show epochs and validation on.
 
@@ -103,7 +106,7 @@ def train_items(
         history_dropout=history_dropout,
     )
     direct = _direct(model, sequences, prompts, expected) if shares.direct else None
-    others = [] if direct is None else [(direct, shares.direct)]
+    others = [*([] if direct is None else [(direct, shares.direct)]), *more]
     _begin(model, direct, prompts, start)
     learner = FamilyLearner(model.to(device()), first, others)
     words = prompts.words(prompts.serving, None)

@@ -1,30 +1,16 @@
 """What a model that writes text is asked: prompts about an item and a user, and about a text."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from core.errors import FailedPrecondition, InvalidArgument
 from services.generator.decoding.engine import GeneratorEngine, UserContext
-from services.generator.prompts import (
-    EXPLANATION,
-    REVIEW,
-    TEXT,
-    PromptError,
-    Template,
-    render,
-    render_ids,
-    user_text,
-)
-
-FEATURE, HISTORY, ITEM = "{feature}", "{history}", "{item}"
-_POSITIONS: Final = re.compile(r"(\{history\}|\{item\})")
+from services.generator.prompts import EXPLANATION, REVIEW, PromptError, Template
+from services.generator.text.rendering import PromptRenderer, TextQuestion, best_template
 
 
 @dataclass(frozen=True)
 class TextPrompts:
-    """Renders the prompts of one engine.
+    """Renders the prompts of one engine, as training did.
 
     Args:
         engine: over the version of the catalog that items are positions in.
@@ -45,13 +31,10 @@ class TextPrompts:
             FailedPrecondition: reason NO_TEXT: the model was not taught to.
             InvalidArgument: reason TEXT_TOO_LONG: there is no room for the feature.
         """
-        section = self.engine.parts.section
-        template = self._template(EXPLANATION, lambda t: (FEATURE in t.input) == bool(feature))
-        newest = context.history[-section.max_history :].tolist()
-        values = {"user": user_text(context.user, section.user_tokens), "feature": feature}
-        write = self._positions if section.inputs == "items" else self._codes
+        newest = context.history[-self.engine.parts.section.max_history :].tolist()
+        asked = TextQuestion(context.user, item, newest, feature or None)
         try:
-            return write(template, newest, item, values)
+            return self._ids(EXPLANATION, asked)
         except PromptError as error:
             raise InvalidArgument(
                 f"feature {feature!r} leaves the model no room; {error}", reason="TEXT_TOO_LONG"
@@ -63,64 +46,31 @@ class TextPrompts:
         Raises:
             FailedPrecondition: reason NO_TEXT: the model was not taught to.
         """
-        template = self._template(REVIEW, lambda t: TEXT in t.input)
-        room = self.engine.parts.section.max_input_tokens
-        kept = text.split()
-        while True:
-            ids = self._encode(self._filled(template, {"text": " ".join(kept)}))
-            if len(ids) <= room or not kept:
-                return ids
-            kept = kept[: min(len(kept) - 1, len(kept) * room // len(ids))]
+        return self._ids(REVIEW, TextQuestion(text=text))
 
-    def _codes(
-        self, template: Template, history: Sequence[int], item: int, values: Mapping[str, str]
-    ) -> list[int]:
-        """Items as the tokens of their codes."""
-        texts, parts = self.engine.snapshot.code_texts, self.engine.parts
-        return render_ids(
-            template,
-            self._encode,
-            dataset=parts.dataset,
-            history=[texts[i] for i in history],
-            item=texts[item],
-            max_tokens=parts.section.max_input_tokens,
-            **values,
+    def of(self, template: Template, question: TextQuestion) -> list[int]:
+        """A question by one template, as token ids."""
+        parts = self.engine.parts
+        section, tokenizer = parts.section, parts.tokenizer
+        whole = section.inputs == "items"
+        texts = self.engine.snapshot.code_texts
+
+        def item_ids(item: int) -> list[int]:
+            if whole:
+                return [section.vocabulary + item]
+            return list(tokenizer.encode(texts[item], add_special_tokens=False).ids)
+
+        end = () if whole else tuple(tokenizer.encode("").ids)
+        renderer = PromptRenderer(
+            tokenizer, parts.dataset, section.user_tokens, item_ids, section.max_input_tokens, end
         )
+        return renderer.ids(template, question)
 
-    def _positions(
-        self, template: Template, history: Sequence[int], item: int, values: Mapping[str, str]
-    ) -> list[int]:
-        """Items as positions behind the vocabulary; the oldest of a history go until all fits."""
-        section = self.engine.parts.section
-        items = {HISTORY: history, ITEM: [item]}
-        pieces = [
-            [section.vocabulary + position for position in items[piece]]
-            if piece in items
-            else self._encode(self._filled(Template("", "seen", piece, ""), values))
-            for piece in _POSITIONS.split(template.input)
-            if piece.strip()
-        ]
-        ids = [token for piece in pieces for token in piece]
-        if (over := len(ids) - section.max_input_tokens) <= 0:
-            return ids
-        if over > len(history):
-            raise PromptError(f"{len(ids)} positions, and {section.max_input_tokens} are read")
-        return self._positions(template, history[over:], item, values)
-
-    def _template(self, task: str, suits: Callable[[Template], bool]) -> Template:
-        """The first of a task that suits, or else its first."""
+    def _ids(self, task: str, question: TextQuestion) -> list[int]:
         templates = self.engine.parts.writing.get(task, ())
         if not templates:
             raise FailedPrecondition(
                 f"the bundle's model was not taught the task {task!r}; build one with it",
                 reason="NO_TEXT",
             )
-        return next(filter(suits, templates), templates[0])
-
-    def _filled(self, template: Template, values: Mapping[str, str]) -> str:
-        given = {"user": user_text(None), **values}
-        return render(template, dataset=self.engine.parts.dataset, **given)
-
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.engine.parts.tokenizer.encode(text).ids
-        return ids
+        return self.of(best_template(templates, question), question)
