@@ -21,6 +21,7 @@ class _Commands(LazyGroup):
         "bundle": "cli.bundle.commands:app",
         "serve": "cli.serve:app",
         "recommend": "cli.recommend:app",
+        "explain": "cli.explain:app",
         "similar": "cli.similar:app",
         "items": "cli.items:app",
         "history": "cli.history:app",

@@ -25,6 +25,7 @@ from cli.support.query_options import (
     ServingOptions,
     Strategy,
 )
+from cli.support.texts import print_explanations
 from cli.support.titles import Titles
 from tandem import Client, Error
 from tandem.v1 import recommendation_service_pb2 as pb
@@ -39,7 +40,8 @@ app = typer.Typer()
     "tandem recommend --user 196 --strategy fuse -k 5\n\n"
     "tandem recommend --history 50,172,181 --filter genre=Drama --filter year=1990..1999\n\n"
     "tandem recommend --user 196 --pin 50=1 --cap genre=3 --diversity 0.3 --diagnostics\n\n"
-    "tandem recommend --user 196 --boost genre=Drama:0.5 --page-size 5"
+    "tandem recommend --user 196 --boost genre=Drama:0.5 --page-size 5\n\n"
+    "tandem recommend --user 196 -k 3 --explain"
 )
 @expanded
 def recommend(
@@ -68,6 +70,10 @@ def recommend(
     diagnostics: Annotated[
         bool, typer.Option("--diagnostics", help="Say where each item comes from.")
     ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Have a model write why each item would be liked."),
+    ] = False,
     connection: ConnectionOptions,
     as_json: AsJson = False,
 ) -> None:
@@ -75,6 +81,8 @@ def recommend(
     given = read_ids(history)
     if not user and not given:
         raise typer.BadParameter("give --user, --history, or both")
+    if explain and as_json:
+        raise typer.BadParameter("--explain is for people; tandem explain --json has each text")
     with connection.connect() as client:
         response = client.recommend(
             user,
@@ -95,6 +103,10 @@ def recommend(
             print_json(response)
         else:
             _print(client, response, given or _stored_history(client, user))
+        if explain:
+            items = [item.item_id for item in response.recommendations]
+            titles = Titles(response.recommendations)
+            print_explanations(Console(), client, user, given, items, titles)
 
 
 def _print(client: Client, response: pb.RecommendResponse, history: list[str]) -> None:

@@ -43,6 +43,8 @@ class RandomT5:
     precisions: tuple[Precision, ...]
     vocabulary: int = 0
     """Tokens that its head tells apart; 0 for as many as the tokenizer has."""
+    text_tokens: int = 0
+    """Of a text that it writes, at most; 0 where it writes none."""
 
     def export(
         self, directory: Path, catalog: Catalog, texts: Sequence[str], users: Sequence[str] = ()
@@ -97,6 +99,7 @@ class RandomT5:
             beams=self.beams,
             precisions=self.precisions,
             calibration=[codes[items].flatten().tolist() for items in histories],
+            text_tokens=self.text_tokens,
         )
 
 

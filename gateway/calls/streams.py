@@ -50,9 +50,10 @@ class Begun(Generic[R]):
             TandemError: the stream broke; see `translate`.
         """
         try:
-            yield self._first
-            async for message in self._call:
+            message: Any = self._first
+            while message is not grpc.aio.EOF:
                 yield message
+                message = await self._call.read()
         except grpc.aio.AioRpcError as error:
             raise translate(errors.from_rpc(error), service) from error
         finally:

@@ -19,6 +19,7 @@ from tandem.requests import (
     recommend_request,
     similar_request,
 )
+from tandem.texts import AsyncTextCalls, TextCalls
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 
@@ -28,7 +29,7 @@ DEFAULT_TIMEOUT: Final = 2.0
 _OPTIONS: Final = channel_options(["tandem.v1.RecommendationService"])
 
 
-class Client(HistoryCalls, ItemCalls):
+class Client(HistoryCalls, ItemCalls, TextCalls):
     """Calls a gateway from sync code; safe to share between threads.
 
         with tandem.Client("gateway:50050") as client:
@@ -169,7 +170,7 @@ class Client(HistoryCalls, ItemCalls):
             call.cancel()
 
 
-class AsyncClient(AsyncHistoryCalls, AsyncItemCalls):
+class AsyncClient(AsyncHistoryCalls, AsyncItemCalls, AsyncTextCalls):
     """`Client` for asyncio: the same methods, awaited. It belongs to the loop that makes it."""
 
     def __init__(

@@ -53,6 +53,7 @@ class TextQueue:
         limits: TextLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.engine = engine
         self._batch = TextBatch(engine, turns, clock)
         self._limits = limits or TextLimits()
         self._clock = clock
@@ -70,8 +71,8 @@ class TextQueue:
 
     @property
     def running(self) -> int:
-        """Texts that are written; others may read it at any time."""
-        return len(self._batch.places)
+        """Texts that are written for somebody; others may read it at any time."""
+        return sum(not place.left for place in self._batch.places)
 
     async def write(
         self, prepare: Callable[[], Awaitable[TextJob]], ends: float

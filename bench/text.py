@@ -1,0 +1,188 @@
+"""Writing text beside `transformers` and CTranslate2, and beside itself one text at a time.
+
+    python -m bench.text --help
+
+T5-small's shape, prompts of 96 tokens, texts of 32, greedy, random weights. All sides compute with
+the same weights, inputs and number of threads, and take turns; none may end a text early. A ratio
+is the median over rounds of the ratio of one round's figures. CTranslate2 is measured where it is
+installed (the extra `bench`).
+"""
+
+import importlib.util
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import numpy as np
+import torch
+import typer
+from transformers.generation.streamers import BaseStreamer
+
+from bench.generator import MODEL, CTranslate2, make_catalog
+from bench.lib.random_t5 import RandomT5, Subject, code_texts, random_levels
+from bench.lib.report import publish, run
+from bench.lib.timing import Turns, in_turns
+from services.generator.decoding.engine import GeneratorEngine
+from services.generator.decoding.providers import Compute
+from services.generator.text.engine import TextEngine, TextJob
+
+ITEMS: Final = 100
+BATCHES: Final = (1, 8)
+TOKENS: Final = 32
+SHAPE: Final[RandomT5] = replace(MODEL, text_tokens=TOKENS, precisions=("fp32",))
+
+Prompts = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A batch of texts of equal length."""
+
+    first: float
+    """Seconds to the first tokens."""
+    seconds: float
+    """To the last ones."""
+    tokens: int
+    """Of all texts."""
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second."""
+        return self.tokens / self.seconds
+
+
+class Clock(BaseStreamer):
+    """Notes when the first tokens come: what `transformers` tells its streamers first is the
+    prompt."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.told: list[float] = []
+
+    def put(self, value: torch.Tensor) -> None:
+        """Is told of each step's tokens."""
+        self.told.append(time.perf_counter() - self.started)
+
+    def end(self) -> None:
+        """Is told of the end."""
+
+
+def by_tandem(engine: TextEngine, subject: GeneratorEngine, prompts: Prompts) -> Written:
+    """In one batch of the engine, without the queue and the server around it."""
+    jobs = [TextJob(subject.snapshot, prompt, TOKENS) for prompt in prompts]
+    started = time.perf_counter()
+    engine.change([], jobs, engine.encode(jobs))
+    engine.step()
+    first = time.perf_counter() - started
+    for _ in range(TOKENS - 1):
+        engine.step()
+    return Written(first, time.perf_counter() - started, TOKENS * len(prompts))
+
+
+def by_transformers(model: Any, prompts: Prompts) -> Written:
+    """`generate`; only a batch of one may be streamed, so the others get no time to the first."""
+    clock = Clock() if len(prompts) == 1 else None
+    started = time.perf_counter()
+    written = model.generate(
+        torch.tensor(prompts),
+        max_new_tokens=TOKENS,
+        min_new_tokens=TOKENS,
+        do_sample=False,
+        num_beams=1,
+        streamer=clock,
+    )
+    seconds = time.perf_counter() - started
+    if written.shape[1] != TOKENS + 1:
+        raise RuntimeError(f"wrote {written.shape[1] - 1} tokens instead of {TOKENS}")
+    first = clock.told[1] if clock else float("nan")
+    return Written(first, seconds, TOKENS * len(prompts))
+
+
+def sides(
+    subject: Subject, engine: GeneratorEngine, other: CTranslate2 | None, batch: int
+) -> dict[str, Callable[[], Written]]:
+    """Who writes."""
+    rng = np.random.default_rng(1)
+    prompts = rng.integers(100, 1_000, (batch, MODEL.prompt_tokens)).tolist()
+    found: dict[str, Callable[[], Written]] = {
+        "transformers": partial(by_transformers, subject.model, prompts),
+        "tandem": partial(by_tandem, TextEngine(engine.parts), engine, prompts),
+    }
+    if other is not None:
+        found["ctranslate2"] = partial(by_ctranslate2, other, prompts)
+    return found
+
+
+def by_ctranslate2(other: CTranslate2, prompts: Prompts) -> Written:
+    """Greedy search, streamed to know when the first token comes."""
+    started, first = time.perf_counter(), float("nan")
+    told: list[float] = []
+
+    def tell(_: object) -> bool:
+        told.append(time.perf_counter() - started)
+        return False
+
+    other.write([list(prompt) for prompt in prompts], TOKENS, tell)
+    seconds = time.perf_counter() - started
+    with suppress(ValueError):
+        first = min(told)
+    return Written(first, seconds, TOKENS * len(prompts))
+
+
+def figures_of(turns: Turns[Written], batch: int) -> dict[str, float]:
+    """Tokens a second, milliseconds to the first, and how many times those of the others."""
+    found = {}
+    for side in turns.sides:
+        found[f"tokens_per_s_{side}_b{batch}"] = turns.median(side, lambda w: w.rate)
+        found[f"first_ms_{side}_b{batch}"] = 1e3 * turns.median(side, lambda w: w.first)
+        if side != "tandem":
+            found[f"speedup_vs_{side}_b{batch}"] = turns.ratio("tandem", side, lambda w: w.rate)
+    return found
+
+
+def main(
+    threads: Annotated[int, typer.Option(help="Of all sides; 0 means one per core.")] = 0,
+    rounds: Annotated[int, typer.Option(help="Turns of each side.")] = 5,
+    spin: Annotated[bool, typer.Option(help="As `tandem serve generator --spin`.")] = False,
+) -> None:
+    """Measure how fast text is written."""
+    threads = threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        levels = random_levels(SHAPE.widths, ITEMS)
+        subject = SHAPE.export(directory, make_catalog(ITEMS), code_texts(levels))
+        engine = GeneratorEngine.load(subject.bundle, Compute(threads=threads, spin=spin), "fp32")
+        other = None
+        if importlib.util.find_spec("ctranslate2"):
+            other = CTranslate2(subject, directory / "others", "fp32", threads)
+        for batch in BATCHES:
+            turns = in_turns(sides(subject, engine, other, batch), rounds, f"batch {batch}")
+            figures |= figures_of(turns, batch)
+    publish(
+        "text", figures, table(list(turns.sides)), precision="fp32", caches="warm",
+        threads=threads, spin=int(spin),
+    )  # fmt: skip
+
+
+def table(found: Sequence[str]) -> list[list[str]]:
+    """Tokens a second, and milliseconds to the first, of each side."""
+    names = {"transformers": "`transformers`", "ctranslate2": "CTranslate2", "tandem": "Tandem"}
+    rows = [["", *(names[side] for side in found)]]
+    for batch in BATCHES:
+        rates = (f"{{tokens_per_s_{side}_b{batch}:,.0f}}" for side in found)
+        firsts = (f"{{first_ms_{side}_b{batch}:.0f}}" for side in found)
+        rows.append([f"batch {batch}, tokens/s", *rates])
+        rows.append([f"batch {batch}, ms to the first token", *firsts])
+    return rows
+
+
+if __name__ == "__main__":
+    run(main)
