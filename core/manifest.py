@@ -90,6 +90,15 @@ class GeneratorSection(_Section):
     vocabulary: int = Field(gt=0)
     precisions: tuple[Precision, ...] = ("fp32",)
     """Those in which the bundle holds the model."""
+    ratings: tuple[float, ...] = ()
+    """What a rating may be, ascending; none, and not in the file, where the model does not rate."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        if not self.ratings:
+            values.pop("ratings", None)
+        return values
 
 
 class BlendWeights(_Section):

@@ -49,6 +49,10 @@ class GeneratorServiceStub:
     """Says what the scores of given items are made of, token by token. For people
     who debug: it costs about as much as ordering them.
     """
+    PredictRatings: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.PredictRatingsRequest, _generator_service_pb2.PredictRatingsResponse]
+    """Predicts how a user rates given items. FAILED_PRECONDITION with reason
+    RATINGS_NOT_LEARNED where the bundle's model has not learned it.
+    """
 
 @_typing.type_check_only
 class GeneratorServiceAsyncStub(GeneratorServiceStub):
@@ -70,6 +74,10 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     DiagnoseItems: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.DiagnoseItemsRequest, _generator_service_pb2.DiagnoseItemsResponse]  # type: ignore[assignment]
     """Says what the scores of given items are made of, token by token. For people
     who debug: it costs about as much as ordering them.
+    """
+    PredictRatings: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.PredictRatingsRequest, _generator_service_pb2.PredictRatingsResponse]  # type: ignore[assignment]
+    """Predicts how a user rates given items. FAILED_PRECONDITION with reason
+    RATINGS_NOT_LEARNED where the bundle's model has not learned it.
     """
 
 class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -113,6 +121,16 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_generator_service_pb2.DiagnoseItemsResponse, _abc.Awaitable[_generator_service_pb2.DiagnoseItemsResponse]]:
         """Says what the scores of given items are made of, token by token. For people
         who debug: it costs about as much as ordering them.
+        """
+
+    @_abc_1.abstractmethod
+    def PredictRatings(
+        self,
+        request: _generator_service_pb2.PredictRatingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generator_service_pb2.PredictRatingsResponse, _abc.Awaitable[_generator_service_pb2.PredictRatingsResponse]]:
+        """Predicts how a user rates given items. FAILED_PRECONDITION with reason
+        RATINGS_NOT_LEARNED where the bundle's model has not learned it.
         """
 
 def add_GeneratorServiceServicer_to_server(servicer: GeneratorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
