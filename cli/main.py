@@ -22,6 +22,7 @@ class _Commands(LazyGroup):
         "serve": "cli.serve:app",
         "recommend": "cli.recommend:app",
         "similar": "cli.similar:app",
+        "ratings": "cli.ratings:app",
         "items": "cli.items:app",
         "history": "cli.history:app",
         "export-events": "cli.export_events:app",
