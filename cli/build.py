@@ -8,7 +8,7 @@ import typer
 
 from cli.support.data_options import ColumnOptions, DataOptions
 from cli.support.option_groups import expanded
-from cli.support.option_values import read_shares
+from cli.support.option_values import read_values
 from cli.support.training_options import CodeKind, TrainingOptions
 from offline.generator.config import FamilyShares
 
@@ -99,7 +99,7 @@ class ModelOptions:
             checkpoint=self.checkpoint,
             inputs=self.inputs,
             prompts=self.prompts,
-            families=read_shares(self.family or ()),
+            families=read_values(self.family or (), example="direct=0.05"),
             precisions=self.precision,
         )
 

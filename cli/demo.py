@@ -11,6 +11,7 @@ from rich.table import Table
 from cli.support.printing import strategy_name
 from cli.support.titles import Titles
 from core.bundle import Bundle
+from tandem import Client
 from tandem.requests import StrategyName
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_rpc
@@ -42,7 +43,6 @@ def demo(
     import grpc
 
     from offline.evaluate.served import serving
-    from tandem import Client
 
     console = Console()
     if not console.is_terminal:
@@ -64,6 +64,7 @@ def demo(
             user, max_results=_SHOWN, strategy=strategy, item_fields=("title", "attributes")
         )
         found = [item.item_id for item in shortlist.items]
+        ratings = _ratings(client, user, answer) if manifest.generator.ratings else {}
         titles = Titles(answer.recommendations)
         titles.look_up(client, [*history[-_SHOWN:], *found[:_SHOWN]])
     watched = f"User {user} watched {len(history)} films, lately"
@@ -71,10 +72,16 @@ def demo(
     headline = f"Without the generator: the candidate service shortlists {len(found)}, first of all"
     _show_list(console, titles, headline, found[:_SHOWN])
     console.print(f"\n[bold]{_WITH_GENERATOR[strategy]}[/]")
-    _show_recommendations(console, titles, answer, found)
+    _show_recommendations(console, titles, answer, found, ratings)
     console.print(f"\n[bold]Who names no strategy gets {default}, because[/]")
     for reason in manifest.reasons:
         console.print(f"  {reason}", highlight=False, soft_wrap=True)
+
+
+def _ratings(client: Client, user: str, answer: pb.RecommendResponse) -> dict[str, float]:
+    """How the user is expected to rate what is recommended."""
+    shown = [item.item_id for item in answer.recommendations]
+    return {each.item_id: each.rating for each in client.predict_ratings(user, shown).ratings}
 
 
 def _show_list(console: Console, titles: Titles, headline: str, items: list[str]) -> None:
@@ -84,17 +91,22 @@ def _show_list(console: Console, titles: Titles, headline: str, items: list[str]
 
 
 def _show_recommendations(
-    console: Console, titles: Titles, answer: pb.RecommendResponse, shortlist: list[str]
+    console: Console,
+    titles: Titles,
+    answer: pb.RecommendResponse,
+    shortlist: list[str],
+    ratings: dict[str, float],
 ) -> None:
     place = {item_id: rank for rank, item_id in enumerate(shortlist, start=1)}
     table = Table("", "recommended", "", title_justify="left", box=None, header_style="bold")
-    for column in ("score", "retrieval", "generator", "was"):
+    for column in ("rating", "score", "retrieval", "generator", "was"):
         table.add_column(column, justify="right")
     for rank, item in enumerate(answer.recommendations, start=1):
         table.add_row(
             str(rank),
             titles.title(item.item_id),
             f"[dim]{titles.details(item.item_id)}",
+            f"{ratings[item.item_id]:.1f}" if item.item_id in ratings else "",
             f"{item.score:.2f}",
             f"{item.retrieval_score:.2f}" if item.HasField("retrieval_score") else "",
             f"{item.generator_score:.2f}" if item.HasField("generator_score") else "",

@@ -8,11 +8,13 @@ import typer
 
 app = typer.Typer()
 
+FamilyName = Literal["ranking", "direct", "rating", "explanation", "review"]
+
 
 @app.command(
     epilog="Examples:\n\n"
     "tandem evaluate --bundle bundles/ml-100k/current --json\n\n"
-    "tandem evaluate --family direct"
+    "tandem evaluate --bundle bundles/ml-100k/current --family rating"
 )
 def evaluate(
     bundle: Annotated[Path, typer.Option(help="The bundle.")] = Path("bundles/ml-100k/current"),
@@ -20,15 +22,17 @@ def evaluate(
         Literal["test", "validation"], typer.Option(help="Which held-out items.")
     ] = "test",
     family: Annotated[
-        Literal["direct", "explanation", "review"] | None,
+        FamilyName,
         typer.Option(
-            help="One of P5's families instead: direct is the item that came next among 99 others; "
-            "explanation and review compare what is written with what users wrote."
+            help="What the model is asked: to rank all items; direct, to find the item that came "
+            "next among 99 others; rating, how users rate, beside the mean, the highest rating, "
+            "and biases of users and items; explanation and review, to write what users wrote, "
+            "beside a constant text."
         ),
-    ] = None,
+    ] = "ranking",
     users: Annotated[
         int | None,
-        typer.Option(help="Only the first so many users; with --family so many examples.", min=1),
+        typer.Option(help="Only so many users; with --family so many examples.", min=1),
     ] = None,
     served_users: Annotated[
         str,
@@ -46,8 +50,11 @@ def evaluate(
     `pipeline/offline` is what the same code answers to all users without them. How many of the
     lists are the same is told below the table.
     """
-    if family is not None:
-        _evaluate_family(bundle, family, split, users, as_json)
+    if family == "rating":
+        _rating(bundle, split, users, as_json=as_json)
+        return
+    if family != "ranking":
+        _family(bundle, family, split, users, as_json=as_json)
         return
     from core.bundle import Bundle
     from offline.evaluate.report import evaluate_bundle, print_report
@@ -60,22 +67,35 @@ def evaluate(
         print_report(report)
 
 
-def _evaluate_family(
-    bundle: Path,
+def _family(
+    path: Path,
     family: Literal["direct", "explanation", "review"],
     split: Literal["test", "validation"],
     examples: int | None,
+    *,
     as_json: bool,
 ) -> None:
     from core.bundle import Bundle
     from offline.evaluate.families.figures import print_family
     from offline.evaluate.families.run import DIGITS, evaluate_family
 
-    report = evaluate_family(Bundle.open(bundle), family, split, examples)
+    report = evaluate_family(Bundle.open(path), family, split, examples)
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))
     else:
         print_family(report, digits=DIGITS[family])
+
+
+def _rating(path: Path, split: str, users: int | None, *, as_json: bool) -> None:
+    from core.bundle import Bundle
+    from offline.ratings.evaluate import evaluate_ratings, print_report
+    from offline.reviews.parts import Part
+
+    report = evaluate_ratings(Bundle.open(path), Part[split.upper()], users)
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        print_report(report)
 
 
 def _count(users: str) -> int | None:

@@ -23,6 +23,7 @@ class _Commands(LazyGroup):
         "recommend": "cli.recommend:app",
         "explain": "cli.explain:app",
         "similar": "cli.similar:app",
+        "ratings": "cli.ratings:app",
         "items": "cli.items:app",
         "history": "cli.history:app",
         "export-events": "cli.export_events:app",

@@ -103,12 +103,16 @@ class GeneratorSection(_Section):
     """Those in which the bundle holds the model."""
     text: TextSection | None = None
     """None, and not in the file, where the model was not taught to write text."""
+    ratings: tuple[float, ...] = ()
+    """What a rating may be, ascending; none, and not in the file, where the model does not rate."""
 
     @model_serializer(mode="wrap")
     def _without_what_is_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = serialize(self)
         if self.text is None:
             values.pop("text", None)
+        if not self.ratings:
+            values.pop("ratings", None)
         return values
 
 

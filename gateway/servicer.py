@@ -29,11 +29,14 @@ from serving.bundles.held import HeldBundles
 from serving.telemetry.tracing import span
 from serving.validation import identifier
 from tandem.v1 import catalog_service_pb2 as catalog_pb
+from tandem.v1 import generator_service_pb2 as generator_pb
 from tandem.v1 import recommendation_service_pb2 as pb
 
 log = structlog.get_logger()
 
-_AWAITED: Final = frozenset({"Recommend", "SimilarItems", "GetItems", "Explain", "Summarize"})
+_AWAITED: Final = frozenset(
+    {"Recommend", "SimilarItems", "GetItems", "PredictRatings", "Explain", "Summarize"}
+)
 """The methods whose calls take turns."""
 
 
@@ -233,6 +236,15 @@ class RecommendationServicer(TextMethods, HistoryMethods):
         deadline = self._deadline(context)
         async with self._turns.requests.call():
             return await self._candidate.get_items(request, deadline)
+
+    async def PredictRatings(
+        self, request: generator_pb.PredictRatingsRequest, context: Any
+    ) -> generator_pb.PredictRatingsResponse:
+        """Predicts ratings: the generator service's `PredictRatings`, behind the gateway."""
+        request.ClearField("bundle")  # the generator has one, and knows no name
+        deadline = self._deadline(context)
+        async with self._turns.requests.call():
+            return await self._generator.predict_ratings(request, deadline)
 
     def _read(self, request: pb.RecommendRequest) -> Query:
         return read_query(

@@ -21,7 +21,8 @@ class ColumnOptions:
         str, typer.Option(help="The column of the time: numbers of any unit, or ISO 8601 dates.")
     ] = "timestamp"
     rating_column: Annotated[
-        str | None, typer.Option(help="The column of the rating; read for --min-rating only.")
+        str | None,
+        typer.Option(help="The column of the rating: the generator learns to predict it."),
     ] = None
     min_rating: Annotated[
         float | None, typer.Option(help="Leave out interactions rated lower.")

@@ -43,20 +43,20 @@ def read_numbers(texts: Sequence[str], *, option: str) -> dict[str, int]:
     return numbers
 
 
-def read_shares(texts: Sequence[str]) -> dict[str, float]:
-    """Reads shares such as `direct=0.05`: names, each with a number.
+def read_values(texts: Sequence[str], *, example: str) -> dict[str, float]:
+    """Reads values such as `direct=0.05`: names, each with a number.
 
     Raises:
         typer.BadParameter: one is not written so.
     """
-    shares = {}
+    values = {}
     for text in texts:
-        name, _, share = text.rpartition("=")
+        name, _, value = text.rpartition("=")
         try:
-            shares[name.strip()] = float(share)
+            values[name.strip()] = float(value)
         except ValueError:
-            raise typer.BadParameter(f"{text!r} is not a share; write a family=0.1") from None
-    return shares
+            raise typer.BadParameter(f"{text!r} is not like {example}") from None
+    return values
 
 
 def read_boosts(texts: Sequence[str]) -> list[tuple[Condition, float]]:

@@ -199,6 +199,12 @@ class GeneratorClient(Caller["generator_grpc.GeneratorServiceAsyncStub"]):
             async for each in messages:
                 yield each
 
+    async def predict_ratings(
+        self, message: generator_pb.PredictRatingsRequest, deadline: Deadline
+    ) -> generator_pb.PredictRatingsResponse:
+        """Passes a question for ratings on."""
+        return await self.call(lambda stub: stub.PredictRatings, message, deadline)
+
 
 def _answered(value: T, response: Versioned) -> Answered[T]:
     return Answered(value, Origin(response.bundle_version, response.catalog_sequence))

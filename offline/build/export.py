@@ -27,6 +27,7 @@ from offline.generator.export.parity import compare
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts
 from offline.generator.tokens import backbones
+from offline.ratings.rated import RATING_PARTS
 from offline.reviews.held_out import FILE as HELD_OUT
 from services.generator.decoding.engine import (
     Generation,
@@ -34,6 +35,7 @@ from services.generator.decoding.engine import (
     RankingQuery,
     UserContext,
 )
+from services.generator.decoding.ratings import RATING_CODES
 from services.generator.prompts import SEQUENTIAL, read_templates, render_ids, select, user_text
 
 if TYPE_CHECKING:
@@ -99,6 +101,8 @@ def _draft(
     staged.mkdir()
     exported = dataclasses.replace(_generator_export(data, settings, earlier), **changes)
     section = export_generator(model, exported, staged)
+    if section.ratings:
+        link_or_copy(earlier["generator"] / RATING_PARTS, staged / RATING_PARTS)
     manifest = draft_manifest(data, settings.name, section, settings.shortlist, earlier)
     with write_bundle(out, manifest) as directory:
         write_catalog(data, directory)
@@ -118,7 +122,7 @@ def _generator_export(
     generator = earlier["generator"]
     tokenizer = Tokenizer.from_file(str(generator / "tokenizer.json"))
     facts = read_json(generator / FACTS)
-    users = facts["user_tokens"]
+    users, ratings = facts["user_tokens"], facts["ratings"]
     texts = read_code_texts(earlier["codes"] / "codes.txt")
     prompts = ItemPrompts(read_templates(generator / "prompts.txt"), tokenizer, data.name, users)
     histories = _calibration_histories(data, settings)
@@ -139,6 +143,8 @@ def _generator_export(
         content=np.load(earlier["embeddings"] / "content_vectors.npy", allow_pickle=False),
         interactions=data.popularity(),
         text_tokens=facts.get("text_tokens", 0),
+        ratings=ratings,
+        rating_codes=np.load(generator / RATING_CODES, allow_pickle=False) if ratings else None,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import torch
@@ -28,19 +28,24 @@ from offline.generator.tokenizer import UNK, extend, from_scratch
 from offline.generator.tokens.backbones import (
     from_checkpoint,
     from_preset,
+    loss_of,
     require_positions,
 )
 from offline.generator.tokens.examples import ExampleSource
 from offline.generator.tokens.model import fit_vocabulary, special_tokens
+from offline.generator.tokens.ratings import TokenRatings
 from offline.generator.tokens.train import train_tokens
 from offline.query_encoder.model import principal_components
+from offline.ratings.rated import RATING_PARTS, Ratings, rating_codes
 from offline.reviews.examples import Written
 from offline.reviews.held_out import HeldOut, sample, write_held_out
 from offline.reviews.parts import Part
+from offline.training.families import Family
 from offline.warm.before import Before
 from offline.warm.vocabulary import Vocabulary
 from services.candidate.retrieval.encoders import OnnxQueryEncoder
-from services.generator.prompts import Template, read_templates
+from services.generator.decoding.ratings import RATING_CODES
+from services.generator.prompts import RATING, TEXT, Template, has_task, read_templates
 
 if TYPE_CHECKING:
     from offline.build.stage import Earlier
@@ -63,6 +68,8 @@ class _Material:
     """[items, levels] token ids."""
     pad: int
     user_tokens: int
+    ratings: Ratings | None
+    """What is learned of ratings; None where the model does not rate."""
     written: Written | None
     """What users wrote, where a family writes text."""
 
@@ -73,6 +80,12 @@ class _Material:
         return Vocabulary(
             self.tokenizer, self.codes, data.item_ids, data.user_ids, self.user_tokens
         )
+
+    @property
+    def rating_codes(self) -> NDArray[np.int32]:
+        """The ratings as token ids, int32 [values, levels]."""
+        values = 0 if self.ratings is None else len(self.ratings.values)
+        return rating_codes(values, self.tokenizer, self.codes.shape[1], self.pad)
 
 
 def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path) -> None:
@@ -104,7 +117,11 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
         curve = _train_tokens(made, material, before, out)
     material.tokenizer.save(str(out / "tokenizer.json"))
     np.save(out / "code_tokens.npy", material.codes, allow_pickle=False)
-    facts = {"user_tokens": material.user_tokens, "curve": curve}
+    if material.ratings is not None:
+        np.save(out / RATING_CODES, material.rating_codes, allow_pickle=False)
+        np.save(out / RATING_PARTS, material.ratings.parts, allow_pickle=False)
+    ratings = () if material.ratings is None else material.ratings.values
+    facts = {"user_tokens": material.user_tokens, "ratings": ratings, "curve": curve}
     if written is not None:
         facts["text_tokens"] = settings.model.texts.max_tokens
         write_held_out(_held_out(written, settings), out)
@@ -121,17 +138,22 @@ def _untrained(
 ) -> tuple[PreTrainedModel, _Material]:
     """A model from scratch or from a checkpoint, whose tokenizer knows the codes."""
     model, users = settings.model, _user_tokens(settings, data)
+    ratings = _ratings(settings, data, templates)
+    values = 0 if ratings is None else len(ratings.values)
     if model.checkpoint is None:
-        tokenizer = _from_scratch(settings, data, templates, texts, written)
+        tokenizer = _from_scratch(settings, data, templates, texts, written, values)
         made = from_preset(model.backbone, model.preset, tokenizer, dropout=model.dropout)
     else:
         made, tokenizer = from_checkpoint(model.checkpoint, dropout=model.dropout)
-        tokenizer = extend(tokenizer, texts)
+        tokenizer = extend(tokenizer, texts, ratings=values)
         fit_vocabulary(made, tokenizer)
     pad, eos = special_tokens(made)
     codes = code_tokens(tokenizer, texts, eos=eos, pad=pad, unknown=tokenizer.token_to_id(UNK))
     require_positions(made, model.max_input_tokens + codes.shape[1])
-    return made, _Material(settings, data, templates, tokenizer, texts, codes, pad, users, written)
+    material = _Material(
+        settings, data, templates, tokenizer, texts, codes, pad, users, ratings, written
+    )
+    return made, material
 
 
 def _held_out(written: Written, settings: "GeneratorSettings") -> dict[str, HeldOut]:
@@ -165,16 +187,35 @@ def _from_scratch(
     templates: Sequence[Template],
     texts: Sequence[str],
     written: Written | None,
+    ratings: int,
 ) -> Tokenizer:
     """Whole words of the prompts, or pieces of words for a model that writes text."""
     users = _user_tokens(settings, data)
     if written is None:
-        asked = [t for t in templates if t.output != "{text}"]
+        asked = [t for t in templates if t.output != TEXT]
         ends = not settings.reads_items
-        return from_scratch(asked, data.name, texts, user_tokens=users, ends=ends)
-    pieces = settings.model.texts.pieces
-    learned = written.training_texts()
-    return from_texts(learned, templates, data.name, texts, user_tokens=users, pieces=pieces)
+        return from_scratch(asked, data.name, texts, user_tokens=users, ratings=ratings, ends=ends)
+    return from_texts(
+        written.training_texts(),
+        templates,
+        data.name,
+        texts,
+        user_tokens=users,
+        ratings=ratings,
+        pieces=settings.model.texts.pieces,
+    )
+
+
+def _ratings(
+    settings: "GeneratorSettings", data: Dataset, templates: Sequence[Template]
+) -> Ratings | None:
+    """What is learned of ratings: nothing where there are none, unless that is asked for."""
+    share = settings.model.families.rating
+    if share is None and (data.ratings is None or not has_task(templates, RATING)):
+        return None
+    if share == 0:
+        return None
+    return Ratings.of(data, settings.seed)
 
 
 def _user_tokens(settings: "GeneratorSettings", data: Dataset) -> int:
@@ -226,6 +267,8 @@ def _train_items(
     loop = section.loop.model_copy(update={"seed": settings.seed})
     share = section.item_share_for(sum(map(len, data.train())), len(data.items))
     model = ItemT5(t5, start, material.codes, share)
+    if material.ratings is not None:
+        model.add_ratings(material.rating_codes[:, 0].tolist())
     with Progress() as bar:
         curve = train_items(
             model,
@@ -236,6 +279,7 @@ def _train_items(
             shares=settings.model.families,
             history_dropout=settings.model.history_dropout,
             expected=expected,
+            rated=None if material.ratings is None else material.ratings.part(Part.TRAINING),
             start=None if before is None else lambda m: before.give(m, material.vocabulary),
             more=_text_families(material, model),
             path=out / CHECKPOINT,
@@ -283,9 +327,19 @@ def _train_tokens(
         pad=material.pad,
         user_tokens=material.user_tokens,
     )
+    others: list[tuple[Family[Any], float]] = []
+    if (ratings := material.ratings) is not None:
+        rated, codes = ratings.part(Part.TRAINING), material.rating_codes
+        family = TokenRatings(loss_of(made), source, rated, codes, section.batch_size)
+        others.append((family, settings.model.families.rating_share))
     with Progress() as bar:
         train_tokens(
-            made, source, section.model_copy(update={"loop": loop}), path=out / CHECKPOINT, bar=bar
+            made,
+            source,
+            section.model_copy(update={"loop": loop}),
+            others=others,
+            path=out / CHECKPOINT,
+            bar=bar,
         )
     made.save_pretrained(out / "model")
     return {}

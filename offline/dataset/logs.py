@@ -46,7 +46,7 @@ class LogsConfig:
         user_column: Whose interaction it is.
         item_column: With which item.
         timestamp_column: When: numbers in any unit (a position will do), or ISO 8601 dates.
-        rating_column: Read only for `min_rating`.
+        rating_column: How the user rated the item, a number: the generator learns to predict it.
         min_rating: Leave out interactions rated lower.
         item_id_column: The id in the item table.
         text_columns: What describes an item; the first is its title.

@@ -19,6 +19,8 @@ from offline.dataset.schema import Dataset, Item, id_order
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
+    from numpy.typing import NDArray
+
 __all__ = ["k_core", "prepare", "without_users"]
 
 
@@ -59,7 +61,7 @@ def prepare(
     Args:
         name: Names the data in reports.
         interactions: Columns `user` and `item` (text) and `timestamp` (a number), in file order;
-            perhaps `weight`, above 0, and `review` and `summary`, clean texts.
+            perhaps `weight`, above 0, `rating`, and `review` and `summary`, clean texts.
         catalog: Every item of the interactions by its id; others are left out of the dataset.
         min_core: The `k` of the iterative k-core.
 
@@ -75,11 +77,12 @@ def prepare(
     user_ids = sorted(kept["user"].unique(), key=id_order)
     item_ids = sorted(kept["item"].unique(), key=id_order)
     weighted = "weight" in kept.columns and kept["weight"].n_unique() > 1
+    optional = ["weight"] * weighted + ["rating"] * ("rating" in kept.columns)
     ordered = kept.select(
         _number("user", user_ids),
         _number("item", item_ids),
         "timestamp",
-        *(["weight"] if weighted else []),
+        *optional,
         *_texts(kept),
     ).sort("user", "timestamp", maintain_order=True)
     counts = np.bincount(ordered["user"].to_numpy(), minlength=len(user_ids))
@@ -90,9 +93,14 @@ def prepare(
         indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         item_index=ordered["item"].to_numpy().astype(np.int32),
         timestamps=ordered["timestamp"].cast(pl.Int64).to_numpy().astype(np.int64),
-        weights=ordered["weight"].to_numpy().astype(np.float32) if weighted else None,
+        weights=_numbers(ordered, "weight"),
+        ratings=_numbers(ordered, "rating"),
         reviews=_reviews(ordered),
     )
+
+
+def _numbers(frame: pl.DataFrame, column: str) -> NDArray[np.float32] | None:
+    return frame[column].to_numpy().astype(np.float32) if column in frame.columns else None
 
 
 def _texts(frame: pl.DataFrame) -> list[str]:

@@ -1,6 +1,6 @@
 """How the generator is trained, apart from the training, which takes seconds to import."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,6 +8,9 @@ from offline.training.config import TrainingConfig
 
 Backbone = Literal["t5", "llama"]
 """An encoder and a decoder, or a decoder alone."""
+
+
+RATING_SHARE: Final = 0.3
 
 
 class FamilyShares(BaseModel):
@@ -24,6 +27,14 @@ class FamilyShares(BaseModel):
     """Writing why a user likes an item; for data with reviews, and models that read whole items."""
     review: float = Field(default=0.0, ge=0, le=100)
     """Writing the summary of a review; the same."""
+    rating: float | None = Field(default=None, ge=0, le=10)
+    """Predicting how a user rates an item. None goes by the data: `RATING_SHARE` where they have
+    ratings, and none of it elsewhere."""
+
+    @property
+    def rating_share(self) -> float:
+        """That of ratings, where they are learned."""
+        return RATING_SHARE if self.rating is None else self.rating
 
     @property
     def direct_fraction(self) -> float:

@@ -19,7 +19,7 @@ from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.trainers import BpeTrainer
 
 from offline.generator.tokenizer import EOS, PAD, UNK, level_tokens
-from services.generator.prompts import UNKNOWN_USER, Template, user_text
+from services.generator.prompts import UNKNOWN_USER, Template, rating_text, user_text
 
 PIECES: Final = 4000
 """Of the vocabulary, at most, beside tokens for users and codes."""
@@ -36,6 +36,7 @@ def from_texts(
     code_texts: Sequence[str],
     *,
     user_tokens: int = 0,
+    ratings: int = 0,
     pieces: int = PIECES,
 ) -> Tokenizer:
     """Makes the vocabulary of a model that writes text and reads whole items.
@@ -46,6 +47,7 @@ def from_texts(
         dataset: how prompts name the data.
         code_texts: whose level tokens it knows.
         user_tokens: tokens that stand for users, see `user_text`.
+        ratings: how many values a rating may have, see `rating_text`.
         pieces: how many, at most.
     """
     tokenizer = Tokenizer(BPE(unk_token=UNK))
@@ -65,9 +67,8 @@ def from_texts(
     alphabet = [*"abcdefghijklmnopqrstuvwxyz0123456789.,!?'-"]
     trainer_texts = [*texts, *prompts, dataset, UNKNOWN_USER, *alphabet]
     tokenizer.train_from_iterator(trainer_texts, trainer)
-    own = [
-        *(user_text(user, user_tokens) for user in range(user_tokens)),
-        *level_tokens(code_texts),
-    ]
+    users = [user_text(user, user_tokens) for user in range(user_tokens)]
+    # What is generated comes last: the head of the model speaks about those alone.
+    own = [*users, *level_tokens(code_texts), *map(rating_text, range(ratings))]
     tokenizer.add_tokens([AddedToken(text, normalized=False, lstrip=True) for text in own])
     return tokenizer

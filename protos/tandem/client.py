@@ -4,7 +4,7 @@ Answers are the contract's own messages (`tandem.v1`): they are typed and docume
 what a newer server adds is not lost on the way. Failures are `tandem.Error`.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
 from typing import Final, Unpack
 
 import grpc
@@ -16,12 +16,14 @@ from tandem.items import AsyncItemCalls, ItemCalls
 from tandem.requests import (
     RecommendArguments,
     SimilarArguments,
+    ratings_request,
     recommend_request,
     similar_request,
 )
 from tandem.texts import AsyncTextCalls, TextCalls
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
+from tandem.v1.generator_service_pb2 import PredictRatingsResponse
 
 DEFAULT_TARGET: Final = "127.0.0.1:50050"
 DEFAULT_TIMEOUT: Final = 2.0
@@ -138,6 +140,32 @@ class Client(HistoryCalls, ItemCalls, TextCalls):
         request = similar_request(items, bundle=self._bundle, **arguments)
         return self._call(self._stub.SimilarItems, request, timeout, request_id)
 
+    def predict_ratings(
+        self,
+        user_id: str,
+        items: Iterable[str],
+        *,
+        rated: Mapping[str, float] | None = None,
+        timeout: float | None = None,
+        request_id: str | None = None,
+    ) -> PredictRatingsResponse:
+        """Predicts how a user rates items, where the bundle's model has learned it.
+
+        Args:
+            user_id: the user, of whom the bundle knows ratings; of one of whom nothing is known,
+                the answer is what is expected of anybody.
+            items: from 1 to 100.
+            rated: what the user has rated, oldest first, instead of what the bundle has.
+            timeout: seconds that the call may take, instead of the client's.
+            request_id: identifies the call in all logs; the server makes one when it is None.
+
+        Raises:
+            Error: the call failed, with the reason RATINGS_NOT_LEARNED for a bundle without
+                ratings; see `tandem.errors`.
+        """
+        request = ratings_request(user_id, items, rated=rated, bundle=self._bundle)
+        return self._call(self._stub.PredictRatings, request, timeout, request_id)
+
     def batch_recommend(
         self,
         requests: Iterable[pb.BatchRecommendRequest],
@@ -209,6 +237,19 @@ class AsyncClient(AsyncHistoryCalls, AsyncItemCalls, AsyncTextCalls):
         """Finds similar items, as `Client.similar_items` does."""
         request = similar_request(items, bundle=self._bundle, **arguments)
         return await self._call(self._stub.SimilarItems, request, timeout, request_id)
+
+    async def predict_ratings(
+        self,
+        user_id: str,
+        items: Iterable[str],
+        *,
+        rated: Mapping[str, float] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
+        request_id: str | None = None,
+    ) -> PredictRatingsResponse:
+        """Predicts how a user rates items, as `Client.predict_ratings` does."""
+        request = ratings_request(user_id, items, rated=rated, bundle=self._bundle)
+        return await self._call(self._stub.PredictRatings, request, timeout, request_id)
 
     async def batch_recommend(
         self,

@@ -124,12 +124,17 @@ def user_text(user: int | None, tokens: int = 0) -> str:
     return f"<user_{user % tokens}>" if tokens else f"user_{user}"
 
 
+def rating_text(value: int) -> str:
+    """How a model from scratch writes a rating: by the place of its value, from the lowest."""
+    return f"<rating_{value}>"
+
+
 def check_item_prompts(templates: Iterable[Template]) -> None:
     """Checks the prompts of a model that reads whole items.
 
     Every prefix of its history is a prompt, so the history stands last; users are named only where
-    there is no history, since a name is learned by heart where the history says more. An item that
-    is to be rated stands last, too.
+    there is no history, since a name is learned by heart where the history says more. Where an item
+    is to be rated, the history is of rated items, and the item stands behind it.
 
     Raises:
         PromptError: naming the template.
@@ -146,11 +151,11 @@ def check_item_prompts(templates: Iterable[Template]) -> None:
         elif template.task == DIRECT and "history" in names:
             raise PromptError(f"the prompt {template.input!r} is for users without a {{history}}")
         elif template.task == RATING:
-            before, item, after = template.input.partition("{item}")
-            if not (item and before.strip()) or after or "history" in names:
+            before, end, after = template.input.partition("{history} {item}")
+            if not (end and before.strip()) or after or "user" in names:
                 raise PromptError(
                     f"the prompt {template.input!r}: a model that reads whole items needs some "
-                    "words and then {item} at the end, and no {history}"
+                    "words and then {history} {item} at the end, and no {user}"
                 )
 
 

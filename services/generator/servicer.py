@@ -4,14 +4,15 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import grpc
 
-from core.bundle import Bundle
+from core.bundle import Bundle, Histories
 from core.catalog import Catalog, ItemArray
 from core.errors import Unavailable
-from services.generator.batching import Limits, Served, model_queue
+from services.generator.batching import BatchJob, Limits, Served, model_queue
 from services.generator.catalog.client import CatalogFeed
 from services.generator.catalog.follower import Follower
 from services.generator.decoding import diagnostics
@@ -19,12 +20,13 @@ from services.generator.decoding.engine import (
     DecodingJob,
     GeneratorEngine,
     Ranked,
-    RankingAnswer,
     RankingQuery,
     UserContext,
 )
 from services.generator.decoding.providers import Compute, execution_providers
+from services.generator.decoding.rater import answer
 from services.generator.metrics import GeneratorMetrics
+from services.generator.rating_methods import RatingMethods, timings_of
 from services.generator.requests import (
     DEFAULT_RESULTS,
     RankingRequest,
@@ -41,7 +43,6 @@ from services.generator.turns import ModelTurns
 from serving.item_fields import ItemFieldWriter
 from serving.security.setup import link_of
 from serving.telemetry.tracing import note_spans
-from serving.timings import stage_timing
 from serving.workers import Workers
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
@@ -66,8 +67,8 @@ class _Reply:
     batch_size: int = 0
 
 
-class GeneratorServicer(TextMethods):
-    """Answers `Rerank`, `Generate`, `Rank` and `DiagnoseItems`, and writes text.
+class GeneratorServicer(RatingMethods, TextMethods):
+    """Answers `Rerank`, `Generate`, `Rank`, `DiagnoseItems` and `PredictRatings`, and writes text.
 
     Args:
         follower: has the engine, and from `warm_up` to `close` changes its catalog as another's
@@ -77,6 +78,7 @@ class GeneratorServicer(TextMethods):
         limits: of batching.
         metrics: what is counted.
         text_limits: of the texts that are written.
+        histories: what users did in the data of the bundle, and how they rated it.
     """
 
     def __init__(
@@ -87,12 +89,16 @@ class GeneratorServicer(TextMethods):
         limits: Limits | None = None,
         metrics: GeneratorMetrics | None = None,
         text_limits: TextLimits | None = None,
+        histories: Histories | None = None,
     ) -> None:
         self._limits, texts = limits or Limits(), text_limits or TextLimits()
         self._metrics = metrics or GeneratorMetrics()
         turns, preparers = ModelTurns(), Workers(PREPARERS)
-        super().__init__(follower, users, version, preparers, turns, texts, self._metrics.text)
-        run = turns.taken(self._metrics.watched(follower.engine.run))
+        TextMethods.__init__(
+            self, follower, users, version, preparers, turns, texts, self._metrics.text
+        )
+        self.version, self.histories = version, histories
+        run = turns.taken(self._metrics.watched(partial(answer, follower.engine)))
         self.queue = model_queue(run, self._limits)
         """Jobs that wait for the model, which all versions of the engine share."""
         self._fields = ItemFieldWriter()
@@ -113,8 +119,16 @@ class GeneratorServicer(TextMethods):
         feed = None
         if settings.catalog is not None:
             feed = CatalogFeed(settings.catalog, bundle.version, link=link_of(settings))
-        follower, users = Follower(engine, feed), bundle.histories.user_index
-        return cls(follower, users, bundle.version, limits, metrics, settings.text_limits)
+        histories = bundle.histories
+        return cls(
+            Follower(engine, feed),
+            histories.user_index,
+            bundle.version,
+            limits,
+            metrics,
+            settings.text_limits,
+            histories,
+        )
 
     async def warm_up(self) -> None:
         """Runs a full batch, which takes the most memory, and makes one call of each kind."""
@@ -157,7 +171,7 @@ class GeneratorServicer(TextMethods):
         except TimeoutError as error:
             await self.follower.pause()
             raise Unavailable(
-                f"the catalog of {self._version} could not be followed within "
+                f"the catalog of {self.version} could not be followed within "
                 f"{CATCH_UP_SECONDS:g} s; activate that version in the candidate service first",
                 reason="CATALOG_NOT_FOLLOWED",
             ) from error
@@ -176,7 +190,7 @@ class GeneratorServicer(TextMethods):
         return pb.RerankResponse(
             items=reply.reranked,
             missing_item_ids=reply.missing,
-            bundle_version=self._version,
+            bundle_version=self.version,
             timings=reply.timings,
             batch_size=reply.batch_size,
             catalog_sequence=reply.sequence,
@@ -190,7 +204,7 @@ class GeneratorServicer(TextMethods):
         return pb.GenerateResponse(
             items=reply.generated,
             missing_item_ids=reply.missing,
-            bundle_version=self._version,
+            bundle_version=self.version,
             timings=reply.timings,
             batch_size=reply.batch_size,
             catalog_sequence=reply.sequence,
@@ -203,7 +217,7 @@ class GeneratorServicer(TextMethods):
             generated=reply.generated,
             reranked=reply.reranked,
             missing_item_ids=reply.missing,
-            bundle_version=self._version,
+            bundle_version=self.version,
             timings=reply.timings,
             batch_size=reply.batch_size,
             catalog_sequence=reply.sequence,
@@ -219,7 +233,7 @@ class GeneratorServicer(TextMethods):
         history, items, missing = _lookup(snapshot.catalog, asked)
         response = pb.DiagnoseItemsResponse(
             missing_item_ids=missing,
-            bundle_version=self._version,
+            bundle_version=self.version,
             catalog_sequence=snapshot.sequence,
         )
         if not len(items):
@@ -229,7 +243,7 @@ class GeneratorServicer(TextMethods):
         def prepare() -> DecodingJob:
             return diagnostics.by_token(engine.prepare(RankingQuery(context, shortlist=items)))
 
-        served = await self._served(prepare)
+        served = await self.served(prepare)
         scores = diagnostics.read_tokens(served.answer, snapshot.codes.shape[1])
         found = diagnostics.codes(engine, items, scores)
         for item_id, code in zip(snapshot.catalog.ids(items), found, strict=True):
@@ -250,7 +264,7 @@ class GeneratorServicer(TextMethods):
             query = RankingQuery(context, generation, shortlist if len(shortlist) else None)
             return engine.prepare(query)
 
-        served = await self._served(prepare)
+        served = await self.served(prepare)
         generated = _scored(served.answer.generated, catalog)
         if request.wanted is not None and served.answer.generated is not None:
             items = [catalog.items[position] for position in served.answer.generated.items]
@@ -260,11 +274,11 @@ class GeneratorServicer(TextMethods):
             sequence=sequence,
             generated=generated,
             reranked=_scored(served.answer.reranked, catalog),
-            timings=_timings(served),
+            timings=timings_of(served),
             batch_size=served.batch,
         )
 
-    async def _served(self, prepare: Callable[[], DecodingJob]) -> Served[RankingAnswer]:
+    async def served(self, prepare: Callable[[], BatchJob]) -> Served[Any]:
         """Makes a job on a thread, and has the model answer it; its place in the queue is taken
         before anything is done."""
         began = time.time_ns()
@@ -300,11 +314,3 @@ def _scored(ranked: Ranked | None, catalog: Catalog) -> list[common_pb2.ScoredIt
         return []
     pairs = zip(catalog.ids(ranked.items), ranked.scores.tolist(), strict=True)
     return [common_pb2.ScoredItem(item_id=item_id, score=score) for item_id, score in pairs]
-
-
-def _timings(served: Served[RankingAnswer]) -> list[common_pb2.StageTiming]:
-    return [
-        stage_timing("prepare", served.prepared),
-        stage_timing("queue", served.queued),
-        stage_timing("model", served.ran),
-    ]

@@ -68,6 +68,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "Summarize": _any(Right.RECOMMEND),
         "SimilarItems": _any(Right.SIMILAR),
         "GetItems": _any(Right.RECOMMEND, Right.SIMILAR),
+        "PredictRatings": _any(Right.RECOMMEND),
         "RecordEvents": _any(Right.EVENTS, changes="events", routine=True),
         "GetHistory": _any(Right.HISTORY),
         "DeleteUser": _any(Right.DELETE_USER, changes="user_id"),
@@ -94,6 +95,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "DiagnoseItems": _INTERNAL,
         "Explain": _INTERNAL,
         "Summarize": _INTERNAL,
+        "PredictRatings": _INTERNAL,
     },
     # A gateway asks the services behind it for what it was asked to do.
     "tandem.v1.BundleService": {

@@ -299,3 +299,18 @@ class FakeGenerator(Fake, FakeWriter):
             code = response.items.add(item_id=f"i{position}", text=f"<a_{position}>")
             code.tokens.add(text=code.text, log_probability=generator_score(position))
         return response
+
+    async def PredictRatings(  # noqa: N802
+        self, request: generator_pb.PredictRatingsRequest, context: Any
+    ) -> generator_pb.PredictRatingsResponse:
+        await self.enter(request, request.item_ids, context)
+        known = self.bundle.catalog.lookup(request.item_ids)[0].tolist()
+        return generator_pb.PredictRatingsResponse(
+            ratings=[
+                generator_pb.RatedItem(item_id=item_id, rating=position % 5 + 0.5)
+                for position, item_id in zip(known, self.bundle.catalog.ids(known), strict=True)
+            ],
+            missing_item_ids=self.missing(request.item_ids),
+            bundle_version=self.version,
+            catalog_sequence=self.sequence,
+        )

@@ -128,7 +128,7 @@ def test_tandems_own_prompts_have_an_unseen_one_a_task(task: str, seen: int) -> 
 
 def test_tandems_own_prompts_say_what_their_task_needs() -> None:
     templates = read_templates(Path(offline.generator.__path__[0]) / "prompts.txt")
-    assert all({"{user}", "{item}"} <= set(t.input.split()) for t in templates if t.task == RATING)
+    assert all(t.input.endswith("{history} {item}") for t in templates if t.task == RATING)
     assert all("{history}" in t.input for t in templates if t.task == "sequential")
     assert all("{user}" in t.input for t in templates if t.task == "direct")
 
@@ -142,8 +142,9 @@ def test_tandems_own_prompts_say_what_their_task_needs() -> None:
         (Template("sequential", "seen", "what is next ?", "{target}"), "at the end"),
         (Template("sequential", "seen", "{user} after {history}", "{target}"), r"no \{user\}"),
         (Template("direct", "seen", "{user} chose {history}", "{target}"), "users without a"),
-        (Template("rating", "seen", "{item} by {user}", "{rating}"), "at the end"),
-        (Template("rating", "seen", "{history} and {item}", "{rating}"), r"no \{history\}"),
+        (Template("rating", "seen", "{item} after {history}", "{rating}"), "at the end"),
+        (Template("rating", "seen", "{history} {item}", "{rating}"), "some words and then"),
+        (Template("rating", "seen", "{user} : {history} {item}", "{rating}"), r"no \{user\}"),
     ],
 )
 def test_prompts_that_whole_items_cannot_follow_are_refused(

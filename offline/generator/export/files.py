@@ -25,6 +25,7 @@ from offline.generator.items.model import ItemT5
 from offline.query_encoder.projection import fit_projection
 from services.generator.catalog.coded import ITEM_PROJECTION, ITEM_VECTORS
 from services.generator.decoding.graphs import graph_file, weights_file
+from services.generator.decoding.ratings import RATING_CODES, RATING_VECTORS
 
 HEAD: Final = "lm_head"
 """The layer whose rounding changes rankings most: every score is made of its products."""
@@ -56,6 +57,10 @@ class GeneratorExport:
     """… the vectors of the items' texts, [items, content dimension], …"""
     interactions: NDArray[np.int64] | None = None
     """… and how often each item occurs in training."""
+    ratings: Sequence[float] = ()
+    """What a rating may be, where the model rates, and …"""
+    rating_codes: NDArray[np.int32] | None = None
+    """… [values, levels] token ids of each."""
     in_float32: frozenset[str] = frozenset()
     """Layers whose products stay in float32 among 8-bit ones."""
     text_tokens: int = 0
@@ -84,6 +89,8 @@ def export_generator(
     (directory / "prompts.txt").write_text(parts.prompts, encoding="utf-8")
     if isinstance(model, ItemT5):
         _write_items(model, parts, directory)
+    if parts.rating_codes is not None:
+        np.save(directory / RATING_CODES, parts.rating_codes, allow_pickle=False)
     section = GeneratorSection(
         inputs="items" if isinstance(model, ItemT5) else "tokens",
         user_tokens=parts.user_tokens,
@@ -96,6 +103,7 @@ def export_generator(
         vocabulary=int(config.vocab_size),
         precisions=parts.precisions,
         text=_text_section(config, parts.text_tokens),
+        ratings=tuple(parts.ratings),
     )
     facts = {
         "code_length": str(section.code_length),
@@ -154,6 +162,9 @@ def _write_items(model: ItemT5, parts: GeneratorExport, directory: Path) -> None
     vectors = model.table().detach().numpy()
     np.save(directory / ITEM_VECTORS, vectors, allow_pickle=False)
     np.save(directory / ITEM_PROJECTION, _projection(parts, vectors), allow_pickle=False)
+    if model.rating_vectors is not None:
+        ratings = model.rating_vectors.detach().numpy()
+        np.save(directory / RATING_VECTORS, ratings, allow_pickle=False)
 
 
 def _projection(parts: GeneratorExport, vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,7 +15,9 @@ from offline.generator.config import FamilyShares, ItemTrainConfig
 from offline.generator.items.expected import ExpectedItems
 from offline.generator.items.families import DirectItems, Sequences, SequentialItems
 from offline.generator.items.model import ItemT5
+from offline.generator.items.ratings import RatingItems
 from offline.generator.items.scores import exact_scores
+from offline.ratings.rated import Rated
 from offline.training.config import batch_items_for
 from offline.training.families import Family, FamilyLearner, digest
 from offline.training.together import device
@@ -23,6 +25,7 @@ from offline.training.trainer import train
 from offline.training.validation import Validation
 from services.generator.prompts import (
     DIRECT,
+    RATING,
     SEQUENTIAL,
     Template,
     check_item_prompts,
@@ -70,6 +73,7 @@ def train_items(
     shares: FamilyShares,
     history_dropout: float,
     expected: ExpectedItems | None = None,
+    rated: Rated | None = None,
     start: Callable[[ItemT5], None] | None = None,
     more: Sequence[tuple[Family[Any], float]] = (),
     path: Path | None = None,
@@ -86,6 +90,7 @@ def train_items(
         shares: how much of the training each family is.
         history_dropout: probability of leaving an item of a history out.
         expected: what users by name are told beside their own items.
+        rated: the ratings to learn from, where the model is to rate.
         start: gives the model what it goes on from; from nothing when None.
         more: other families, each with its share.
         path: where the state is kept between epochs; nowhere when None.
@@ -106,7 +111,12 @@ def train_items(
         history_dropout=history_dropout,
     )
     direct = _direct(model, sequences, prompts, expected) if shares.direct else None
-    others = [*([] if direct is None else [(direct, shares.direct)]), *more]
+    others = list(more)
+    if direct is not None:
+        others.append((direct, shares.direct))
+    if rated is not None:
+        asked = select(prompts.templates, RATING, "seen")
+        others.append((RatingItems(model, rated, asked, prompts.words), shares.rating_share))
     _begin(model, direct, prompts, start)
     learner = FamilyLearner(model.to(device()), first, others)
     words = prompts.words(prompts.serving, None)

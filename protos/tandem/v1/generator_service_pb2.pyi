@@ -763,3 +763,129 @@ class TextEnd(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TextEnd: _TypeAlias = TextEnd  # noqa: Y015
+
+@_typing.final
+class PredictRatingsRequest(_message.Message):
+    """Items whose ratings are predicted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    RATED_ITEMS_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user, at most 512 bytes. What is told of it is what it rated in the data
+    that the bundle was built from; nothing of a user who is not in them, and
+    the answer is then what is expected of anybody.
+    """
+    bundle: _builtins.str
+    """Which of the gateway's bundles predicts, as in RecommendRequest; the
+    generator has one, and knows no name.
+    """
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The items, from 1 to 100. Duplicates count once."""
+
+    @_builtins.property
+    def rated_items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RatedItem]:
+        """What the user has rated, oldest first, instead of what the bundle has. At
+        most 10,000; the newest 31 count. INVALID_ARGUMENT with reason
+        RATING_OUT_OF_RANGE for a rating that the data could not have.
+        """
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        rated_items: _abc.Iterable[Global___RatedItem] | None = ...,
+        bundle: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "item_ids", b"item_ids", "rated_items", b"rated_items", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictRatingsRequest: _TypeAlias = PredictRatingsRequest  # noqa: Y015
+
+@_typing.final
+class PredictRatingsResponse(_message.Message):
+    """Predicted ratings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RATINGS_FIELD_NUMBER: _builtins.int
+    MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
+    bundle_version: _builtins.str
+    """The version of the bundle that answered."""
+    batch_size: _builtins.int
+    """How many calls that run of the model answered, this one included."""
+    catalog_sequence: _builtins.int
+    """The last change that is in the catalog that answered, in the count of
+    `CatalogService.WatchItems`; 0 for the bundle's own items.
+    """
+    @_builtins.property
+    def ratings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RatedItem]:
+        """Of every known item of the request, in its order: the expected value of the
+        rating, on the scale of the data.
+        """
+
+    @_builtins.property
+    def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items of the request, rated ones included, that the catalog does not have,
+        each once, in the order of the request.
+        """
+
+    @_builtins.property
+    def timings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StageTiming]:
+        """How long each step took, as in RerankResponse."""
+
+    def __init__(
+        self,
+        *,
+        ratings: _abc.Iterable[Global___RatedItem] | None = ...,
+        missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        bundle_version: _builtins.str = ...,
+        timings: _abc.Iterable[_common_pb2.StageTiming] | None = ...,
+        batch_size: _builtins.int = ...,
+        catalog_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "missing_item_ids", b"missing_item_ids", "ratings", b"ratings", "timings", b"timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictRatingsResponse: _TypeAlias = PredictRatingsResponse  # noqa: Y015
+
+@_typing.final
+class RatedItem(_message.Message):
+    """An item, and how somebody rates it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    RATING_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item."""
+    rating: _builtins.float
+    """The rating."""
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        rating: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "rating", b"rating"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RatedItem: _TypeAlias = RatedItem  # noqa: Y015

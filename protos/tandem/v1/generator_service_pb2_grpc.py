@@ -67,6 +67,11 @@ class GeneratorServiceStub(object):
                 request_serializer=tandem_dot_v1_dot_generator__service__pb2.SummarizeRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_generator__service__pb2.SummarizeResponse.FromString,
                 _registered_method=True)
+        self.PredictRatings = channel.unary_unary(
+                '/tandem.v1.GeneratorService/PredictRatings',
+                request_serializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsResponse.FromString,
+                _registered_method=True)
 
 
 class GeneratorServiceServicer(object):
@@ -127,6 +132,14 @@ class GeneratorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PredictRatings(self, request, context):
+        """Predicts how a user rates given items. FAILED_PRECONDITION with reason
+        RATINGS_NOT_LEARNED where the bundle's model has not learned it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GeneratorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -159,6 +172,11 @@ def add_GeneratorServiceServicer_to_server(servicer, server):
                     servicer.Summarize,
                     request_deserializer=tandem_dot_v1_dot_generator__service__pb2.SummarizeRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_generator__service__pb2.SummarizeResponse.SerializeToString,
+            ),
+            'PredictRatings': grpc.unary_unary_rpc_method_handler(
+                    servicer.PredictRatings,
+                    request_deserializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -326,6 +344,33 @@ class GeneratorService(object):
             '/tandem.v1.GeneratorService/Summarize',
             tandem_dot_v1_dot_generator__service__pb2.SummarizeRequest.SerializeToString,
             tandem_dot_v1_dot_generator__service__pb2.SummarizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PredictRatings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tandem.v1.GeneratorService/PredictRatings',
+            tandem_dot_v1_dot_generator__service__pb2.PredictRatingsRequest.SerializeToString,
+            tandem_dot_v1_dot_generator__service__pb2.PredictRatingsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -62,6 +62,10 @@ class GeneratorServiceStub:
     taught to.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
+    PredictRatings: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.PredictRatingsRequest, _generator_service_pb2.PredictRatingsResponse]
+    """Predicts how a user rates given items. FAILED_PRECONDITION with reason
+    RATINGS_NOT_LEARNED where the bundle's model has not learned it.
+    """
 
 @_typing.type_check_only
 class GeneratorServiceAsyncStub(GeneratorServiceStub):
@@ -96,6 +100,10 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     FAILED_PRECONDITION with reason NO_TEXT when the bundle's model was not
     taught to.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+    PredictRatings: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.PredictRatingsRequest, _generator_service_pb2.PredictRatingsResponse]  # type: ignore[assignment]
+    """Predicts how a user rates given items. FAILED_PRECONDITION with reason
+    RATINGS_NOT_LEARNED where the bundle's model has not learned it.
     """
 
 class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -164,6 +172,16 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION with reason NO_TEXT when the bundle's model was not
         taught to.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+
+    @_abc_1.abstractmethod
+    def PredictRatings(
+        self,
+        request: _generator_service_pb2.PredictRatingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generator_service_pb2.PredictRatingsResponse, _abc.Awaitable[_generator_service_pb2.PredictRatingsResponse]]:
+        """Predicts how a user rates given items. FAILED_PRECONDITION with reason
+        RATINGS_NOT_LEARNED where the bundle's model has not learned it.
         """
 
 def add_GeneratorServiceServicer_to_server(servicer: GeneratorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -52,6 +52,11 @@ class RecommendationServiceStub(object):
                 request_serializer=tandem_dot_v1_dot_catalog__service__pb2.GetItemsRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_catalog__service__pb2.GetItemsResponse.FromString,
                 _registered_method=True)
+        self.PredictRatings = channel.unary_unary(
+                '/tandem.v1.RecommendationService/PredictRatings',
+                request_serializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsResponse.FromString,
+                _registered_method=True)
         self.BatchRecommend = channel.stream_stream(
                 '/tandem.v1.RecommendationService/BatchRecommend',
                 request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.BatchRecommendRequest.SerializeToString,
@@ -114,6 +119,16 @@ class RecommendationServiceServicer(object):
 
     def GetItems(self, request, context):
         """Looks items up in the catalog as it is now.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PredictRatings(self, request, context):
+        """Predicts how a user rates items, as stars beside a list for example:
+        FAILED_PRECONDITION with reason RATINGS_NOT_LEARNED where the bundle's model
+        has not learned it.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -221,6 +236,11 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     servicer.GetItems,
                     request_deserializer=tandem_dot_v1_dot_catalog__service__pb2.GetItemsRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_catalog__service__pb2.GetItemsResponse.SerializeToString,
+            ),
+            'PredictRatings': grpc.unary_unary_rpc_method_handler(
+                    servicer.PredictRatings,
+                    request_deserializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsResponse.SerializeToString,
             ),
             'BatchRecommend': grpc.stream_stream_rpc_method_handler(
                     servicer.BatchRecommend,
@@ -345,6 +365,33 @@ class RecommendationService(object):
             '/tandem.v1.RecommendationService/GetItems',
             tandem_dot_v1_dot_catalog__service__pb2.GetItemsRequest.SerializeToString,
             tandem_dot_v1_dot_catalog__service__pb2.GetItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PredictRatings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tandem.v1.RecommendationService/PredictRatings',
+            tandem_dot_v1_dot_generator__service__pb2.PredictRatingsRequest.SerializeToString,
+            tandem_dot_v1_dot_generator__service__pb2.PredictRatingsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,12 @@ class RecommendationServiceStub:
     """Looks items up in the catalog as it is now.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
+    PredictRatings: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.PredictRatingsRequest, _generator_service_pb2.PredictRatingsResponse]
+    """Predicts how a user rates items, as stars beside a list for example:
+    FAILED_PRECONDITION with reason RATINGS_NOT_LEARNED where the bundle's model
+    has not learned it.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
     BatchRecommend: _grpc.StreamStreamMultiCallable[_recommendation_service_pb2.BatchRecommendRequest, _recommendation_service_pb2.BatchRecommendResponse]
     """Recommends to many users over one stream, for jobs that take hours rather
     than for somebody who waits. Answers come in the order in which they are
@@ -106,6 +112,12 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     """Finds the items most similar to items, to a text, or to a vector."""
     GetItems: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetItemsRequest, _catalog_service_pb2.GetItemsResponse]  # type: ignore[assignment]
     """Looks items up in the catalog as it is now.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+    PredictRatings: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.PredictRatingsRequest, _generator_service_pb2.PredictRatingsResponse]  # type: ignore[assignment]
+    """Predicts how a user rates items, as stars beside a list for example:
+    FAILED_PRECONDITION with reason RATINGS_NOT_LEARNED where the bundle's model
+    has not learned it.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     BatchRecommend: _aio.StreamStreamMultiCallable[_recommendation_service_pb2.BatchRecommendRequest, _recommendation_service_pb2.BatchRecommendResponse]  # type: ignore[assignment]
@@ -186,6 +198,18 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.GetItemsResponse, _abc.Awaitable[_catalog_service_pb2.GetItemsResponse]]:
         """Looks items up in the catalog as it is now.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+
+    @_abc_1.abstractmethod
+    def PredictRatings(
+        self,
+        request: _generator_service_pb2.PredictRatingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generator_service_pb2.PredictRatingsResponse, _abc.Awaitable[_generator_service_pb2.PredictRatingsResponse]]:
+        """Predicts how a user rates items, as stars beside a list for example:
+        FAILED_PRECONDITION with reason RATINGS_NOT_LEARNED where the bundle's model
+        has not learned it.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
 

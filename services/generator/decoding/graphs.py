@@ -23,7 +23,7 @@ from core.errors import BundleError
 from core.manifest import Precision
 from services.generator.catalog.coded import CodedCatalog
 from services.generator.decoding.providers import Compute
-from services.generator.decoding.trie import PrefixTree
+from services.generator.decoding.trie import PrefixTree, Trie
 
 _OF_THE_TRIE: Final = ("trie_token", "trie_child_start", "trie_widths")
 
@@ -126,13 +126,21 @@ class Graphs:
 
     def encode(self, prompts: Prompts, catalog: CodedCatalog) -> dict[str, Value]:
         """What both ways of decoding need to know about the prompts, and about the catalog."""
-        uploaded = self._uploaded(catalog)
-        feeds: dict[str, Value] = {**prompts.to_dict(), "seen": prompts.seen, **uploaded}
+        return self.encode_over(prompts, self._uploaded(catalog))
+
+    def encode_over(self, prompts: Prompts, arrays: Mapping[str, Value]) -> dict[str, Value]:
+        """What both ways of decoding need to know about the prompts, over any trie.
+
+        Args:
+            prompts: what is asked.
+            arrays: what `trie_arrays` returns, in memory or on the device.
+        """
+        feeds: dict[str, Value] = {**prompts.to_dict(), "seen": prompts.seen, **arrays}
         taken = {name: value for name, value in feeds.items() if name in self._read_by_encode}
         values = self._run("encode", taken, self._encoded, self._device)
         return {
             **dict(zip(self._encoded, values, strict=True)),
-            **{name: uploaded[name] for name in _OF_THE_TRIE},
+            **{name: arrays[name] for name in _OF_THE_TRIE},
             "attention_mask": prompts.attention_mask,
         }
 
@@ -196,7 +204,7 @@ class Graphs:
         if known is None or known[0] is not catalog:
             arrays = {
                 name: ort.OrtValue.ortvalue_from_numpy(array, self._device)
-                for name, array in _arrays(catalog).items()
+                for name, array in trie_arrays(catalog.trie, catalog.vectors).items()
             }
             known = (catalog, arrays)
             self._catalog = known
@@ -250,20 +258,25 @@ def _session(
     return session
 
 
-def _arrays(catalog: CodedCatalog) -> dict[str, NDArray[Any]]:
-    """What the graphs take of a catalog, by the names of their inputs."""
-    trie = catalog.trie
+def trie_arrays(trie: Trie, vectors: NDArray[np.float32] | None) -> dict[str, NDArray[Any]]:
+    """What the graphs take of a trie, by the names of their inputs.
+
+    Args:
+        trie: of items, or of whatever else has codes.
+        vectors: [positions, d_model] of what prompts and leaves refer to, where the model reads
+            whole items.
+    """
     arrays: dict[str, NDArray[Any]] = {
         "trie_token": trie.token,
         "trie_child_start": trie.child_start,
         "trie_widths": trie.widths.astype(np.int64),
     }
-    if catalog.vectors is not None:
+    if vectors is not None:
         first, last = trie.inner_leaves
         # A trie without items still has one way down, whose leaf is nobody's: any item will do.
         leaf_item = trie.leaf_item if trie.items else np.zeros(1, np.int32)
         arrays |= {"leaf_item": leaf_item, "first_leaf": first, "last_leaf": last}
-        arrays["item_vectors"] = catalog.vectors
+        arrays["item_vectors"] = vectors
     return arrays
 
 

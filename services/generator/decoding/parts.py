@@ -13,6 +13,7 @@ from core.manifest import GeneratorSection, Precision
 from services.generator.catalog.coded import ITEM_PROJECTION, ITEM_VECTORS, CodedCatalog
 from services.generator.decoding.graphs import Graphs, weights_file
 from services.generator.decoding.providers import Compute
+from services.generator.decoding.ratings import RatingParts
 from services.generator.prompts import (
     DIRECT,
     EXPLANATION,
@@ -21,7 +22,9 @@ from services.generator.prompts import (
     TEXT,
     Template,
     read_templates,
+    render_ids,
     select,
+    user_text,
 )
 
 _CHECKED_CODES = 1000
@@ -43,6 +46,8 @@ class GeneratorParts:
     graphs: Graphs
     writing: Mapping[str, tuple[Template, ...]] = field(default_factory=dict)
     """By task, what a model that writes text is asked; empty for others."""
+    ratings: RatingParts | None = None
+    """What it knows of ratings; None where it has not learned them."""
     told_seen: bool = True
     """Whether a model that reads whole items is told which of them the history holds."""
 
@@ -54,6 +59,35 @@ class GeneratorParts:
         """
         by_name = user is not None and self.section.user_tokens > 0
         return self.section.inputs == "tokens" or by_name
+
+    def words(
+        self,
+        template: Template,
+        user: int | None,
+        history: Sequence[str] = (),
+        **values: str,
+    ) -> list[int]:
+        """A rendered prompt as token ids; of a model that reads whole items, the part before them.
+
+        Args:
+            template: what is asked.
+            user: the user's position in the bundle, or None for an unknown user.
+            history: the codes of the items as text, oldest first, for a model that reads tokens.
+            **values: what else the template has a place for.
+        """
+        return render_ids(
+            template,
+            self._encode,
+            dataset=self.dataset,
+            user=user_text(user, self.section.user_tokens),
+            history=history,
+            max_tokens=self.section.max_input_tokens,
+            **values,
+        )
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text).ids
+        return ids
 
 
 def load_parts(bundle: Bundle, precision: Precision, compute: Compute) -> GeneratorParts:
@@ -91,6 +125,7 @@ def load_parts(bundle: Bundle, precision: Precision, compute: Compute) -> Genera
         direct=select(templates, DIRECT, "seen")[0],
         graphs=Graphs.load(bundle, precision, compute, expected),
         writing=_written(templates) if section.text else {},
+        ratings=RatingParts.read(bundle, templates),
     )
 
 
