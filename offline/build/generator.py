@@ -14,16 +14,15 @@ from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from core.codes import code_tokens, read_code_texts
 from offline.build.files import FACTS, read_json, write_json
+from offline.build.texts import read_written, save_held_out, split_seed
 from offline.dataset.errors import DataError
-from offline.dataset.reviews import Reviews
 from offline.dataset.schema import Dataset
-from offline.evaluate.families.constants import candidates
 from offline.generator.items.expected import ExpectedItems, expect
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts, train_items
 from offline.generator.subwords import from_texts
 from offline.generator.texts.family import TextFamily
-from offline.generator.texts.learned import NAMES, TextMaterial
+from offline.generator.texts.learned import TextMaterial
 from offline.generator.tokenizer import UNK, extend, from_scratch
 from offline.generator.tokens.backbones import (
     from_checkpoint,
@@ -38,7 +37,6 @@ from offline.generator.tokens.train import train_tokens
 from offline.query_encoder.model import principal_components
 from offline.ratings.rated import RATING_PARTS, Ratings, rating_codes
 from offline.reviews.examples import Written
-from offline.reviews.held_out import HeldOut, sample, write_held_out
 from offline.reviews.parts import Part
 from offline.training.families import Family
 from offline.warm.before import Before
@@ -101,8 +99,8 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
     torch.manual_seed(settings.seed)
     data = Dataset.load(earlier["dataset"])
     texts = read_code_texts(earlier["codes"] / "codes.txt")
-    written = _written(settings, data, earlier["dataset"])
-    made, material = _untrained(settings, data, read_templates(out / "prompts.txt"), texts, written)
+    templates = read_templates(out / "prompts.txt")
+    made, material = _untrained(settings, data, earlier["dataset"], templates, texts)
     before = Before(earlier["warm"]) if settings.warm else None
     if settings.reads_items:
         t5 = cast(T5ForConditionalGeneration, made)  # others are configured to read tokens
@@ -122,9 +120,9 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
         np.save(out / RATING_PARTS, material.ratings.parts, allow_pickle=False)
     ratings = () if material.ratings is None else material.ratings.values
     facts = {"user_tokens": material.user_tokens, "ratings": ratings, "curve": curve}
-    if written is not None:
+    if material.written is not None:
         facts["text_tokens"] = settings.model.texts.max_tokens
-        write_held_out(_held_out(written, settings), out)
+        save_held_out(material.written, settings.model.families, out)
     write_json(out / FACTS, facts)
     (out / CHECKPOINT).unlink(missing_ok=True)
 
@@ -132,13 +130,15 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
 def _untrained(
     settings: "GeneratorSettings",
     data: Dataset,
+    directory: Path,
     templates: Sequence[Template],
     texts: Sequence[str],
-    written: Written | None,
 ) -> tuple[PreTrainedModel, _Material]:
     """A model from scratch or from a checkpoint, whose tokenizer knows the codes."""
     model, users = settings.model, _user_tokens(settings, data)
-    ratings = _ratings(settings, data, templates)
+    written = read_written(settings, data, directory)
+    seed = split_seed(directory, settings.seed)
+    ratings = _ratings(settings, data, templates, seed)
     values = 0 if ratings is None else len(ratings.values)
     if model.checkpoint is None:
         tokenizer = _from_scratch(settings, data, templates, texts, written, values)
@@ -154,31 +154,6 @@ def _untrained(
         settings, data, templates, tokenizer, texts, codes, pad, users, ratings, written
     )
     return made, material
-
-
-def _held_out(written: Written, settings: "GeneratorSettings") -> dict[str, HeldOut]:
-    """What the families that write text are tested on."""
-    return {
-        name: HeldOut(
-            sample(written, name, Part.VALIDATION),
-            sample(written, name, Part.TEST),
-            candidates([e.target for e in written.examples(name, Part.TRAINING)]),
-        )
-        for name in NAMES
-        if getattr(settings.model.families, name)
-    }
-
-
-def _written(settings: "GeneratorSettings", data: Dataset, directory: Path) -> Written | None:
-    """What users wrote, if a family writes text."""
-    if not settings.model.families.write_text:
-        return None
-    if not settings.reads_items:
-        raise DataError("explanations and summaries are written by models that read whole items")
-    reviews = Reviews.load(directory)
-    if reviews is None:
-        raise DataError("explanations and summaries are learned from texts: name --review-column")
-    return Written.of(data, reviews)
 
 
 def _from_scratch(
@@ -207,7 +182,7 @@ def _from_scratch(
 
 
 def _ratings(
-    settings: "GeneratorSettings", data: Dataset, templates: Sequence[Template]
+    settings: "GeneratorSettings", data: Dataset, templates: Sequence[Template], seed: int
 ) -> Ratings | None:
     """What is learned of ratings: nothing where there are none, unless that is asked for."""
     share = settings.model.families.rating
@@ -215,7 +190,7 @@ def _ratings(
         return None
     if share == 0:
         return None
-    return Ratings.of(data, settings.seed)
+    return Ratings.of(data, seed)
 
 
 def _user_tokens(settings: "GeneratorSettings", data: Dataset) -> int:
