@@ -111,12 +111,7 @@ def train_items(
         history_dropout=history_dropout,
     )
     direct = _direct(model, sequences, prompts, expected) if shares.direct else None
-    others = list(more)
-    if direct is not None:
-        others.append((direct, shares.direct))
-    if rated is not None:
-        asked = select(prompts.templates, RATING, "seen")
-        others.append((RatingItems(model, rated, asked, prompts.words), shares.rating_share))
+    others = [*_others(model, direct, rated, prompts, shares), *more]
     _begin(model, direct, prompts, start)
     learner = FamilyLearner(model.to(device()), first, others)
     words = prompts.words(prompts.serving, None)
@@ -135,6 +130,23 @@ def train_items(
     )
     model.cpu()
     return done.curve
+
+
+def _others(
+    model: ItemT5,
+    direct: DirectItems | None,
+    rated: Rated | None,
+    prompts: ItemPrompts,
+    shares: FamilyShares,
+) -> list[tuple[Family[Any], float]]:
+    """The families beside the sequential one that are answered with items and ratings."""
+    others: list[tuple[Family[Any], float]] = []
+    if direct is not None:
+        others.append((direct, shares.direct))
+    if rated is not None:
+        asked = select(prompts.templates, RATING, "seen")
+        others.append((RatingItems(model, rated, asked, prompts.words), shares.rating_share))
+    return others
 
 
 def _direct(
