@@ -139,6 +139,7 @@ def _generator_export(
         content=np.load(earlier["embeddings"] / "content_vectors.npy", allow_pickle=False),
         interactions=data.popularity(),
         text_tokens=facts.get("text_tokens", 0),
+        text_prompts=facts.get("text_prompts", ()),
     )
 
 

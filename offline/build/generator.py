@@ -107,6 +107,7 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
     facts = {"user_tokens": material.user_tokens, "curve": curve}
     if written is not None:
         facts["text_tokens"] = settings.model.texts.max_tokens
+        facts["text_prompts"] = _some_prompts(material)
         write_held_out(_held_out(written, settings), out)
     write_json(out / FACTS, facts)
     (out / CHECKPOINT).unlink(missing_ok=True)
@@ -246,10 +247,22 @@ def _train_items(
 
 
 def _text_families(material: _Material, model: ItemT5) -> list[tuple[TextFamily, float]]:
+    texts = _texts(material)
+    return texts.families(model, material.settings.model.families) if texts else []
+
+
+def _some_prompts(material: _Material) -> list[list[int]]:
+    """What texts are asked for with: 8-bit products are fitted to them."""
+    texts = _texts(material)
+    return texts.some_prompts(material.settings.seed) if texts else []
+
+
+def _texts(material: _Material) -> TextMaterial | None:
+    """What the families that write text are made of, if there are any."""
     if material.written is None:
-        return []
+        return None
     settings = material.settings.model
-    texts = TextMaterial(
+    return TextMaterial(
         material.written,
         material.templates,
         material.tokenizer,
@@ -257,7 +270,6 @@ def _text_families(material: _Material, model: ItemT5) -> list[tuple[TextFamily,
         settings.max_input_tokens + settings.max_history,
         settings.texts,
     )
-    return texts.families(model, settings.families)
 
 
 def _train_tokens(

@@ -112,7 +112,7 @@ async def test_equal_seeds_draw_equal_texts(stub: "Stub") -> None:
         (explain(999), grpc.StatusCode.NOT_FOUND, "UNKNOWN_ITEMS"),
         (pb.ExplainRequest(), grpc.StatusCode.INVALID_ARGUMENT, "EMPTY_ID"),
         (explain(feature="x" * 65), grpc.StatusCode.INVALID_ARGUMENT, "TEXT_TOO_LONG"),
-        (explain(feature="1" * 64), grpc.StatusCode.INVALID_ARGUMENT, "TEXT_TOO_LONG"),
+        (explain(feature="1" * 63), grpc.StatusCode.INVALID_ARGUMENT, "TEXT_TOO_LONG"),
         (
             explain(options=pb.TextOptions(max_tokens=-1)),
             grpc.StatusCode.INVALID_ARGUMENT,
@@ -168,15 +168,15 @@ async def test_model_that_writes_no_text_says_so(made_up: MadeUp) -> None:
 
 
 @contextmanager
-def stalled(servicer: GeneratorServicer, steps: int = 0) -> Iterator[threading.Semaphore]:
-    """Texts that are written a token for each release of the semaphore, beginning with some."""
+def stalled(servicer: GeneratorServicer) -> Iterator[threading.Semaphore]:
+    """Texts that are written a token for each release of the semaphore, and do not end before."""
     assert servicer.texts is not None
-    engine, allowed = servicer.texts.engine, threading.Semaphore(steps)
+    engine, allowed = servicer.texts.engine, threading.Semaphore(0)
     step = engine.step
 
     def slow() -> list[int]:
         allowed.acquire()
-        return step()
+        return [token if token != EOS else EOS + 2 for token in step()]
 
     engine.step = slow  # type: ignore[method-assign]
     try:
