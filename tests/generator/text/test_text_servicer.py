@@ -200,6 +200,7 @@ async def begun(
     assert texts is not None
     streams = [stub.Explain(explain(i)) for i in range(LIMITS.rows)]
     await until(lambda: texts.running + texts.waiting == LIMITS.rows)
+    await until(lambda: all(place.is_ready for place in list(texts._waiting)))
     allowed.release()  # the first may have begun before the others came
     await until(lambda: texts.running == LIMITS.rows)
     return streams
@@ -211,12 +212,11 @@ async def test_leaving_frees_the_place(servicer: GeneratorServicer, stub: "Stub"
     with stalled(servicer) as allowed:
         leaving, *others = await begun(servicer, stub, allowed)
         waiting = asyncio.ensure_future(read(stub.Explain(explain(9))))
-        await until(lambda: texts.waiting == 1)
+        await until(lambda: any(place.is_ready for place in list(texts._waiting)))
         leaving.cancel()
         await until(lambda: texts.running == LIMITS.rows - 1)
         allowed.release()
-        await until(lambda: texts.waiting == 0)
-        assert texts.running == LIMITS.rows
+        await until(lambda: (texts.waiting, texts.running) == (0, LIMITS.rows))
         allowed.release(10_000)
         assert (await waiting)[1].tokens
         await asyncio.gather(*map(read, others))
