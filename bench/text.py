@@ -12,8 +12,7 @@ import importlib.util
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,14 +27,16 @@ from bench.generator import MODEL, CTranslate2, make_catalog
 from bench.lib.random_t5 import RandomT5, Subject, code_texts, random_levels
 from bench.lib.report import publish, run
 from bench.lib.timing import Turns, in_turns
+from core.manifest import Precision
 from services.generator.decoding.engine import GeneratorEngine
-from services.generator.decoding.providers import Compute
+from services.generator.decoding.providers import Compute, multiplies_bytes
 from services.generator.text.engine import TextEngine, TextJob
 
 ITEMS: Final = 100
 BATCHES: Final = (1, 8)
 TOKENS: Final = 32
-SHAPE: Final[RandomT5] = replace(MODEL, text_tokens=TOKENS, precisions=("fp32",))
+PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "int8")
+SHAPE: Final[RandomT5] = replace(MODEL, text_tokens=TOKENS, precisions=PRECISIONS)
 
 Prompts = Sequence[Sequence[int]]
 
@@ -65,7 +66,7 @@ class Clock(BaseStreamer):
         self.started = time.perf_counter()
         self.told: list[float] = []
 
-    def put(self, value: torch.Tensor) -> None:
+    def put(self, value: torch.Tensor) -> None:  # noqa: ARG002 - the library's signature
         """Is told of each step's tokens."""
         self.told.append(time.perf_counter() - self.started)
 
@@ -105,24 +106,27 @@ def by_transformers(model: Any, prompts: Prompts) -> Written:
 
 
 def sides(
-    subject: Subject, engine: GeneratorEngine, other: CTranslate2 | None, batch: int
+    subject: Subject,
+    engines: Mapping[Precision, GeneratorEngine],
+    others: Mapping[Precision, CTranslate2],
+    batch: int,
 ) -> dict[str, Callable[[], Written]]:
     """Who writes."""
     rng = np.random.default_rng(1)
     prompts = rng.integers(100, 1_000, (batch, MODEL.prompt_tokens)).tolist()
     found: dict[str, Callable[[], Written]] = {
         "transformers": partial(by_transformers, subject.model, prompts),
-        "tandem": partial(by_tandem, TextEngine(engine.parts), engine, prompts),
     }
-    if other is not None:
-        found["ctranslate2"] = partial(by_ctranslate2, other, prompts)
+    for precision, other in others.items():
+        found[f"ctranslate2_{precision}"] = partial(by_ctranslate2, other, prompts)
+    for precision, engine in engines.items():
+        found[precision] = partial(by_tandem, TextEngine(engine.parts), engine, prompts)
     return found
 
 
 def by_ctranslate2(other: CTranslate2, prompts: Prompts) -> Written:
     """Greedy search, streamed to know when the first token comes."""
-    started, first = time.perf_counter(), float("nan")
-    told: list[float] = []
+    started, told = time.perf_counter(), list[float]()
 
     def tell(_: object) -> bool:
         told.append(time.perf_counter() - started)
@@ -130,9 +134,7 @@ def by_ctranslate2(other: CTranslate2, prompts: Prompts) -> Written:
 
     other.write([list(prompt) for prompt in prompts], TOKENS, tell)
     seconds = time.perf_counter() - started
-    with suppress(ValueError):
-        first = min(told)
-    return Written(first, seconds, TOKENS * len(prompts))
+    return Written(min(told, default=float("nan")), seconds, TOKENS * len(prompts))
 
 
 def figures_of(turns: Turns[Written], batch: int) -> dict[str, float]:
@@ -141,8 +143,10 @@ def figures_of(turns: Turns[Written], batch: int) -> dict[str, float]:
     for side in turns.sides:
         found[f"tokens_per_s_{side}_b{batch}"] = turns.median(side, lambda w: w.rate)
         found[f"first_ms_{side}_b{batch}"] = 1e3 * turns.median(side, lambda w: w.first)
-        if side != "tandem":
-            found[f"speedup_vs_{side}_b{batch}"] = turns.ratio("tandem", side, lambda w: w.rate)
+    for precision in set(PRECISIONS) & turns.sides.keys():
+        for other in turns.sides.keys() & {"transformers", f"ctranslate2_{precision}"}:
+            ratio = turns.ratio(precision, other, lambda w: w.rate)
+            found[f"speedup_{precision}_vs_{other}_b{batch}"] = ratio
     return found
 
 
@@ -154,34 +158,39 @@ def main(
     """Measure how fast text is written."""
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    figures: dict[str, float] = {}
+    compute, figures = Compute(threads=threads, spin=spin), dict[str, float]()
+    # Without VNNI 8-bit products saturate, and are served by nobody.
+    precisions = PRECISIONS if multiplies_bytes() else PRECISIONS[:1]
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         levels = random_levels(SHAPE.widths, ITEMS)
         subject = SHAPE.export(directory, make_catalog(ITEMS), code_texts(levels))
-        engine = GeneratorEngine.load(subject.bundle, Compute(threads=threads, spin=spin), "fp32")
-        other = None
+        engines = {p: GeneratorEngine.load(subject.bundle, compute, p) for p in precisions}
+        others: dict[Precision, CTranslate2] = {}
         if importlib.util.find_spec("ctranslate2"):
-            other = CTranslate2(subject, directory / "others", "fp32", threads)
+            others = {p: CTranslate2(subject, directory / p, p, threads) for p in precisions}
         for batch in BATCHES:
-            turns = in_turns(sides(subject, engine, other, batch), rounds, f"batch {batch}")
+            turns = in_turns(sides(subject, engines, others, batch), rounds, f"batch {batch}")
             figures |= figures_of(turns, batch)
     publish(
-        "text", figures, table(list(turns.sides)), precision="fp32", caches="warm",
-        threads=threads, spin=int(spin),
+        "text", figures, table(list(turns.sides)), precision=" and ".join(precisions),
+        caches="warm", threads=threads, spin=int(spin),
     )  # fmt: skip
 
 
 def table(found: Sequence[str]) -> list[list[str]]:
     """Tokens a second, and milliseconds to the first, of each side."""
-    names = {"transformers": "`transformers`", "ctranslate2": "CTranslate2", "tandem": "Tandem"}
+    names = {
+        "transformers": "`transformers` fp32",
+        **{f"ctranslate2_{p}": f"CTranslate2 {p}" for p in PRECISIONS},
+        **{p: f"Tandem {p}" for p in PRECISIONS},
+    }
     rows = [["", *(names[side] for side in found)]]
     for batch in BATCHES:
         rates = (f"{{tokens_per_s_{side}_b{batch}:,.0f}}" for side in found)
-        firsts = (f"{{first_ms_{side}_b{batch}:.0f}}" for side in found)
         rows.append([f"batch {batch}, tokens/s", *rates])
-        rows.append([f"batch {batch}, ms to the first token", *firsts])
-    return rows
+    firsts = (f"{{first_ms_{side}_b1:.0f}}" for side in found)
+    return [*rows, ["batch 1, ms to the first token", *firsts]]
 
 
 if __name__ == "__main__":

@@ -89,6 +89,7 @@ class RandomT5:
         rng = np.random.default_rng(2)
         history = self.prompt_tokens // len(self.widths)
         histories = rng.integers(0, len(codes), (16, history))
+        prompts = [codes[items].flatten().tolist() for items in histories]
         return GeneratorExport(
             tokenizer=tokenizer,
             code_texts=texts,
@@ -98,8 +99,9 @@ class RandomT5:
             max_history=history,
             beams=self.beams,
             precisions=self.precisions,
-            calibration=[codes[items].flatten().tolist() for items in histories],
+            calibration=prompts,
             text_tokens=self.text_tokens,
+            text_prompts=prompts[:4] if self.text_tokens else (),
         )
 
 

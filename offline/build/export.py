@@ -145,6 +145,7 @@ def _generator_export(
         text_tokens=facts.get("text_tokens", 0),
         ratings=ratings,
         rating_codes=np.load(generator / RATING_CODES, allow_pickle=False) if ratings else None,
+        text_prompts=facts.get("text_prompts", ()),
     )
 
 

@@ -14,14 +14,13 @@ from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from core.codes import code_tokens, read_code_texts
 from offline.build.files import FACTS, read_json, write_json
-from offline.build.texts import read_written, save_held_out, split_seed
+from offline.build.texts import read_written, save_texts, split_seed, text_material
 from offline.dataset.errors import DataError
 from offline.dataset.schema import Dataset
 from offline.generator.items.expected import ExpectedItems, expect
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts, train_items
 from offline.generator.subwords import from_texts
-from offline.generator.texts.family import TextFamily
 from offline.generator.texts.learned import TextMaterial
 from offline.generator.tokenizer import UNK, extend, from_scratch
 from offline.generator.tokens.backbones import (
@@ -68,8 +67,8 @@ class _Material:
     user_tokens: int
     ratings: Ratings | None
     """What is learned of ratings; None where the model does not rate."""
-    written: Written | None
-    """What users wrote, where a family writes text."""
+    writing: TextMaterial | None
+    """What a family that writes text learns; None where none does."""
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -120,9 +119,8 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
         np.save(out / RATING_PARTS, material.ratings.parts, allow_pickle=False)
     ratings = () if material.ratings is None else material.ratings.values
     facts = {"user_tokens": material.user_tokens, "ratings": ratings, "curve": curve}
-    if material.written is not None:
-        facts["text_tokens"] = settings.model.texts.max_tokens
-        save_held_out(material.written, settings.model.families, out)
+    if material.writing is not None:
+        facts |= save_texts(material.writing, settings, out)
     write_json(out / FACTS, facts)
     (out / CHECKPOINT).unlink(missing_ok=True)
 
@@ -150,8 +148,9 @@ def _untrained(
     pad, eos = special_tokens(made)
     codes = code_tokens(tokenizer, texts, eos=eos, pad=pad, unknown=tokenizer.token_to_id(UNK))
     require_positions(made, model.max_input_tokens + codes.shape[1])
+    writing = text_material(settings, written, templates, tokenizer, users) if written else None
     material = _Material(
-        settings, data, templates, tokenizer, texts, codes, pad, users, ratings, written
+        settings, data, templates, tokenizer, texts, codes, pad, users, ratings, writing
     )
     return made, material
 
@@ -256,27 +255,14 @@ def _train_items(
             expected=expected,
             rated=None if material.ratings is None else material.ratings.part(Part.TRAINING),
             start=None if before is None else lambda m: before.give(m, material.vocabulary),
-            more=_text_families(material, model),
+            more=material.writing.families(model, settings.model.families)
+            if material.writing
+            else (),
             path=out / CHECKPOINT,
             bar=bar,
         )
     model.save(out / "model")
     return curve
-
-
-def _text_families(material: _Material, model: ItemT5) -> list[tuple[TextFamily, float]]:
-    if material.written is None:
-        return []
-    settings = material.settings.model
-    texts = TextMaterial(
-        material.written,
-        material.templates,
-        material.tokenizer,
-        material.user_tokens,
-        settings.max_input_tokens + settings.max_history,
-        settings.texts,
-    )
-    return texts.families(model, settings.families)
 
 
 def _train_tokens(

@@ -1,17 +1,20 @@
 """What the stage of the generator does for the families that write text."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer
 
 from offline.dataset.errors import DataError
 from offline.dataset.reviews import Reviews
 from offline.dataset.schema import Dataset
 from offline.evaluate.families.constants import candidates
-from offline.generator.config import FamilyShares
-from offline.generator.texts.learned import NAMES
+from offline.generator.texts.learned import NAMES, TextMaterial
 from offline.reviews.examples import Written
 from offline.reviews.held_out import HeldOut, sample, write_held_out
 from offline.reviews.parts import Part
+from services.generator.prompts import Template
 
 if TYPE_CHECKING:
     from offline.build.stages.generator import GeneratorSettings
@@ -52,8 +55,22 @@ def split_seed(directory: Path, seed: int) -> int:
     return seed if Reviews.load(directory) is None else 0
 
 
-def save_held_out(written: Written, shares: FamilyShares, out: Path) -> None:
-    """Writes what the families that write text are tested on."""
+def text_material(
+    settings: "GeneratorSettings",
+    written: Written,
+    templates: Sequence[Template],
+    tokenizer: Tokenizer,
+    user_tokens: int,
+) -> TextMaterial:
+    """What the families that write text are made of, for a model that reads whole items."""
+    model = settings.model
+    positions = model.max_input_tokens + model.max_history
+    return TextMaterial(written, templates, tokenizer, user_tokens, positions, model.texts)
+
+
+def save_texts(texts: TextMaterial, settings: "GeneratorSettings", out: Path) -> dict[str, Any]:
+    """Writes what the families are tested on, and returns what an export must know of them."""
+    written = texts.written
     families = {
         name: HeldOut(
             sample(written, name, Part.VALIDATION),
@@ -61,6 +78,8 @@ def save_held_out(written: Written, shares: FamilyShares, out: Path) -> None:
             candidates([e.target for e in written.examples(name, Part.TRAINING)]),
         )
         for name in NAMES
-        if getattr(shares, name)
+        if getattr(settings.model.families, name)
     }
     write_held_out(families, out)
+    prompts = texts.some_prompts(settings.seed)  # 8-bit products are fitted to them
+    return {"text_tokens": settings.model.texts.max_tokens, "text_prompts": prompts}

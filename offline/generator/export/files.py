@@ -14,7 +14,7 @@ from core.bundle import sha256
 from core.codes import write_code_texts
 from core.manifest import GeneratorSection, Precision, TextSection
 from offline.generator.export.backbone import Backbone
-from offline.generator.export.calibrate import observe, observe_items, smooth
+from offline.generator.export.calibrate import TextCalibration, observe, observe_items, smooth
 from offline.generator.export.linear import Float16, Float32, Int8, Linears
 from offline.generator.export.llama.backbone import LlamaBackbone
 from offline.generator.export.rerank import rerank_graph
@@ -65,6 +65,9 @@ class GeneratorExport:
     """Layers whose products stay in float32 among 8-bit ones."""
     text_tokens: int = 0
     """The most tokens of a text, for a model that was taught to write; else 0."""
+    text_prompts: Sequence[Sequence[int]] = ()
+    """What it writes texts for, as it is served: 8-bit products are fitted to them too. Without
+    any, texts are written with products in float32."""
 
 
 def export_generator(
@@ -80,7 +83,7 @@ def export_generator(
     Returns:
         The manifest's section about them.
     """
-    backbone = backbone_of(model, parts.max_input_tokens, parts.codes.shape[1])
+    backbone = backbone_of(model, parts.max_input_tokens, parts.codes.shape[1], parts.text_tokens)
     config = backbone.weights.config
     tokenizer_file = directory / "generator_tokenizer.json"
     parts.tokenizer.save(str(tokenizer_file))
@@ -122,7 +125,10 @@ def export_generator(
             "rerank": rerank_graph(written, linears, levels=levels),
         }
         if parts.text_tokens:
-            graphs["text"] = written.text(linears, parts.text_tokens)
+            # Else the ranges of activations are those of codes alone.
+            known = precision != "int8" or parts.text_prompts
+            products = linears if known else Float32()
+            graphs["text"] = written.text(products, parts.text_tokens)
         save_graphs(
             directory,
             weights_file(precision),
@@ -142,20 +148,23 @@ def _text_section(config: Any, max_tokens: int) -> TextSection | None:
     )
 
 
-def backbone_of(model: PreTrainedModel | ItemT5, max_tokens: int, levels: int) -> Backbone:
+def backbone_of(
+    model: PreTrainedModel | ItemT5, max_tokens: int, levels: int, text_tokens: int = 0
+) -> Backbone:
     """What a model is exported as.
 
     Args:
         model: one that reads tokens, or one that reads whole items.
         max_tokens: the most positions of a prompt.
         levels: the length of the codes.
+        text_tokens: the most tokens of a text; 0 where it writes none.
 
     Raises:
         ValueError: it is built in a way that is not exported.
     """
     if isinstance(model, ItemT5 | T5ForConditionalGeneration):
-        return T5Backbone.of(model, max_tokens)
-    return LlamaBackbone.of(model, max_tokens + levels)
+        return T5Backbone.of(model, max_tokens, writes=text_tokens > 0)
+    return LlamaBackbone.of(model, max_tokens + max(levels, text_tokens))
 
 
 def _write_items(model: ItemT5, parts: GeneratorExport, directory: Path) -> None:
@@ -180,18 +189,19 @@ def _in_precision(
     precision: Precision,
     parts: GeneratorExport,
 ) -> tuple[Backbone, Linears]:
+    texts = TextCalibration(parts.text_prompts, parts.text_tokens)
     match precision:
         case "fp32":
             return backbone, Float32()
         case "fp16":
             return backbone, Float16()
         case "int8" if isinstance(model, ItemT5):
-            peaks = observe_items(model, parts.words, parts.histories)
+            peaks = observe_items(model, parts.words, parts.histories, texts)
             # The encoder's states are the items' queries and the decoder's start as well.
             smoothed = smooth(
                 backbone.weights, peaks, fixed=frozenset({"encoder.final_layer_norm"})
             )
         case "int8":
-            peaks = observe(model, parts.calibration, parts.codes)
+            peaks = observe(model, parts.calibration, parts.codes, texts)
             smoothed = smooth(backbone.weights, peaks)
     return backbone.having(smoothed.model), Int8(smoothed.ranges, parts.in_float32)

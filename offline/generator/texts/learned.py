@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, get_args
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from offline.generator.config import FamilyShares, TextTrainConfig
@@ -16,8 +17,10 @@ from offline.reviews.examples import TextFamily as FamilyName
 from offline.reviews.examples import Written
 from offline.reviews.parts import Part
 from services.generator.prompts import Template, select
-from services.generator.text.rendering import PromptRenderer
+from services.generator.text.rendering import PromptRenderer, best_template
 
+SOME: Final = 32
+"""Questions of each family that stand for all."""
 NAMES: Final[tuple[FamilyName, ...]] = get_args(FamilyName)
 
 
@@ -51,6 +54,17 @@ class TextMaterial:
             for name in NAMES
             if (share := getattr(shares, name)) > 0
         ]
+
+    def some_prompts(self, seed: int) -> list[list[int]]:
+        """Questions about training interactions, of each family, as they are served."""
+        rng, found = np.random.default_rng(seed), []
+        for name in NAMES:
+            examples = self.written.examples(name, Part.TRAINING)
+            templates = select(self.templates, name, "seen")
+            for place in rng.permutation(len(examples))[:SOME]:
+                question = examples[int(place)].question()
+                found.append(self.prompts().ids(best_template(templates, question), question))
+        return found
 
     def _family(self, model: ItemT5, name: FamilyName) -> TextFamily:
         return TextFamily(

@@ -39,9 +39,10 @@ class TextQuestion:
         }
         return all(given or name not in template.input for name, given in known.items())
 
-    def told(self, template: Template) -> int:
-        """How much of what is known a template tells."""
-        return sum(name in template.input for name in ("{history}", "{feature}", "{text}"))
+    def told(self, template: Template) -> tuple[bool, int]:
+        """How much of what is known a template tells: the feature, which was asked for, first."""
+        told = [name in template.input for name in ("{feature}", "{history}", "{text}")]
+        return told[0], sum(told)
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ async def test_equal_seeds_draw_equal_texts(stub: "Stub") -> None:
         (explain(999), grpc.StatusCode.NOT_FOUND, "UNKNOWN_ITEMS"),
         (pb.ExplainRequest(), grpc.StatusCode.INVALID_ARGUMENT, "EMPTY_ID"),
         (explain(feature="x" * 65), grpc.StatusCode.INVALID_ARGUMENT, "TEXT_TOO_LONG"),
-        (explain(feature="1" * 64), grpc.StatusCode.INVALID_ARGUMENT, "TEXT_TOO_LONG"),
+        (explain(feature="1" * 63), grpc.StatusCode.INVALID_ARGUMENT, "TEXT_TOO_LONG"),
         (
             explain(options=pb.TextOptions(max_tokens=-1)),
             grpc.StatusCode.INVALID_ARGUMENT,
@@ -168,15 +168,15 @@ async def test_model_that_writes_no_text_says_so(made_up: MadeUp) -> None:
 
 
 @contextmanager
-def stalled(servicer: GeneratorServicer, steps: int = 0) -> Iterator[threading.Semaphore]:
-    """Texts that are written a token for each release of the semaphore, beginning with some."""
+def stalled(servicer: GeneratorServicer) -> Iterator[threading.Semaphore]:
+    """Texts that are written a token for each release of the semaphore, and do not end before."""
     assert servicer.texts is not None
-    engine, allowed = servicer.texts.engine, threading.Semaphore(steps)
+    engine, allowed = servicer.texts.engine, threading.Semaphore(0)
     step = engine.step
 
     def slow() -> list[int]:
         allowed.acquire()
-        return step()
+        return [token if token != EOS else EOS + 2 for token in step()]
 
     engine.step = slow  # type: ignore[method-assign]
     try:
@@ -200,6 +200,7 @@ async def begun(
     assert texts is not None
     streams = [stub.Explain(explain(i)) for i in range(LIMITS.rows)]
     await until(lambda: texts.running + texts.waiting == LIMITS.rows)
+    await until(lambda: all(place.is_ready for place in list(texts._waiting)))
     allowed.release()  # the first may have begun before the others came
     await until(lambda: texts.running == LIMITS.rows)
     return streams
@@ -211,12 +212,11 @@ async def test_leaving_frees_the_place(servicer: GeneratorServicer, stub: "Stub"
     with stalled(servicer) as allowed:
         leaving, *others = await begun(servicer, stub, allowed)
         waiting = asyncio.ensure_future(read(stub.Explain(explain(9))))
-        await until(lambda: texts.waiting == 1)
+        await until(lambda: any(place.is_ready for place in list(texts._waiting)))
         leaving.cancel()
         await until(lambda: texts.running == LIMITS.rows - 1)
         allowed.release()
-        await until(lambda: texts.waiting == 0)
-        assert texts.running == LIMITS.rows
+        await until(lambda: (texts.waiting, texts.running) == (0, LIMITS.rows))
         allowed.release(10_000)
         assert (await waiting)[1].tokens
         await asyncio.gather(*map(read, others))

@@ -22,6 +22,9 @@ from offline.generator.export.linear import Linears
 from offline.generator.export.residual import Stream, normalize
 from offline.onnx_graph import FLOAT, INT64, Dim, OnnxGraphBuilder
 
+WORDS: Final = "word_head"
+"""The layer that speaks about words, where `lm_head` speaks about the tokens of codes."""
+
 
 @dataclass(frozen=True)
 class T5Weights(Weights):
@@ -59,7 +62,8 @@ class T5Weights(Weights):
             for part in "kv"
         ]
         yield Activation("encoder.final_layer_norm", cross_readers)
-        yield Activation("decoder.final_layer_norm", ["lm_head"])
+        heads = [head for head in ("lm_head", WORDS) if f"{head}.weight" in self.arrays]
+        yield Activation("decoder.final_layer_norm", heads)
 
     def _feed_forward(self, block: str) -> Iterator[Activation]:
         dense = f"{block}.DenseReluDense"

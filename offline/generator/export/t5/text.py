@@ -1,16 +1,11 @@
 """How a T5 writes text: one token more for each row of a batch, as an ONNX graph."""
 
-from typing import Final
-
 import numpy as np
 
 from offline.generator.export.attention import MASKED, KeysValues, padding_bias
 from offline.generator.export.linear import Linear, Linears
-from offline.generator.export.t5.layers import T5Layers, T5Weights
+from offline.generator.export.t5.layers import WORDS, T5Layers, T5Weights
 from offline.onnx_graph import FLOAT, INT64, OnnxGraphBuilder
-
-WORDS: Final = "word_head"
-"""The layer that speaks about words, where `lm_head` speaks about the tokens of codes."""
 
 
 def text_graph(
@@ -48,12 +43,12 @@ def text_graph(
         rows = g.add(rows, _state_at_start(g, written, int(model.config.d_model)))
     bias = _bias(layers, past[0], written, max_tokens)
     states, present = layers.decode(rows, bias, cross, padding, past, by_head=True)
-    logits = linears.product(g, states, _head(model))
-    g.output(g.op("Squeeze", logits, g.ints(1)), "logits", FLOAT, ["batch", "words"])
+    logits = linears.product(g, g.op("Squeeze", states, g.ints(1)), _head(model))
+    g.expose(logits, "logits", FLOAT, ["batch", "words"])
+    shape = ["batch", layers.heads, "present", layers.width]
     for layer, attended in enumerate(present):
-        shape = ["batch", layers.heads, "present", layers.width]
-        g.output(attended.keys, f"present_keys_{layer}", FLOAT, shape)
-        g.output(attended.values, f"present_values_{layer}", FLOAT, shape)
+        g.expose(attended.keys, f"present_keys_{layer}", FLOAT, shape)
+        g.expose(attended.values, f"present_values_{layer}", FLOAT, shape)
     return g
 
 
