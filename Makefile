@@ -128,7 +128,8 @@ lock: $(UV) ## what changed in pyproject.toml into the locks; all to the newest:
 	$(LOCK) --extra offline --extra dev --no-emit-package torch \
 		--overrides $(LOCKS)/without_nvidia.txt --output-file $(LOCKS)/development.txt pyproject.toml
 	for process in candidate generator gateway; do \
-		$(LOCK) --extra $$process --constraints $(LOCKS)/development.txt \
+		$(LOCK) --extra $$process $$([ $$process = gateway ] && echo --extra storage) \
+			--constraints $(LOCKS)/development.txt \
 			--output-file $(LOCKS)/$$process.txt pyproject.toml; done
 
 sbom: $(READY) ## CycloneDX bills of materials, of this environment and of each image, in build/sbom

@@ -212,7 +212,8 @@ def load_settings(
 
     Args:
         kind: of settings.
-        environment: where variables are looked up.
+        environment: where variables are looked up; an empty one is as good as none, because an
+            image's variable cannot be taken away from a container, only emptied.
         flags: values by the names of settings; None is a flag that was not given.
 
     Raises:
@@ -222,9 +223,9 @@ def load_settings(
     given = ChainMap(
         {n: _Given(value, flag_of(n)) for n, value in flags.items() if value is not None},
         {
-            name: _Given(environment[variable], variable)
+            name: _Given(value, variable)
             for name in flags_of(kind)
-            if (variable := variable_of(name)) in environment
+            if (value := environment.get(variable := variable_of(name)))
         },
     )
     if "config" in given:

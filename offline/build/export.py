@@ -24,6 +24,7 @@ from offline.evaluate.protocol import questions
 from offline.generator.export.files import HEAD, GeneratorExport, export_generator
 from offline.generator.export.item_parity import compare_items
 from offline.generator.export.parity import compare
+from offline.generator.export.rating_parity import require_equal_ratings
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts
 from offline.generator.tokens import backbones
@@ -198,6 +199,8 @@ def _require_parity(bundle: Bundle, model: Model, settings: "ExportSettings") ->
         else:
             parity = compare(engine, model, queries, advance=advance)
     parity.require()
+    if isinstance(model, ItemT5) and bundle.manifest.generator.ratings:
+        require_equal_ratings(engine, model)
     return dataclasses.asdict(parity)
 
 

@@ -5,7 +5,7 @@ nothing was trained on them. The model is told of a user what it was trained on,
 and so are the biases.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -116,37 +116,45 @@ def evaluate_ratings(
     """
     given = _Given.of(bundle)
     trained, tested = given.rows(Part.TRAINING), given.rows(split)
-    asked = np.unique(given.users[tested])[:users]
-    tested = tested[np.isin(given.users[tested], asked)]
-    rater = Rater.of(GeneratorEngine.load(bundle))
-    truth = given.ratings[tested]
-    shape = (len(bundle.histories.user_index), bundle.manifest.items)
+    tested = tested[np.isin(given.users[tested], np.unique(given.users[tested])[:users])]
+    rows = [
+        RatingRow.of(name, predicted, given.ratings[tested])
+        for name, predicted in (
+            *_without_model(bundle, given, tested, trained),
+            *_with_model(bundle, given, tested, trained),
+        )
+    ]
+    dataset = bundle.manifest.provenance.dataset
+    counts = len(trained), len(tested)
+    return RatingReport(bundle.version, dataset, split.name.lower(), *counts, rows)
+
+
+def _without_model(
+    bundle: Bundle, given: _Given, tested: NDArray[np.int64], trained: NDArray[np.int64]
+) -> Iterator[tuple[str, Floats]]:
+    shape = len(bundle.histories.user_index), bundle.manifest.items
     bias = UserItemBias.fit(
         given.users[trained], given.items[trained], given.ratings[trained], shape=shape
     )
-    constant = np.ones(len(tested))
+    highest = bundle.manifest.generator.ratings[-1]
+    yield "mean", np.full(len(tested), bias.mean)
+    yield f"always {highest:g}", np.full(len(tested), highest)
+    yield "user+item bias", bias.predict(given.users[tested], given.items[tested])
+
+
+def _with_model(
+    bundle: Bundle, given: _Given, tested: NDArray[np.int64], trained: NDArray[np.int64]
+) -> Iterator[tuple[str, Floats]]:
+    """Told the ratings that were learned from, and told nothing."""
+    rater = Rater.of(GeneratorEngine.load(bundle))
     with Progress(transient=True) as progress:
         task = progress.add_task("Predicting ratings", total=2 * len(tested))
 
         def advance(count: int) -> None:
             progress.advance(task, count)
 
-        told = _predicted(rater, given, tested, trained, advance)
-        untold = _predicted(rater, given, tested, trained[:0], advance)
-    rows = [
-        RatingRow.of("mean", constant * bias.mean, truth),
-        RatingRow.of(
-            f"always {rater.known.values[-1]:g}", constant * rater.known.values[-1], truth
-        ),
-        RatingRow.of(
-            "user+item bias", bias.predict(given.users[tested], given.items[tested]), truth
-        ),
-        RatingRow.of("generator", told, truth),
-        RatingRow.of("generator/untold", untold, truth),
-    ]
-    dataset = bundle.manifest.provenance.dataset
-    counts = len(trained), len(tested)
-    return RatingReport(bundle.version, dataset, split.name.lower(), *counts, rows)
+        yield "generator", _predicted(rater, given, tested, trained, advance)
+        yield "generator/untold", _predicted(rater, given, tested, trained[:0], advance)
 
 
 def _predicted(

@@ -85,6 +85,7 @@ def rating_codes(values: int, tokenizer: Tokenizer, levels: int, pad: int) -> ND
         levels: The length of an item's code, which the graphs read.
         pad: The token that fills codes up.
     """
+    tokens = [tokenizer.token_to_id(rating_text(value)) for value in range(values)]
     codes = np.full((values, levels), pad, np.int32)
-    codes[:, 0] = [tokenizer.token_to_id(rating_text(value)) for value in range(values)]
+    codes[:, 0] = [token for token in tokens if token is not None]
     return codes

@@ -1,5 +1,6 @@
 """Predicted ratings: the expected value of a softmax, from the graphs to the RPC."""
 
+import copy
 import math
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from core.errors import BundleError
+from offline.generator.export.rating_parity import require_equal_ratings
+from offline.parity import ParityError
 from services.generator.catalog.coded import CodedCatalog
 from services.generator.decoding.graphs import Graphs
 from services.generator.decoding.rater import Rater, RatingQuery
@@ -92,6 +95,16 @@ def test_whole_items_are_rated_as_numpy_rates_them(items: MadeUpItems, told: Rat
     expected = [by_hand(items, told, item) for item in asked]
     assert predict(items, told, asked) == pytest.approx(expected, abs=1e-5)
     assert len({round(value, 4) for value in expected}) > 1
+
+
+@torch.no_grad()
+def test_an_export_that_rates_otherwise_is_refused(items: MadeUpItems) -> None:
+    assert require_equal_ratings(items.engine, items.model) < 1e-5
+    other = copy.deepcopy(items.model)
+    assert other.rating_vectors is not None
+    other.rating_vectors += 0.1 * torch.randn_like(other.rating_vectors)
+    with pytest.raises(ParityError, match="other ratings"):
+        require_equal_ratings(items.engine, other)
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """The three real servers in one process and on one event loop, as many of them as wanted."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +28,16 @@ class Hosts:
 
 @asynccontextmanager
 async def running(
-    bundle: Path, *, store: Path | None = None, **common: Any
+    bundle: Path, *, store: Path | None = None, of_gateway: Mapping[str, Any] = {}, **common: Any
 ) -> AsyncIterator[Hosts]:
-    """All three, over one bundle and with the same settings; with a store, the generator follows
-    the candidate's catalog."""
+    """All three, over one bundle and with the same settings.
+
+    Args:
+        bundle: a bundle that is whole.
+        store: of the candidate; with one, the generator follows its catalog.
+        of_gateway: settings of the gateway alone.
+        common: settings of all.
+    """
     common = {"bundle": bundle, "threads": 1, "port": 0, **common}
     async with AsyncExitStack() as opened:
         settings = CandidateSettings(**common, store=store)
@@ -42,12 +48,8 @@ async def running(
         generator, at_generator = await opened.enter_async_context(
             hosted(own, services.generator.main.service(own))
         )
-        front = GatewaySettings(
-            **common,
-            history="bundle",
-            candidate_target=at_candidate,
-            generator_target=at_generator,
-        )
+        targets = {"candidate_target": at_candidate, "generator_target": at_generator}
+        front = GatewaySettings(**{**common, "history": "bundle", **targets, **of_gateway})
         host, address = await opened.enter_async_context(hosted(front, gateway.main.service(front)))
         addresses = {"candidate": at_candidate, "generator": at_generator, "gateway": address}
         yield Hosts(candidate, generator, host, addresses)

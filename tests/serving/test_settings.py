@@ -138,6 +138,12 @@ def test_a_mistake_in_a_variable_names_it(bundle: Path) -> None:
         load_settings(ServerSettings, {"TANDEM_PORT": "http"}, bundle=bundle)
 
 
+def test_an_empty_variable_is_as_good_as_none(bundle: Path) -> None:
+    environment = {"TANDEM_HISTORY": "", "TANDEM_BUNDLE": str(bundle)}
+    assert load_settings(ShopSettings, environment).history is None
+    assert load_settings(ShopSettings, {"TANDEM_BUNDLE": ""}, bundle=bundle).bundle == bundle
+
+
 def test_a_default_is_shown_as_one_would_write_it() -> None:
     fields = ServerSettings.model_fields
     shown = [default_of(fields[name]) for name in ("bundle", "log_json", "stop_on_eof", "threads")]

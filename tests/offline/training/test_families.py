@@ -18,7 +18,7 @@ class Numbers:
     whole: int = 1
 
     def batches(self, rng: np.random.Generator, count: int | None) -> list[int]:
-        return rng.permutation(self.whole if count is None else count).tolist()
+        return [int(i) for i in rng.permutation(self.whole if count is None else count)]
 
     def loss(self, batch: int) -> Tensor:
         return tensor(self.factor * batch)
