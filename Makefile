@@ -10,6 +10,7 @@ UV := $(BIN)/uv
 READY := $(VENV)/.ready
 BUNDLE ?= bundles/ml-100k/current
 DATA ?= ml-100k
+REVIEWS ?=
 ARGS ?=
 VERSION ?=
 
@@ -42,7 +43,7 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	(echo $(TORCH) | UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 timeout 20 $(UV) pip compile --quiet \
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
-.PHONY: help demo test test-all lint lock sbom release protos check-protos load bench-generator \
+.PHONY: help demo demo-reviews test test-all lint lock sbom release protos check-protos load bench-generator \
 	bench-candidate bench-gateway bench-hedging soak soak-operate prove reproduce gpu-check otelcol \
 	release-image clean
 
@@ -65,6 +66,17 @@ $(READY): $(UV) $(LOCKS)/development.txt pyproject.toml protos/pyproject.toml
 demo: $(READY) ## MovieLens-100K to recommendations from three running services
 	$(BIN)/tandem build ml-100k
 	$(BIN)/tandem demo --user 196
+
+# Shares that give each text a pass in every epoch or two; ARGS overrides them.
+demo-reviews: $(READY) ## five families of one model, from reviews: REVIEWS=reviews.jsonl.gz
+	@[ -n "$(REVIEWS)" ] || { echo "name a file of reviews: make demo-reviews REVIEWS=reviews.jsonl.gz" >&2; exit 2; }
+	$(BIN)/tandem build --name reviews --interactions "$(REVIEWS)" --rating-column rating \
+		--review-column review --summary-column summary \
+		--family explanation=12 --family review=6 $(ARGS)
+	for family in direct rating explanation review; do \
+		$(BIN)/tandem evaluate --bundle bundles/reviews/current --family $$family; \
+	done
+	$(BIN)/tandem demo --bundle bundles/reviews/current
 
 test: $(READY) ## the tests that show each behavior once, in minutes
 	$(PYTEST) -m "not slow"
