@@ -101,12 +101,17 @@ def recommend(
         )
         if as_json:
             print_json(response)
-        else:
-            _print(client, response, given or _stored_history(client, user))
+            return
+        _print(client, response, given or _stored_history(client, user))
         if explain:
-            items = [item.item_id for item in response.recommendations]
-            titles = Titles(response.recommendations)
-            print_explanations(Console(), client, user, given, items, titles)
+            _explain(client, response, user, given)
+
+
+def _explain(client: Client, response: pb.RecommendResponse, user: str, history: list[str]) -> None:
+    """Prints a generated text for each item of a list."""
+    items = [item.item_id for item in response.recommendations]
+    titles = Titles(response.recommendations)
+    print_explanations(Console(), client, user, history, items, titles)
 
 
 def _print(client: Client, response: pb.RecommendResponse, history: list[str]) -> None:

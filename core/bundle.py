@@ -118,12 +118,8 @@ class Histories:
         users = _read_users(bundle.file("users.json"))
         indptr = bundle.array("histories_indptr", np.int64)
         items = bundle.array("histories_items", np.int32)
-        ends = (0, len(items))
-        if (
-            len(indptr) != len(users) + 1
-            or (indptr[0], indptr[-1]) != ends
-            or (np.diff(indptr) < 0).any()
-        ):
+        whole = len(indptr) == len(users) + 1 and (indptr[0], indptr[-1]) == (0, len(items))
+        if not whole or (np.diff(indptr) < 0).any():
             raise BundleError("histories_indptr.npy does not divide the histories among the users")
         if len(items) and not (items.min() >= 0 and items.max() < bundle.manifest.items):
             raise BundleError("histories_items.npy names items that the catalog does not have")

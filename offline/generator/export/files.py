@@ -22,6 +22,7 @@ from offline.generator.export.search import search_graph
 from offline.generator.export.t5.backbone import T5Backbone
 from offline.generator.export.weights import save_graphs
 from offline.generator.items.model import ItemT5
+from offline.onnx_graph import OnnxGraphBuilder
 from offline.query_encoder.projection import fit_projection
 from services.generator.catalog.coded import ITEM_PROJECTION, ITEM_VECTORS
 from services.generator.decoding.graphs import graph_file, weights_file
@@ -85,8 +86,7 @@ def export_generator(
     """
     backbone = backbone_of(model, parts.max_input_tokens, parts.codes.shape[1], parts.text_tokens)
     config = backbone.weights.config
-    tokenizer_file = directory / "generator_tokenizer.json"
-    parts.tokenizer.save(str(tokenizer_file))
+    parts.tokenizer.save(str(tokenizer_file := directory / "generator_tokenizer.json"))
     write_code_texts(directory / "codes.txt", parts.code_texts)
     np.save(directory / "code_tokens.npy", parts.codes, allow_pickle=False)
     (directory / "prompts.txt").write_text(parts.prompts, encoding="utf-8")
@@ -115,20 +115,15 @@ def export_generator(
         "inputs": section.inputs,
         "tokenizer_sha256": sha256(tokenizer_file),
     }
-    ends = bool((parts.codes == section.eos_token).any())
-    levels = section.code_length
+    ends, levels = bool((parts.codes == section.eos_token).any()), section.code_length
     for precision in parts.precisions:
         written, linears = _in_precision(backbone, model, precision, parts)
         graphs = {
             "encode": written.encode(linears),
             "generate": search_graph(written, linears, levels=levels, ends=ends),
             "rerank": rerank_graph(written, linears, levels=levels),
+            **_text_graph(written, linears, precision, parts),
         }
-        if parts.text_tokens:
-            # Else the ranges of activations are those of codes alone.
-            known = precision != "int8" or parts.text_prompts
-            products = linears if known else Float32()
-            graphs["text"] = written.text(products, parts.text_tokens)
         save_graphs(
             directory,
             weights_file(precision),
@@ -136,6 +131,17 @@ def export_generator(
             {**facts, "precision": precision},
         )
     return section
+
+
+def _text_graph(
+    written: Backbone, linears: Linears, precision: Precision, parts: GeneratorExport
+) -> dict[str, OnnxGraphBuilder]:
+    """How a model writes text, if it was taught to."""
+    if not parts.text_tokens:
+        return {}
+    # Without prompts of texts the ranges of activations are those of codes alone.
+    known = precision != "int8" or parts.text_prompts
+    return {"text": written.text(linears if known else Float32(), parts.text_tokens)}
 
 
 def _text_section(config: Any, max_tokens: int) -> TextSection | None:

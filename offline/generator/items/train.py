@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.progress import Progress
 from tokenizers import Tokenizer
 
@@ -101,24 +100,17 @@ def train_items(
     """
     check_item_prompts(prompts.templates)
     sequences = Sequences(data.train(), data.train_times(), data.train_weights())
+    asked = select(prompts.templates, SEQUENTIAL, "seen")
+    size = config.batch_items or batch_items_for(sum(map(len, sequences.items)))
     first = SequentialItems(
-        model=model,
-        sequences=sequences,
-        templates=select(prompts.templates, SEQUENTIAL, "seen"),
-        words=prompts.words,
-        max_history=max_history,
-        batch_items=config.batch_items or batch_items_for(sum(map(len, sequences.items))),
-        history_dropout=history_dropout,
+        model, sequences, asked, prompts.words, max_history, size, history_dropout
     )
     direct = _direct(model, sequences, prompts, expected) if shares.direct else None
     others = [*_others(model, direct, rated, prompts, shares), *more]
     _begin(model, direct, prompts, start)
     learner = FamilyLearner(model.to(device()), first, others)
     words = prompts.words(prompts.serving, None)
-
-    def scores(histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
-        return exact_scores(model, words, histories, max_history)
-
+    scores = partial(exact_scores, model, words, max_history=max_history)
     done = train(
         learner,
         Validation.of(data.holdout("validation"), scores, config.loop),

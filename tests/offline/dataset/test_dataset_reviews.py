@@ -37,8 +37,8 @@ def write(path: Path) -> Path:
 
 
 def read(path: Path, items: Path | None = None) -> Dataset:
-    columns = {"review_column": "review", "summary_column": "summary"}
-    return read_logs(LogsConfig(path, items, min_core=1, **columns))[0]
+    config = LogsConfig(path, items, min_core=1, review_column="review", summary_column="summary")
+    return read_logs(config)[0]
 
 
 @pytest.mark.parametrize("name", ["log.csv", "log.parquet", "log.jsonl.gz"])

@@ -39,6 +39,6 @@ class LlamaBackbone(Backbone):
         """See `Backbone`."""
         return LlamaDecoder(graph, self.weights, linears, levels)
 
-    def text(self, linears: Linears, max_tokens: int) -> OnnxGraphBuilder:
+    def text(self, linears: Linears, max_tokens: int) -> OnnxGraphBuilder:  # noqa: ARG002
         """See `Backbone`."""
         raise ValueError("a decoder-only model is not exported to write text yet")
