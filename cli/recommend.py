@@ -101,17 +101,19 @@ def recommend(
         )
         if as_json:
             print_json(response)
-            return
-        _print(client, response, given or _stored_history(client, user))
-        if explain:
-            _explain(client, response, user, given)
+        else:
+            _show(client, response, user, given, explain=explain)
 
 
-def _explain(client: Client, response: pb.RecommendResponse, user: str, history: list[str]) -> None:
-    """Prints a generated text for each item of a list."""
-    items = [item.item_id for item in response.recommendations]
-    titles = Titles(response.recommendations)
-    print_explanations(Console(), client, user, history, items, titles)
+def _show(
+    client: Client, response: pb.RecommendResponse, user: str, given: list[str], *, explain: bool
+) -> None:
+    """Prints a list, and below it a generated text for each item where that is asked for."""
+    _print(client, response, given or _stored_history(client, user))
+    if explain:
+        items = [item.item_id for item in response.recommendations]
+        titles = Titles(response.recommendations)
+        print_explanations(Console(), client, user, given, items, titles)
 
 
 def _print(client: Client, response: pb.RecommendResponse, history: list[str]) -> None:
