@@ -98,17 +98,8 @@ def train_items(
         Validation NDCG@10, filtered, by epoch.
     """
     check_item_prompts(prompts.templates)
-    sequences = Sequences(data.train(), data.train_times(), data.train_weights())
-    first = SequentialItems(
-        model=model,
-        sequences=sequences,
-        templates=select(prompts.templates, SEQUENTIAL, "seen"),
-        words=prompts.words,
-        max_history=max_history,
-        batch_items=config.batch_items or batch_items_for(sum(map(len, sequences.items))),
-        history_dropout=history_dropout,
-    )
-    direct = _direct(model, sequences, prompts, expected) if shares.direct else None
+    first = _sequential(model, data, prompts, config, max_history, history_dropout)
+    direct = _direct(model, first.sequences, prompts, expected) if shares.direct else None
     others: list[tuple[Family[Any], float]] = []
     if direct is not None:
         others.append((direct, shares.direct))
@@ -133,6 +124,26 @@ def train_items(
     )
     model.cpu()
     return done.curve
+
+
+def _sequential(
+    model: ItemT5,
+    data: Dataset,
+    prompts: ItemPrompts,
+    config: ItemTrainConfig,
+    max_history: int,
+    history_dropout: float,
+) -> SequentialItems:
+    sequences = Sequences(data.train(), data.train_times(), data.train_weights())
+    return SequentialItems(
+        model=model,
+        sequences=sequences,
+        templates=select(prompts.templates, SEQUENTIAL, "seen"),
+        words=prompts.words,
+        max_history=max_history,
+        batch_items=config.batch_items or batch_items_for(sum(map(len, sequences.items))),
+        history_dropout=history_dropout,
+    )
 
 
 def _direct(
