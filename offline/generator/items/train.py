@@ -100,14 +100,10 @@ def train_items(
     check_item_prompts(prompts.templates)
     first = _sequential(model, data, prompts, config, max_history, history_dropout)
     direct = _direct(model, first.sequences, prompts, expected) if shares.direct else None
-    others: list[tuple[Family[Any], float]] = []
-    if direct is not None:
-        others.append((direct, shares.direct))
-    if rated is not None:
-        asked = select(prompts.templates, RATING, "seen")
-        others.append((RatingItems(model, rated, asked, prompts.words), shares.rating_share))
     _begin(model, direct, prompts, start)
-    learner = FamilyLearner(model.to(device()), first, others)
+    learner = FamilyLearner(
+        model.to(device()), first, _others(model, prompts, shares, direct, rated)
+    )
     words = prompts.words(prompts.serving, None)
 
     def scores(histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
@@ -154,6 +150,23 @@ def _direct(
         return None
     asked = select(prompts.templates, DIRECT, "seen")
     return DirectItems(model, sequences, asked, prompts.words, expected)
+
+
+def _others(
+    model: ItemT5,
+    prompts: ItemPrompts,
+    shares: FamilyShares,
+    direct: DirectItems | None,
+    rated: Rated | None,
+) -> list[tuple[Family[Any], float]]:
+    """The families beside the sequential one, with their shares."""
+    others: list[tuple[Family[Any], float]] = []
+    if direct is not None:
+        others.append((direct, shares.direct))
+    if rated is not None:
+        asked = select(prompts.templates, RATING, "seen")
+        others.append((RatingItems(model, rated, asked, prompts.words), shares.rating_share))
+    return others
 
 
 def _begin(
