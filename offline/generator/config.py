@@ -10,7 +10,7 @@ Backbone = Literal["t5", "llama"]
 """An encoder and a decoder, or a decoder alone."""
 
 
-RATING_SHARE: Final = 0.3
+RATING_SHARE: Final = 0.1
 
 
 class FamilyShares(BaseModel):

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.progress import Progress
 from tokenizers import Tokenizer
 
@@ -99,18 +100,16 @@ def train_items(
         Validation NDCG@10, filtered, by epoch.
     """
     check_item_prompts(prompts.templates)
-    sequences = Sequences(data.train(), data.train_times(), data.train_weights())
-    asked = select(prompts.templates, SEQUENTIAL, "seen")
-    size = config.batch_items or batch_items_for(sum(map(len, sequences.items)))
-    first = SequentialItems(
-        model, sequences, asked, prompts.words, max_history, size, history_dropout
-    )
-    direct = _direct(model, sequences, prompts, expected) if shares.direct else None
-    others = [*_others(model, direct, rated, prompts, shares), *more]
+    first = _sequential(model, data, prompts, config, max_history, history_dropout)
+    direct = _direct(model, first.sequences, prompts, expected) if shares.direct else None
     _begin(model, direct, prompts, start)
+    others = [*_others(model, prompts, shares, direct, rated), *more]
     learner = FamilyLearner(model.to(device()), first, others)
     words = prompts.words(prompts.serving, None)
-    scores = partial(exact_scores, model, words, max_history=max_history)
+
+    def scores(histories: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
+        return exact_scores(model, words, histories, max_history)
+
     done = train(
         learner,
         Validation.of(data.holdout("validation"), scores, config.loop),
@@ -124,21 +123,24 @@ def train_items(
     return done.curve
 
 
-def _others(
+def _sequential(
     model: ItemT5,
-    direct: DirectItems | None,
-    rated: Rated | None,
+    data: Dataset,
     prompts: ItemPrompts,
-    shares: FamilyShares,
-) -> list[tuple[Family[Any], float]]:
-    """The families beside the sequential one that are answered with items and ratings."""
-    others: list[tuple[Family[Any], float]] = []
-    if direct is not None:
-        others.append((direct, shares.direct))
-    if rated is not None:
-        asked = select(prompts.templates, RATING, "seen")
-        others.append((RatingItems(model, rated, asked, prompts.words), shares.rating_share))
-    return others
+    config: ItemTrainConfig,
+    max_history: int,
+    history_dropout: float,
+) -> SequentialItems:
+    sequences = Sequences(data.train(), data.train_times(), data.train_weights())
+    return SequentialItems(
+        model=model,
+        sequences=sequences,
+        templates=select(prompts.templates, SEQUENTIAL, "seen"),
+        words=prompts.words,
+        max_history=max_history,
+        batch_items=config.batch_items or batch_items_for(sum(map(len, sequences.items))),
+        history_dropout=history_dropout,
+    )
 
 
 def _direct(
@@ -149,6 +151,23 @@ def _direct(
         return None
     asked = select(prompts.templates, DIRECT, "seen")
     return DirectItems(model, sequences, asked, prompts.words, expected)
+
+
+def _others(
+    model: ItemT5,
+    prompts: ItemPrompts,
+    shares: FamilyShares,
+    direct: DirectItems | None,
+    rated: Rated | None,
+) -> list[tuple[Family[Any], float]]:
+    """The families beside the sequential one, with their shares."""
+    others: list[tuple[Family[Any], float]] = []
+    if direct is not None:
+        others.append((direct, shares.direct))
+    if rated is not None:
+        asked = select(prompts.templates, RATING, "seen")
+        others.append((RatingItems(model, rated, asked, prompts.words), shares.rating_share))
+    return others
 
 
 def _begin(
