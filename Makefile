@@ -43,7 +43,7 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
 .PHONY: help demo test test-all lint lock sbom release protos check-protos load bench-generator \
-	bench-candidate bench-gateway bench-hedging soak soak-operate prove reproduce gpu-check otelcol \
+	bench-text bench-candidate bench-gateway bench-hedging soak soak-operate prove reproduce gpu-check otelcol \
 	release-image clean
 
 help: ## list the targets
@@ -91,6 +91,10 @@ bench-generator: $(READY) ## the decoding engine beside others, batching, the ca
 	$(BIN)/python -m bench.batching
 	$(BIN)/python -m bench.catalog
 	$(BIN)/python -m bench.precision --bundle $(BUNDLE)
+
+bench-text: $(READY) ## texts beside transformers and CTranslate2
+	$(UV) pip install --quiet --python $(BIN)/python -e '.[bench]'
+	$(BIN)/python -m bench.text
 
 bench-candidate: $(READY) ## vector search against FAISS, calls against an echo, a live catalog, memory
 	$(BIN)/python -m bench.index
