@@ -43,8 +43,9 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	(echo $(TORCH) | UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 timeout 20 $(UV) pip compile --quiet \
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
-.PHONY: help demo demo-reviews test test-all lint lock sbom release protos check-protos load bench-generator \
-	bench-candidate bench-gateway bench-hedging soak soak-operate prove reproduce gpu-check otelcol \
+.PHONY: help demo demo-reviews test test-all lint lock sbom release protos check-protos load \
+	bench-generator bench-text bench-candidate bench-gateway bench-hedging soak soak-operate prove \
+	reproduce gpu-check otelcol \
 	release-image clean
 
 help: ## list the targets
@@ -103,6 +104,10 @@ bench-generator: $(READY) ## the decoding engine beside others, batching, the ca
 	$(BIN)/python -m bench.batching
 	$(BIN)/python -m bench.catalog
 	$(BIN)/python -m bench.precision --bundle $(BUNDLE)
+
+bench-text: $(READY) ## texts beside transformers and CTranslate2
+	$(UV) pip install --quiet --python $(BIN)/python -e '.[bench]'
+	$(BIN)/python -m bench.text
 
 bench-candidate: $(READY) ## vector search against FAISS, calls against an echo, a live catalog, memory
 	$(BIN)/python -m bench.index

@@ -77,8 +77,8 @@ class TextSection(_Section):
 
     max_tokens: int = Field(gt=0)
     """That a text has at most, the end token included."""
-    start_token: int
-    """What the decoder reads first."""
+    start_token: int | None
+    """What the decoder reads first; None where it goes on from the last token of the prompt."""
     end_token: int
     """What ends a text."""
 

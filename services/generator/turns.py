@@ -23,6 +23,11 @@ class ModelTurns:
         self._taken = False
         self._waiting: deque[threading.Event] = deque()
 
+    @property
+    def waiting(self) -> int:
+        """Runs that wait for their turn."""
+        return len(self._waiting)
+
     @contextmanager
     def turn(self) -> Iterator[None]:
         """The time of one run."""

@@ -41,7 +41,7 @@ class FakeWriter(pb_grpc.GeneratorServiceServicer):
         await self.enter(request, history, context)
         if self.failures:
             raise self.failures.pop(0)
-        named = {"bundle_version": self.version, "catalog_sequence": self.sequence}
+        named: dict[str, Any] = {"bundle_version": self.version, "catalog_sequence": self.sequence}
         words = f"like {request.item_id} after {' '.join(history)}".split()
         yield pb.ExplainResponse(delta="You would", **named)
         await self._go_on(request.feature)
@@ -53,7 +53,7 @@ class FakeWriter(pb_grpc.GeneratorServiceServicer):
         self, request: pb.SummarizeRequest, context: Any
     ) -> AsyncIterator[pb.SummarizeResponse]:
         await self.enter(request, (), context)
-        named = {"bundle_version": self.version, "catalog_sequence": self.sequence}
+        named: dict[str, Any] = {"bundle_version": self.version, "catalog_sequence": self.sequence}
         yield pb.SummarizeResponse(delta=request.text.split()[0], **named)
         yield pb.SummarizeResponse(end=_end(1), **named)
 

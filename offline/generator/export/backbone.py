@@ -162,9 +162,6 @@ class Backbone(ABC):
         Args:
             linears: the precision.
             max_tokens: that a text has at most.
-
-        Raises:
-            ValueError: such a model does not write text here.
         """
 
     def having(self, weights: Weights) -> Self:

@@ -149,7 +149,7 @@ def _text_section(config: Any, max_tokens: int) -> TextSection | None:
         return None
     return TextSection(
         max_tokens=max_tokens,
-        start_token=int(config.decoder_start_token_id),
+        start_token=config.decoder_start_token_id if config.is_encoder_decoder else None,
         end_token=int(config.eos_token_id),
     )
 

@@ -75,8 +75,9 @@ class TextEngine:
         """
         self._rows.change(keep, rows)
         start = self.section.start_token
+        first = [job.prompt[-1] if start is None else start for job in jobs]
         self._choosers = [self._choosers[i] for i in keep] + [Chooser(job.sampling) for job in jobs]
-        self._last = [self._last[i] for i in keep] + [start] * len(jobs)
+        self._last = [self._last[i] for i in keep] + first
 
     def step(self) -> list[int]:
         """The next token of each text."""

@@ -13,6 +13,7 @@ from tests.generator.made_up import (
     EOS,
     PAD,
     PROMPTS,
+    Backbone,
     MadeUp,
     level_texts,
     random_levels,
@@ -40,13 +41,14 @@ def talkative(model: nn.Module) -> None:
                 parameter[EOS] *= 1.5
 
 
-def write_text_bundle(root: Path, *, version: str = "1") -> MadeUp:
+def write_text_bundle(root: Path, *, version: str = "1", backbone: Backbone = "t5") -> MadeUp:
     """A model that reads tokens."""
     return write_made_up(
         root,
         TEXTS,
         version=version,
-        changes={"tie_word_embeddings": False},
+        backbone=backbone,
+        changes={"tie_word_embeddings": False} if backbone == "t5" else {},
         change=talkative,
         text_tokens=MAX_TOKENS,
         prompts=PROMPTS + ASKED,
@@ -73,8 +75,13 @@ def by_transformers(model: Any, prompts: Sequence[Sequence[int]], tokens: int) -
     """What `transformers` writes greedily, the ends included."""
     padded = Prompts.of(prompts, PAD).to_dict()
     given = {name: torch.from_numpy(array) for name, array in padded.items()}
+    read = 1
+    if not model.config.is_encoder_decoder:  # it wants padding on the left
+        order = torch.argsort(given["attention_mask"], dim=1, stable=True)
+        given = {name: array.gather(1, order) for name, array in given.items()}
+        read = order.shape[1]
     written = model.generate(**given, max_new_tokens=tokens, do_sample=False, num_beams=1)
-    return [until_end(row) for row in written[:, 1:].tolist()]
+    return [until_end(row) for row in written[:, read:].tolist()]
 
 
 def until_end(tokens: list[int]) -> list[int]:

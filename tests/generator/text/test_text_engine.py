@@ -1,6 +1,9 @@
 """The text graph and its engine against `transformers`, against torch, and against itself."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,9 +11,15 @@ from numpy.typing import NDArray
 
 from services.generator.text.engine import TextEngine, TextJob
 from services.generator.text.sampling import Sampling
-from tests.generator.made_up import EOS, MadeUp
+from tests.generator.made_up import EOS, Backbone, MadeUp
 from tests.generator.made_up_items import MadeUpItems
-from tests.generator.text.made_up_text import MAX_TOKENS, by_transformers, until_end, write_all
+from tests.generator.text.made_up_text import (
+    MAX_TOKENS,
+    by_transformers,
+    until_end,
+    write_all,
+    write_text_bundle,
+)
 
 PROMPTS = 200
 BATCH = 25
@@ -21,7 +30,13 @@ def random_prompts(vocabulary: int, count: int, seed: int = 0) -> list[list[int]
     return [[*rng.integers(3, vocabulary, rng.integers(1, 40)).tolist(), EOS] for _ in range(count)]
 
 
-def test_writes_what_transformers_writes(writer: MadeUp, engine: TextEngine) -> None:
+@pytest.mark.parametrize("backbone", ["t5", "llama", "qwen2"])
+def test_writes_what_transformers_writes(
+    writer: MadeUp, backbone: Backbone, tmp_path: Path
+) -> None:
+    if backbone != "t5":
+        writer = write_text_bundle(tmp_path, backbone=backbone)
+    engine = TextEngine(writer.engine.parts)
     prompts = random_prompts(writer.engine.parts.section.vocabulary, PROMPTS)
     written, expected = [], []
     for start in range(0, PROMPTS, BATCH):

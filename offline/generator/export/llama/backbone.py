@@ -9,6 +9,7 @@ from offline.generator.export.linear import Linears
 from offline.generator.export.llama.decoder import LlamaDecoder
 from offline.generator.export.llama.layers import LlamaWeights
 from offline.generator.export.llama.prefill import prefill_graph
+from offline.generator.export.llama.text import text_graph
 from offline.onnx_graph import OnnxGraphBuilder
 
 
@@ -40,5 +41,5 @@ class LlamaBackbone(Backbone):
         return LlamaDecoder(graph, self.weights, linears, levels)
 
     def text(self, linears: Linears, max_tokens: int) -> OnnxGraphBuilder:  # noqa: ARG002
-        """See `Backbone`."""
-        raise ValueError("a decoder-only model is not exported to write text yet")
+        """See `Backbone`; its positions have no end that a table would need."""
+        return text_graph(self.weights, linears)

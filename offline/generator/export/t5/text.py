@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from offline.generator.export.attention import MASKED, KeysValues, padding_bias
+from offline.generator.export.attention import KeysValues, padding_bias, past_bias
 from offline.generator.export.linear import Linear, Linears
 from offline.generator.export.t5.layers import WORDS, T5Layers, T5Weights
 from offline.onnx_graph import FLOAT, INT64, OnnxGraphBuilder
@@ -77,9 +77,7 @@ def _bias(layers: T5Layers, past: KeysValues, written: str, max_tokens: int) -> 
     back = g.op("Sub", before, g.range(g.add(before, g.integer(1))))  # past, …, 1, 0
     table = g.constant(layers.bias_back(max_tokens).astype(np.float32))
     by_distance = g.op("Transpose", g.op("Gather", table, back, axis=0), perm=[1, 0])
-    absent = g.cast(g.op("Greater", g.unsqueeze(back, 0), g.unsqueeze(written, 1)), FLOAT)
-    masked = g.unsqueeze(g.mul(absent, g.real(MASKED)), 1, 2)
-    return g.add(g.unsqueeze(by_distance, 0, 2), masked)
+    return g.add(g.unsqueeze(by_distance, 0, 2), past_bias(g, past.keys, written))
 
 
 def _head(model: T5Weights) -> Linear:
