@@ -39,6 +39,8 @@ PRECISIONS: Final[tuple[Precision, ...]] = ("fp32", "int8")
 SHAPE: Final[RandomT5] = replace(MODEL, text_tokens=TOKENS, precisions=PRECISIONS)
 
 Prompts = Sequence[Sequence[int]]
+Seconds = Callable[[], float]
+"""A clock."""
 
 
 @dataclass(frozen=True)
@@ -58,50 +60,52 @@ class Written:
         return self.tokens / self.seconds
 
 
-class Clock(BaseStreamer):
+class Streamer(BaseStreamer):
     """Notes when the first tokens come: what `transformers` tells its streamers first is the
     prompt."""
 
-    def __init__(self) -> None:
-        self.started = time.perf_counter()
+    def __init__(self, clock: Seconds) -> None:
+        self.clock, self.started = clock, clock()
         self.told: list[float] = []
 
     def put(self, value: torch.Tensor) -> None:  # noqa: ARG002 - the library's signature
         """Is told of each step's tokens."""
-        self.told.append(time.perf_counter() - self.started)
+        self.told.append(self.clock() - self.started)
 
     def end(self) -> None:
         """Is told of the end."""
 
 
-def by_tandem(engine: TextEngine, subject: GeneratorEngine, prompts: Prompts) -> Written:
+def by_tandem(
+    engine: TextEngine, subject: GeneratorEngine, prompts: Prompts, clock: Seconds
+) -> Written:
     """In one batch of the engine, without the queue and the server around it."""
     jobs = [TextJob(subject.snapshot, prompt, TOKENS) for prompt in prompts]
-    started = time.perf_counter()
+    started = clock()
     engine.change([], jobs, engine.encode(jobs))
     engine.step()
-    first = time.perf_counter() - started
+    first = clock() - started
     for _ in range(TOKENS - 1):
         engine.step()
-    return Written(first, time.perf_counter() - started, TOKENS * len(prompts))
+    return Written(first, clock() - started, TOKENS * len(prompts))
 
 
-def by_transformers(model: Any, prompts: Prompts) -> Written:
+def by_transformers(model: Any, prompts: Prompts, clock: Seconds) -> Written:
     """`generate`; only a batch of one may be streamed, so the others get no time to the first."""
-    clock = Clock() if len(prompts) == 1 else None
-    started = time.perf_counter()
+    streamer = Streamer(clock) if len(prompts) == 1 else None
+    started = clock()
     written = model.generate(
         torch.tensor(prompts),
         max_new_tokens=TOKENS,
         min_new_tokens=TOKENS,
         do_sample=False,
         num_beams=1,
-        streamer=clock,
+        streamer=streamer,
     )
-    seconds = time.perf_counter() - started
+    seconds = clock() - started
     if written.shape[1] != TOKENS + 1:
         raise RuntimeError(f"wrote {written.shape[1] - 1} tokens instead of {TOKENS}")
-    first = clock.told[1] if clock else float("nan")
+    first = streamer.told[1] if streamer else float("nan")
     return Written(first, seconds, TOKENS * len(prompts))
 
 
@@ -110,30 +114,31 @@ def sides(
     engines: Mapping[Precision, GeneratorEngine],
     others: Mapping[Precision, CTranslate2],
     batch: int,
+    clock: Seconds,
 ) -> dict[str, Callable[[], Written]]:
     """Who writes."""
     rng = np.random.default_rng(1)
     prompts = rng.integers(100, 1_000, (batch, MODEL.prompt_tokens)).tolist()
     found: dict[str, Callable[[], Written]] = {
-        "transformers": partial(by_transformers, subject.model, prompts),
+        "transformers": partial(by_transformers, subject.model, prompts, clock),
     }
     for precision, other in others.items():
-        found[f"ctranslate2_{precision}"] = partial(by_ctranslate2, other, prompts)
+        found[f"ctranslate2_{precision}"] = partial(by_ctranslate2, other, prompts, clock)
     for precision, engine in engines.items():
-        found[precision] = partial(by_tandem, TextEngine(engine.parts), engine, prompts)
+        found[precision] = partial(by_tandem, TextEngine(engine.parts), engine, prompts, clock)
     return found
 
 
-def by_ctranslate2(other: CTranslate2, prompts: Prompts) -> Written:
+def by_ctranslate2(other: CTranslate2, prompts: Prompts, clock: Seconds) -> Written:
     """Greedy search, streamed to know when the first token comes."""
-    started, told = time.perf_counter(), list[float]()
+    started, told = clock(), list[float]()
 
     def tell(_: object) -> bool:
-        told.append(time.perf_counter() - started)
+        told.append(clock() - started)
         return False
 
     other.write([list(prompt) for prompt in prompts], TOKENS, tell)
-    seconds = time.perf_counter() - started
+    seconds = clock() - started
     return Written(min(told, default=float("nan")), seconds, TOKENS * len(prompts))
 
 
@@ -153,9 +158,17 @@ def figures_of(turns: Turns[Written], batch: int) -> dict[str, float]:
 def main(
     threads: Annotated[int, typer.Option(help="Of all sides; 0 means one per core.")] = 0,
     rounds: Annotated[int, typer.Option(help="Turns of each side.")] = 5,
+    processor_time: Annotated[
+        bool,
+        typer.Option(
+            "--processor-time",
+            help="Count the processor's seconds: for a busy machine, with one thread.",
+        ),
+    ] = False,
     spin: Annotated[bool, typer.Option(help="As `tandem serve generator --spin`.")] = False,
 ) -> None:
     """Measure how fast text is written."""
+    clock = time.process_time if processor_time else time.perf_counter
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     compute, figures = Compute(threads=threads, spin=spin), dict[str, float]()
@@ -170,11 +183,13 @@ def main(
         if importlib.util.find_spec("ctranslate2"):
             others = {p: CTranslate2(subject, directory / p, p, threads) for p in precisions}
         for batch in BATCHES:
-            turns = in_turns(sides(subject, engines, others, batch), rounds, f"batch {batch}")
+            found = sides(subject, engines, others, batch, clock)
+            turns = in_turns(found, rounds, f"batch {batch}")
             figures |= figures_of(turns, batch)
     publish(
         "text", figures, table(list(turns.sides)), precision=" and ".join(precisions),
         caches="warm", threads=threads, spin=int(spin),
+        clock=clock.__name__,
     )  # fmt: skip
 
 

@@ -35,4 +35,4 @@ def test_a_run_that_fails_passes_its_turn_on() -> None:
             turns.taken(fail)(1)
         except RuntimeError:
             continue
-    assert turns.taken(lambda number: number + 1)(1) == 2
+    assert turns.taken(str)(1) == "1"

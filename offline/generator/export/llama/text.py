@@ -3,7 +3,7 @@
 from offline.generator.export.attention import MASKED, KeysValues, past_bias
 from offline.generator.export.linear import Linears
 from offline.generator.export.llama.layers import LlamaLayers, LlamaWeights
-from offline.onnx_graph import FLOAT, INT64, OnnxGraphBuilder
+from offline.onnx_graph import FLOAT, INT64, Dim, OnnxGraphBuilder
 
 
 def text_graph(model: LlamaWeights, linears: Linears) -> OnnxGraphBuilder:
@@ -38,7 +38,7 @@ def text_graph(model: LlamaWeights, linears: Linears) -> OnnxGraphBuilder:
     logits = layers.logits(g.op("Squeeze", states, g.ints(1)))
     g.expose(logits, "logits", FLOAT, ["batch", "words"])
     behind = g.unsqueeze(g.size(mask, 1), 0)
-    shape = ["batch", model.key_heads, "present", model.width]
+    shape: list[Dim] = ["batch", model.key_heads, "present", model.width]
     for layer, kept in enumerate(extended):
         for name, value in (("keys", kept.keys), ("values", kept.values)):
             own = g.op("Slice", value, behind, g.ints(2**62), g.ints(2))
@@ -47,7 +47,7 @@ def text_graph(model: LlamaWeights, linears: Linears) -> OnnxGraphBuilder:
 
 
 def _declared(layers: LlamaLayers, kind: str, axis: str, layer: int) -> KeysValues:
-    shape = ["batch", layers.model.key_heads, axis, layers.model.width]
+    shape: list[Dim] = ["batch", layers.model.key_heads, axis, layers.model.width]
     return KeysValues(
         layers.graph.input(f"{kind}keys_{layer}", FLOAT, shape),
         layers.graph.input(f"{kind}values_{layer}", FLOAT, shape),

@@ -5,7 +5,7 @@ import numpy as np
 from offline.generator.export.attention import KeysValues, padding_bias, past_bias
 from offline.generator.export.linear import Linear, Linears
 from offline.generator.export.t5.layers import WORDS, T5Layers, T5Weights
-from offline.onnx_graph import FLOAT, INT64, OnnxGraphBuilder
+from offline.onnx_graph import FLOAT, INT64, Dim, OnnxGraphBuilder
 
 
 def text_graph(
@@ -45,7 +45,7 @@ def text_graph(
     states, present = layers.decode(rows, bias, cross, padding, past, by_head=True)
     logits = linears.product(g, g.op("Squeeze", states, g.ints(1)), _head(model))
     g.expose(logits, "logits", FLOAT, ["batch", "words"])
-    shape = ["batch", layers.heads, "present", layers.width]
+    shape: list[Dim] = ["batch", layers.heads, "present", layers.width]
     for layer, attended in enumerate(present):
         g.expose(attended.keys, f"present_keys_{layer}", FLOAT, shape)
         g.expose(attended.values, f"present_values_{layer}", FLOAT, shape)
@@ -53,7 +53,7 @@ def text_graph(
 
 
 def _declare_past(layers: T5Layers) -> list[KeysValues]:
-    shape = ["batch", layers.heads, "past", layers.width]
+    shape: list[Dim] = ["batch", layers.heads, "past", layers.width]
     return [
         KeysValues(
             layers.graph.input(f"past_keys_{layer}", FLOAT, shape),
