@@ -135,6 +135,7 @@ class GeneratorServiceServicer(object):
     def PredictRatings(self, request, context):
         """Predicts how a user rates given items. FAILED_PRECONDITION with reason
         RATINGS_NOT_LEARNED where the bundle's model has not learned it.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

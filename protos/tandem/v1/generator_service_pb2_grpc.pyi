@@ -65,6 +65,7 @@ class GeneratorServiceStub:
     PredictRatings: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.PredictRatingsRequest, _generator_service_pb2.PredictRatingsResponse]
     """Predicts how a user rates given items. FAILED_PRECONDITION with reason
     RATINGS_NOT_LEARNED where the bundle's model has not learned it.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
 
 @_typing.type_check_only
@@ -104,6 +105,7 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     PredictRatings: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.PredictRatingsRequest, _generator_service_pb2.PredictRatingsResponse]  # type: ignore[assignment]
     """Predicts how a user rates given items. FAILED_PRECONDITION with reason
     RATINGS_NOT_LEARNED where the bundle's model has not learned it.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
 
 class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -182,6 +184,7 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_generator_service_pb2.PredictRatingsResponse, _abc.Awaitable[_generator_service_pb2.PredictRatingsResponse]]:
         """Predicts how a user rates given items. FAILED_PRECONDITION with reason
         RATINGS_NOT_LEARNED where the bundle's model has not learned it.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
 
 def add_GeneratorServiceServicer_to_server(servicer: GeneratorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
