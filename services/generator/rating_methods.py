@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from core.bundle import Histories
 from core.catalog import Catalog
 from core.errors import InvalidArgument
-from core.histories import Histories
 from services.generator.batching import BatchJob, Served
 from services.generator.catalog.follower import Follower
 from services.generator.decoding.rater import Rater, RatingQuery

@@ -9,10 +9,9 @@ from typing import Any, Final
 
 import grpc
 
-from core.bundle import Bundle
+from core.bundle import Bundle, Histories
 from core.catalog import Catalog, ItemArray
 from core.errors import Unavailable
-from core.histories import Histories
 from services.generator.batching import BatchJob, Limits, Served, model_queue
 from services.generator.catalog.client import CatalogFeed
 from services.generator.catalog.follower import Follower

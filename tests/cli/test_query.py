@@ -164,8 +164,8 @@ def test_a_table_of_predicted_ratings() -> None:
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert lines == [
         "item title rating",
-        "1 i3 Film 3 (1993) Comedy, 1993 3.500",
-        "2 i7 Film 7 (1997) Drama, 1997 2.500",
+        "1 i3 Film 3 (1993) Comedy 3.500",
+        "2 i7 Film 7 (1997) Drama 2.500",
         "not in the catalog: ghost",
         "from tiny/1",
     ]

@@ -86,7 +86,7 @@ def by_hand(made: MadeUpItems, told: RatedItems, item: int) -> float:
 def predict(made: Any, told: RatedItems, asked: Sequence[int]) -> list[float]:
     rater = Rater.of(made.engine)
     job = rater.prepare(RatingQuery(told, np.array(asked, np.int32)))
-    return rater.run([job])[0].tolist()
+    return [float(rating) for rating in rater.run([job])[0]]
 
 
 @pytest.mark.parametrize("told", [NOTHING_RATED, rated((8, 3)), SOME])
@@ -102,7 +102,7 @@ def test_an_export_that_rates_otherwise_is_refused(items: MadeUpItems) -> None:
     assert require_equal_ratings(items.engine, items.model) < 1e-5
     other = copy.deepcopy(items.model)
     assert other.rating_vectors is not None
-    other.rating_vectors += 0.1 * torch.randn_like(other.rating_vectors)
+    other.rating_vectors.add_(0.1 * torch.randn_like(other.rating_vectors))
     with pytest.raises(ParityError, match="other ratings"):
         require_equal_ratings(items.engine, other)
 
@@ -179,7 +179,7 @@ def parts_of(values: Sequence[float], codes: int | None = None) -> RatingParts:
 def test_the_prediction_is_the_expected_value(chances: Sequence[float], expected: float) -> None:
     """Whatever the scores add up to: only their differences count."""
     with np.errstate(divide="ignore"):
-        scores = np.log(np.array(chances, np.float32)) - 7.0
+        scores = (np.log(chances) - 7.0).astype(np.float32)
     graphs, nothing = cast(Graphs, _Scored(scores)), cast(CodedCatalog, None)
     found = parts_of((1.0, 2.0, 3.0, 4.0)).expected(
         graphs, [[1]] * 600, nothing, vocabulary=9, pad=0

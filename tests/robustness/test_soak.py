@@ -219,6 +219,7 @@ class Pretender(rpc.GeneratorServiceServicer):
     """Orders items as they come, fails to generate, and never does both."""
 
     DiagnoseItems: Any = None  # not called
+    PredictRatings: Any = None
 
     def __init__(self, current: Callable[[], Version], failure: Exception) -> None:
         self._current = current
