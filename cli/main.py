@@ -21,7 +21,7 @@ class _Commands(LazyGroup):
         "bundle": "cli.bundle.commands:app",
         "serve": "cli.serve:app",
         "recommend": "cli.recommend:app",
-        "explain": "cli.explain:app",
+        "explain": "cli.explain.commands:app",
         "similar": "cli.similar:app",
         "ratings": "cli.ratings:app",
         "items": "cli.items:app",

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from cli.explain.printing import print_explanations
 from cli.support.connection import ConnectionOptions
 from cli.support.diagnostics import diagnosed_items, print_diagnostics
 from cli.support.option_groups import expanded
@@ -25,7 +26,6 @@ from cli.support.query_options import (
     ServingOptions,
     Strategy,
 )
-from cli.support.texts import print_explanations
 from cli.support.titles import Titles
 from tandem import Client, Error
 from tandem.v1 import recommendation_service_pb2 as pb

@@ -13,8 +13,6 @@ from gateway.calls.attempts import Versioned
 from gateway.calls.failures import translate
 from tandem import errors
 
-S = TypeVar("S")
-Q = TypeVar("Q")
 R = TypeVar("R", bound=Versioned)
 
 
@@ -60,18 +58,20 @@ class Begun(Generic[R]):
             self._call.cancel()
 
 
-def beginning(
-    method: Callable[[S], "grpc.aio.UnaryStreamMultiCallable[Q, R]"],
-) -> Any:
-    """A method that streams, as one for `Caller.call` that answers with its `Begun` stream."""
+def beginning(method: Callable[[Any], Any]) -> Any:
+    """A method that streams, as one for `Caller.call` that answers with its `Begun` stream.
 
-    def of(stub: S) -> Callable[..., Any]:
+    Args:
+        method: takes it from a stub.
+    """
+
+    def of(stub: Any) -> Callable[..., Any]:
         async def begin(
-            request: Q,
+            request: Any,
             *,
             timeout: float,  # noqa: ASYNC109 - it is sent with the call
             metadata: Sequence[tuple[str, str]],
-        ) -> Begun[R]:
+        ) -> Begun[Any]:
             call = method(stub)(request, timeout=timeout, metadata=metadata)
             first: Any = await call.read()
             return Begun(first, call)

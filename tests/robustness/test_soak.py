@@ -239,6 +239,18 @@ class Pretender(rpc.GeneratorServiceServicer):
         await asyncio.Event().wait()
         raise AssertionError
 
+    async def Explain(  # noqa: N802
+        self, _request: pb.ExplainRequest, _: object
+    ) -> AsyncIterator[pb.ExplainResponse]:
+        raise AssertionError
+        yield
+
+    async def Summarize(  # noqa: N802
+        self, _request: pb.SummarizeRequest, _: object
+    ) -> AsyncIterator[pb.SummarizeResponse]:
+        raise AssertionError
+        yield
+
 
 @asynccontextmanager
 async def calling(

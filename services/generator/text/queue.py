@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,7 +76,7 @@ class TextQueue:
 
     async def write(
         self, prepare: Callable[[], Awaitable[TextJob]], ends: float
-    ) -> AsyncIterator[int | Finished]:
+    ) -> AsyncGenerator[int | Finished, None]:
         """Writes a text: yields its tokens as they come, and its end.
 
         Its place is taken before anything is done, and given up when the iteration ends.

@@ -95,5 +95,6 @@ def _stacked(arrays: Sequence[Array]) -> Array:
     shape = np.max([array.shape for array in arrays], axis=0)
     stacked = np.zeros((len(arrays), *shape), arrays[0].dtype)
     for i, array in enumerate(arrays):
-        stacked[(i, *(slice(size) for size in array.shape))] = array
+        place: Any = (i, *map(slice, array.shape))
+        stacked[place] = array
     return stacked

@@ -1,7 +1,7 @@
 """The methods of GeneratorService that write text."""
 
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -88,7 +88,7 @@ class TextMethods(pb_grpc.GeneratorServiceServicer):
         def prompt() -> list[int]:
             return TextPrompts(engine).explain(context, int(items[0]), asked.feature)
 
-        named = {"bundle_version": self._version, "catalog_sequence": engine.snapshot.sequence}
+        named = self._named(engine)
         async with aclosing(self._written(engine, prompt, asked.options)) as parts:
             async for part in parts:
                 if isinstance(part, str):
@@ -106,7 +106,7 @@ class TextMethods(pb_grpc.GeneratorServiceServicer):
         def prompt() -> list[int]:
             return TextPrompts(engine).summarize(asked.text)
 
-        named = {"bundle_version": self._version, "catalog_sequence": engine.snapshot.sequence}
+        named = self._named(engine)
         async with aclosing(self._written(engine, prompt, asked.options)) as parts:
             async for part in parts:
                 if isinstance(part, str):
@@ -116,7 +116,7 @@ class TextMethods(pb_grpc.GeneratorServiceServicer):
 
     async def _written(
         self, engine: GeneratorEngine, prompt: Callable[[], list[int]], options: Options
-    ) -> AsyncIterator[str | Finished]:
+    ) -> AsyncGenerator[str | Finished, None]:
         """The words of a text as they come, and its end."""
         if self.texts is None:
             raise FailedPrecondition("the model writes no text", reason="NO_TEXT")
@@ -134,6 +134,11 @@ class TextMethods(pb_grpc.GeneratorServiceServicer):
                 if isinstance(event, Finished):
                     self._text_metrics.finished(event)
                     yield event
+
+    def _named(self, engine: GeneratorEngine) -> dict[str, Any]:
+        """What every message of a text says."""
+        sequence = engine.snapshot.sequence
+        return {"bundle_version": self._version, "catalog_sequence": sequence}
 
     async def _warm_up_texts(self) -> None:
         """Writes two tokens, so that the first caller does not pay for it."""

@@ -106,7 +106,7 @@ async def test_leaving_ends_the_writing(stack: Stack) -> None:
     stream = pb_grpc.RecommendationServiceStub(stack.channel).Explain(
         pb.ExplainRequest(context=pb.UserContext(user_id="ann"), item_id="i5", feature=STALLS)
     )
-    first = await stream.read()
+    first: Any = await stream.read()
     assert first.delta == "You would"
     assert stack.servicer._turns.requests.running == 1  # one stream, one turn
     stream.cancel()

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ def explain(item: int = 5, **fields: Any) -> pb.ExplainRequest:
     return pb.ExplainRequest(context=context, item_id=f"i{item}", **fields)
 
 
-async def read(stream: AsyncIterator[Any]) -> tuple[str, pb.TextEnd]:
+async def read(stream: AsyncIterable[Any]) -> tuple[str, pb.TextEnd]:
     """The text of a stream, and its end."""
     parts = [part async for part in stream]
     assert all(part.bundle_version == "tiny/1" for part in parts)
@@ -182,7 +182,7 @@ def stalled(servicer: GeneratorServicer) -> Iterator[threading.Semaphore]:
     try:
         yield allowed
     finally:
-        del engine.step  # type: ignore[method-assign]
+        del engine.step
         allowed.release(10_000)
 
 

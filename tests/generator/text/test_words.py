@@ -40,7 +40,9 @@ LOGITS = arrays(np.float32, st.integers(1, 20), elements=st.floats(-5, 5, width=
 
 
 @given(LOGITS, st.floats(0.01, 1.0))
-def test_a_nucleus_is_the_smallest_with_its_share(logits: NDArray[np.float32], top_p: float) -> None:
+def test_a_nucleus_is_the_smallest_with_its_share(
+    logits: NDArray[np.float32], top_p: float
+) -> None:
     likely, shares = nucleus(logits, top_p)
     every = np.exp(logits.astype(np.float64))
     every /= every.sum()

@@ -180,11 +180,10 @@ def main(
 
 def table(found: Sequence[str]) -> list[list[str]]:
     """Tokens a second, and milliseconds to the first, of each side."""
-    names = {
-        "transformers": "`transformers` fp32",
-        **{f"ctranslate2_{p}": f"CTranslate2 {p}" for p in PRECISIONS},
-        **{p: f"Tandem {p}" for p in PRECISIONS},
-    }
+    names = {"transformers": "`transformers` fp32"}
+    for precision in PRECISIONS:
+        names |= {precision: f"Tandem {precision}"}
+        names |= {f"ctranslate2_{precision}": f"CTranslate2 {precision}"}
     rows = [["", *(names[side] for side in found)]]
     for batch in BATCHES:
         rates = (f"{{tokens_per_s_{side}_b{batch}:,.0f}}" for side in found)

@@ -5,12 +5,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from cli.explain.printing import print_end, print_json_text, print_text
 from cli.support.connection import ConnectionOptions
 from cli.support.option_groups import expanded
 from cli.support.option_values import read_ids
 from cli.support.printing import print_missing
 from cli.support.query_options import AsJson
-from cli.support.texts import print_end, print_json_text, print_text
 
 app = typer.Typer()
 
