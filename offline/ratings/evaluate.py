@@ -81,7 +81,7 @@ class _Given:
     """The ratings of a bundle, [interactions] each, by user and oldest first."""
 
     users: NDArray[np.int64]
-    items: NDArray[np.int32]
+    items: NDArray[np.int64]
     ratings: Floats
     parts: NDArray[np.int8]
 
@@ -95,7 +95,8 @@ class _Given:
             )
         users = np.repeat(np.arange(len(histories.user_index)), np.diff(histories.indptr))
         parts = bundle.array(RATING_PARTS.removesuffix(".npy"), np.int8)
-        return cls(users, histories.items, histories.ratings.astype(np.float64), parts)
+        items, ratings = histories.items.astype(np.int64), histories.ratings.astype(np.float64)
+        return cls(users, items, ratings, parts)
 
     def rows(self, part: Part) -> NDArray[np.int64]:
         return np.flatnonzero(self.parts == part)
@@ -169,13 +170,18 @@ def _predicted(
     for rows in np.split(shown, np.flatnonzero(np.diff(given.users[shown])) + 1):
         if len(rows):
             values = rater.known.places(given.ratings[rows])
-            by_user[int(given.users[rows[0]])] = RatedItems(given.items[rows], values)
+            by_user[int(given.users[rows[0]])] = RatedItems(
+                given.items[rows].astype(np.int32), values
+            )
     predicted = np.empty(len(tested))
     for start in range(0, len(tested), _JOBS):
         rows = tested[start : start + _JOBS]
         jobs = [
             rater.prepare(
-                RatingQuery(by_user.get(int(given.users[row]), NOTHING_RATED), given.items[[row]])
+                RatingQuery(
+                    by_user.get(int(given.users[row]), NOTHING_RATED),
+                    given.items[[row]].astype(np.int32),
+                )
             )
             for row in rows
         ]

@@ -7,7 +7,6 @@ import csv
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,13 +128,3 @@ def test_training_that_goes_on_keeps_what_it_knows(rated: Shop) -> None:
         key=lambda path: path.stat().st_mtime,
     )
     assert difference(Bundle.open(newest.parent)) > 0.1
-
-
-def test_ratings_can_be_left_out(tmp_path: Path) -> None:
-    shop = write_shop(tmp_path)
-    rate(shop)
-    done = shop.build("--rating-column", "stars", "--family", "rating=0", "--until", "dataset")
-    assert done.returncode == 0, done.stdout + done.stderr
-    asked = shop.build("--family", "rating=1", "--until", "generator")
-    assert asked.returncode == 1
-    assert "--rating-column" in asked.stderr

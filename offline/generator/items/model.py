@@ -91,7 +91,7 @@ class ItemT5(nn.Module):
     def save(self, directory: Path) -> None:
         """Writes the model: the T5 as `transformers` does, and the rest beside it."""
         self.t5.save_pretrained(directory)
-        rest = {"item_vectors": self.item_vectors, "seen": self.seen}
+        rest: dict[str, Tensor] = {"item_vectors": self.item_vectors, "seen": self.seen}
         rest |= {f"query.{name}": value for name, value in self.query.named_parameters()}
         if self.rating_vectors is not None:
             rest |= {"rating_vectors": self.rating_vectors, "rating_tokens": self.rating_tokens}
