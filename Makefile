@@ -43,10 +43,16 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	(echo $(TORCH) | UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 timeout 20 $(UV) pip compile --quiet \
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
+<<<<<<< HEAD
 .PHONY: help demo demo-reviews test test-all lint lock sbom release protos check-protos load \
 	bench-generator bench-text bench-candidate bench-gateway bench-hedging soak soak-operate prove \
 	reproduce gpu-check otelcol \
 	release-image clean
+=======
+.PHONY: help demo test test-all test-browser lint lock sbom release protos check-protos load \
+	bench-generator bench-candidate bench-gateway bench-hedging soak soak-operate prove reproduce \
+	gpu-check check-callers otelcol release-image clean
+>>>>>>> main
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -80,10 +86,14 @@ demo-reviews: $(READY) ## five families of one model, from reviews: REVIEWS=revi
 	$(BIN)/tandem demo --bundle bundles/reviews/current
 
 test: $(READY) ## the tests that show each behavior once, in minutes
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not browser"
 
 test-all: $(READY) ## all tests, as CI runs them
-	$(PYTEST)
+	$(PYTEST) -m "not browser"
+
+test-browser: $(READY) ## the console's pages in the machine's Chromium (Debian: chromium)
+	$(UV) pip install --quiet --target build/browser playwright==1.65.2
+	PYTHONPATH=build/browser $(BIN)/python -m pytest -m browser tests/console
 
 lint: $(READY) check-protos ## ruff, mypy --strict, import-linter, buf
 	$(BIN)/ruff check .
@@ -134,6 +144,9 @@ reproduce: $(READY) ## the tables of DATA, such as ml-100k, for docs/results
 
 gpu-check: $(READY) ## with CUDA: train, evaluate and serve a larger generator in eight minutes
 	$(BIN)/python -m bench.gpu_check $(DATA) $(ARGS)
+
+check-callers: $(READY) ## build the examples in Go, Node and Java, and compare them with Python's
+	$(BIN)/python -m tests.kit.callers
 
 otelcol: build/otelcol ## the OpenTelemetry Collector that tests send traces through; needs Go
 

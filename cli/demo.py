@@ -85,6 +85,8 @@ def demo(
     console.print(f"\n[bold]Who names no strategy gets {default}, because[/]")
     for reason in manifest.reasons:
         console.print(f"  {reason}", highlight=False, soft_wrap=True)
+    command = f"tandem serve all --bundle {bundle} --console-port 8080"
+    console.print(f"\nIn a browser: [bold]{command}[/]", highlight=False, soft_wrap=True)
 
 
 def _somebody(bundle: Bundle) -> str:

@@ -7,7 +7,9 @@ import typer
 
 from cli.support.lazy import LazyGroup
 
-_PACKAGES: Final = frozenset({"cli", "gateway", "core", "offline", "services", "serving", "tandem"})
+_PACKAGES: Final = frozenset(
+    {"cli", "console", "gateway", "core", "offline", "services", "serving", "tandem"}
+)
 
 
 class _Commands(LazyGroup):
@@ -31,6 +33,7 @@ class _Commands(LazyGroup):
         "top": "cli.top.view:app",
         "keys": "cli.keys:app",
         "variants": "cli.variants:app",
+        "console": "cli.console:app",
     }
 
 

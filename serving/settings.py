@@ -32,10 +32,10 @@ from pydantic_core import ErrorDetails
 from core.errors import SettingsError
 
 ENVIRONMENT_PREFIX: Final = "TANDEM_"
-TABLES: Final = ("candidate", "generator", "gateway")
+TABLES: Final = ("candidate", "generator", "gateway", "console")
 """Of a configuration file: what is one process's own. What stands before them is for all."""
 
-S = TypeVar("S", bound="ServerSettings")
+S = TypeVar("S", bound="ProcessSettings")
 
 
 def _is_bundle(path: Path) -> Path:
@@ -48,8 +48,8 @@ BundlePath = Annotated[Path, AfterValidator(_is_bundle)]
 """The directory of a bundle's version."""
 
 
-class ServerSettings(BaseModel):
-    """What each of the three servers can be told."""
+class ProcessSettings(BaseModel):
+    """What each process of Tandem can be told that listens on a port."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,27 +57,10 @@ class ServerSettings(BaseModel):
     """The one of `TABLES` that is this process's own."""
 
     config: Path | None = Field(default=None, description="TOML file to read settings from.")
-    bundle: BundlePath = Field(
-        description="Directory of the bundle version to serve, such as bundles/ml-100k/current."
-    )
-    bundle_key: Path | None = Field(
-        default=None,
-        description="PEM file of the Ed25519 public key that bundles must be signed with.",
-    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=0, ge=0, le=65535, description="Port to listen on; 0 picks one.")
     port_file: Path | None = Field(
         default=None, description="File to write the port to once it is bound, for a supervisor."
-    )
-    threads: int = Field(default=0, ge=0, description="Compute threads; 0 means one per core.")
-    max_concurrent_rpcs: int = Field(
-        default=256, gt=0, description="Calls in flight above which new ones are shed."
-    )
-    max_connection_calls: int = Field(
-        default=256, gt=0, description="Calls on one connection above which gRPC refuses others."
-    )
-    max_message_bytes: int = Field(
-        default=8 * 2**20, ge=2**10, description="Largest message that is accepted."
     )
     drain_seconds: float = Field(
         default=10.0, ge=0, description="How long SIGTERM waits for calls in flight."
@@ -89,15 +72,44 @@ class ServerSettings(BaseModel):
     tls_certificate: Path | None = Field(
         default=None,
         description="PEM file of the certificate to show, and those between it and its authority; "
-        "with it, connections need TLS. It is read again when it changes, as the next two are.",
+        "with it, connections need TLS. It is read again when it changes, as its key is.",
     )
     tls_key: Path | None = Field(
         default=None, description="PEM file of the private key of that certificate."
     )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe log line that is written."
+    )
+    log_json: bool | None = Field(
+        default=None,
+        description="Log JSON lines rather than text; by default, text only on a terminal.",
+    )
+
+
+class ServerSettings(ProcessSettings):
+    """What each of the three servers can be told."""
+
+    bundle: BundlePath = Field(
+        description="Directory of the bundle version to serve, such as bundles/ml-100k/current."
+    )
+    bundle_key: Path | None = Field(
+        default=None,
+        description="PEM file of the Ed25519 public key that bundles must be signed with.",
+    )
+    threads: int = Field(default=0, ge=0, description="Compute threads; 0 means one per core.")
+    max_concurrent_rpcs: int = Field(
+        default=256, gt=0, description="Calls in flight above which new ones are shed."
+    )
+    max_connection_calls: int = Field(
+        default=256, gt=0, description="Calls on one connection above which gRPC refuses others."
+    )
+    max_message_bytes: int = Field(
+        default=8 * 2**20, ge=2**10, description="Largest message that is accepted."
+    )
     tls_client_authority: Path | None = Field(
         default=None,
         description="PEM file of authorities; with it, callers need a certificate that one of "
-        "them signed (mTLS).",
+        "them signed (mTLS). It is read again when it changes.",
     )
     keys_file: Path | None = Field(
         default=None,
@@ -128,13 +140,6 @@ class ServerSettings(BaseModel):
         default=False,
         description="Answer `grpc.channelz.v1` too: what is connected to the process, and to what.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severe log line that is written."
-    )
-    log_json: bool | None = Field(
-        default=None,
-        description="Log JSON lines rather than text; by default, text only on a terminal.",
-    )
 
     @field_validator("otlp_endpoint")
     @classmethod
@@ -149,24 +154,30 @@ class ServerSettings(BaseModel):
         return self.threads or len(os.sched_getaffinity(0))
 
 
-class CallingSettings(ServerSettings):
-    """What a server can be told that calls other services of Tandem."""
+class LinkSettings(BaseModel):
+    """How a process calls services of Tandem."""
 
-    service_key_file: Path | None = Field(
-        default=None,
-        description="File of the key to show to the services that this one calls; read again when "
-        "it changes, as the next three are.",
-    )
     service_authority: Path | None = Field(
         default=None,
-        description="PEM file of the authorities that sign the certificates of those services; "
-        "with it, they are called by TLS.",
+        description="PEM file of the authorities that sign the certificates of the services that "
+        "this process calls; with it, they are called by TLS. It is read again when it changes, as "
+        "the next two are.",
     )
     service_certificate: Path | None = Field(
         default=None, description="PEM file of a certificate to show to them, for mTLS."
     )
     service_certificate_key: Path | None = Field(
         default=None, description="PEM file of the private key of that certificate."
+    )
+
+
+class CallingSettings(LinkSettings, ServerSettings):
+    """What a server can be told that calls other services of Tandem."""
+
+    service_key_file: Path | None = Field(
+        default=None,
+        description="File of the key to show to the services that this one calls; read again when "
+        "it changes.",
     )
 
 
@@ -187,7 +198,7 @@ def variable_of(name: str) -> str:
     return f"{ENVIRONMENT_PREFIX}{name.upper()}"
 
 
-def flags_of(kind: type[ServerSettings]) -> dict[str, FieldInfo]:
+def flags_of(kind: type[ProcessSettings]) -> dict[str, FieldInfo]:
     """The settings that have a flag and a variable: all but those that are tables of a file."""
     return {name: field for name, field in kind.model_fields.items() if _tables_in(field) is None}
 
@@ -246,19 +257,21 @@ def _explain(problem: ErrorDetails, given: Mapping[str, _Given]) -> str:
     return told if isinstance(problem["input"], dict) else f"{told}, got {problem['input']!r}"
 
 
-def _read_file(path: Path, kind: type[ServerSettings]) -> dict[str, _Given]:
+def _read_file(path: Path, kind: type[ProcessSettings]) -> dict[str, _Given]:
     """What a file tells a process: what it tells all of them, and then what it tells this one."""
     document = _parse(path)
     tables = {key: value for key, value in document.items() if isinstance(value, dict)}
     own = {f"{kind.table}.{key}": value for key, value in tables.get(kind.table, {}).items()}
     given = {key: value for key, value in document.items() if key not in tables} | own
+    # One file is for all, so that it may say to all what this process has no use for.
     fields = {name: name for name in ServerSettings.model_fields if name != "config"}
     fields |= {f"{kind.table}.{name}": name for name in kind.model_fields if name != "config"}
     _refuse_unknown(path, "table", tables, TABLES)
     _refuse_unknown(path, "key", given, fields)
-    for key, value in given.items():
+    told = {key: value for key, value in given.items() if fields[key] in kind.model_fields}
+    for key, value in told.items():
         _refuse_unknown_inside(path, key, value, kind.model_fields[fields[key]])
-    return {fields[key]: _Given(value, f"{key} in {path}") for key, value in given.items()}
+    return {fields[key]: _Given(value, f"{key} in {path}") for key, value in told.items()}
 
 
 def _refuse_unknown(path: Path, what: str, given: Iterable[str], known: Iterable[str]) -> None:

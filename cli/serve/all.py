@@ -11,10 +11,11 @@ from pydantic import Field
 
 from cli.serve.options import settings_command
 from cli.serve.supervise import Command, Launch, supervise
+from console.settings import ConsoleSettings
 from gateway.settings import GatewaySettings
 from services.candidate.settings import CandidateSettings
 from services.generator.settings import GeneratorSettings
-from serving.settings import ServerSettings, flag_of, load_settings, variable_of
+from serving.settings import ProcessSettings, ServerSettings, flag_of, load_settings, variable_of
 
 KINDS: Final[Mapping[str, type[ServerSettings]]] = {
     "candidate": CandidateSettings,
@@ -50,6 +51,13 @@ class StackSettings(GatewaySettings, CandidateSettings, GeneratorSettings):
         "file says under [generator].",
     )
 
+    console_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Serve the console too, on this port; 0 picks one.",
+    )
+
     def port_of(self, process: str) -> int | None:
         """The port that a process was given here, if any."""
         ports = {"candidate": self.candidate_port, "generator": self.generator_port}
@@ -74,12 +82,33 @@ def _run(**given: object) -> None:
         return lambda addresses: _command(process, flags | _connections(process, addresses))
 
     def report(name: str, address: str) -> None:
-        typer.echo(f"{name} serves at {address}")
+        scheme = "" if name != "console" else "https://" if tls else "http://"
+        typer.echo(f"{name} serves at {scheme}{address}")
 
     services = {process: launch(process) for process in ("candidate", "generator")}
     pair = (stack.tls_certificate, stack.tls_key)
     tls = (pair[0], pair[1]) if pair[0] and pair[1] else None
-    asyncio.run(supervise(services, launch("gateway"), host=stack.host, report=report, tls=tls))
+    after = {} if stack.console_port is None else {"console": _console(stack, given)}
+    asyncio.run(
+        supervise(services, launch("gateway"), host=stack.host, report=report, tls=tls, after=after)
+    )
+
+
+def _console(stack: StackSettings, given: Mapping[str, object]) -> Launch:
+    """The console, which is told of the three; and of their metrics and bundles, if they are here.
+
+    Raises:
+        SettingsError: it would not start.
+    """
+    metrics = stack.metrics_port and [stack.metrics_port_of(name) for name in METRICS_OFFSETS]
+    flags = _flags_for(ConsoleSettings, given) | {
+        "host": stack.host,
+        "port": stack.console_port,
+        "bundles": stack.bundle.absolute().parent.parent,
+        "metrics": ",".join(f"127.0.0.1:{port}" for port in metrics or ()),
+    }
+    load_settings(ConsoleSettings, {}, **flags)
+    return lambda addresses: _command("console", flags | dict(addresses))
 
 
 def _load(process: str, stack: StackSettings, given: Mapping[str, object]) -> ServerSettings:
@@ -91,7 +120,7 @@ def _load(process: str, stack: StackSettings, given: Mapping[str, object]) -> Se
     return load_settings(KINDS[process], environment, **flags)
 
 
-def _flags_for(kind: type[ServerSettings], given: Mapping[str, object]) -> dict[str, object]:
+def _flags_for(kind: type[ProcessSettings], given: Mapping[str, object]) -> dict[str, object]:
     return {
         name: value
         for name, value in given.items()
@@ -112,7 +141,8 @@ def _connections(process: str, addresses: Mapping[str, str]) -> dict[str, object
 
 def _command(process: str, flags: Mapping[str, object]) -> Command:
     """The command line of a server, in this Python."""
-    command = [sys.executable, "-m", "cli.main", "serve", process]
+    own = ["console"] if process == "console" else ["serve", process]
+    command = [sys.executable, "-m", "cli.main", *own]
     for name, value in flags.items():
         if isinstance(value, bool):
             command.append(flag_of(name) if value else f"--no-{flag_of(name)[2:]}")

@@ -8,11 +8,11 @@ import typer
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
-from serving.settings import ServerSettings, default_of, flags_of
+from serving.settings import ProcessSettings, default_of, flags_of
 
 
 def settings_command(
-    kind: type[ServerSettings],
+    kind: type[ProcessSettings],
     run: Callable[..., None],
     *,
     summary: str,

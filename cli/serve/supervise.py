@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NoReturn
 
 import grpc
@@ -120,6 +121,7 @@ async def supervise(
     host: str,
     report: Report,
     tls: Pair | None = None,
+    after: Mapping[str, Launch] = MappingProxyType({}),
 ) -> None:
     """Starts the services, then the gateway, and lives until one ends or a signal comes.
 
@@ -130,13 +132,14 @@ async def supervise(
         host: that all of them listen on.
         report: see `Report`.
         tls: the certificate that all of them show, and its key.
+        after: what is started when the gateway serves, by name; it serves once it has its port.
 
     Raises:
         ProcessEndedError: one ended by itself.
     """
     stopping = _termination()
     async with _stack(host, tls) as stack:
-        living = asyncio.create_task(_live(stack, services, gateway, report))
+        living = asyncio.create_task(_live(stack, services, gateway, report, after))
         stopped = asyncio.create_task(stopping.wait())
         await asyncio.wait({living, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if living.done():
@@ -150,6 +153,7 @@ async def _live(
     services: Mapping[str, Launch],
     gateway: Launch,
     report: Report,
+    after: Mapping[str, Launch],
 ) -> None:
     addresses: dict[str, str] = {}
     try:
@@ -162,7 +166,12 @@ async def _live(
                 report(name, await stack.serving(name))
             await stack.start("gateway", gateway(addresses))
             group.create_task(stack.died("gateway"))
-            report("gateway", await stack.serving("gateway"))
+            addresses["gateway"] = await stack.serving("gateway")
+            report("gateway", addresses["gateway"])
+            for name, launch in after.items():
+                await stack.start(name, launch(addresses))
+                group.create_task(stack.died(name))
+                report(name, await stack.listening(name))
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
 

@@ -78,33 +78,7 @@ def read_boosts(texts: Sequence[str]) -> list[tuple[Condition, float]]:
 
 
 def _read(text: str) -> Condition:
-    name, sign, value = text.partition("=")
-    negated = name.endswith("!")
-    name = name.removesuffix("!").strip()
-    if not (name and sign and value):
-        raise typer.BadParameter(
-            f"{text!r} is not a filter; write genre=Drama, genre!=Horror or year=1990..1999"
-        )
-    condition = _range(name, value) if ".." in value else _equals(name, value)
-    return ~condition if negated else condition
-
-
-def _range(name: str, value: str) -> Condition:
-    low, _, high = value.partition("..")
-    bounds = [_number(bound) if bound else None for bound in (low, high)]
-    return filters.between(name, *bounds)
-
-
-def _equals(name: str, value: str) -> Condition:
-    """A digit string may be a text or a number in the catalog: either will do."""
     try:
-        return filters.one_of(name, [value, float(value)])
-    except ValueError:
-        return filters.equals(name, value)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a number") from None
+        return filters.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None

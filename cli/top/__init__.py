@@ -1,5 +1,4 @@
 """`tandem top`: what the processes do, live in the terminal.
 
-view      what is shown
-scrapes   what the processes say, read twice
+What the processes say is read by `serving.telemetry.scrapes`.
 """

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from cli.top.scrapes import Interval, Scrape
+from serving.telemetry.scrapes import Interval, Scrape
 
 DEFAULT: Final = "127.0.0.1:9464,127.0.0.1:9465,127.0.0.1:9466"
 """Where `tandem serve all --metrics-port 9464` shows them."""

@@ -55,6 +55,43 @@ def between(attribute: str, low: float | None = None, high: float | None = None)
     return Condition(ItemFilter(range=ItemFilter.Range(attribute=attribute, min=low, max=high)))
 
 
+def parse(text: str) -> Condition:
+    """Reads a condition as people write it: `genre=Drama`, `genre!=Horror`, `year=1990..1999`.
+
+    Raises:
+        ValueError: it is not written so.
+    """
+    name, sign, value = text.partition("=")
+    negated = name.endswith("!")
+    name, value = name.removesuffix("!").strip(), value.strip()
+    if not (name and sign and value):
+        raise ValueError(
+            f"{text!r} is not a filter; write genre=Drama, genre!=Horror or year=1990..1999"
+        )
+    condition = _range(name, value) if ".." in value else _equal(name, value)
+    return ~condition if negated else condition
+
+
+def _range(name: str, value: str) -> Condition:
+    low, _, high = value.partition("..")
+    return between(name, *(_number(bound) if bound else None for bound in (low, high)))
+
+
+def _equal(name: str, value: str) -> Condition:
+    """A digit string may be a text or a number in the catalog: either will do."""
+    try:
+        return one_of(name, [value, float(value)])
+    except ValueError:
+        return equals(name, value)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+
+
 def _value(value: str | float) -> AttributeValue:
     if isinstance(value, str):
         return AttributeValue(text=value)

@@ -7,7 +7,7 @@ from serving.security.guard import Guard, Quotas, is_loopback
 from serving.security.keys_file import watch_keys
 from serving.security.links import Link
 from serving.security.tls import TlsFiles, server_credentials
-from serving.settings import CallingSettings, ServerSettings
+from serving.settings import CallingSettings, LinkSettings, ServerSettings
 
 
 def guard_of(settings: ServerSettings, quotas: Quotas | None = None) -> Guard:
@@ -41,7 +41,7 @@ def server_tls(settings: ServerSettings) -> grpc.ServerCredentials | None:
     return server_credentials(files)
 
 
-def link_of(settings: CallingSettings) -> Link:
+def link_of(settings: LinkSettings) -> Link:
     """Makes what calls services.
 
     Raises:
@@ -50,11 +50,12 @@ def link_of(settings: CallingSettings) -> Link:
     files = TlsFiles(
         settings.service_certificate, settings.service_certificate_key, settings.service_authority
     )
+    key_file = settings.service_key_file if isinstance(settings, CallingSettings) else None
     if files == TlsFiles():
-        return Link(None, settings.service_key_file)
+        return Link(None, key_file)
     if files.authority is None or (files.certificate is None) is not (files.key is None):
         raise SettingsError(
             "services are called by TLS with --service-authority, and for mTLS with both "
             "--service-certificate and --service-certificate-key"
         )
-    return Link(files, settings.service_key_file)
+    return Link(files, key_file)

@@ -1,4 +1,4 @@
-"""`tandem serve all` with fake engine services: python -m tests.cli.fake_stack BUNDLE."""
+"""`tandem serve all` with fake engine services: python -m tests.cli.fake_stack BUNDLE [console]."""
 
 import asyncio
 import sys
@@ -22,6 +22,10 @@ def main() -> None:
         ]
         return [*command, "--port=0", "--history=bundle", *targets]
 
+    def console(addresses: Mapping[str, str]) -> list[str]:
+        command = [sys.executable, "-m", "cli.main", "console", "--port=0"]
+        return [*command, f"--gateway={addresses['gateway']}"]
+
     def report(name: str, address: str) -> None:
         sys.stdout.write(f"{name} {address}\n")
         sys.stdout.flush()
@@ -30,7 +34,8 @@ def main() -> None:
         "candidate": lambda _: fake("candidate"),
         "generator": lambda _: fake("generator"),
     }
-    asyncio.run(supervise(services, gateway, host="127.0.0.1", report=report))
+    after = {"console": console} if "console" in sys.argv[2:] else {}
+    asyncio.run(supervise(services, gateway, host="127.0.0.1", report=report, after=after))
 
 
 if __name__ == "__main__":

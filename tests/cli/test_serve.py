@@ -10,6 +10,7 @@ import typer
 import cli.serve.all
 from cli.serve import app
 from cli.serve.all import DECIDED, KINDS, StackSettings
+from console.settings import ConsoleSettings
 from core.errors import SettingsError
 from serving.settings import (
     ServerSettings,
@@ -70,7 +71,11 @@ def test_every_setting_has_a_variable_and_a_key(process: str, tmp_path: Path) ->
 
 def test_all_has_the_options_of_each() -> None:
     settings = {name for kind in KINDS.values() for name in flags_of(kind)}
-    assert options("all").keys() == settings - DECIDED | {"candidate_port", "generator_port"}
+    assert options("all").keys() == settings - DECIDED | {
+        "candidate_port",
+        "generator_port",
+        "console_port",
+    }
     assert settings < StackSettings.model_fields.keys()
 
 
@@ -80,15 +85,24 @@ class Started:
     def __init__(self) -> None:
         self.host = ""
         self.settings: dict[str, ServerSettings] = {}
+        self.console: ConsoleSettings | None = None
 
     async def supervise(
-        self, services: Mapping[str, Any], gateway: Any, *, host: str, **_: object
+        self,
+        services: Mapping[str, Any],
+        gateway: Any,
+        *,
+        host: str,
+        after: Mapping[str, Any],
+        **_: object,
     ) -> None:
         self.host = host
         addresses: dict[str, str] = {}
         for process, launch in {**services, "gateway": gateway}.items():
             self.settings[process] = read_command(launch(addresses))
             addresses[process] = f"{host}:{self.settings[process].port}"
+        for launch in after.values():
+            self.console = read_console(launch(addresses))
 
 
 def read_command(command: list[str]) -> ServerSettings:
@@ -102,6 +116,12 @@ def read_command(command: list[str]) -> ServerSettings:
         given |= {name: value} if value else {name.removeprefix("no_"): not name.startswith("no_")}
     assert given.keys() <= kind.keys()
     return load_settings(KINDS[process], **given)
+
+
+def read_console(command: list[str]) -> ConsoleSettings:
+    """The same of a console's."""
+    flags = [flag.removeprefix("--").split("=") for flag in command[command.index("console") + 1 :]]
+    return load_settings(ConsoleSettings, **{name.replace("-", "_"): v for name, v in flags})
 
 
 @pytest.fixture
@@ -136,6 +156,24 @@ def test_all_tells_each_what_is_its_own(
     assert told["gateway"]["generator_target"] == "127.0.0.1:7002"
     assert told["gateway"]["max_in_flight"] == 3
     assert all(its["log_json"] is False for its in told.values())
+
+
+def test_all_tells_a_console_where_the_others_are(started: Started, tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path)
+    assert run("serve", "all", "--bundle", str(bundle)).code == 0
+    assert started.console is None
+    given = ["--console-port", "7003", "--metrics-port", "9464", "--candidate-port", "7001"]
+    assert run("serve", "all", "--bundle", str(bundle), *given).code == 0
+    console = started.console
+    assert console is not None
+    assert console.port == 7003
+    assert console.targets == {
+        "gateway": "127.0.0.1:50050",
+        "candidate": "127.0.0.1:7001",
+        "generator": "127.0.0.1:50052",
+    }
+    assert console.metrics == "127.0.0.1:9464,127.0.0.1:9465,127.0.0.1:9466"
+    assert console.bundles == tmp_path
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tandem import Client
+from tests.console.served import ask
 from tests.processes import PATIENCE, REPOSITORY, wait_until
 from tests.tiny_bundle import write_tiny_bundle
 
@@ -17,11 +18,11 @@ from tests.tiny_bundle import write_tiny_bundle
 class Supervisor:
     """The parent process, and what it says of its children."""
 
-    def __init__(self, directory: Path, bundle: Path) -> None:
+    def __init__(self, directory: Path, bundle: Path, *more: str) -> None:
         self.log = directory / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.cli.fake_stack", str(bundle)],
+                [sys.executable, "-m", "tests.cli.fake_stack", str(bundle), *more],
                 cwd=REPOSITORY,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -29,12 +30,12 @@ class Supervisor:
             )
         self.addresses: dict[str, str] = {}
 
-    def wait_serving(self) -> None:
+    def wait_serving(self, last: str = "gateway") -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             name, address = line.split()
             self.addresses[name] = address
-            if name == "gateway":
+            if name == last:
                 return
         raise AssertionError(self.log.read_text())
 
@@ -74,6 +75,20 @@ def test_the_gateway_goes_first_where_cores_are_scarce(supervisor: Supervisor) -
     }
     assert niceness["gateway"] == os.getpriority(os.PRIO_PROCESS, 0)
     assert niceness["gateway"] < niceness["candidate"] == niceness["generator"]
+
+
+def test_a_console_is_served_last_and_ends_too(tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path, write_tiny_bundle(tmp_path), "console")
+    try:
+        supervisor.wait_serving("console")
+        console = supervisor.children()["console"]
+        asked = ask(f"http://{supervisor.addresses['console']}", "/v1/users/ann/recommendations")
+        assert asked.json["recommendations"]
+    finally:
+        supervisor.process.terminate()
+        supervisor.process.communicate(timeout=PATIENCE)
+    assert supervisor.process.returncode == 0
+    assert not alive(console)
 
 
 def test_it_serves_in_order_and_ends_on_sigterm(supervisor: Supervisor) -> None:

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from rich.console import Console
 
-from cli.top.scrapes import Interval, Scrape
 from cli.top.view import rendered
 from gateway.domain import Answer, Degradation, Fallback, Recommended, Strategy
 from gateway.metrics import GatewayMetrics
 from serving.telemetry.calls import ServedCalls
 from serving.telemetry.exposition import MetricsServer
 from serving.telemetry.metrics import ProcessMetrics
+from serving.telemetry.scrapes import Interval, Scrape
 from tests.cli.command import run
 
 METHOD = "/tandem.v1.RecommendationService/Recommend"

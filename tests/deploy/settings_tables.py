@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from cli.serve.all import KINDS, StackSettings
+from console.settings import ConsoleSettings
 from serving.settings import ServerSettings, default_of, flag_of, flags_of, variable_of
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -17,7 +18,8 @@ _HEAD: Final = "| flag | environment | default | |\n| --- | --- | --- | --- |\n"
 
 
 def tables() -> dict[str, str]:
-    """A table for what all share, and one for what each, or all together, have beside it."""
+    """A table for what all share, one for what each, or all together, have beside it; and the
+    console's, which has little of what the servers share."""
     common = {
         name: field
         for name, field in flags_of(ServerSettings).items()
@@ -30,6 +32,7 @@ def tables() -> dict[str, str]:
     known = common.keys() | {name for own in processes.values() for name in own}
     together = {n: field for n, field in flags_of(StackSettings).items() if n not in known}
     places = {"common": common, **processes, "all": together}
+    places["console"] = flags_of(ConsoleSettings)
     return {place: _table(fields) for place, fields in places.items()}
 
 

@@ -16,9 +16,17 @@ from typer.main import get_command
 from bench.publish import BLOCK, KEPT, documents, filled
 from cli.main import app
 from cli.serve.all import KINDS, StackSettings
+from console.settings import ConsoleSettings
 from serving.security.keys_file import KeysFile, KeyTable, TokensTable
 from serving.security.rights import RULES, Right
-from serving.settings import CallingSettings, ServerSettings, flag_of, flags_of, variable_of
+from serving.settings import (
+    CallingSettings,
+    ProcessSettings,
+    ServerSettings,
+    flag_of,
+    flags_of,
+    variable_of,
+)
 from tandem.v1 import recommendation_service_pb2 as pb
 from tests.deploy.settings_tables import DOCUMENT, replace_tables
 
@@ -72,9 +80,9 @@ def _reasons(tree: ast.Module) -> set[str]:
 
 def test_every_variable_of_the_environment_is_explained() -> None:
     explained = set(VARIABLE.findall(DOCUMENT.read_text(encoding="utf-8")))
-    kinds: list[type[ServerSettings]] = [*KINDS.values(), StackSettings]
+    kinds: list[type[ProcessSettings]] = [*KINDS.values(), StackSettings, ConsoleSettings]
     read = {variable_of(name) for kind in kinds for name in flags_of(kind)}
-    for package in ("serving", "services", "gateway", "cli", "deploy"):
+    for package in ("serving", "services", "gateway", "console", "cli", "deploy"):
         for file in (REPOSITORY / package).rglob("*"):
             if file.suffix in (".py", ".yaml", ".Dockerfile"):
                 read |= set(VARIABLE.findall(file.read_text(encoding="utf-8")))

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-PACKAGES = ("core", "serving", "services", "gateway", "offline", "cli", "bench", "protos/tandem")
+PACKAGES = (
+    "core",
+    "serving",
+    "services",
+    "gateway",
+    "console",
+    "offline",
+    "cli",
+    "bench",
+    "protos/tandem",
+)
 LONGEST_FUNCTION = 60
 LONGEST_FILE = 320
 FILES_IN_A_FOLDER = 14

@@ -1,0 +1,1 @@
+"""What is tried with tools that CI does not bring: `make check-callers`."""
