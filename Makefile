@@ -43,16 +43,9 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	(echo $(TORCH) | UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 timeout 20 $(UV) pip compile --quiet \
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
-<<<<<<< HEAD
-.PHONY: help demo demo-reviews test test-all lint lock sbom release protos check-protos load \
-	bench-generator bench-text bench-candidate bench-gateway bench-hedging soak soak-operate prove \
-	reproduce gpu-check otelcol \
-	release-image clean
-=======
-.PHONY: help demo test test-all test-browser lint lock sbom release protos check-protos load \
-	bench-generator bench-candidate bench-gateway bench-hedging soak soak-operate prove reproduce \
-	gpu-check check-callers otelcol release-image clean
->>>>>>> main
+.PHONY: help demo demo-reviews test test-all test-browser lint lock sbom release protos check-protos \
+	load bench-generator bench-text bench-candidate bench-gateway bench-hedging soak soak-operate \
+	prove reproduce gpu-check check-callers otelcol release-image clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
