@@ -88,6 +88,17 @@ class ItemT5(nn.Module):
         vectors = torch.empty(len(tokens), self.item_vectors.shape[1])
         self.rating_vectors = nn.Parameter(nn.init.normal_(vectors, std=INITIAL_DEVIATION))
 
+    @property
+    def words(self) -> int:
+        """How many tokens texts are written in: those before the ones of users and of codes.
+
+        A user's token starts as a vector of items (`start_users`), longer than any word's: among
+        the words it would drown them. Set by whoever knows the vocabulary, kept in the T5's
+        configuration; without that, all that stand before the codes.
+        """
+        codes = int(min(tokens.min() for tokens in self.tree.vocabulary))
+        return int(getattr(self.t5.config, "words", codes))
+
     def save(self, directory: Path) -> None:
         """Writes the model: the T5 as `transformers` does, and the rest beside it."""
         self.t5.save_pretrained(directory)

@@ -42,9 +42,8 @@ def encode_mixed(model: ItemT5, ids: Tensor) -> Tensor:
 
 
 def word_logits(model: ItemT5, hidden: Tensor) -> Tensor:
-    """What the decoder says about each word, float32 [..., words]; the codes' tokens are none."""
-    words = int(min(tokens.min() for tokens in model.tree.vocabulary))
-    return F.linear(hidden, model.t5.shared.weight[:words])
+    """What the decoder says about each word, float32 [..., words]; see `ItemT5.words`."""
+    return F.linear(hidden, model.t5.shared.weight[: model.words])
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ from offline.generator.tokenizer import EOS
 from offline.reviews.examples import TextFamily as FamilyName
 from offline.reviews.examples import Written
 from offline.reviews.parts import Part
-from services.generator.prompts import Template, select
+from services.generator.prompts import Template, select, user_text
 from services.generator.text.rendering import PromptRenderer, best_template
 
 SOME: Final = 32
@@ -48,7 +48,10 @@ class TextMaterial:
         )
 
     def families(self, model: ItemT5, shares: FamilyShares) -> list[tuple[TextFamily, float]]:
-        """Those that have a share of the training, each with it."""
+        """Those that have a share of the training, each with it; the model writes words alone."""
+        if self.user_tokens:
+            first = self.tokenizer.token_to_id(user_text(0, self.user_tokens))
+            model.t5.config.words = first
         return [
             (self._family(model, name), share)
             for name in NAMES

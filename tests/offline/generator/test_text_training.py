@@ -1,6 +1,7 @@
 """A model that reads whole items learns to write: what it learned comes out again."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,10 +164,18 @@ def test_what_was_learned_is_written_again() -> None:
         assert texts == [example.target.lower() for example in family.examples]
 
 
-def test_code_tokens_are_no_words() -> None:
+def test_neither_users_nor_codes_are_words(tmp_path: Path) -> None:
     model = make_model()
-    words = word_logits(model, torch.zeros(1, 32)).shape[1]
-    assert words == TOKENIZER.get_vocab_size() - sum(map(len, model.tree.vocabulary))
+    assert families(model)
+    model.start_users(
+        [TOKENIZER.token_to_id(f"<user_{user}>") for user in range(USERS)],
+        np.full((USERS, 32), 32**-0.5, np.float32),
+    )
+    model.save(tmp_path)
+    codes = code_tokens(TOKENIZER, CODES, eos=1, pad=0, unknown=2)
+    for each in (model, ItemT5.load(tmp_path, codes)):
+        words = word_logits(each, torch.ones(1, 32)).shape[1]
+        assert words == TOKENIZER.token_to_id("<user_0>")
 
 
 # -- the graph -------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def item_weights(model: ItemT5, *, writes: bool = False) -> T5Weights:
     arrays = arrays_of(model.t5)
     arrays["lm_head.weight"] = arrays["shared.weight"][first:]
     if writes:
-        arrays[f"{WORDS}.weight"] = arrays["shared.weight"][:first]
+        arrays[f"{WORDS}.weight"] = arrays["shared.weight"][: model.words]
     arrays["query.weight"] = model.query.weight.detach().numpy()
     arrays["query.bias"] = model.query.bias.detach().numpy()
     arrays["seen"] = model.seen.detach().numpy()
