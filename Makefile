@@ -10,6 +10,7 @@ UV := $(BIN)/uv
 READY := $(VENV)/.ready
 BUNDLE ?= bundles/ml-100k/current
 DATA ?= ml-100k
+REVIEWS ?=
 ARGS ?=
 VERSION ?=
 
@@ -42,9 +43,9 @@ TORCH_BACKEND = $(shell command -v nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)
 	(echo $(TORCH) | UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 timeout 20 $(UV) pip compile --quiet \
 	--no-deps --no-header --torch-backend=cpu - >/dev/null 2>&1 && echo --torch-backend=cpu))
 
-.PHONY: help demo test test-all test-browser lint lock sbom release protos check-protos load \
-	bench-generator bench-candidate bench-gateway bench-hedging soak soak-operate prove reproduce \
-	gpu-check check-callers otelcol release-image clean
+.PHONY: help demo demo-reviews test test-all test-browser lint lock sbom release protos check-protos \
+	load bench-generator bench-text bench-candidate bench-gateway bench-hedging soak soak-operate \
+	prove reproduce gpu-check check-callers otelcol release-image clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -65,6 +66,17 @@ $(READY): $(UV) $(LOCKS)/development.txt pyproject.toml protos/pyproject.toml
 demo: $(READY) ## MovieLens-100K to recommendations from three running services
 	$(BIN)/tandem build ml-100k
 	$(BIN)/tandem demo --user 196
+
+# Shares that give each text a pass in every epoch or two; ARGS overrides them.
+demo-reviews: $(READY) ## five families of one model, from reviews: REVIEWS=reviews.jsonl.gz
+	@[ -n "$(REVIEWS)" ] || { echo "name a file of reviews: make demo-reviews REVIEWS=reviews.jsonl.gz" >&2; exit 2; }
+	$(BIN)/tandem build --name reviews --interactions "$(REVIEWS)" --rating-column rating \
+		--review-column review --summary-column summary \
+		--family explanation=12 --family review=6 $(ARGS)
+	for family in direct rating explanation review; do \
+		$(BIN)/tandem evaluate --bundle bundles/reviews/current --family $$family; \
+	done
+	$(BIN)/tandem demo --bundle bundles/reviews/current
 
 test: $(READY) ## the tests that show each behavior once, in minutes
 	$(PYTEST) -m "not slow and not browser"
@@ -97,6 +109,10 @@ bench-generator: $(READY) ## the decoding engine beside others, batching, the ca
 	$(BIN)/python -m bench.precision --bundle $(BUNDLE)
 	$(BIN)/python -m bench.decoding.rows --bundle $(BUNDLE)
 	$(BIN)/python -m bench.decoding.proofs --bundle $(BUNDLE)
+
+bench-text: $(READY) ## texts beside transformers and CTranslate2
+	$(UV) pip install --quiet --python $(BIN)/python -e '.[bench]'
+	$(BIN)/python -m bench.text
 
 bench-candidate: $(READY) ## vector search against FAISS, calls against an echo, a live catalog, memory
 	$(BIN)/python -m bench.index

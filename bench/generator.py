@@ -69,7 +69,8 @@ Figures = dict[str, float]
 
 def make_subject(directory: Path, model: RandomModel = MODEL) -> Subject:
     """Makes a random model whose codes are among T5's 32,128 tokens, and exports it."""
-    return model.export(directory, _catalog(ITEMS), code_texts(random_levels(MODEL.widths, ITEMS)))
+    texts = code_texts(random_levels(MODEL.widths, ITEMS))
+    return model.export(directory, make_catalog(ITEMS), texts)
 
 
 def queries(
@@ -120,6 +121,16 @@ class CTranslate2:
             max_decoding_length=len(MODEL.widths),
             length_penalty=0,
             return_scores=True,
+        )
+
+    def write(self, prompts: list[list[int]], tokens: int, tell: Callable[[Any], bool]) -> None:
+        """Greedy search for so many tokens, each of which is told."""
+        self._translator.translate_batch(
+            [[self._tokenizer.id_to_token(token) for token in prompt] for prompt in prompts],
+            beam_size=1,
+            min_decoding_length=tokens,
+            max_decoding_length=tokens,
+            callback=tell,
         )
 
 
@@ -210,10 +221,11 @@ def _larger_catalog(subject: Subject, items: int) -> CodedCatalog:
         ]
     )
     codes = tokens[np.arange(len(MODEL.widths)), levels].astype(np.int32)
-    return CodedCatalog.of(_catalog(items), code_texts(levels), codes)
+    return CodedCatalog.of(make_catalog(items), code_texts(levels), codes)
 
 
-def _catalog(items: int) -> Catalog:
+def make_catalog(items: int) -> Catalog:
+    """Items without texts."""
     return Catalog([CatalogItem(f"i{i}", "", "", {"parity": ("even",)}, 1) for i in range(items)])
 
 

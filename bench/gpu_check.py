@@ -35,7 +35,7 @@ from core.errors import SettingsError
 from core.manifest import Precision
 from offline.build.config import BuildConfig, configure
 from offline.build.drafts import write_catalog
-from offline.build.generator import train_generator
+from offline.build.generator.train import train_generator
 from offline.build.stages.generator import GeneratorSettings
 from offline.dataset import Dataset, Holdout
 from offline.generator.export.files import GeneratorExport, export_generator

@@ -9,7 +9,9 @@ import typer
 from cli.support.data_options import ColumnOptions, DataOptions
 from cli.support.embedder_options import EmbedderOptions
 from cli.support.option_groups import expanded
+from cli.support.option_values import read_values
 from cli.support.training_options import CodeKind, TrainingOptions
+from offline.generator.config import FamilyShares
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,6 +76,15 @@ class ModelOptions:
     prompts: Annotated[
         Path | None, typer.Option(help="Your prompt file: task; seen|unseen; input; output.")
     ] = None
+    family: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SHARE",
+            help="How much of the training a family of prompts is, against the sequential one, "
+            "such as direct=0.05; repeat for more. 0 leaves it out. The families are "
+            f"{', '.join(FamilyShares.model_fields)}.",
+        ),
+    ] = None
     index: Annotated[
         Literal["auto", "flat", "hnsw", "ivfpq"],
         typer.Option(
@@ -99,6 +110,7 @@ class ModelOptions:
             max_input_tokens=self.input_tokens,
             inputs=self.inputs,
             prompts=self.prompts,
+            families=read_values(self.family or (), example="direct=0.05"),
             precisions=self.precision,
         )
 

@@ -29,12 +29,16 @@ def fetch_movielens(
 @expanded
 def check(
     interactions: Annotated[
-        Path, typer.Argument(help="CSV (also gzipped) or Parquet: user, item, timestamp.")
+        Path, typer.Argument(help="CSV, JSON lines or Parquet: user, item, timestamp.")
     ],
-    items: Annotated[Path, typer.Argument(help="CSV (also gzipped) or Parquet: id and text.")],
     columns: ColumnOptions,
+    items: Annotated[
+        Path | None, typer.Argument(help="CSV, JSON lines or Parquet: id and text.")
+    ] = None,
 ) -> None:
     """Read your own logs as `tandem build` would, and report what becomes of them."""
+    if items is None and not (columns.review_column or columns.summary_column):
+        raise typer.BadParameter("name the items, or a --review-column that describes them")
     with Console(stderr=True).status(f"reading {interactions}"):
         _, report = read_logs(columns.logs(interactions, items))
     _print(report)

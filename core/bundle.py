@@ -103,8 +103,9 @@ class Histories:
     indptr: NDArray[np.int64]
     items: ItemArray
     times: NDArray[np.int64] | None = None
-    """When each of `items` was, in microseconds since 1970; None where the data gave an order and
-    no times, and in bundles from before there were any."""
+    """When each of `items` was, in microseconds since 1970; None where that is not known."""
+    ratings: NDArray[np.float32] | None = None
+    """How each of `items` was rated; None where the model has not learned ratings."""
 
     @classmethod
     def read(cls, bundle: Bundle) -> "Histories":
@@ -116,17 +117,20 @@ class Histories:
         users = _read_users(bundle.file("users.json"))
         indptr = bundle.array("histories_indptr", np.int64)
         items = bundle.array("histories_items", np.int32)
-        ends = (0, len(items))
         if (
             len(indptr) != len(users) + 1
-            or (indptr[0], indptr[-1]) != ends
+            or (indptr[0], indptr[-1]) != (0, len(items))
             or (np.diff(indptr) < 0).any()
         ):
             raise BundleError("histories_indptr.npy does not divide the histories among the users")
         if len(items) and not (items.min() >= 0 and items.max() < bundle.manifest.items):
             raise BundleError("histories_items.npy names items that the catalog does not have")
-        times = _read_times(bundle, indptr)
-        return cls({user: i for i, user in enumerate(users)}, indptr, items, times)
+        times, ratings = _read_times(bundle, indptr), None
+        if "histories_ratings.npy" in bundle.manifest.files:
+            ratings = bundle.array("histories_ratings", np.float32)
+            if len(ratings) != len(items):
+                raise BundleError("histories_ratings.npy does not rate the items of the histories")
+        return cls({user: i for i, user in enumerate(users)}, indptr, items, times, ratings)
 
     def of(self, user_id: str) -> ItemArray | None:
         """The user's items as positions, or None for an unknown user."""
@@ -137,6 +141,11 @@ class Histories:
         """When each of the user's items was; None for an unknown user, and without `times`."""
         part = self._part(user_id)
         return None if part is None or self.times is None else self.times[part]
+
+    def ratings_of(self, user_id: str) -> NDArray[np.float32] | None:
+        """How the user rated each item; None for an unknown user, and without `ratings`."""
+        part = self._part(user_id)
+        return None if part is None or self.ratings is None else self.ratings[part]
 
     def _part(self, user_id: str) -> slice | None:
         user = self.user_index.get(user_id)

@@ -82,6 +82,17 @@ class CandidateSection(_Section):
         return values
 
 
+class TextSection(_Section):
+    """What is known of a generator that writes text."""
+
+    max_tokens: int = Field(gt=0)
+    """That a text has at most, the end token included."""
+    start_token: int | None
+    """What the decoder reads first; None where it goes on from the last token of the prompt."""
+    end_token: int
+    """What ends a text."""
+
+
 class GeneratorSection(_Section):
     """What the generator service needs to know beside its files."""
 
@@ -100,6 +111,19 @@ class GeneratorSection(_Section):
     vocabulary: int = Field(gt=0)
     precisions: tuple[Precision, ...] = ("fp32",)
     """Those in which the bundle holds the model."""
+    text: TextSection | None = None
+    """None, and not in the file, where the model was not taught to write text."""
+    ratings: tuple[float, ...] = ()
+    """What a rating may be, ascending; none, and not in the file, where the model does not rate."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        if self.text is None:
+            values.pop("text", None)
+        if not self.ratings:
+            values.pop("ratings", None)
+        return values
 
 
 class BlendWeights(_Section):

@@ -24,21 +24,28 @@ from gateway.responses import write_answer, write_batch_error
 from gateway.rows import recommend_rows
 from gateway.rows.requests import as_list, read_rows
 from gateway.shared import Shared
+from gateway.text.servicer import TextMethods
 from gateway.variants.choice import Choice
 from serving.boundary.proxy import classify
 from serving.bundles.held import HeldBundles
 from serving.telemetry.tracing import span
 from serving.validation import identifier
 from tandem.v1 import catalog_service_pb2 as catalog_pb
+from tandem.v1 import generator_service_pb2 as generator_pb
 from tandem.v1 import recommendation_service_pb2 as pb
 
 log = structlog.get_logger()
 
-_AWAITED: Final = frozenset({"Recommend", "RecommendRows", "SimilarItems", "GetItems"})
+_AWAITED: Final = frozenset(
+    {
+        "Recommend", "RecommendRows", "SimilarItems", "GetItems", "PredictRatings", "Explain",
+        "Summarize",
+    }
+)  # fmt: skip
 """The methods whose calls take turns."""
 
 
-class RecommendationServicer(HistoryMethods):
+class RecommendationServicer(TextMethods, HistoryMethods):
     """The gateway's one service, of one version of the bundle.
 
     Args:
@@ -54,6 +61,7 @@ class RecommendationServicer(HistoryMethods):
         self._shared = shared
         self._settings = shared.settings
         self._turns = shared.turns
+        self._requests = shared.turns.requests
         # Of the catalog this is all that is kept, beside the most popular items.
         self.attributes: Final = bundle.catalog.attribute_names
         self._some_item = bundle.catalog.items[0].item_id
@@ -264,6 +272,15 @@ class RecommendationServicer(HistoryMethods):
         deadline = self._deadline(context)
         async with self._turns.requests.call():
             return await self._candidate.get_items(request, deadline)
+
+    async def PredictRatings(
+        self, request: generator_pb.PredictRatingsRequest, context: Any
+    ) -> generator_pb.PredictRatingsResponse:
+        """Predicts ratings: the generator service's `PredictRatings`, behind the gateway."""
+        request.ClearField("bundle")  # the generator has one, and knows no name
+        deadline = self._deadline(context)
+        async with self._turns.requests.call():
+            return await self._generator.predict_ratings(request, deadline)
 
     def _read(self, request: pb.RecommendRequest) -> Query:
         return read_query(

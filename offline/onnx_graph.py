@@ -71,6 +71,13 @@ class OnnxGraphBuilder:
         self.nodes.append(helper.make_node("Identity", [value], [name]))
         self.outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
 
+    def expose(self, value: str, name: str, kind: int, shape: Sequence[Dim]) -> None:
+        """As `output`, without a copy: the value is called so from now on, within the graph too."""
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = [name if each == value else each for each in names]
+        self.outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
+
     def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Records an operator with one output and returns the output's name."""
         (output,) = self.ops(kind, *inputs, outputs=1, domain=domain, **attributes)

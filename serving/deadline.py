@@ -39,14 +39,20 @@ def time_left() -> float:
     return math.inf if ends is None else ends - time.monotonic()
 
 
+def deadline() -> float:
+    """By when the call that is served must have its answer, on the monotonic clock; infinite where
+    its caller set no deadline."""
+    ends = _ends.get()
+    return math.inf if ends is None else ends
+
+
 def check_deadline() -> None:
     """Lets work go on while its call has time.
 
     Raises:
         DeadlineExceeded: it has none left.
     """
-    ends = _ends.get()
-    if ends is not None and time.monotonic() >= ends:
+    if time.monotonic() >= deadline():
         raise DeadlineExceeded(
             "the deadline passed while the call was worked on; allow more time or ask for less",
             reason="DEADLINE_EXCEEDED",

@@ -51,6 +51,8 @@ class RandomModel:
     vocabulary: int = 0
     """Tokens that its head tells apart; 0 for as many as the tokenizer has."""
     backbone: Backbone = "t5"
+    text_tokens: int = 0
+    """Of a text that it writes, at most; 0 where it writes none."""
 
     def export(
         self, directory: Path, catalog: Catalog, texts: Sequence[str], users: Sequence[str] = ()
@@ -104,6 +106,7 @@ class RandomModel:
         rng = np.random.default_rng(2)
         history = self.prompt_tokens // len(self.widths)
         histories = rng.integers(0, len(codes), (16, history))
+        prompts = [codes[items].flatten().tolist() for items in histories]
         return GeneratorExport(
             tokenizer=tokenizer,
             code_texts=texts,
@@ -113,7 +116,9 @@ class RandomModel:
             max_history=history,
             beams=self.beams,
             precisions=self.precisions,
-            calibration=[codes[items].flatten().tolist() for items in histories],
+            calibration=prompts,
+            text_tokens=self.text_tokens,
+            text_prompts=prompts[:4] if self.text_tokens else (),
         )
 
 

@@ -21,7 +21,8 @@ class ColumnOptions:
         str, typer.Option(help="The column of the time: numbers of any unit, or ISO 8601 dates.")
     ] = "timestamp"
     rating_column: Annotated[
-        str | None, typer.Option(help="The column of the rating; read for --min-rating only.")
+        str | None,
+        typer.Option(help="The column of the rating: the generator learns to predict it."),
     ] = None
     min_rating: Annotated[
         float | None, typer.Option(help="Leave out interactions rated lower.")
@@ -64,8 +65,15 @@ class ColumnOptions:
             "learned from each. Other types, and those that count 0, are left out.",
         ),
     ] = None
+    review_column: Annotated[
+        str | None,
+        typer.Option(help="The column of what a user wrote: explanations are learned from it."),
+    ] = None
+    summary_column: Annotated[
+        str | None, typer.Option(help="The column of the line that sums a review up.")
+    ] = None
 
-    def logs(self, interactions: Path, items: Path, name: str = "logs") -> LogsConfig:
+    def logs(self, interactions: Path, items: Path | None, name: str = "logs") -> LogsConfig:
         """The logs in two files that have these columns."""
         return LogsConfig(
             interactions,
@@ -85,6 +93,8 @@ class ColumnOptions:
             self.min_core,
             self.type_column,
             read_weights(self.event_weights) if self.event_weights is not None else (),
+            self.review_column,
+            self.summary_column,
         )
 
 
@@ -97,13 +107,15 @@ class DataOptions:
         typer.Argument(help="MovieLens; or name your own logs with --interactions and --items."),
     ] = None
     interactions: Annotated[
-        Path | None, typer.Option(help="Your interactions: CSV (also gzipped) or Parquet.")
+        Path | None,
+        typer.Option(help="Your interactions: CSV or JSON lines (also gzipped) or Parquet."),
     ] = None
     items: Annotated[
         Path | None,
         typer.Option(
-            help="Your items: CSV (also gzipped) or Parquet. With MovieLens, what `tandem enrich` "
-            "wrote about them."
+            help="Your items, in a file of the same kinds. With MovieLens, what `tandem enrich` "
+            "wrote about them. With --review-column or --summary-column they may be left out: what "
+            "was written of them describes them.",
         ),
     ] = None
     name: Annotated[
@@ -122,6 +134,7 @@ class DataOptions:
         """
         if self.movielens is not None and self.interactions is None:
             return MovieLensSource(self.movielens, self.data, self.items)
-        if self.movielens is None and self.interactions is not None and self.items is not None:
+        described = self.items or columns.review_column or columns.summary_column
+        if self.movielens is None and self.interactions is not None and described:
             return LogsSource(columns.logs(self.interactions, self.items, self.name or "logs"))
         raise typer.BadParameter("name ml-100k or ml-1m, or both --interactions and --items")

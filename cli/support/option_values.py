@@ -1,7 +1,7 @@
 """Reads what options say: ids, conditions, limits and boosts.
 
 `--item 50,172`; `--filter genre=Drama`, `genre!=Horror`, `year=1990..1999`, `year=..1959`;
-`--cap genre=2`; `--boost genre=Drama:0.5`; `--row Drama:genre=Drama`.
+`--cap genre=2`; `--family direct=0.05`; `--boost genre=Drama:0.5`; `--row Drama:genre=Drama`.
 """
 
 from collections.abc import Sequence
@@ -54,6 +54,22 @@ def read_numbers(texts: Sequence[str], *, option: str) -> dict[str, int]:
             raise typer.BadParameter(f"{text!r} is not a {option}; write a name=1")
         numbers[name.strip()] = int(number)
     return numbers
+
+
+def read_values(texts: Sequence[str], *, example: str) -> dict[str, float]:
+    """Reads values such as `direct=0.05`: names, each with a number.
+
+    Raises:
+        typer.BadParameter: one is not written so.
+    """
+    values = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        try:
+            values[name.strip()] = float(value)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is not like {example}") from None
+    return values
 
 
 def read_boosts(texts: Sequence[str]) -> list[tuple[Condition, float]]:

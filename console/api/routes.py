@@ -58,6 +58,7 @@ ROUTES: Final = (
     _route("POST", "/v1/users:merge", _GATEWAY, "MergeUsers", "Make one user's events another's."),
     _route("POST", "/v1/events", _GATEWAY, "RecordEvents", "Record what users did."),
     _route("POST", "/v1/similar-items", _GATEWAY, "SimilarItems", "Similar items."),
+    _route("POST", "/v1/ratings:predict", _GATEWAY, "PredictRatings", "How items will be rated."),
     _route("GET", "/v1/items", "CatalogService", "ListItems", "The catalog, page by page."),
     _route("POST", "/v1/items", "CatalogService", "UpsertItems", "Add or replace items."),
     _route("GET", "/v1/items/{item_ids:path}", _GATEWAY, "GetItems", "Look an item up."),

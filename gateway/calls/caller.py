@@ -126,6 +126,12 @@ class Caller(ABC, Generic[S]):
         other._judges = False
         return other
 
+    def unhedged(self) -> Self:
+        """The same service, for calls of which none is made twice at a time."""
+        other = copy(self)
+        other._policy = replace(self._policy, hedge_ratio=0.0)
+        return other
+
     async def ready(self) -> None:
         """Waits, for as long as it takes, until the service can be called."""
         await self.targets.ready()

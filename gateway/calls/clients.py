@@ -1,6 +1,7 @@
 """Clients of the two services: domain values in and out, and errors of the gateway's own tree."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -9,6 +10,7 @@ import grpc
 from core.errors import Unavailable
 from gateway.calls.attempts import Versioned
 from gateway.calls.caller import Caller
+from gateway.calls.streams import beginning
 from gateway.deadline import Deadline
 from gateway.domain import (
     Answered,
@@ -201,6 +203,32 @@ class GeneratorClient(Caller["generator_grpc.GeneratorServiceAsyncStub"]):
             for code in response.items
         }
         return _answered(found, response)
+
+    async def explain(
+        self, message: generator_pb.ExplainRequest, deadline: Deadline
+    ) -> AsyncGenerator[generator_pb.ExplainResponse, None]:
+        """Passes on an explanation as it is written."""
+        method = beginning(lambda stub: stub.Explain)
+        begun = await self.unhedged().call(method, message, deadline)
+        async with aclosing(begun.messages(self.service)) as messages:
+            async for each in messages:
+                yield each
+
+    async def summarize(
+        self, message: generator_pb.SummarizeRequest, deadline: Deadline
+    ) -> AsyncGenerator[generator_pb.SummarizeResponse, None]:
+        """Passes on a summary as it is written."""
+        method = beginning(lambda stub: stub.Summarize)
+        begun = await self.unhedged().call(method, message, deadline)
+        async with aclosing(begun.messages(self.service)) as messages:
+            async for each in messages:
+                yield each
+
+    async def predict_ratings(
+        self, message: generator_pb.PredictRatingsRequest, deadline: Deadline
+    ) -> generator_pb.PredictRatingsResponse:
+        """Passes a question for ratings on."""
+        return await self.call(lambda stub: stub.PredictRatings, message, deadline)
 
 
 def _answered(value: T, response: Versioned) -> Answered[T]:

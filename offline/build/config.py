@@ -9,7 +9,14 @@ from pydantic_core import ErrorDetails
 
 from core.manifest import IndexKind, Precision
 from offline.codes.code import CodeKind
-from offline.generator.config import Backbone, ItemTrainConfig, LoraSection, TokenTrainConfig
+from offline.generator.config import (
+    Backbone,
+    FamilyShares,
+    ItemTrainConfig,
+    LoraSection,
+    TextTrainConfig,
+    TokenTrainConfig,
+)
 from offline.query_encoder.config import QueryEncoderConfig
 from offline.training.config import TrainingConfig
 
@@ -109,14 +116,16 @@ class GeneratorModelConfig(Settings):
     dropout: float = Field(default=0.3, ge=0, lt=1)
     history_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Probability of leaving an item of a history out in training; never the newest."""
-    direct_share: float = Field(default=0.05, ge=0, lt=1)
-    """Share of the training prompts that name a user instead of showing a history."""
+    families: FamilyShares = FamilyShares()
+    """How much of the training each family is beside going on from a history."""
     user_tokens: int = Field(default=20_000, ge=0)
     """Tokens that stand for users, at most; where there are more users, some share one."""
     items: ItemTrainConfig = ItemTrainConfig()
     """How a model that reads whole items is trained."""
     tokens: TokenTrainConfig = TokenTrainConfig()
     """How a model that reads tokens is trained."""
+    texts: TextTrainConfig = TextTrainConfig()
+    """How a model learns to write text, if a family asks for that."""
 
     @model_validator(mode="after")
     def _lora_adapts_a_checkpoint(self) -> Self:

@@ -107,6 +107,8 @@ def write_catalog(data: Dataset, directory: Path) -> None:
     times = microseconds(data.timestamps)
     if times is not None:
         np.save(directory / "histories_times.npy", times, allow_pickle=False)
+    if data.ratings is not None:
+        np.save(directory / "histories_ratings.npy", data.ratings, allow_pickle=False)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -24,15 +24,19 @@ from offline.evaluate.protocol import questions
 from offline.generator.export.files import HEAD, GeneratorExport, export_generator
 from offline.generator.export.item_parity import compare_items
 from offline.generator.export.parity import compare
+from offline.generator.export.rating_parity import require_equal_ratings
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts
 from offline.generator.tokens import backbones
+from offline.ratings.rated import RATING_PARTS
+from offline.reviews.held_out import FILE as HELD_OUT
 from services.generator.decoding.engine import (
     Generation,
     GeneratorEngine,
     RankingQuery,
     UserContext,
 )
+from services.generator.decoding.ratings import RATING_CODES
 from services.generator.prompts import SEQUENTIAL, read_templates, render_ids, select, user_text
 
 if TYPE_CHECKING:
@@ -98,6 +102,8 @@ def _draft(
     staged.mkdir()
     exported = dataclasses.replace(_generator_export(data, settings, earlier), **changes)
     section = export_generator(model, exported, staged)
+    if section.ratings:
+        link_or_copy(earlier["generator"] / RATING_PARTS, staged / RATING_PARTS)
     manifest = draft_manifest(data, settings.name, section, settings.shortlist, earlier)
     with write_bundle(out, manifest) as directory:
         write_catalog(data, directory)
@@ -105,6 +111,8 @@ def _draft(
             for file in source.iterdir():
                 if file.name not in _NOT_SERVED:
                     link_or_copy(file, directory / file.name)
+        if (texts := earlier["generator"] / HELD_OUT).exists():
+            link_or_copy(texts, directory / texts.name)
     shutil.rmtree(staged)
     return open_draft(out)
 
@@ -114,7 +122,8 @@ def _generator_export(
 ) -> GeneratorExport:
     generator = earlier["generator"]
     tokenizer = Tokenizer.from_file(str(generator / "tokenizer.json"))
-    users = read_json(generator / FACTS)["user_tokens"]
+    facts = read_json(generator / FACTS)
+    users, ratings = facts["user_tokens"], facts["ratings"]
     texts = read_code_texts(earlier["codes"] / "codes.txt")
     prompts = ItemPrompts(read_templates(generator / "prompts.txt"), tokenizer, data.name, users)
     histories = _calibration_histories(data, settings)
@@ -134,6 +143,10 @@ def _generator_export(
         histories=list(histories.values()),
         content=np.load(earlier["embeddings"] / "content_vectors.npy", allow_pickle=False),
         interactions=data.popularity(),
+        text_tokens=facts.get("text_tokens", 0),
+        ratings=ratings,
+        rating_codes=np.load(generator / RATING_CODES, allow_pickle=False) if ratings else None,
+        text_prompts=facts.get("text_prompts", ()),
     )
 
 
@@ -186,6 +199,8 @@ def _require_parity(bundle: Bundle, model: Model, settings: "ExportSettings") ->
         else:
             parity = compare(engine, model, queries, advance=advance)
     parity.require()
+    if isinstance(model, ItemT5) and bundle.manifest.generator.ratings:
+        require_equal_ratings(engine, model)
     return dataclasses.asdict(parity)
 
 

@@ -20,6 +20,7 @@ from offline.dataset import (
     load_movielens,
 )
 from offline.dataset.generated import read_generated, with_generated
+from offline.reviews.items import described
 
 if TYPE_CHECKING:
     from gateway.history.tombstones import DeletedUsers
@@ -114,14 +115,14 @@ class LogsSource:
         """How they are read, and the checksums of what is in them."""
         settings = dataclasses.asdict(self.config)
         for file in ("interactions", "items"):
-            settings[file] = sha256(settings[file])
+            settings[file] = sha256(settings[file]) if settings[file] else None
         return settings
 
     def load(
         self, extra: Mapping[str, Item] | None = None, left_out: Container[str] = ()
     ) -> Dataset:
-        """Reads and checks them."""
-        return load_logs(self.config, extra, left_out)
+        """Reads and checks them; items without a text get one from what was written of them."""
+        return described(load_logs(self.config, extra, left_out))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from offline.build.config import BuildConfig, WarmStart
-from offline.build.pretrained import GgufFile, gguf_file
+from offline.build.generator.pretrained import GgufFile, gguf_file
 from offline.build.source import Source
 
 Earlier = Mapping[str, Path]

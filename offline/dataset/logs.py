@@ -1,4 +1,4 @@
-"""The user's own logs: two tables, interactions and items, become a `Dataset`.
+"""The user's own logs: a table of interactions, and one of items, become a `Dataset`.
 
 What can be misread is an error that names file, row and column. What can be set right without
 guessing is done, counted and reported:
@@ -6,7 +6,7 @@ guessing is done, counted and reported:
 - the same interaction twice (user, item and timestamp equal) counts once; the same item at
   different times is kept, as it happened;
 - an item listed twice with the same cells counts once (with different cells it is an error);
-- an item without text goes by its id;
+- an item without text goes by its id, and so does every item where there is no item table;
 - an interaction with an item that is not in the item table is left out, and so is one rated
   below `min_rating`;
 - users and items outside the k-core are left out.
@@ -24,6 +24,7 @@ from offline.dataset.encoding import UTF8
 from offline.dataset.errors import DataError, DataWarning
 from offline.dataset.generated import GENERATED_BY, GENERATED_TEXT, generated_cells
 from offline.dataset.prepare import prepare, without_users
+from offline.dataset.reviews import clean
 from offline.dataset.schema import Dataset, Item
 from offline.dataset.table import Table, read_table
 from offline.dataset.timestamps import read_timestamps
@@ -40,13 +41,13 @@ class LogsConfig:
     r"""Where the logs are and what their columns are called.
 
     Attributes:
-        interactions: CSV (also gzipped) or Parquet, one row per interaction.
-        items: The same, one row per item.
+        interactions: CSV or JSON lines (also gzipped) or Parquet, one row per interaction.
+        items: The same, one row per item; None where only their ids are known.
         name: Names the data in reports.
         user_column: Whose interaction it is.
         item_column: With which item.
         timestamp_column: When: numbers in any unit (a position will do), or ISO 8601 dates.
-        rating_column: Read only for `min_rating`.
+        rating_column: How the user rated the item, a number: the generator learns to predict it.
         min_rating: Leave out interactions rated lower.
         item_id_column: The id in the item table.
         text_columns: What describes an item; the first is its title.
@@ -59,10 +60,12 @@ class LogsConfig:
         type_column: What kind of event an interaction is; read only for `event_weights`.
         event_weights: What an interaction counts by its type; those of no type that is named, or
             of one that counts 0, are left out. Without any all interactions count alike.
+        review_column: What the user wrote of the item.
+        summary_column: How the user put it in a line.
     """
 
     interactions: Path
-    items: Path
+    items: Path | None
     name: str = "logs"
     user_column: str = "user_id"
     item_column: str = "item_id"
@@ -78,6 +81,14 @@ class LogsConfig:
     min_core: int = 5
     type_column: str = "type"
     event_weights: tuple[tuple[str, float], ...] = ()
+    review_column: str | None = None
+    summary_column: str | None = None
+
+    @property
+    def written(self) -> dict[str, str]:
+        """The columns of texts, by what a dataset calls them."""
+        named = {"review": self.review_column, "summary": self.summary_column}
+        return {name: column for name, column in named.items() if column is not None}
 
     def __post_init__(self) -> None:
         if not self.text_columns:
@@ -133,8 +144,8 @@ def read_logs(
 ) -> tuple[Dataset, LogsReport]:
     """Read the logs and report on them; `load_logs` says what the arguments are."""
     notices: list[str] = []
-    catalog = {**read_items(config, notices), **(extra or {})}
     interactions = _read_interactions(config, notices)
+    catalog = {**_catalog(config, interactions, notices), **(extra or {})}
     rows = interactions.height
     interactions = without_users(interactions, left_out)
     if interactions.height < rows:
@@ -159,6 +170,7 @@ def _read_interactions(config: LogsConfig, notices: list[str]) -> pl.DataFrame:
         columns.append(config.rating_column)
     if config.event_weights:
         columns.append(config.type_column)
+    columns += config.written.values()
     table = read_table(config.interactions, columns, config.separator, config.encoding)
     if not config.event_weights and {"type", "recommendation_id"} <= set(table.header):
         raise DataError.at(
@@ -180,6 +192,9 @@ def _read_interactions(config: LogsConfig, notices: list[str]) -> pl.DataFrame:
         kinds = table.frame[config.type_column].cast(pl.String)
         weights = kinds.replace_strict(dict(config.event_weights), default=0.0)
         frame = frame.with_columns(weight=weights.cast(pl.Float32))
+    for name, column in config.written.items():
+        texts = [clean(text) for text in table.frame[column].cast(pl.String)]
+        frame = frame.with_columns(pl.Series(name, texts, dtype=pl.String))
     return frame
 
 
@@ -212,11 +227,17 @@ def _clean(
     return keep(known, f"left out, of items that {config.items} does not list", frame)
 
 
-def read_items(config: LogsConfig, notices: list[str]) -> dict[str, Item]:
-    """Read the item table, with the text that `tandem enrich` added to it; by item id."""
+def _catalog(config: LogsConfig, interactions: pl.DataFrame, notices: list[str]) -> dict[str, Item]:
+    if config.items is not None:
+        return read_items(config, config.items, notices)
+    return {item_id: Item(item_id, item_id, item_id, {}) for item_id in interactions["item"]}
+
+
+def read_items(config: LogsConfig, path: Path, notices: list[str]) -> dict[str, Item]:
+    """Read an item table, with the text that `tandem enrich` added to it; by item id."""
     columns = [config.item_id_column, *config.text_columns, *config.attribute_columns]
     marked = (GENERATED_TEXT, GENERATED_BY)
-    table = read_table(config.items, columns, config.separator, config.encoding, optional=marked)
+    table = read_table(path, columns, config.separator, config.encoding, optional=marked)
     ids = table.ids(config.item_id_column).alias("id")
     texts = [_texts(table, column) for column in config.text_columns]
     attributes = {
@@ -240,9 +261,9 @@ def read_items(config: LogsConfig, notices: list[str]) -> dict[str, Item]:
             raise table.error(problem, index, config.item_id_column)
         twice += known is not item
     if twice:
-        notices.append(f"{_count(twice, 'item')} of {config.items} given twice")
+        notices.append(f"{_count(twice, 'item')} of {path} given twice")
     if bare:
-        notices.append(f"{_count(bare, 'item')} of {config.items} without text, named by the id")
+        notices.append(f"{_count(bare, 'item')} of {path} without text, named by the id")
     return catalog
 
 

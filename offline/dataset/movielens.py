@@ -102,12 +102,13 @@ def _interactions(
         rows = [line.rstrip("\n").split(separator) for line in file][header:]
     try:
         columns = list(zip(*rows, strict=True))
-        users, items, _, timestamps = columns
+        users, items, given, timestamps = columns
+        ratings = [float(value) for value in given]
         seconds = [int(float(value)) for value in timestamps]
     except ValueError as error:
         raise DataError.at(f"not MovieLens' ratings ({error}): fetch it anew", file=path) from error
-    schema = {"user": pl.String, "item": pl.String, "timestamp": pl.Int64}
-    return pl.DataFrame([users, items, seconds], schema=schema)
+    schema = {"user": pl.String, "item": pl.String, "rating": pl.Float32, "timestamp": pl.Int64}
+    return pl.DataFrame([users, items, ratings, seconds], schema=schema)
 
 
 def _u_item(path: Path) -> Iterator[Item]:

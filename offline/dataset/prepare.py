@@ -13,10 +13,13 @@ import numpy as np
 import polars as pl
 
 from offline.dataset.errors import DataError
+from offline.dataset.reviews import Reviews
 from offline.dataset.schema import Dataset, Item, id_order
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
+
+    from numpy.typing import NDArray
 
 __all__ = ["k_core", "prepare", "without_users"]
 
@@ -58,7 +61,7 @@ def prepare(
     Args:
         name: Names the data in reports.
         interactions: Columns `user` and `item` (text) and `timestamp` (a number), in file order;
-            perhaps `weight`, above 0.
+            perhaps `weight`, above 0, `rating`, and `review` and `summary`, clean texts.
         catalog: Every item of the interactions by its id; others are left out of the dataset.
         min_core: The `k` of the iterative k-core.
 
@@ -74,11 +77,13 @@ def prepare(
     user_ids = sorted(kept["user"].unique(), key=id_order)
     item_ids = sorted(kept["item"].unique(), key=id_order)
     weighted = "weight" in kept.columns and kept["weight"].n_unique() > 1
+    optional = ["weight"] * weighted + ["rating"] * ("rating" in kept.columns)
     ordered = kept.select(
         _number("user", user_ids),
         _number("item", item_ids),
         "timestamp",
-        *(["weight"] if weighted else []),
+        *optional,
+        *_texts(kept),
     ).sort("user", "timestamp", maintain_order=True)
     counts = np.bincount(ordered["user"].to_numpy(), minlength=len(user_ids))
     return Dataset(
@@ -88,8 +93,26 @@ def prepare(
         indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         item_index=ordered["item"].to_numpy().astype(np.int32),
         timestamps=ordered["timestamp"].cast(pl.Int64).to_numpy().astype(np.int64),
-        weights=ordered["weight"].to_numpy().astype(np.float32) if weighted else None,
+        weights=_numbers(ordered, "weight"),
+        ratings=_numbers(ordered, "rating"),
+        reviews=_reviews(ordered),
     )
+
+
+def _numbers(frame: pl.DataFrame, column: str) -> NDArray[np.float32] | None:
+    return frame[column].to_numpy().astype(np.float32) if column in frame.columns else None
+
+
+def _texts(frame: pl.DataFrame) -> list[str]:
+    return [name for name in ("review", "summary") if name in frame.columns]
+
+
+def _reviews(ordered: pl.DataFrame) -> Reviews | None:
+    if not _texts(ordered):
+        return None
+    nothing = [""] * ordered.height
+    written = {name: ordered[name].to_list() for name in _texts(ordered)}
+    return Reviews(tuple(written.get("review", nothing)), tuple(written.get("summary", nothing)))
 
 
 def _number(column: str, ids: list[str]) -> pl.Expr:

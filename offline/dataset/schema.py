@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from offline.dataset.reviews import Reviews
 from offline.dataset.split import held_out, training_length
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from offline.dataset.split import Split
 
 N = TypeVar("N", np.int64, np.float32)
+
+OPTIONAL = ("weights", "ratings")
+"""Arrays of a dataset that not all data have."""
 
 __all__ = ["Dataset", "Holdout", "Item", "id_order"]
 
@@ -87,6 +91,9 @@ class Dataset:
             validation target, and a user who has none before that is for training as a whole.
         weights: `[interactions]` what each counts as something to learn; None where all count
             alike. Those who are tested on are not weighed.
+        ratings: `[interactions]` how the user rated the item; None where the data have no ratings.
+        reviews: What users wrote, by interaction; None where the data have no texts, and after
+            `load`, since few need them: `Reviews.load` reads them.
     """
 
     name: str
@@ -97,6 +104,8 @@ class Dataset:
     timestamps: NDArray[np.int64]
     tested: int = 1
     weights: NDArray[np.float32] | None = None
+    ratings: NDArray[np.float32] | None = None
+    reviews: Reviews | None = None
 
     def __post_init__(self) -> None:
         if self.tested < 1:
@@ -107,6 +116,10 @@ class Dataset:
             raise ValueError("item_index, timestamps and indptr disagree about the interactions")
         if self.weights is not None and len(self.weights) != len(self.item_index):
             raise ValueError("weights and item_index disagree about the interactions")
+        if self.ratings is not None and len(self.ratings) != len(self.item_index):
+            raise ValueError("ratings and item_index disagree about the interactions")
+        if self.reviews is not None and len(self.reviews.texts) != len(self.item_index):
+            raise ValueError("reviews and item_index disagree about the interactions")
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -163,8 +176,11 @@ class Dataset:
         (directory / "dataset.json").write_text(json.dumps(header), encoding="utf-8")
         for name in ("indptr", "item_index", "timestamps"):
             np.save(directory / f"{name}.npy", getattr(self, name), allow_pickle=False)
-        if self.weights is not None:
-            np.save(directory / "weights.npy", self.weights, allow_pickle=False)
+        for name in OPTIONAL:
+            if (values := getattr(self, name)) is not None:
+                np.save(directory / f"{name}.npy", values, allow_pickle=False)
+        if self.reviews is not None:
+            self.reviews.save(directory)
 
     @classmethod
     def load(cls, directory: Path) -> Dataset:
@@ -176,13 +192,14 @@ class Dataset:
             name: np.load(directory / f"{name}.npy", allow_pickle=False)
             for name in ("indptr", "item_index", "timestamps")
         }
-        weights = directory / "weights.npy"
+        for name in OPTIONAL:
+            if (path := directory / f"{name}.npy").exists():
+                arrays[name] = np.load(path, allow_pickle=False)
         return cls(
             name=header["name"],
             items=items,
             user_ids=tuple(header["user_ids"]),
             tested=header.get("tested", 1),  # what older builds left has no such entry
-            weights=np.load(weights, allow_pickle=False) if weights.exists() else None,
             **arrays,
         )
 

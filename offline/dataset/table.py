@@ -1,9 +1,10 @@
-"""Read a CSV or Parquet file that somebody else wrote, and say exactly what is wrong with it.
+"""Read a CSV, JSON lines or Parquet file that somebody else wrote, and say what is wrong with it.
 
 The kind of file is told by its content, not its name: Parquet, or text, gzipped or not. Text is
-UTF-8, with or without a byte order mark, unless another encoding is given, and has a header. What
-separates its cells is told by the header and the first rows. Every cell of a CSV file is read as
-text; what it means is decided where it is used, so that an error can name its row and column.
+UTF-8, with or without a byte order mark, unless another encoding is given: JSON lines where it
+starts with a brace, and else CSV with a header. What separates its cells is told by the header and
+the first rows. Every cell of a CSV file is read as text; what it means is decided where it is used,
+so that an error can name its row and column.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def read_table(
     r"""Read `columns` of a file.
 
     Args:
-        path: A Parquet file, or a CSV file, which may be gzipped.
+        path: A Parquet file, or one of JSON lines or CSV, which may be gzipped.
         columns: Names that must be in the header; the others are left out.
         optional: Names that are read where they are in the header.
         separator: Between a CSV file's cells, one character (`"\\t"` may be spelled out); by
@@ -108,7 +109,7 @@ def read_table(
         encoding: Of a CSV file, by a name that Python knows.
 
     Returns:
-        CSV cells are text, stripped, null when empty. Parquet cells keep their type.
+        CSV cells are text, stripped, null when empty. Other cells keep their type.
 
     Raises:
         DataError: The file is missing, empty, damaged, of another encoding, ragged, or lacks a
@@ -118,6 +119,8 @@ def read_table(
     if raw.startswith(PARQUET_MAGIC):
         return _read_parquet(path, raw, columns, optional)
     raw = to_utf8(path, raw, encoding).removeprefix(BYTE_ORDER_MARK)
+    if raw.startswith(b"{"):
+        return _read_json_lines(path, raw, columns, optional)
     raw = raw.rstrip(b"\r\n")  # blank lines at the end are no rows
     if separator is None:
         return _read_csv(path, raw, columns, optional, _told_separator(raw, columns))
@@ -167,6 +170,19 @@ def _read_parquet(path: Path, raw: bytes, columns: Sequence[str], optional: Sequ
     except pl.exceptions.PolarsError as error:
         raise DataError.at(f"the Parquet file is damaged ({error})", file=path) from error
     return _nonempty(Table(path, frame, first_row=1, header=tuple(header)))
+
+
+def _read_json_lines(
+    path: Path, raw: bytes, columns: Sequence[str], optional: Sequence[str]
+) -> Table:
+    try:
+        frame = pl.read_ndjson(io.BytesIO(raw), infer_schema_length=None)
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        raise DataError.at(f"not JSON lines ({error})", file=path) from error
+    _check_header(path, frame.columns, columns)
+    columns = [*columns, *(name for name in optional if name in frame.columns)]
+    kept = frame.select(list(dict.fromkeys(columns)))
+    return _nonempty(Table(path, kept, first_row=1, header=tuple(frame.columns)))
 
 
 def _read_csv(

@@ -47,7 +47,9 @@ class ItemTable:
     @classmethod
     def of_logs(cls, config: LogsConfig) -> "ItemTable":
         """One's own table; what an earlier run added to it is left out."""
-        items = read_items(config, [])
+        if config.items is None:
+            raise DataError("there are no items to fill in: name their file with --items")
+        items = read_items(config, config.items, [])
         header = read_table(
             config.items, [config.item_id_column], config.separator, config.encoding
         ).header

@@ -1,6 +1,6 @@
 """How the generator is trained, apart from the training, which takes seconds to import."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,6 +8,43 @@ from offline.training.config import TrainingConfig
 
 Backbone = Literal["t5", "llama"]
 """An encoder and a decoder, or a decoder alone."""
+
+
+RATING_SHARE: Final = 0.1
+
+
+class FamilyShares(BaseModel):
+    """How much of the training each of P5's families is, beside going on from a history.
+
+    A share is of batches, against those of the sequential family: 0.05 is one for every twenty.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    direct: float = Field(default=0.05, ge=0, le=10)
+    """Recommending to a user by name."""
+    explanation: float = Field(default=0.0, ge=0, le=100)
+    """Writing why a user likes an item; for data with reviews, and models that read whole items."""
+    review: float = Field(default=0.0, ge=0, le=100)
+    """Writing the summary of a review; the same."""
+    rating: float | None = Field(default=None, ge=0, le=10)
+    """Predicting how a user rates an item. None goes by the data: `RATING_SHARE` where they have
+    ratings, and none of it elsewhere."""
+
+    @property
+    def rating_share(self) -> float:
+        """That of ratings, where they are learned."""
+        return RATING_SHARE if self.rating is None else self.rating
+
+    @property
+    def direct_fraction(self) -> float:
+        """Of the prompts whose answer is an item, the fraction that name a user."""
+        return self.direct / (1 + self.direct)
+
+    @property
+    def write_text(self) -> bool:
+        """Whether a family writes text."""
+        return self.explanation > 0 or self.review > 0
 
 
 class ItemTrainConfig(BaseModel):
@@ -47,6 +84,19 @@ class LoraSection(BaseModel):
     """Which of the checkpoint's matrices have learned ones beside them."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Of what the learned matrices read, in training; the checkpoint's own layers have none."""
+
+
+class TextTrainConfig(BaseModel):
+    """How a model learns to write text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch_size: int = Field(default=128, gt=0)
+    """Texts in a batch."""
+    max_tokens: int = Field(default=64, gt=1)
+    """Tokens of a text, at most."""
+    pieces: int = Field(default=4000, ge=100)
+    """Pieces of words that a model from scratch knows, at most."""
 
 
 class TokenTrainConfig(BaseModel):

@@ -16,7 +16,7 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 
-from services.generator.prompts import UNKNOWN_USER, Template, user_text
+from services.generator.prompts import UNKNOWN_USER, Template, rating_text, user_text
 
 PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
 """T5's special tokens; from scratch they get T5's ids: 0, 1 and 2."""
@@ -24,7 +24,9 @@ RESPONSE = "<response>"
 """Where the answer of a decoder-only model from scratch begins."""
 
 OWN_TOKEN: Final = re.compile(r"<[a-z]+_\d+>")
-"""A token that stands for a value of a code level, or for users; every other one is a word."""
+"""A token that stands for a value of a code level, for users, or for a rating; every other one is a
+word."""
+RATING_TOKEN: Final = re.compile(r"<rating_\d+>")
 _WORD = r"<[a-z]+_\d+>|\d|[\p{L}_]+|[^\s\p{L}\d_]"
 
 
@@ -34,6 +36,7 @@ def from_scratch(
     code_texts: Sequence[str],
     *,
     user_tokens: int = 0,
+    ratings: int = 0,
     ends: bool = True,
 ) -> Tokenizer:
     """Makes the closed vocabulary of a model that starts from nothing.
@@ -43,6 +46,7 @@ def from_scratch(
         dataset: how prompts name the data.
         code_texts: whose level tokens it knows.
         user_tokens: tokens that stand for users, see `user_text`.
+        ratings: how many values a rating may have, each of which is a token, see `rating_text`.
         ends: whether a prompt ends with the end-of-sequence token. Where the model reads whole
             items it does not: the history is the end, so that each of its prefixes is a prompt.
     """
@@ -51,7 +55,9 @@ def from_scratch(
     texts += [dataset, " , ", UNKNOWN_USER, user_text(0), "0123456789"]
     words = {word for text in texts for word, _ in splitter.pre_tokenize_str(text.lower())}
     users = [user_text(user, user_tokens) for user in range(user_tokens)]
-    vocabulary = [PAD, EOS, UNK, *sorted(words), *users, *_level_tokens(code_texts)]
+    # What is generated comes last: the head of the model speaks about those alone.
+    values = [rating_text(value) for value in range(ratings)]
+    vocabulary = [PAD, EOS, UNK, *sorted(words), *users, *level_tokens(code_texts), *values]
     model = WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token=UNK)
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = Lowercase()
@@ -61,12 +67,16 @@ def from_scratch(
     return tokenizer
 
 
-def extend(tokenizer: Tokenizer, code_texts: Sequence[str]) -> Tokenizer:
-    """Adds to a pretrained tokenizer the level tokens that the codes are written with."""
-    added = [
-        AddedToken(token, lstrip=True, rstrip=True, normalized=False)
-        for token in _level_tokens(code_texts)
-    ]
+def extend(tokenizer: Tokenizer, code_texts: Sequence[str], *, ratings: int = 0) -> Tokenizer:
+    """Adds to a pretrained tokenizer what codes and ratings are written with.
+
+    Args:
+        tokenizer: of a checkpoint.
+        code_texts: whose level tokens it is to know.
+        ratings: how many values a rating may have, see `rating_text`.
+    """
+    written = [*level_tokens(code_texts), *map(rating_text, range(ratings))]
+    added = [AddedToken(token, lstrip=True, rstrip=True, normalized=False) for token in written]
     tokenizer.add_tokens(added)
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -102,11 +112,11 @@ def end_with_response(tokenizer: Tokenizer, response: str) -> Tokenizer:
 
 def level_ids(tokenizer: Tokenizer, code_texts: Iterable[str]) -> list[int]:
     """The ids of all level tokens that codes are written with, by level and value."""
-    ids = [tokenizer.token_to_id(token) for token in _level_tokens(code_texts)]
+    ids = [tokenizer.token_to_id(token) for token in level_tokens(code_texts)]
     return [id_ for id_ in ids if id_ is not None]
 
 
-def _level_tokens(code_texts: Iterable[str]) -> list[str]:
+def level_tokens(code_texts: Iterable[str]) -> list[str]:
     """Every level token, by level and value."""
     tokens = {token for text in code_texts for token in OWN_TOKEN.findall(text)}
 

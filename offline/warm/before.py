@@ -28,6 +28,8 @@ TOKENIZER: Final = "tokenizer.json"
 CODES: Final = "code_tokens.npy"
 ITEM_VECTORS: Final = "item_vectors"
 """The parameter that has a row for each item."""
+RATING_VECTORS: Final = "rating_vectors"
+"""The parameter that has a row for each value of a rating."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,17 @@ class Before:
                 ours, theirs = parameter.detach().numpy(), stored[name].numpy()
                 rows = token_rows(ours, now, theirs, self._vocabulary)
                 parameter.copy_(torch.from_numpy(rows))
+            elif name == RATING_VECTORS:
+                self._give_ratings(parameter, stored)
             elif name != ITEM_VECTORS:
                 parameter.copy_(stored[name])
+
+    @staticmethod
+    def _give_ratings(parameter: Tensor, stored: Mapping[str, Tensor]) -> None:
+        """Ratings begin as they were, if they may have as many values as they had."""
+        before = stored.get(RATING_VECTORS)
+        if before is not None and before.shape == parameter.shape:
+            parameter.copy_(before)
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:

@@ -43,6 +43,7 @@ from services.generator.decoding.engine import (
     UserContext,
 )
 from services.generator.decoding.graphs import graph_file
+from services.generator.decoding.ratings import RATING_CODES, RATING_VECTORS
 
 Module = TypeVar("Module", bound=nn.Module)
 Generator = ItemT5 | PreTrainedModel
@@ -135,10 +136,23 @@ def stored_generator(bundle: Bundle, like: PreTrainedModel) -> Generator:
     if bundle.manifest.generator.inputs == "items":
         vectors = np.array(bundle.array(coded.ITEM_VECTORS.removesuffix(".npy"), np.float32))
         model = ItemT5(made, vectors, np.array(bundle.array("code_tokens", np.int32)))
+        _add_ratings(bundle, model)
     stored = _generator_arrays(bundle, model)
     _filled(model, {name: stored[key] for name, key in _keys(model) if key in stored})
     _require_parity(bundle, model)
     return model
+
+
+@torch.no_grad()
+def _add_ratings(bundle: Bundle, model: ItemT5) -> None:
+    """What the model knows of ratings is in no graph, but in files of its own."""
+    if not bundle.manifest.generator.ratings:
+        return
+    codes = bundle.array(RATING_CODES.removesuffix(".npy"), np.int32)
+    model.add_ratings(codes[:, 0].tolist())
+    if model.rating_vectors is not None:
+        stored = np.array(bundle.array(RATING_VECTORS.removesuffix(".npy"), np.float32))
+        model.rating_vectors.copy_(torch.from_numpy(stored))
 
 
 def _keys(model: Generator) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from offline.generator.tokenizer import OWN_TOKEN
+from offline.generator.tokenizer import OWN_TOKEN, RATING_TOKEN
 from offline.warm.rows import FloatArray, Kept, set_means
 from services.generator.prompts import user_text
 
@@ -31,7 +31,11 @@ class Vocabulary:
     def words(self) -> dict[str, int]:
         """The tokens that stand for neither users nor codes, by their texts."""
         vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
-        return {text: token for text, token in vocabulary.items() if not OWN_TOKEN.fullmatch(text)}
+        return {
+            text: token
+            for text, token in vocabulary.items()
+            if RATING_TOKEN.fullmatch(text) or not OWN_TOKEN.fullmatch(text)
+        }
 
     def tokens_of_users(self, users: NDArray[np.int64]) -> NDArray[np.int64]:
         """The token that stands for each of some users."""

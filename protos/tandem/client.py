@@ -14,6 +14,7 @@ from tandem.channel import Secret, channel_options, metadata
 from tandem.errors import from_rpc
 from tandem.histories import AsyncHistoryCalls, HistoryCalls
 from tandem.items import AsyncItemCalls, ItemCalls
+from tandem.ratings import AsyncRatingCalls, RatingCalls
 from tandem.requests import (
     RecommendArguments,
     RowArguments,
@@ -23,6 +24,7 @@ from tandem.requests import (
     rows_request,
     similar_request,
 )
+from tandem.texts import AsyncTextCalls, TextCalls
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
 
@@ -32,7 +34,7 @@ DEFAULT_TIMEOUT: Final = 2.0
 _OPTIONS: Final = channel_options(["tandem.v1.RecommendationService"])
 
 
-class Client(HistoryCalls, ItemCalls):
+class Client(HistoryCalls, ItemCalls, RatingCalls, TextCalls):
     """Calls a gateway from sync code; safe to share between threads.
 
         with tandem.Client("gateway:50050") as client:
@@ -209,7 +211,7 @@ class Client(HistoryCalls, ItemCalls):
             call.cancel()
 
 
-class AsyncClient(AsyncHistoryCalls, AsyncItemCalls):
+class AsyncClient(AsyncHistoryCalls, AsyncItemCalls, AsyncRatingCalls, AsyncTextCalls):
     """`Client` for asyncio: the same methods, awaited. It belongs to the loop that makes it."""
 
     def __init__(

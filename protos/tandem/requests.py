@@ -14,6 +14,7 @@ from tandem.v1.common_pb2 import (
     Vector,
     VectorSpace,
 )
+from tandem.v1.generator_service_pb2 import PredictRatingsRequest, RatedItem
 
 StrategyName = Literal["rerank", "generate", "fuse", "embedding"]
 SpaceName = Literal["content", "behavior"]
@@ -231,6 +232,23 @@ def similar_request(
     if text is not None:
         query.text = text
     return pb.SimilarItemsRequest(query=query, bundle=bundle)
+
+
+def ratings_request(
+    user_id: str,
+    items: Iterable[str],
+    *,
+    rated: Mapping[str, float] | None = None,
+    bundle: str = "",
+) -> PredictRatingsRequest:
+    """Writes what the `predict_ratings` of both clients asks for."""
+    pairs = (rated or {}).items()
+    return PredictRatingsRequest(
+        user_id=user_id,
+        item_ids=items,
+        rated_items=[RatedItem(item_id=item_id, rating=rating) for item_id, rating in pairs],
+        bundle=bundle,
+    )
 
 
 def _field_mask(fields: Iterable[FieldName]) -> FieldMask | None:

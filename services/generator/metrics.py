@@ -2,14 +2,18 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from services.generator.decoding.engine import DecodingJob, RankingAnswer
+from services.generator.decoding.engine import DecodingJob
+from services.generator.decoding.rater import RatingJob
+from services.generator.text.metrics import TextMetrics
 from serving.telemetry.metrics import SECONDS, CatalogMetrics
 
-Run = Callable[[Sequence[DecodingJob]], list[RankingAnswer]]
+Job = DecodingJob | RatingJob
+Run = Callable[[Sequence[Any]], Sequence[Any]]
+"""Answers jobs of one kind."""
 
 JOBS: Final = (1, 2, 4, 8, 16, 32, 64)
 BEAMS: Final = (5, 10, 20, 30, 50, 100, 200)
@@ -26,6 +30,7 @@ class GeneratorMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         registry = registry or CollectorRegistry()
         self.catalog = CatalogMetrics(registry)
+        self.text = TextMetrics(registry)
 
         def histogram(name: str, meaning: str, bounds: Sequence[float]) -> Histogram:
             return Histogram(f"tandem_generator_{name}", meaning, buckets=bounds, registry=registry)
@@ -61,7 +66,7 @@ class GeneratorMetrics:
     def watched(self, run: Run) -> Run:
         """What runs batches, each of which is noted."""
 
-        def noted(jobs: Sequence[DecodingJob]) -> list[RankingAnswer]:
+        def noted(jobs: Sequence[Job]) -> Sequence[Any]:
             started = time.perf_counter()
             answers = run(jobs)
             self._note(jobs, time.perf_counter() - started)
@@ -69,14 +74,14 @@ class GeneratorMetrics:
 
         return noted
 
-    def _note(self, jobs: Sequence[DecodingJob], seconds: float) -> None:
+    def _note(self, jobs: Sequence[Job], seconds: float) -> None:
         self._ran.observe(seconds)
         self._jobs.observe(len(jobs))
         longest = max(job.tokens for job in jobs)
         for job in jobs:
             self._tokens.observe(job.tokens)
             self._padding.inc(longest - job.tokens)
-            if job.search is not None:
+            if isinstance(job, DecodingJob) and job.search is not None:
                 self._beams.observe(job.search.beams)
 
     def served(self, prepared: float, queued: float) -> None:

@@ -1,6 +1,6 @@
 """Reading requests: messages to checked domain values, every limit of the contract enforced."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,7 @@ from tandem.v1 import generator_service_pb2 as pb
 DEFAULT_RESULTS: Final = 10
 MAX_RESULTS: Final = 100
 MAX_RERANKED: Final = 1_000
+MAX_RATED: Final = 100
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,31 @@ def read_diagnose(request: pb.DiagnoseItemsRequest) -> RankingRequest:
     return RankingRequest(*_read_context(request.context), shortlist)
 
 
+@dataclass(frozen=True)
+class RatingRequest:
+    """Whose ratings of what a call asks for, in identifiers."""
+
+    user_id: str
+    items: Sequence[str]
+    """Each once."""
+    rated: Mapping[str, float]
+    """What the caller says that the user has rated, oldest first."""
+
+
+def read_ratings(request: pb.PredictRatingsRequest) -> RatingRequest:
+    """Checks a request; whether its ratings can be is known by the model alone.
+
+    Raises:
+        InvalidArgument: it breaks a rule of the contract.
+    """
+    if request.user_id:
+        edge.identifier(request.user_id, field="user_id")
+    named = [item.item_id for item in request.rated_items]
+    edge.item_ids(named, field="rated_items", limit=edge.MAX_HISTORY)
+    rated = {item.item_id: item.rating for item in request.rated_items}
+    return RatingRequest(request.user_id, _read_items(request.item_ids, MAX_RATED), rated)
+
+
 def _read_context(context: pb.UserContext) -> tuple[str, Sequence[str]]:
     if context.user_id:
         edge.identifier(context.user_id, field="user_id")
@@ -131,7 +157,11 @@ def _read_context(context: pb.UserContext) -> tuple[str, Sequence[str]]:
 def _read_shortlist(
     request: pb.RerankRequest | pb.RankRequest | pb.DiagnoseItemsRequest,
 ) -> Sequence[str]:
-    item_ids = edge.item_ids(request.item_ids, field="item_ids", limit=MAX_RERANKED)
+    return _read_items(request.item_ids, MAX_RERANKED)
+
+
+def _read_items(given: Sequence[str], limit: int) -> Sequence[str]:
+    item_ids = edge.item_ids(given, field="item_ids", limit=limit)
     if not item_ids:
         raise InvalidArgument("item_ids is empty; name some items", reason="NO_ITEMS")
     return tuple(dict.fromkeys(item_ids))

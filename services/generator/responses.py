@@ -1,13 +1,29 @@
 """Writing answers as messages."""
 
+from dataclasses import dataclass, field
+from typing import Any
+
 from core.catalog import Catalog
 from services.generator.batching import Served
 from services.generator.decoding import diagnostics
-from services.generator.decoding.engine import Ranked, RankingAnswer
+from services.generator.decoding.engine import Ranked
 from serving.item_fields import Fields, ItemFieldWriter
 from serving.timings import stage_timing
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the three responses have in common, and all lists."""
+
+    missing: list[str]
+    sequence: int
+    generated: list[pb.GeneratedRow] = field(default_factory=list)
+    """One list, or the rows."""
+    reranked: list[common_pb2.ScoredItem] = field(default_factory=list)
+    timings: list[common_pb2.StageTiming] = field(default_factory=list)
+    batch_size: int = 0
 
 
 class ListWriter:
@@ -50,7 +66,7 @@ def scored(ranked: Ranked | None, catalog: Catalog) -> list[common_pb2.ScoredIte
     return [common_pb2.ScoredItem(item_id=item_id, score=score) for item_id, score in pairs]
 
 
-def timings(served: Served[RankingAnswer]) -> list[common_pb2.StageTiming]:
+def timings(served: Served[Any]) -> list[common_pb2.StageTiming]:
     """How long each step took."""
     return [
         stage_timing("prepare", served.prepared),

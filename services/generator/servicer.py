@@ -3,16 +3,15 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 import grpc
 
-from core.bundle import Bundle
+from core.bundle import Bundle, Histories
 from core.catalog import Catalog, ItemArray
 from core.errors import ResourceExhausted, Unavailable
-from services.generator.batching import Limits, Served, model_queue
+from services.generator.batching import BatchJob, Limits, Served, model_queue
 from services.generator.catalog.client import CatalogFeed
 from services.generator.catalog.follower import Follower
 from services.generator.decoding import diagnostics
@@ -24,8 +23,10 @@ from services.generator.decoding.engine import (
     UserContext,
 )
 from services.generator.decoding.providers import Compute, execution_providers
+from services.generator.decoding.rater import answer
 from services.generator.decoding.searching import MOST_BEAMS
 from services.generator.metrics import GeneratorMetrics
+from services.generator.rating_methods import RatingMethods
 from services.generator.requests import (
     DEFAULT_RESULTS,
     RankingRequest,
@@ -35,15 +36,16 @@ from services.generator.requests import (
     read_rank,
     read_rerank,
 )
-from services.generator.responses import ListWriter, scored, timings, write_code
+from services.generator.responses import ListWriter, Reply, scored, timings, write_code
 from services.generator.settings import GeneratorSettings
+from services.generator.text.queue import TextLimits
+from services.generator.text.servicer import TextMethods
+from services.generator.turns import ModelTurns
 from serving.deadline import time_left
 from serving.security.setup import link_of
 from serving.telemetry.tracing import note_spans
 from serving.workers import Workers
-from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as pb
-from tandem.v1 import generator_service_pb2_grpc as pb_grpc
 
 RpcContext = grpc.aio.ServicerContext[Any, Any]
 
@@ -53,21 +55,8 @@ PREPARERS: Final = 2
 """Threads that prepare: a slow job, such as a filter over a large catalog, holds up no other."""
 
 
-@dataclass(frozen=True)
-class _Reply:
-    """What the three responses have in common, and all lists."""
-
-    missing: list[str]
-    sequence: int
-    generated: list[pb.GeneratedRow] = field(default_factory=list)
-    """One list, or the rows."""
-    reranked: list[common_pb2.ScoredItem] = field(default_factory=list)
-    timings: list[common_pb2.StageTiming] = field(default_factory=list)
-    batch_size: int = 0
-
-
-class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
-    """Answers `Rerank`, `Generate`, `Rank` and `DiagnoseItems`.
+class GeneratorServicer(RatingMethods, TextMethods):
+    """Answers `Rerank`, `Generate`, `Rank`, `DiagnoseItems` and `PredictRatings`, and writes text.
 
     Args:
         follower: has the engine, and from `warm_up` to `close` changes its catalog as another's
@@ -76,6 +65,8 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         version: of the bundle, named in every response.
         limits: of batching.
         metrics: what is counted.
+        text_limits: of the texts that are written.
+        histories: what users did in the data of the bundle, and how they rated it.
     """
 
     def __init__(
@@ -85,14 +76,18 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         version: str,
         limits: Limits | None = None,
         metrics: GeneratorMetrics | None = None,
+        text_limits: TextLimits | None = None,
+        histories: Histories | None = None,
     ) -> None:
-        self.follower = follower
-        self._users = users
-        self._version = version
-        self._limits = limits or Limits()
-        self._preparers = Workers(PREPARERS)
+        self._limits, texts = limits or Limits(), text_limits or TextLimits()
         self._metrics = metrics or GeneratorMetrics()
-        self.queue = model_queue(self._metrics.watched(follower.engine.run), self._limits)
+        turns, preparers = ModelTurns(), Workers(PREPARERS)
+        TextMethods.__init__(
+            self, follower, users, version, preparers, turns, texts, self._metrics.text
+        )
+        self.version, self.histories = version, histories
+        run = turns.taken(self._metrics.watched(partial(answer, follower.engine)))
+        self.queue = model_queue(run, self._limits)
         """Jobs that wait for the model, which all versions of the engine share."""
         self._writer = ListWriter()
 
@@ -112,8 +107,16 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         feed = None
         if settings.catalog is not None:
             feed = CatalogFeed(settings.catalog, bundle.version, link=link_of(settings))
-        follower, users = Follower(engine, feed), bundle.histories.user_index
-        return cls(follower, users, bundle.version, limits, metrics)
+        histories = bundle.histories
+        return cls(
+            Follower(engine, feed),
+            histories.user_index,
+            bundle.version,
+            limits,
+            metrics,
+            settings.text_limits,
+            histories,
+        )
 
     async def warm_up(self) -> None:
         """Runs a full batch, which takes the most memory, and makes one call of each kind."""
@@ -127,6 +130,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         await asyncio.to_thread(engine.run, [job] * self._limits.batch)
         for shortlist, generation in ((some, None), ((), wanted), (some, wanted)):
             await self._answer(RankingRequest("", some[:1], shortlist, generation))
+        await self._warm_up_texts()
 
     async def activate(self, previous: object) -> None:
         """Begins to follow the candidate's catalog.
@@ -142,6 +146,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         if isinstance(previous, GeneratorServicer):
             await self._take_over(previous)
         self._metrics.follow(lambda: self.queue.waiting)
+        self._follow_texts()
         self._metrics.catalog.follow(
             lambda: self.follower.engine.snapshot.sequence,
             lambda: self.follower.engine.snapshot.catalog.live_count,
@@ -154,7 +159,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         except TimeoutError as error:
             await self.follower.pause()
             raise Unavailable(
-                f"the catalog of {self._version} could not be followed within "
+                f"the catalog of {self.version} could not be followed within "
                 f"{CATCH_UP_SECONDS:g} s; activate that version in the candidate service first",
                 reason="CATALOG_NOT_FOLLOWED",
             ) from error
@@ -164,6 +169,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         """Stops following, and the threads."""
         await self.follower.close()
         await self.queue.close()
+        await self._close_texts()
         self._preparers.close()
 
     async def Rerank(self, request: pb.RerankRequest, _context: RpcContext) -> pb.RerankResponse:
@@ -172,7 +178,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         return pb.RerankResponse(
             items=reply.reranked,
             missing_item_ids=reply.missing,
-            bundle_version=self._version,
+            bundle_version=self.version,
             timings=reply.timings,
             batch_size=reply.batch_size,
             catalog_sequence=reply.sequence,
@@ -191,7 +197,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             proof=alone.proof if not request.rows and alone.HasField("proof") else None,
             rows=reply.generated if request.rows else None,
             missing_item_ids=reply.missing,
-            bundle_version=self._version,
+            bundle_version=self.version,
             timings=reply.timings,
             batch_size=reply.batch_size,
             catalog_sequence=reply.sequence,
@@ -206,7 +212,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             proof=alone.proof if alone.HasField("proof") else None,
             reranked=reply.reranked,
             missing_item_ids=reply.missing,
-            bundle_version=self._version,
+            bundle_version=self.version,
             timings=reply.timings,
             batch_size=reply.batch_size,
             catalog_sequence=reply.sequence,
@@ -222,7 +228,7 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         history, items, missing = _lookup(snapshot.catalog, asked)
         response = pb.DiagnoseItemsResponse(
             missing_item_ids=missing,
-            bundle_version=self._version,
+            bundle_version=self.version,
             catalog_sequence=snapshot.sequence,
         )
         if not len(items):
@@ -232,19 +238,19 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
         def prepare() -> DecodingJob:
             return diagnostics.by_token(engine.prepare(RankingQuery(context, shortlist=items)))
 
-        served = await self._served(prepare)
+        served = await self.served(prepare)
         scores = diagnostics.read_tokens(served.answer, snapshot.codes.shape[1])
         found = diagnostics.codes(engine, items, scores)
         for item_id, code in zip(snapshot.catalog.ids(items), found, strict=True):
             response.items.append(write_code(item_id, code))
         return response
 
-    async def _answer(self, request: RankingRequest) -> _Reply:
+    async def _answer(self, request: RankingRequest) -> Reply:
         engine = self.follower.engine  # one version of the catalog from here to the end
         catalog, sequence = engine.snapshot.catalog, engine.snapshot.sequence
         history, shortlist, missing = _lookup(catalog, request)
         if not request.lists and not len(shortlist):
-            return _Reply(missing, sequence)
+            return Reply(missing, sequence)
         context = UserContext(self._users.get(request.user_id), history)
 
         def prepare(beams: int = 0) -> DecodingJob:
@@ -254,11 +260,11 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             query = RankingQuery(context, wanted, scored, rows, request.apart, beams)
             return engine.prepare(query)
 
-        served = await self._served(prepare)
+        served = await self.served(prepare)
         if request.exact:
             most = max(wanted.count for wanted in request.lists)
             served = await self._proved(served, engine.beams(most), prepare)
-        return _Reply(
+        return Reply(
             missing=missing,
             sequence=sequence,
             generated=[
@@ -284,12 +290,12 @@ class GeneratorServicer(pb_grpc.GeneratorServiceServicer):
             if beams > MOST_BEAMS or time_left() < 3 * (served.queued + served.ran):
                 break
             try:
-                served = (await self._served(partial(prepare, beams))).after(served)
+                served = (await self.served(partial(prepare, beams))).after(served)
             except ResourceExhausted:
                 break  # others wait: they come first
         return served
 
-    async def _served(self, prepare: Callable[[], DecodingJob]) -> Served[RankingAnswer]:
+    async def served(self, prepare: Callable[[], BatchJob]) -> Served[Any]:
         """Makes a job on a thread, and has the model answer it; its place in the queue is taken
         before anything is done."""
         began = time.time_ns()

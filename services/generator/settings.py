@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from services.generator.text.queue import TextLimits
 from serving.settings import CallingSettings
 
 
@@ -39,3 +40,17 @@ class GeneratorSettings(CallingSettings):
     max_queue_ms: float = Field(
         default=1000.0, gt=0, description="Milliseconds after which a waiting call is shed."
     )
+    max_texts: int = Field(
+        default=8, gt=0, description="Texts that are written at a time, a token each in turn."
+    )
+    max_text_queue: int = Field(
+        default=32, gt=0, description="Texts waiting to be written above which new ones are shed."
+    )
+    max_text_queue_ms: float = Field(
+        default=5000.0, gt=0, description="Milliseconds after which a waiting text is shed."
+    )
+
+    @property
+    def text_limits(self) -> TextLimits:
+        """How many texts there may be."""
+        return TextLimits(self.max_texts, self.max_text_queue, self.max_text_queue_ms / 1e3)

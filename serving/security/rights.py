@@ -65,8 +65,11 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "Recommend": _any(Right.RECOMMEND),
         "BatchRecommend": _any(Right.RECOMMEND),
         "RecommendRows": _any(Right.RECOMMEND),
+        "Explain": _any(Right.RECOMMEND),
+        "Summarize": _any(Right.RECOMMEND),
         "SimilarItems": _any(Right.SIMILAR),
         "GetItems": _any(Right.RECOMMEND, Right.SIMILAR),
+        "PredictRatings": _any(Right.RECOMMEND),
         "RecordEvents": _any(Right.EVENTS, changes="events", routine=True),
         "GetHistory": _any(Right.HISTORY),
         "DeleteUser": _any(Right.DELETE_USER, changes="user_id"),
@@ -91,6 +94,9 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "Generate": _INTERNAL,
         "Rank": _INTERNAL,
         "DiagnoseItems": _INTERNAL,
+        "Explain": _INTERNAL,
+        "Summarize": _INTERNAL,
+        "PredictRatings": _INTERNAL,
     },
     # A gateway asks the services behind it for what it was asked to do.
     "tandem.v1.BundleService": {

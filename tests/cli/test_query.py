@@ -169,3 +169,27 @@ def test_what_the_gateway_refuses_is_one_line(arguments: tuple[str, ...], messag
     assert result.code == 1
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_table_of_predicted_ratings() -> None:
+    result = run("ratings", "--user", "ann", "--item", "i7,i3,ghost", "--rated", "i1=4.5")
+    assert result.code == 0, result.stderr
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert lines == [
+        "item title rating",
+        "1 i3 Film 3 (1993) Comedy 3.500",
+        "2 i7 Film 7 (1997) Drama 2.500",
+        "not in the catalog: ghost",
+        "from tiny/1",
+    ]
+
+
+def test_ratings_for_programs() -> None:
+    result = run("ratings", "--item", "i3", "--json")
+    assert json.loads(result.stdout)["ratings"] == [{"item_id": "i3", "rating": 3.5}]
+
+
+def test_a_rating_that_is_no_number() -> None:
+    result = run("ratings", "--item", "i3", "--rated", "i1=good")
+    assert result.code == 2
+    assert "50=4.5" in result.stderr

@@ -24,7 +24,7 @@ from tandem.v1 import catalog_service_pb2 as catalog_pb
 from tandem.v1 import catalog_service_pb2_grpc as catalog_grpc
 from tandem.v1 import common_pb2
 from tandem.v1 import generator_service_pb2 as generator_pb
-from tandem.v1 import generator_service_pb2_grpc as generator_grpc
+from tests.gateway.fake_texts import FakeWriter
 
 WAIT = "wait"
 """A call whose history has this item waits until it is cancelled."""
@@ -234,11 +234,12 @@ def attach_candidate(fake: FakeCandidate, server: grpc.aio.Server) -> None:
     catalog_grpc.add_CatalogServiceServicer_to_server(fake, server)
 
 
-class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
+class FakeGenerator(Fake, FakeWriter):
     waits_for = frozenset({WAIT, GENERATOR_WAITS})
 
     def __init__(self, bundle: Bundle, signal_file: Path | None = None) -> None:
         super().__init__(bundle, signal_file)
+        FakeWriter.__init__(self)
         self.unknown: set[str] = set()
         """Items that this service's bundle does not have."""
         self.proof: generator_pb.ListProof | None = None
@@ -316,3 +317,18 @@ class FakeGenerator(Fake, generator_grpc.GeneratorServiceServicer):
             code = response.items.add(item_id=f"i{position}", text=f"<a_{position}>")
             code.tokens.add(text=code.text, log_probability=generator_score(position))
         return response
+
+    async def PredictRatings(  # noqa: N802
+        self, request: generator_pb.PredictRatingsRequest, context: Any
+    ) -> generator_pb.PredictRatingsResponse:
+        await self.enter(request, request.item_ids, context)
+        known = self.bundle.catalog.lookup(request.item_ids)[0].tolist()
+        return generator_pb.PredictRatingsResponse(
+            ratings=[
+                generator_pb.RatedItem(item_id=item_id, rating=position % 5 + 0.5)
+                for position, item_id in zip(known, self.bundle.catalog.ids(known), strict=True)
+            ],
+            missing_item_ids=self.missing(request.item_ids),
+            bundle_version=self.version,
+            catalog_sequence=self.sequence,
+        )

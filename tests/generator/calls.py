@@ -14,7 +14,9 @@ def make_servicer(
     bundle: Bundle, engine: GeneratorEngine, limits: Limits | None = None
 ) -> GeneratorServicer:
     users = bundle.histories.user_index
-    return GeneratorServicer(Follower(engine), users, bundle.version, limits)
+    return GeneratorServicer(
+        Follower(engine), users, bundle.version, limits, histories=bundle.histories
+    )
 
 
 def ids(*positions: int) -> list[str]:

@@ -1,7 +1,7 @@
 """A made-up generator: a random model, random codes, and the bundle that holds them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -32,6 +32,7 @@ from offline.generator.export.files import GeneratorExport, export_generator
 from offline.generator.export.parity import prompts_of
 from offline.generator.items.model import ItemT5
 from offline.generator.tokenizer import RESPONSE, end_with_response, from_scratch
+from offline.ratings.rated import rating_codes
 from services.generator.decoding.engine import GeneratorEngine, RankingQuery, UserContext
 from services.generator.decoding.providers import Compute, execution_providers, multiplies_bytes
 from services.generator.prompts import read_templates
@@ -185,20 +186,37 @@ def write_made_up(
     precisions: tuple[Precision, ...] = ("fp32",),
     change: Callable[[Any], None] = lambda _: None,
     histories: Mapping[str, list[int]] = MappingProxyType(tiny_bundle.HISTORIES),
+    text_tokens: int = 0,
+    prompts: str = PROMPTS,
+    ratings: Sequence[float] = (),
 ) -> MadeUp:
     """Writes a bundle with a random generator for items with the given codes."""
-    (root / "prompts.txt").write_text(PROMPTS, encoding="utf-8")
+    asked = prompts + ("rating; seen; rated : {history} {item}; {rating}\n" if ratings else "")
+    (root / "prompts.txt").write_text(asked, encoding="utf-8")
     templates = read_templates(root / "prompts.txt")
-    tokenizer = from_scratch(templates, "made-up", texts, ends=backbone == "t5")
+    tokenizer = from_scratch(
+        templates, "made-up", texts, ratings=len(ratings), ends=backbone == "t5"
+    )
     if backbone != "t5":
         end_with_response(tokenizer, RESPONSE)
     codes = code_tokens(tokenizer, texts, eos=EOS, pad=PAD, unknown=UNKNOWN)
     model = random_model(tokenizer, backbone, changes)
     change(model)
     rng = np.random.default_rng(0)
-    prompts = [tokenizer.encode("".join(rng.choice(texts, 8))).ids for _ in range(16)]
+    calibration = [tokenizer.encode("".join(rng.choice(texts, 8))).ids for _ in range(16)]
     parts = GeneratorExport(
-        tokenizer, texts, codes, PROMPTS, 64, 10, beams, precisions, calibration=prompts
+        tokenizer,
+        texts,
+        codes,
+        asked,
+        64,
+        10,
+        beams,
+        precisions,
+        calibration=calibration,
+        text_tokens=text_tokens,
+        ratings=ratings,
+        rating_codes=rating_codes(len(ratings), tokenizer, codes.shape[1], PAD),
     )
     bundle, engine = write_bundle_of(root, model, parts, version, histories)
     return MadeUp(bundle, engine, model)
@@ -235,6 +253,10 @@ def write_bundle_of(
     with write_bundle(root, manifest) as directory:
         tiny_bundle.write_files(directory, histories)
         catalog.write(directory / "catalog.jsonl")
+        if parts.ratings:
+            interactions = sum(map(len, histories.values()))
+            given = np.resize(np.array(parts.ratings, np.float32), interactions)
+            np.save(directory / "histories_ratings.npy", given)
         for file in staging.iterdir():
             file.replace(directory / file.name)
     bundle = Bundle.open(root / "tiny" / version)

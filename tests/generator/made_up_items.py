@@ -1,6 +1,6 @@
 """A made-up generator that reads whole items, and the bundle that holds it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from core.manifest import Precision
 from offline.generator.export.files import GeneratorExport
 from offline.generator.items.model import ItemT5
 from offline.generator.tokenizer import from_scratch
+from offline.ratings.rated import rating_codes
 from services.generator.decoding.engine import UserContext
 from services.generator.prompts import read_templates
 from tests import tiny_bundle
@@ -26,6 +27,7 @@ sequential; unseen; someone in {dataset} liked {history}; {target}
 direct; seen; recommend an item to {user}; {target}
 direct; unseen; what would {user} like ?; {target}
 """
+RATING_PROMPT = "rating; seen; rated : {history} {item}; {rating}\n"
 CONTENT, MAX_HISTORY, USER_TOKENS = 6, 10, 2
 
 
@@ -81,21 +83,36 @@ def write_made_up_items(
     beams: int = 20,
     precisions: tuple[Precision, ...] = ("fp32",),
     histories: Mapping[str, list[int]] = MappingProxyType(tiny_bundle.HISTORIES),
+    text_tokens: int = 0,
+    prompts: str = ITEM_PROMPTS,
+    ratings: Sequence[float] = (),
 ) -> MadeUpItems:
     """Writes a bundle with a random generator for items with the given codes."""
-    (root / "prompts.txt").write_text(ITEM_PROMPTS, encoding="utf-8")
+    prompts += RATING_PROMPT if ratings else ""
+    (root / "prompts.txt").write_text(prompts, encoding="utf-8")
     tokenizer = from_scratch(
-        read_templates(root / "prompts.txt"), "made-up", texts, user_tokens=USER_TOKENS, ends=False
+        read_templates(root / "prompts.txt"),
+        "made-up",
+        texts,
+        user_tokens=USER_TOKENS,
+        ratings=len(ratings),
+        ends=False,
     )
     codes = code_tokens(tokenizer, texts, eos=EOS, pad=PAD, unknown=UNKNOWN)
     model = random_item_t5(codes, tokenizer.get_vocab_size())
+    leaves = rating_codes(len(ratings), tokenizer, codes.shape[1], PAD) if ratings else None
+    if leaves is not None:
+        model.add_ratings(leaves[:, 0].tolist())
+        assert model.rating_vectors is not None
+        with torch.no_grad():
+            model.rating_vectors.normal_(std=0.5)
     rng = np.random.default_rng(0)
     content = rng.normal(size=(len(texts), CONTENT)).astype(np.float32)
     parts = GeneratorExport(
         tokenizer,
         texts,
         codes,
-        ITEM_PROMPTS,
+        prompts,
         max_input_tokens=16 + MAX_HISTORY,
         max_history=MAX_HISTORY,
         beams=beams,
@@ -105,6 +122,9 @@ def write_made_up_items(
         histories=[rng.integers(0, len(texts), 8).astype(np.int32) for _ in range(16)],
         content=content,
         interactions=rng.integers(0, 20, len(texts)),
+        text_tokens=text_tokens,
+        ratings=ratings,
+        rating_codes=leaves,
     )
     bundle, engine = write_bundle_of(root, model, parts, version, histories)
     return MadeUpItems(bundle, engine, model, content)

@@ -6,6 +6,7 @@ import pytest
 
 import offline.generator
 from services.generator.prompts import (
+    RATING,
     PromptError,
     Template,
     check_item_prompts,
@@ -44,6 +45,9 @@ def test_reads_openp5s_format(tmp_path: Path) -> None:
         ("sequential; seen; {histroy}; {target}", "histroy"),
         ("sequential; seen; {history} {history}; {target}", "twice"),
         ("sequential; seen; {history}; {item}", "the output"),
+        ("sequential; seen; {history}; {rating}", "for the task sequential it is {target}"),
+        ("rating; seen; {user} of {item}; {target}", "for the task rating it is {rating}"),
+        ("ratings; seen; {user} of {item}; {rating}", "the task is 'ratings'"),
         ("sequential; seen; {history.__class__}; {target}", ""),
     ],
 )
@@ -67,6 +71,21 @@ def test_renders_known_and_unknown_users() -> None:
     assert known == "user_7 of ml chose <a_1><b_2> <a_3><b_4> . next ?"
     unknown = render(NEXT, dataset="ml", user=user_text(None), history=[])
     assert unknown == "user_unknown of ml chose  . next ?"
+
+
+def test_renders_what_is_asked_about() -> None:
+    template = Template("explanation", "seen", "{feature} of {item} for {user}", "{text}")
+    assert render(template, dataset="ml", user="u", item="<a_1>", feature="sound") == (
+        "sound of <a_1> for u"
+    )
+
+
+def test_a_task_may_have_more_than_one_kind_of_answer(tmp_path: Path) -> None:
+    lines = "direct; seen; for {user}; {target}\ndirect; seen; {user} and {item}; {answer}\n"
+    templates = read_templates(write(tmp_path / "p.txt", lines))
+    assert [t.input for t in select(templates, "direct", "seen")] == ["for {user}"]
+    found = select(templates, "direct", "seen", "{answer}")
+    assert [t.input for t in found] == ["{user} and {item}"]
 
 
 def test_text_of_a_history_is_not_a_template() -> None:
@@ -100,11 +119,16 @@ def test_a_template_that_never_fits_is_refused() -> None:
         render_ids(NEXT, letters, dataset="ml", user="somebody", history=[], max_tokens=5)
 
 
-def test_tandems_own_prompts_are_ten_seen_and_one_unseen_a_task() -> None:
+@pytest.mark.parametrize(("task", "seen"), [("sequential", 12), ("direct", 10), ("rating", 10)])
+def test_tandems_own_prompts_have_an_unseen_one_a_task(task: str, seen: int) -> None:
     templates = read_templates(Path(offline.generator.__path__[0]) / "prompts.txt")
-    for task in ("sequential", "direct"):
-        assert len(select(templates, task, "seen")) == 10
-        assert len(select(templates, task, "unseen")) == 1
+    assert len(select(templates, task, "seen")) == seen
+    assert len(select(templates, task, "unseen")) == 1
+
+
+def test_tandems_own_prompts_say_what_their_task_needs() -> None:
+    templates = read_templates(Path(offline.generator.__path__[0]) / "prompts.txt")
+    assert all(t.input.endswith("{history} {item}") for t in templates if t.task == RATING)
     assert all("{history}" in t.input for t in templates if t.task == "sequential")
     assert all("{user}" in t.input for t in templates if t.task == "direct")
 
@@ -118,6 +142,9 @@ def test_tandems_own_prompts_are_ten_seen_and_one_unseen_a_task() -> None:
         (Template("sequential", "seen", "what is next ?", "{target}"), "at the end"),
         (Template("sequential", "seen", "{user} after {history}", "{target}"), r"no \{user\}"),
         (Template("direct", "seen", "{user} chose {history}", "{target}"), "users without a"),
+        (Template("rating", "seen", "{item} after {history}", "{rating}"), "at the end"),
+        (Template("rating", "seen", "{history} {item}", "{rating}"), "some words and then"),
+        (Template("rating", "seen", "{user} : {history} {item}", "{rating}"), r"no \{user\}"),
     ],
 )
 def test_prompts_that_whole_items_cannot_follow_are_refused(

@@ -219,6 +219,7 @@ class Pretender(rpc.GeneratorServiceServicer):
     """Orders items as they come, fails to generate, and never does both."""
 
     DiagnoseItems: Any = None  # not called
+    PredictRatings: Any = None
 
     def __init__(self, current: Callable[[], Version], failure: Exception) -> None:
         self._current = current
@@ -238,6 +239,18 @@ class Pretender(rpc.GeneratorServiceServicer):
     async def Rank(self, _request: pb.RankRequest, _: object) -> pb.RankResponse:  # noqa: N802
         await asyncio.Event().wait()
         raise AssertionError
+
+    async def Explain(  # noqa: N802
+        self, _request: pb.ExplainRequest, _: object
+    ) -> AsyncIterator[pb.ExplainResponse]:
+        raise AssertionError
+        yield
+
+    async def Summarize(  # noqa: N802
+        self, _request: pb.SummarizeRequest, _: object
+    ) -> AsyncIterator[pb.SummarizeResponse]:
+        raise AssertionError
+        yield
 
 
 @asynccontextmanager

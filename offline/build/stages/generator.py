@@ -41,7 +41,7 @@ class GeneratorSettings(WarmSettings):
 
 
 def _make(settings: GeneratorSettings, earlier: Earlier, out: Path) -> None:
-    from offline.build.generator import train_generator
+    from offline.build.generator.train import train_generator
 
     train_generator(settings, earlier, out)
 

@@ -4,7 +4,7 @@ where a build starts from such a file, and is kept by what that holds."""
 from pathlib import Path
 from typing import Final
 
-from offline.build.pretrained import GgufFile
+from offline.build.generator.pretrained import GgufFile
 from offline.build.stage import BuildRequest, Earlier, Stage
 
 

@@ -49,3 +49,20 @@ def padding_bias(g: OnnxGraphBuilder) -> str:
     mask = g.input("attention_mask", INT64, ["batch", "tokens"])
     absent = g.op("Sub", g.real(1.0), g.cast(mask, FLOAT))
     return g.mul(g.unsqueeze(absent, 1, 2), g.real(MASKED))
+
+
+def past_bias(g: OnnxGraphBuilder, past: str, written: str) -> str:
+    """What a step of text may see of what was written before, and of itself.
+
+    Args:
+        g: the graph to write into.
+        past: keys, [batch, heads, past, width], each row's on the right.
+        written: int64 [batch] how many each row has.
+
+    Returns:
+        [batch, 1, 1, past + 1]: MASKED left of a row's first.
+    """
+    before = g.size(past, 2)
+    back = g.op("Sub", before, g.range(g.add(before, g.integer(1))))  # past, …, 1, 0
+    absent = g.op("Greater", g.unsqueeze(back, 0), g.unsqueeze(written, 1))
+    return g.unsqueeze(g.op("Where", absent, g.real(MASKED), g.real(0.0)), 1, 2)

@@ -151,6 +151,19 @@ class Backbone(ABC):
             levels: the length of the codes.
         """
 
+    @abstractmethod
+    def text(self, linears: Linears, max_tokens: int) -> OnnxGraphBuilder:
+        """The graph that writes text, a token for each row of a batch.
+
+        Its inputs are what `encode.onnx` returned, `attention_mask`, the last token of each row
+        and what the decoder keeps of those before, `past_…`; it returns the logits of the next
+        token, and `present_…`.
+
+        Args:
+            linears: the precision.
+            max_tokens: that a text has at most.
+        """
+
     def having(self, weights: Weights) -> Self:
         """The same model with other weights."""
         return replace(self, weights=weights)

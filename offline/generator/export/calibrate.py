@@ -18,15 +18,28 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from offline.generator.export.backbone import Peaks, Weights
+from offline.generator.export.t5.layers import WORDS
 from offline.generator.items.model import ItemT5
+from offline.generator.items.texts import write_texts
 
 CODES_PER_PROMPT: Final = 8
+
+
+@dataclass(frozen=True)
+class TextCalibration:
+    """What texts are written for."""
+
+    prompts: Sequence[Sequence[int]]
+    """As they are served."""
+    max_tokens: int
+    """Of a text."""
 
 
 def observe(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     codes: NDArray[np.int32],
+    texts: TextCalibration | None = None,
     seed: int = 0,
 ) -> dict[str, NDArray[np.float32]]:
     """Runs prompts through a model, decodes some codes after each, and records all layers' peaks.
@@ -35,6 +48,7 @@ def observe(
         model: one that reads tokens.
         prompts: token ids, as they are served.
         codes: [items, levels] the catalog's codes, of which some are decoded after each prompt.
+        texts: what the model writes texts for, which it does.
         seed: of the choice of codes.
     """
     rng = np.random.default_rng(seed)
@@ -44,7 +58,15 @@ def observe(
             decoded = codes[rng.integers(0, len(codes), CODES_PER_PROMPT)].astype(np.int64)
             ids = torch.tensor([prompt], device=device).expand(len(decoded), -1)
             _read(model, ids, torch.from_numpy(decoded).to(device))
+        if texts:
+            for prompt in texts.prompts:
+                _write(model, torch.tensor([prompt], device=device), texts.max_tokens)
     return peaks
+
+
+def _write(model: Any, prompt: torch.Tensor, max_tokens: int) -> None:
+    """Has a model that reads tokens write what is likeliest."""
+    model.generate(prompt, max_new_tokens=max_tokens, do_sample=False, num_beams=1)
 
 
 def _read(model: Any, prompts: torch.Tensor, codes: torch.Tensor) -> None:
@@ -57,7 +79,11 @@ def _read(model: Any, prompts: torch.Tensor, codes: torch.Tensor) -> None:
 
 
 def observe_items(
-    model: ItemT5, words: Sequence[int], histories: Sequence[NDArray[np.int32]], seed: int = 0
+    model: ItemT5,
+    words: Sequence[int],
+    histories: Sequence[NDArray[np.int32]],
+    texts: TextCalibration | None = None,
+    seed: int = 0,
 ) -> dict[str, NDArray[np.float32]]:
     """As `observe`, for a model that reads whole items.
 
@@ -65,6 +91,7 @@ def observe_items(
         model: what is to be exported.
         words: the prompt before the history, as token ids.
         histories: as they are served, each with at least one item.
+        texts: as for `observe`.
         seed: of the choice of codes.
     """
     rng = np.random.default_rng(seed)
@@ -75,7 +102,9 @@ def observe_items(
             memory = model.encode(torch.tensor([list(words)]), read, model.table())
             states = memory[:, -1:].expand(-1, len(items), -1)
             model.decode(model.tree.tokens[items][None, :, :-1], states, memory)
-    return peaks
+        if texts and texts.prompts:
+            write_texts(model, texts.prompts, texts.max_tokens)
+    return {**peaks, WORDS: peaks["lm_head"]}  # both heads read the decoder's states
 
 
 @contextmanager

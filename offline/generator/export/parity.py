@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from offline.parity import ParityError
+from services.generator.decoding.arrays import Prompts
 from services.generator.decoding.engine import GeneratorEngine, Ranked, RankingQuery
-from services.generator.decoding.graphs import Prompts
 
 TOLERANCE: Final = 1e-4
 """The largest difference of a log-probability."""

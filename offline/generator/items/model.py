@@ -56,6 +56,9 @@ class ItemT5(nn.Module):
             counts beside that of the codes.
     """
 
+    rating_vectors: nn.Parameter | None
+    """[values, d_model]; None where it does not rate."""
+
     def __init__(
         self,
         t5: T5ForConditionalGeneration,
@@ -71,13 +74,38 @@ class ItemT5(nn.Module):
         self.item_vectors = nn.Parameter(torch.from_numpy(item_vectors.copy()))
         self.query = nn.Linear(item_vectors.shape[1], item_vectors.shape[1])
         self.seen = nn.Parameter(torch.zeros(()))
+        self.rating_tokens = torch.empty(0, dtype=torch.int64)
+        self.register_parameter("rating_vectors", None)
         initialize(self)
+
+    def add_ratings(self, tokens: Sequence[int]) -> None:
+        """Makes ratings something that it can be asked for; see `offline.generator.items.ratings`.
+
+        Args:
+            tokens: the token of each value, lowest first.
+        """
+        self.rating_tokens = torch.tensor(tokens)
+        vectors = torch.empty(len(tokens), self.item_vectors.shape[1])
+        self.rating_vectors = nn.Parameter(nn.init.normal_(vectors, std=INITIAL_DEVIATION))
+
+    @property
+    def words(self) -> int:
+        """How many tokens texts are written in: those before the ones of users and of codes.
+
+        A user's token starts as a vector of items (`start_users`), longer than any word's: among
+        the words it would drown them. Set by whoever knows the vocabulary, kept in the T5's
+        configuration; without that, all that stand before the codes.
+        """
+        codes = int(min(tokens.min() for tokens in self.tree.vocabulary))
+        return int(getattr(self.t5.config, "words", codes))
 
     def save(self, directory: Path) -> None:
         """Writes the model: the T5 as `transformers` does, and the rest beside it."""
         self.t5.save_pretrained(directory)
-        rest = {"item_vectors": self.item_vectors, "seen": self.seen}
+        rest: dict[str, Tensor] = {"item_vectors": self.item_vectors, "seen": self.seen}
         rest |= {f"query.{name}": value for name, value in self.query.named_parameters()}
+        if self.rating_vectors is not None:
+            rest |= {"rating_vectors": self.rating_vectors, "rating_tokens": self.rating_tokens}
         tensors = {name: value.detach().cpu().contiguous() for name, value in rest.items()}
         save_file(tensors, directory / ITEM_WEIGHTS)
 
@@ -89,6 +117,8 @@ class ItemT5(nn.Module):
         kept = {name: value.clone() for name, value in t5.state_dict().items()}
         model = cls(t5, tensors["item_vectors"].numpy(), codes)  # draws weights anew
         model.t5.load_state_dict(kept)
+        if "rating_tokens" in tensors:
+            model.add_ratings(tensors.pop("rating_tokens").tolist())
         model.load_state_dict(tensors, strict=False)
         return model.eval()
 

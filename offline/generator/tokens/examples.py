@@ -107,7 +107,7 @@ class ExampleSource:
             prompts.append(
                 render_ids(
                     choices[rng.integers(len(choices))],
-                    self._encode,
+                    self.encode,
                     dataset=self.dataset,
                     user=user_text(window.user, self.user_tokens),
                     history=[self.code_texts[i] for i in history],
@@ -122,7 +122,8 @@ class ExampleSource:
             torch.from_numpy(input_ids), torch.from_numpy(attention_mask), torch.from_numpy(labels)
         )
 
-    def _encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
+        """A prompt as token ids."""
         ids: list[int] = self.tokenizer.encode(text).ids
         return ids
 

@@ -1,9 +1,9 @@
 """Training a generator that reads tokens."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.progress import Progress
@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from offline.generator.config import TokenTrainConfig
 from offline.generator.tokens.backbones import loss_of
 from offline.generator.tokens.examples import ExampleSource, Window
+from offline.training.families import Family, FamilyLearner, digest
 from offline.training.together import device
 from offline.training.trainer import train
 
@@ -27,19 +28,18 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class TokenLearner:
-    """The generator and its examples; see `offline.training.trainer.Learner`."""
+class TokenItems:
+    """The families whose answer is an item, in one prompt after another; see `Family`."""
 
     model: nn.Module
     """See `loss_of`."""
     source: ExampleSource
     batch_size: int
-    name: str = "generator"
 
-    def batches(self, rng: np.random.Generator) -> list[Draw]:
-        """The batches of one epoch."""
+    def batches(self, rng: np.random.Generator, count: int | None = None) -> list[Draw]:
+        """The batches of one pass over the sequences."""
         drawn = self.source.epoch(rng, self.batch_size)
-        return [Draw(windows, int(rng.integers(2**63))) for windows in drawn]
+        return [Draw(windows, int(rng.integers(2**63))) for windows in drawn][:count]
 
     def loss(self, batch: Draw) -> Tensor:
         """The mean loss of a batch's target tokens."""
@@ -47,12 +47,22 @@ class TokenLearner:
         loss: Tensor = self.model(*(tensor.to(device()) for tensor in written.tensors))
         return loss
 
+    def fingerprint(self) -> str:
+        """See `Family`."""
+        source = self.source
+        facts = (source.dataset, source.max_history, source.max_tokens, source.targets)
+        drawn = (source.direct_share, source.history_dropout, source.user_tokens)
+        batches = (source.prompts, self.batch_size)
+        asked = (source.templates, source.code_texts)
+        return digest((facts, drawn, batches, asked), (source.codes, *source.sequences))
+
 
 def train_tokens(
     model: PreTrainedModel,
     source: ExampleSource,
     config: TokenTrainConfig,
     *,
+    others: Sequence[tuple[Family[Any], float]] = (),
     path: Path | None = None,
     bar: Progress | None = None,
 ) -> None:
@@ -62,6 +72,8 @@ def train_tokens(
         model: untrained, or a checkpoint to go on from.
         source: what it learns from.
         config: how it learns.
+        others: families beside those whose answer is an item, each with its share; see
+            `FamilyLearner`.
         path: where the state is kept between epochs; nowhere when None.
         bar: to show epochs on.
 
@@ -69,21 +81,7 @@ def train_tokens(
         CheckpointError: the state is of another training.
     """
     loss = loss_of(model).to(device())
-    learner = TokenLearner(loss, source, config.batch_size)
-    fingerprint = _fingerprint(source, config)
+    learner = FamilyLearner(loss, TokenItems(loss, source, config.batch_size), others)
     # Scoring every item token by token would take longer than training: nobody is validated on.
-    train(learner, None, config.loop, path=path, fingerprint=fingerprint, bar=bar)
+    train(learner, None, config.loop, path=path, fingerprint=learner.fingerprint(), bar=bar)
     nn.Module.to(model, "cpu")  # transformers wraps its own `to` untyped
-
-
-def _fingerprint(source: ExampleSource, config: TokenTrainConfig) -> str:
-    """Changes with anything that the result depends on beside the loop's configuration."""
-    facts = (source.dataset, source.max_history, source.max_tokens, source.user_tokens)
-    drawn = (source.direct_share, source.history_dropout, source.targets)
-    batches = (source.prompts, config.batch_size)
-    digest = hashlib.sha256(
-        repr((facts, drawn, batches, source.templates, source.code_texts)).encode()
-    )
-    for array in (source.codes, *source.sequences):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tandem.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +20,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _StopReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StopReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STOP_REASON_UNSPECIFIED: _StopReason.ValueType  # 0
+    """Never sent by a server of this version."""
+    STOP_REASON_END: _StopReason.ValueType  # 1
+    """The model has no more to say."""
+    STOP_REASON_MAX_TOKENS: _StopReason.ValueType  # 2
+    """It has as many tokens as it may have."""
+    STOP_REASON_DEADLINE: _StopReason.ValueType  # 3
+    """The call's deadline is near."""
+
+class StopReason(_StopReason, metaclass=_StopReasonEnumTypeWrapper):
+    """Why a text ends."""
+
+STOP_REASON_UNSPECIFIED: StopReason.ValueType  # 0
+"""Never sent by a server of this version."""
+STOP_REASON_END: StopReason.ValueType  # 1
+"""The model has no more to say."""
+STOP_REASON_MAX_TOKENS: StopReason.ValueType  # 2
+"""It has as many tokens as it may have."""
+STOP_REASON_DEADLINE: StopReason.ValueType  # 3
+"""The call's deadline is near."""
+Global___StopReason: _TypeAlias = StopReason  # noqa: Y015
 
 @_typing.final
 class UserContext(_message.Message):
@@ -600,3 +629,379 @@ class CodeToken(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CodeToken: _TypeAlias = CodeToken  # noqa: Y015
+
+@_typing.final
+class TextOptions(_message.Message):
+    """How a text is written."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    max_tokens: _builtins.int
+    """After so many tokens it ends: 0 means as many as the model writes at most,
+    more than that is coerced to it, and a negative number is INVALID_ARGUMENT
+    with reason NEGATIVE_MAX_TOKENS.
+    """
+    top_p: _builtins.float
+    """Draws each token from the smallest set of tokens that has this share of the
+    probability. Above 0 and at most 1; anything else is INVALID_ARGUMENT with
+    reason TOP_P_OUT_OF_RANGE. The likeliest token each time when absent.
+    """
+    seed: _builtins.int
+    """With `top_p`: equal seeds draw equal texts from one version of a bundle. 0
+    to 2^63 - 1; a negative number is INVALID_ARGUMENT with reason
+    NEGATIVE_SEED. Another one for each call when absent.
+    """
+    def __init__(
+        self,
+        *,
+        max_tokens: _builtins.int = ...,
+        top_p: _builtins.float | None = ...,
+        seed: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_top_p", b"_top_p", "seed", b"seed", "top_p", b"top_p"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_top_p", b"_top_p", "max_tokens", b"max_tokens", "seed", b"seed", "top_p", b"top_p"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
+    _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
+
+Global___TextOptions: _TypeAlias = TextOptions  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    """An item to explain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    FEATURE_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item; NOT_FOUND with reason UNKNOWN_ITEMS when the catalog does not have
+    it.
+    """
+    feature: _builtins.str
+    """A word that the text is to be about, such as "sound". At most 64 bytes,
+    otherwise INVALID_ARGUMENT with reason TEXT_TOO_LONG.
+    """
+    bundle: _builtins.str
+    """Which of the gateway's bundles, as in RecommendRequest."""
+    @_builtins.property
+    def context(self) -> Global___UserContext:
+        """Who it is for. At the gateway, `user_id`, the history or both are required,
+        as in RecommendRequest, and a history that is not given is looked up.
+        """
+
+    @_builtins.property
+    def options(self) -> Global___TextOptions:
+        """How it is written."""
+
+    def __init__(
+        self,
+        *,
+        context: Global___UserContext | None = ...,
+        item_id: _builtins.str = ...,
+        feature: _builtins.str = ...,
+        options: Global___TextOptions | None = ...,
+        bundle: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "context", b"context", "feature", b"feature", "item_id", b"item_id", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """Some words of an explanation, or its end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELTA_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
+    delta: _builtins.str
+    """The next words. All of a stream's, one after the other, are the text."""
+    bundle_version: _builtins.str
+    """The version of the bundle that answers, in every message."""
+    catalog_sequence: _builtins.int
+    """The last change that is in the catalog that answers, in the count of
+    `CatalogService.WatchItems`; 0 for the bundle's own items.
+    """
+    @_builtins.property
+    def end(self) -> Global___TextEnd:
+        """The end of the text, which is the last message."""
+
+    def __init__(
+        self,
+        *,
+        delta: _builtins.str = ...,
+        end: Global___TextEnd | None = ...,
+        bundle_version: _builtins.str = ...,
+        catalog_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "end", b"end", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "delta", b"delta", "end", b"end", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["delta", "end"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class SummarizeRequest(_message.Message):
+    """A text to summarize."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The text, of 1 to 16,384 bytes; INVALID_ARGUMENT with reason EMPTY_TEXT or
+    TEXT_TOO_LONG otherwise. What the model has no room for, at the end, is left
+    out.
+    """
+    bundle: _builtins.str
+    """Which of the gateway's bundles, as in RecommendRequest."""
+    @_builtins.property
+    def options(self) -> Global___TextOptions:
+        """How the summary is written."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        options: Global___TextOptions | None = ...,
+        bundle: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "options", b"options", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SummarizeRequest: _TypeAlias = SummarizeRequest  # noqa: Y015
+
+@_typing.final
+class SummarizeResponse(_message.Message):
+    """Some words of a summary, or its end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELTA_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
+    delta: _builtins.str
+    """The next words. All of a stream's, one after the other, are the text."""
+    bundle_version: _builtins.str
+    """The version of the bundle that answers, in every message."""
+    catalog_sequence: _builtins.int
+    """As in ExplainResponse."""
+    @_builtins.property
+    def end(self) -> Global___TextEnd:
+        """The end of the text, which is the last message."""
+
+    def __init__(
+        self,
+        *,
+        delta: _builtins.str = ...,
+        end: Global___TextEnd | None = ...,
+        bundle_version: _builtins.str = ...,
+        catalog_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "end", b"end", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "delta", b"delta", "end", b"end", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["delta", "end"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___SummarizeResponse: _TypeAlias = SummarizeResponse  # noqa: Y015
+
+@_typing.final
+class TextEnd(_message.Message):
+    """Why a text ends, and what it took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    reason: Global___StopReason.ValueType
+    """Why it ends."""
+    tokens: _builtins.int
+    """How many tokens it has."""
+    @_builtins.property
+    def timings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StageTiming]:
+        """How long each step took, in order: "prepare" makes the model's input,
+        "queue" waits for a place among the texts that are written, "first" is from
+        then to the first token, and "rest" from then to the end.
+        """
+
+    @_builtins.property
+    def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items of the history that the catalog does not have, each once, in the
+        order of the request.
+        """
+
+    def __init__(
+        self,
+        *,
+        reason: Global___StopReason.ValueType = ...,
+        tokens: _builtins.int = ...,
+        timings: _abc.Iterable[_common_pb2.StageTiming] | None = ...,
+        missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_item_ids", b"missing_item_ids", "reason", b"reason", "timings", b"timings", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextEnd: _TypeAlias = TextEnd  # noqa: Y015
+
+@_typing.final
+class PredictRatingsRequest(_message.Message):
+    """Items whose ratings are predicted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    RATED_ITEMS_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user, at most 512 bytes. What is told of it is what it rated in the data
+    that the bundle was built from; nothing of a user who is not in them, and
+    the answer is then what is expected of anybody.
+    """
+    bundle: _builtins.str
+    """Which of the gateway's bundles predicts, as in RecommendRequest; the
+    generator has one, and knows no name.
+    """
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The items, from 1 to 100. Duplicates count once."""
+
+    @_builtins.property
+    def rated_items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RatedItem]:
+        """What the user has rated, oldest first, instead of what the bundle has. At
+        most 10,000; the newest 31 count. INVALID_ARGUMENT with reason
+        RATING_OUT_OF_RANGE for a rating that the data could not have.
+        """
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        rated_items: _abc.Iterable[Global___RatedItem] | None = ...,
+        bundle: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "item_ids", b"item_ids", "rated_items", b"rated_items", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictRatingsRequest: _TypeAlias = PredictRatingsRequest  # noqa: Y015
+
+@_typing.final
+class PredictRatingsResponse(_message.Message):
+    """Predicted ratings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RATINGS_FIELD_NUMBER: _builtins.int
+    MISSING_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    BUNDLE_VERSION_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    CATALOG_SEQUENCE_FIELD_NUMBER: _builtins.int
+    bundle_version: _builtins.str
+    """The version of the bundle that answered."""
+    batch_size: _builtins.int
+    """How many calls that run of the model answered, this one included."""
+    catalog_sequence: _builtins.int
+    """The last change that is in the catalog that answered, in the count of
+    `CatalogService.WatchItems`; 0 for the bundle's own items.
+    """
+    @_builtins.property
+    def ratings(self) -> _containers.RepeatedCompositeFieldContainer[Global___RatedItem]:
+        """Of every known item of the request, in its order: the expected value of the
+        rating, on the scale of the data.
+        """
+
+    @_builtins.property
+    def missing_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Items of the request, rated ones included, that the catalog does not have,
+        each once, in the order of the request.
+        """
+
+    @_builtins.property
+    def timings(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StageTiming]:
+        """How long each step took, as in RerankResponse."""
+
+    def __init__(
+        self,
+        *,
+        ratings: _abc.Iterable[Global___RatedItem] | None = ...,
+        missing_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        bundle_version: _builtins.str = ...,
+        timings: _abc.Iterable[_common_pb2.StageTiming] | None = ...,
+        batch_size: _builtins.int = ...,
+        catalog_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "bundle_version", b"bundle_version", "catalog_sequence", b"catalog_sequence", "missing_item_ids", b"missing_item_ids", "ratings", b"ratings", "timings", b"timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictRatingsResponse: _TypeAlias = PredictRatingsResponse  # noqa: Y015
+
+@_typing.final
+class RatedItem(_message.Message):
+    """An item, and how somebody rates it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    RATING_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.str
+    """The item."""
+    rating: _builtins.float
+    """The rating."""
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.str = ...,
+        rating: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "rating", b"rating"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RatedItem: _TypeAlias = RatedItem  # noqa: Y015

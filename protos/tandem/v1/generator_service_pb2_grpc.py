@@ -57,6 +57,21 @@ class GeneratorServiceStub(object):
                 request_serializer=tandem_dot_v1_dot_generator__service__pb2.DiagnoseItemsRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_generator__service__pb2.DiagnoseItemsResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_stream(
+                '/tandem.v1.GeneratorService/Explain',
+                request_serializer=tandem_dot_v1_dot_generator__service__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_generator__service__pb2.ExplainResponse.FromString,
+                _registered_method=True)
+        self.Summarize = channel.unary_stream(
+                '/tandem.v1.GeneratorService/Summarize',
+                request_serializer=tandem_dot_v1_dot_generator__service__pb2.SummarizeRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_generator__service__pb2.SummarizeResponse.FromString,
+                _registered_method=True)
+        self.PredictRatings = channel.unary_unary(
+                '/tandem.v1.GeneratorService/PredictRatings',
+                request_serializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsResponse.FromString,
+                _registered_method=True)
 
 
 class GeneratorServiceServicer(object):
@@ -96,6 +111,36 @@ class GeneratorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Writes why a user would like an item, a few words at a time. It is what a
+        model makes up in the words of reviews, and no account of how the item came
+        to be recommended. FAILED_PRECONDITION with reason NO_TEXT when the bundle's
+        model was not taught to.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Summarize(self, request, context):
+        """Writes a short summary of a text, such as a review, a few words at a time.
+        FAILED_PRECONDITION with reason NO_TEXT when the bundle's model was not
+        taught to.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PredictRatings(self, request, context):
+        """Predicts how a user rates given items. FAILED_PRECONDITION with reason
+        RATINGS_NOT_LEARNED where the bundle's model has not learned it.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GeneratorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -118,6 +163,21 @@ def add_GeneratorServiceServicer_to_server(servicer, server):
                     servicer.DiagnoseItems,
                     request_deserializer=tandem_dot_v1_dot_generator__service__pb2.DiagnoseItemsRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_generator__service__pb2.DiagnoseItemsResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_stream_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=tandem_dot_v1_dot_generator__service__pb2.ExplainRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_generator__service__pb2.ExplainResponse.SerializeToString,
+            ),
+            'Summarize': grpc.unary_stream_rpc_method_handler(
+                    servicer.Summarize,
+                    request_deserializer=tandem_dot_v1_dot_generator__service__pb2.SummarizeRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_generator__service__pb2.SummarizeResponse.SerializeToString,
+            ),
+            'PredictRatings': grpc.unary_unary_rpc_method_handler(
+                    servicer.PredictRatings,
+                    request_deserializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -231,6 +291,87 @@ class GeneratorService(object):
             '/tandem.v1.GeneratorService/DiagnoseItems',
             tandem_dot_v1_dot_generator__service__pb2.DiagnoseItemsRequest.SerializeToString,
             tandem_dot_v1_dot_generator__service__pb2.DiagnoseItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tandem.v1.GeneratorService/Explain',
+            tandem_dot_v1_dot_generator__service__pb2.ExplainRequest.SerializeToString,
+            tandem_dot_v1_dot_generator__service__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Summarize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tandem.v1.GeneratorService/Summarize',
+            tandem_dot_v1_dot_generator__service__pb2.SummarizeRequest.SerializeToString,
+            tandem_dot_v1_dot_generator__service__pb2.SummarizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PredictRatings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tandem.v1.GeneratorService/PredictRatings',
+            tandem_dot_v1_dot_generator__service__pb2.PredictRatingsRequest.SerializeToString,
+            tandem_dot_v1_dot_generator__service__pb2.PredictRatingsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,24 @@ class GeneratorServiceStub:
     """Says what the scores of given items are made of, token by token. For people
     who debug: it costs about as much as ordering them.
     """
+    Explain: _grpc.UnaryStreamMultiCallable[_generator_service_pb2.ExplainRequest, _generator_service_pb2.ExplainResponse]
+    """Writes why a user would like an item, a few words at a time. It is what a
+    model makes up in the words of reviews, and no account of how the item came
+    to be recommended. FAILED_PRECONDITION with reason NO_TEXT when the bundle's
+    model was not taught to.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+    Summarize: _grpc.UnaryStreamMultiCallable[_generator_service_pb2.SummarizeRequest, _generator_service_pb2.SummarizeResponse]
+    """Writes a short summary of a text, such as a review, a few words at a time.
+    FAILED_PRECONDITION with reason NO_TEXT when the bundle's model was not
+    taught to.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+    PredictRatings: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.PredictRatingsRequest, _generator_service_pb2.PredictRatingsResponse]
+    """Predicts how a user rates given items. FAILED_PRECONDITION with reason
+    RATINGS_NOT_LEARNED where the bundle's model has not learned it.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
 
 @_typing.type_check_only
 class GeneratorServiceAsyncStub(GeneratorServiceStub):
@@ -70,6 +88,24 @@ class GeneratorServiceAsyncStub(GeneratorServiceStub):
     DiagnoseItems: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.DiagnoseItemsRequest, _generator_service_pb2.DiagnoseItemsResponse]  # type: ignore[assignment]
     """Says what the scores of given items are made of, token by token. For people
     who debug: it costs about as much as ordering them.
+    """
+    Explain: _aio.UnaryStreamMultiCallable[_generator_service_pb2.ExplainRequest, _generator_service_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Writes why a user would like an item, a few words at a time. It is what a
+    model makes up in the words of reviews, and no account of how the item came
+    to be recommended. FAILED_PRECONDITION with reason NO_TEXT when the bundle's
+    model was not taught to.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+    Summarize: _aio.UnaryStreamMultiCallable[_generator_service_pb2.SummarizeRequest, _generator_service_pb2.SummarizeResponse]  # type: ignore[assignment]
+    """Writes a short summary of a text, such as a review, a few words at a time.
+    FAILED_PRECONDITION with reason NO_TEXT when the bundle's model was not
+    taught to.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+    PredictRatings: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.PredictRatingsRequest, _generator_service_pb2.PredictRatingsResponse]  # type: ignore[assignment]
+    """Predicts how a user rates given items. FAILED_PRECONDITION with reason
+    RATINGS_NOT_LEARNED where the bundle's model has not learned it.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
 
 class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -113,6 +149,42 @@ class GeneratorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_generator_service_pb2.DiagnoseItemsResponse, _abc.Awaitable[_generator_service_pb2.DiagnoseItemsResponse]]:
         """Says what the scores of given items are made of, token by token. For people
         who debug: it costs about as much as ordering them.
+        """
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _generator_service_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generator_service_pb2.ExplainResponse], _abc.AsyncIterator[_generator_service_pb2.ExplainResponse]]:
+        """Writes why a user would like an item, a few words at a time. It is what a
+        model makes up in the words of reviews, and no account of how the item came
+        to be recommended. FAILED_PRECONDITION with reason NO_TEXT when the bundle's
+        model was not taught to.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+
+    @_abc_1.abstractmethod
+    def Summarize(
+        self,
+        request: _generator_service_pb2.SummarizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generator_service_pb2.SummarizeResponse], _abc.AsyncIterator[_generator_service_pb2.SummarizeResponse]]:
+        """Writes a short summary of a text, such as a review, a few words at a time.
+        FAILED_PRECONDITION with reason NO_TEXT when the bundle's model was not
+        taught to.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+
+    @_abc_1.abstractmethod
+    def PredictRatings(
+        self,
+        request: _generator_service_pb2.PredictRatingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generator_service_pb2.PredictRatingsResponse, _abc.Awaitable[_generator_service_pb2.PredictRatingsResponse]]:
+        """Predicts how a user rates given items. FAILED_PRECONDITION with reason
+        RATINGS_NOT_LEARNED where the bundle's model has not learned it.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
 
 def add_GeneratorServiceServicer_to_server(servicer: GeneratorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

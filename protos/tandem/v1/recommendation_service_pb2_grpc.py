@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from tandem.v1 import catalog_service_pb2 as tandem_dot_v1_dot_catalog__service__pb2
+from tandem.v1 import generator_service_pb2 as tandem_dot_v1_dot_generator__service__pb2
 from tandem.v1 import recommendation_service_pb2 as tandem_dot_v1_dot_recommendation__service__pb2
 
 GRPC_GENERATED_VERSION = '1.72.2'
@@ -56,6 +57,11 @@ class RecommendationServiceStub(object):
                 request_serializer=tandem_dot_v1_dot_catalog__service__pb2.GetItemsRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_catalog__service__pb2.GetItemsResponse.FromString,
                 _registered_method=True)
+        self.PredictRatings = channel.unary_unary(
+                '/tandem.v1.RecommendationService/PredictRatings',
+                request_serializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsResponse.FromString,
+                _registered_method=True)
         self.BatchRecommend = channel.stream_stream(
                 '/tandem.v1.RecommendationService/BatchRecommend',
                 request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.BatchRecommendRequest.SerializeToString,
@@ -85,6 +91,16 @@ class RecommendationServiceStub(object):
                 '/tandem.v1.RecommendationService/MergeUsers',
                 request_serializer=tandem_dot_v1_dot_recommendation__service__pb2.MergeUsersRequest.SerializeToString,
                 response_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.MergeUsersResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_stream(
+                '/tandem.v1.RecommendationService/Explain',
+                request_serializer=tandem_dot_v1_dot_generator__service__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_generator__service__pb2.ExplainResponse.FromString,
+                _registered_method=True)
+        self.Summarize = channel.unary_stream(
+                '/tandem.v1.RecommendationService/Summarize',
+                request_serializer=tandem_dot_v1_dot_generator__service__pb2.SummarizeRequest.SerializeToString,
+                response_deserializer=tandem_dot_v1_dot_generator__service__pb2.SummarizeResponse.FromString,
                 _registered_method=True)
 
 
@@ -117,6 +133,16 @@ class RecommendationServiceServicer(object):
 
     def GetItems(self, request, context):
         """Looks items up in the catalog as it is now.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PredictRatings(self, request, context):
+        """Predicts how a user rates items, as stars beside a list for example:
+        FAILED_PRECONDITION with reason RATINGS_NOT_LEARNED where the bundle's model
+        has not learned it.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -185,6 +211,28 @@ class RecommendationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Writes why a user would like an item, a few words at a time, as they come.
+        It is what a model makes up in the words of reviews, and no account of how
+        the item came to be recommended: `diagnostics` of `Recommend` are that.
+        NOT_FOUND with reason UNKNOWN_USER as in `Recommend`; FAILED_PRECONDITION
+        with reason NO_TEXT when the bundle's model was not taught to write.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Summarize(self, request, context):
+        """Writes a short summary of a text, such as a review, a few words at a time.
+        FAILED_PRECONDITION with reason NO_TEXT when the bundle's model was not
+        taught to.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecommendationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -207,6 +255,11 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     servicer.GetItems,
                     request_deserializer=tandem_dot_v1_dot_catalog__service__pb2.GetItemsRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_catalog__service__pb2.GetItemsResponse.SerializeToString,
+            ),
+            'PredictRatings': grpc.unary_unary_rpc_method_handler(
+                    servicer.PredictRatings,
+                    request_deserializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_generator__service__pb2.PredictRatingsResponse.SerializeToString,
             ),
             'BatchRecommend': grpc.stream_stream_rpc_method_handler(
                     servicer.BatchRecommend,
@@ -237,6 +290,16 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     servicer.MergeUsers,
                     request_deserializer=tandem_dot_v1_dot_recommendation__service__pb2.MergeUsersRequest.FromString,
                     response_serializer=tandem_dot_v1_dot_recommendation__service__pb2.MergeUsersResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_stream_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=tandem_dot_v1_dot_generator__service__pb2.ExplainRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_generator__service__pb2.ExplainResponse.SerializeToString,
+            ),
+            'Summarize': grpc.unary_stream_rpc_method_handler(
+                    servicer.Summarize,
+                    request_deserializer=tandem_dot_v1_dot_generator__service__pb2.SummarizeRequest.FromString,
+                    response_serializer=tandem_dot_v1_dot_generator__service__pb2.SummarizeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -348,6 +411,33 @@ class RecommendationService(object):
             '/tandem.v1.RecommendationService/GetItems',
             tandem_dot_v1_dot_catalog__service__pb2.GetItemsRequest.SerializeToString,
             tandem_dot_v1_dot_catalog__service__pb2.GetItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PredictRatings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tandem.v1.RecommendationService/PredictRatings',
+            tandem_dot_v1_dot_generator__service__pb2.PredictRatingsRequest.SerializeToString,
+            tandem_dot_v1_dot_generator__service__pb2.PredictRatingsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -510,6 +600,60 @@ class RecommendationService(object):
             '/tandem.v1.RecommendationService/MergeUsers',
             tandem_dot_v1_dot_recommendation__service__pb2.MergeUsersRequest.SerializeToString,
             tandem_dot_v1_dot_recommendation__service__pb2.MergeUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tandem.v1.RecommendationService/Explain',
+            tandem_dot_v1_dot_generator__service__pb2.ExplainRequest.SerializeToString,
+            tandem_dot_v1_dot_generator__service__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Summarize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tandem.v1.RecommendationService/Summarize',
+            tandem_dot_v1_dot_generator__service__pb2.SummarizeRequest.SerializeToString,
+            tandem_dot_v1_dot_generator__service__pb2.SummarizeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from tandem.v1 import catalog_service_pb2 as _catalog_service_pb2
+from tandem.v1 import generator_service_pb2 as _generator_service_pb2
 from tandem.v1 import recommendation_service_pb2 as _recommendation_service_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -47,6 +48,12 @@ class RecommendationServiceStub:
     """Looks items up in the catalog as it is now.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
+    PredictRatings: _grpc.UnaryUnaryMultiCallable[_generator_service_pb2.PredictRatingsRequest, _generator_service_pb2.PredictRatingsResponse]
+    """Predicts how a user rates items, as stars beside a list for example:
+    FAILED_PRECONDITION with reason RATINGS_NOT_LEARNED where the bundle's model
+    has not learned it.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
     BatchRecommend: _grpc.StreamStreamMultiCallable[_recommendation_service_pb2.BatchRecommendRequest, _recommendation_service_pb2.BatchRecommendResponse]
     """Recommends to many users over one stream, for jobs that take hours rather
     than for somebody who waits. Answers come in the order in which they are
@@ -84,6 +91,20 @@ class RecommendationServiceStub:
     succeeds; what is recorded of the first user later is a new history, which
     can be merged again.
     """
+    Explain: _grpc.UnaryStreamMultiCallable[_generator_service_pb2.ExplainRequest, _generator_service_pb2.ExplainResponse]
+    """Writes why a user would like an item, a few words at a time, as they come.
+    It is what a model makes up in the words of reviews, and no account of how
+    the item came to be recommended: `diagnostics` of `Recommend` are that.
+    NOT_FOUND with reason UNKNOWN_USER as in `Recommend`; FAILED_PRECONDITION
+    with reason NO_TEXT when the bundle's model was not taught to write.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+    Summarize: _grpc.UnaryStreamMultiCallable[_generator_service_pb2.SummarizeRequest, _generator_service_pb2.SummarizeResponse]
+    """Writes a short summary of a text, such as a review, a few words at a time.
+    FAILED_PRECONDITION with reason NO_TEXT when the bundle's model was not
+    taught to.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
 
 @_typing.type_check_only
 class RecommendationServiceAsyncStub(RecommendationServiceStub):
@@ -101,6 +122,12 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     """Finds the items most similar to items, to a text, or to a vector."""
     GetItems: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetItemsRequest, _catalog_service_pb2.GetItemsResponse]  # type: ignore[assignment]
     """Looks items up in the catalog as it is now.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+    PredictRatings: _aio.UnaryUnaryMultiCallable[_generator_service_pb2.PredictRatingsRequest, _generator_service_pb2.PredictRatingsResponse]  # type: ignore[assignment]
+    """Predicts how a user rates items, as stars beside a list for example:
+    FAILED_PRECONDITION with reason RATINGS_NOT_LEARNED where the bundle's model
+    has not learned it.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     BatchRecommend: _aio.StreamStreamMultiCallable[_recommendation_service_pb2.BatchRecommendRequest, _recommendation_service_pb2.BatchRecommendResponse]  # type: ignore[assignment]
@@ -140,6 +167,20 @@ class RecommendationServiceAsyncStub(RecommendationServiceStub):
     succeeds; what is recorded of the first user later is a new history, which
     can be merged again.
     """
+    Explain: _aio.UnaryStreamMultiCallable[_generator_service_pb2.ExplainRequest, _generator_service_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Writes why a user would like an item, a few words at a time, as they come.
+    It is what a model makes up in the words of reviews, and no account of how
+    the item came to be recommended: `diagnostics` of `Recommend` are that.
+    NOT_FOUND with reason UNKNOWN_USER as in `Recommend`; FAILED_PRECONDITION
+    with reason NO_TEXT when the bundle's model was not taught to write.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
+    Summarize: _aio.UnaryStreamMultiCallable[_generator_service_pb2.SummarizeRequest, _generator_service_pb2.SummarizeResponse]  # type: ignore[assignment]
+    """Writes a short summary of a text, such as a review, a few words at a time.
+    FAILED_PRECONDITION with reason NO_TEXT when the bundle's model was not
+    taught to.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    """
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
     """The gateway: one call for a list of recommendations."""
@@ -178,6 +219,18 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.GetItemsResponse, _abc.Awaitable[_catalog_service_pb2.GetItemsResponse]]:
         """Looks items up in the catalog as it is now.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+
+    @_abc_1.abstractmethod
+    def PredictRatings(
+        self,
+        request: _generator_service_pb2.PredictRatingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generator_service_pb2.PredictRatingsResponse, _abc.Awaitable[_generator_service_pb2.PredictRatingsResponse]]:
+        """Predicts how a user rates items, as stars beside a list for example:
+        FAILED_PRECONDITION with reason RATINGS_NOT_LEARNED where the bundle's model
+        has not learned it.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
 
@@ -252,6 +305,32 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         Events that the other has already stay one. It may be repeated until it
         succeeds; what is recorded of the first user later is a new history, which
         can be merged again.
+        """
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _generator_service_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generator_service_pb2.ExplainResponse], _abc.AsyncIterator[_generator_service_pb2.ExplainResponse]]:
+        """Writes why a user would like an item, a few words at a time, as they come.
+        It is what a model makes up in the words of reviews, and no account of how
+        the item came to be recommended: `diagnostics` of `Recommend` are that.
+        NOT_FOUND with reason UNKNOWN_USER as in `Recommend`; FAILED_PRECONDITION
+        with reason NO_TEXT when the bundle's model was not taught to write.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+
+    @_abc_1.abstractmethod
+    def Summarize(
+        self,
+        request: _generator_service_pb2.SummarizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_generator_service_pb2.SummarizeResponse], _abc.AsyncIterator[_generator_service_pb2.SummarizeResponse]]:
+        """Writes a short summary of a text, such as a review, a few words at a time.
+        FAILED_PRECONDITION with reason NO_TEXT when the bundle's model was not
+        taught to.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -20,12 +20,12 @@ from core.bundle import Bundle
 from core.catalog import ItemArray
 from core.manifest import Precision
 from services.generator.catalog.coded import CodedCatalog
-from services.generator.decoding.graphs import Prompts
+from services.generator.decoding.arrays import Prompts
 from services.generator.decoding.parts import GeneratorParts, load_catalog, load_parts
 from services.generator.decoding.providers import Compute, choose_precision
 from services.generator.decoding.searching import Generation, Ranked, Search, search
 from services.generator.decoding.trie import PrefixTree, Trie
-from services.generator.prompts import Template, render_ids, user_text
+from services.generator.prompts import Template
 
 __all__ = [
     "DecodingJob", "Generation", "GeneratorEngine", "Ranked", "RankingAnswer", "RankingQuery",
@@ -244,35 +244,18 @@ class GeneratorEngine:
         template = parts.template if len(newest) or not parts.names(context.user) else parts.direct
         if parts.section.inputs == "tokens":
             texts = self.snapshot.code_texts
-            return self._words(template, context.user, [texts[i] for i in newest])
+            return parts.words(template, context.user, [texts[i] for i in newest])
         items: list[int] = (newest + parts.section.vocabulary).tolist()
-        return self._words(template, context.user) + items
+        return parts.words(template, context.user) + items
 
     def words(self) -> list[int]:
         """The prompt before a history, as token ids, of a model that reads whole items."""
-        return self._words(self.parts.template, None)
-
-    def _words(
-        self, template: Template, user: int | None, history: Sequence[str] = ()
-    ) -> list[int]:
-        parts = self.parts
-        return render_ids(
-            template,
-            self._encode,
-            dataset=parts.dataset,
-            user=user_text(user, parts.section.user_tokens),
-            history=history,
-            max_tokens=parts.section.max_input_tokens,
-        )
+        return self.parts.words(self.parts.template, None)
 
     def beams(self, count: int) -> int:
         """Beams to find so many items with: few distinct numbers, so that batches fill."""
         step = self.parts.section.beams
         return -(-max(count, 1) // step) * step
-
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.parts.tokenizer.encode(text).ids
-        return ids
 
 
 def _all(values: Sequence[T | None]) -> list[T]:

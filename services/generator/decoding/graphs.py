@@ -1,7 +1,8 @@
-"""The model as three ONNX graphs of one precision, and how arrays get in and out of them.
+"""The model as ONNX graphs of one precision, and how arrays get in and out of them.
 
     prompts ──▶ encode ──┬──▶ generate ──▶ leaves and scores
-                         └──▶ rerank ────▶ scores
+                         ├──▶ rerank ────▶ scores
+                         └──▶ text ──────▶ logits of the next token, where it writes text
 
 What the encoder returns stays where the model runs, and so do the arrays of the catalog: the trie
 and, for a model that reads whole items, their vectors. Only prompts and answers travel. On a CPU
@@ -9,7 +10,6 @@ nothing is copied.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -17,54 +17,30 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from core.bundle import Bundle
-from core.catalog import ItemArray, Mask
+from core.catalog import Mask
 from core.errors import BundleError
 from core.manifest import Precision
 from services.generator.catalog.coded import CodedCatalog
+from services.generator.decoding.arrays import PAST, Leaves, Prompts, TextInputs
 from services.generator.decoding.providers import Compute
-from services.generator.decoding.searching import Leaves
-from services.generator.decoding.trie import PrefixTree
+from services.generator.decoding.trie import PrefixTree, Trie
 
 _OF_THE_TRIE: Final = ("trie_token", "trie_child_start", "trie_widths")
+
+_PRESENT: Final = "present_"
 
 Value = Any
 """An `ort.OrtValue`: an array on the device."""
 
 
 def graph_file(name: str, precision: Precision) -> str:
-    """The bundle's file of a graph: `encode`, `generate` or `rerank`."""
+    """The bundle's file of a graph: `encode`, `generate`, `rerank` or `text`."""
     return f"{name}.{precision}.onnx"
 
 
 def weights_file(precision: Precision) -> str:
     """The bundle's file of the weights that the graphs of a precision share."""
     return f"generator.{precision}.weights"
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """Rendered prompts, padded on the right."""
-
-    input_ids: NDArray[np.int64]
-    """[queries, tokens]"""
-    attention_mask: NDArray[np.int64]
-    """[queries, tokens] 1 for prompt, 0 for padding."""
-    seen: NDArray[np.int64]
-    """[queries, seen] what the histories hold, -1 where there are fewer."""
-
-    @classmethod
-    def of(
-        cls, prompts: Sequence[Sequence[int]], pad: int, seen: Sequence[ItemArray] = ()
-    ) -> "Prompts":
-        """Pads token ids, and the items of histories, to the longest."""
-        ids = _padded(prompts, pad)
-        lengths = np.array([len(prompt) for prompt in prompts])
-        mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
-        return cls(ids, mask, _padded(seen or [()] * len(prompts), -1))
-
-    def to_dict(self) -> dict[str, NDArray[np.int64]]:
-        """As the graphs and `transformers` name them."""
-        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
 
 
 class Graphs:
@@ -80,6 +56,8 @@ class Graphs:
         self._several_lists: Final = "results" in taken
         """Whether a search takes several lists; bundles of before there were any lack that."""
         self._catalog: tuple[CodedCatalog, dict[str, Value]] | None = None
+        self.text_inputs: Final = TextInputs.of(sessions["text"]) if "text" in sessions else None
+        """None for a model that writes no text."""
 
     @classmethod
     def load(
@@ -96,21 +74,30 @@ class Graphs:
         Raises:
             BundleError: they cannot be loaded, or come from another export.
         """
+        writes = ("text",) if bundle.manifest.generator.text else ()
         sessions = {
             name: _session(bundle, graph_file(name, precision), compute, expected)
-            for name in ("encode", "generate", "rerank")
+            for name in ("encode", "generate", "rerank", *writes)
         }
         return cls(sessions, compute)
 
     def encode(self, prompts: Prompts, catalog: CodedCatalog) -> dict[str, Value]:
         """What both ways of decoding need to know about the prompts, and about the catalog."""
-        uploaded = self._uploaded(catalog)
-        feeds: dict[str, Value] = {**prompts.to_dict(), "seen": prompts.seen, **uploaded}
+        return self.encode_over(prompts, self._uploaded(catalog))
+
+    def encode_over(self, prompts: Prompts, arrays: Mapping[str, Value]) -> dict[str, Value]:
+        """What both ways of decoding need to know about the prompts, over any trie.
+
+        Args:
+            prompts: what is asked.
+            arrays: what `trie_arrays` returns, in memory or on the device.
+        """
+        feeds: dict[str, Value] = {**prompts.to_dict(), "seen": prompts.seen, **arrays}
         taken = {name: value for name, value in feeds.items() if name in self._read_by_encode}
         values = self._run("encode", taken, self._encoded, self._device)
         return {
             **dict(zip(self._encoded, values, strict=True)),
-            **{name: uploaded[name] for name in _OF_THE_TRIE},
+            **{name: arrays[name] for name in _OF_THE_TRIE},
             "attention_mask": prompts.attention_mask,
         }
 
@@ -173,21 +160,42 @@ class Graphs:
         scores: NDArray[np.float32] = score.numpy()
         return scores
 
+    def text(self, feeds: Mapping[str, Value]) -> tuple[NDArray[np.float32], dict[str, Value]]:
+        """One step of some texts.
+
+        Args:
+            feeds: by `text_inputs`, and `token` and `written`, int64 [texts].
+
+        Returns:
+            The logits of the next token of each, [texts, vocabulary]; and the next `past`.
+        """
+        kept = [] if self.text_inputs is None else list(self.text_inputs.past)
+        presents = [_PRESENT + name.removeprefix(PAST) for name in kept]
+        values = self._run("text", feeds, presents, self._device, also=["logits"])
+        logits: NDArray[np.float32] = values.pop().numpy()
+        return logits, dict(zip(kept, values, strict=True))
+
     def _uploaded(self, catalog: CodedCatalog) -> dict[str, Value]:
         """The catalog's arrays on the device, which stay there until another version comes."""
         known = self._catalog
         if known is None or known[0] is not catalog:
             arrays = {
                 name: ort.OrtValue.ortvalue_from_numpy(array, self._device)
-                for name, array in _arrays(catalog).items()
+                for name, array in trie_arrays(catalog.trie, catalog.vectors).items()
             }
             known = (catalog, arrays)
             self._catalog = known
         return known[1]
 
     def _run(
-        self, graph: str, feeds: Mapping[str, Value], outputs: Sequence[str], device: str
+        self,
+        graph: str,
+        feeds: Mapping[str, Value],
+        outputs: Sequence[str],
+        device: str,
+        also: Sequence[str] = (),
     ) -> list[Value]:
+        """The outputs on a device, and behind them others on the CPU."""
         session = self._sessions[graph]
         binding = session.io_binding()
         for name, value in feeds.items():
@@ -197,6 +205,8 @@ class Graphs:
                 binding.bind_ortvalue_input(name, value)
         for name in outputs:
             binding.bind_output(name, device)
+        for name in also:
+            binding.bind_output(name, "cpu")
         session.run_with_iobinding(binding)
         values: list[Value] = binding.get_outputs()
         return values
@@ -225,28 +235,26 @@ def _session(
     return session
 
 
-def _arrays(catalog: CodedCatalog) -> dict[str, NDArray[Any]]:
-    """What the graphs take of a catalog, by the names of their inputs."""
-    trie = catalog.trie
+def trie_arrays(trie: Trie, vectors: NDArray[np.float32] | None) -> dict[str, NDArray[Any]]:
+    """What the graphs take of a trie, by the names of their inputs.
+
+    Args:
+        trie: of items, or of whatever else has codes.
+        vectors: [positions, d_model] of what prompts and leaves refer to, where the model reads
+            whole items.
+    """
     arrays: dict[str, NDArray[Any]] = {
         "trie_token": trie.token,
         "trie_child_start": trie.child_start,
         "trie_widths": trie.widths.astype(np.int64),
     }
-    if catalog.vectors is not None:
+    if vectors is not None:
         first, last = trie.inner_leaves
         # A trie without items still has one way down, whose leaf is nobody's: any item will do.
         leaf_item = trie.leaf_item if trie.items else np.zeros(1, np.int32)
         arrays |= {"leaf_item": leaf_item, "first_leaf": first, "last_leaf": last}
-        arrays["item_vectors"] = catalog.vectors
+        arrays["item_vectors"] = vectors
     return arrays
-
-
-def _padded(rows: Sequence[Sequence[int] | ItemArray], fill: int) -> NDArray[np.int64]:
-    padded = np.full((len(rows), max(map(len, rows))), fill, dtype=np.int64)
-    for i, row in enumerate(rows):
-        padded[i, : len(row)] = row
-    return padded
 
 
 def _stack(trees: Sequence[PrefixTree]) -> dict[str, NDArray[Any]]:

@@ -1,6 +1,7 @@
 """What a generator is made of, read from a bundle and checked to belong together."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -12,7 +13,19 @@ from core.manifest import GeneratorSection, Precision
 from services.generator.catalog.coded import ITEM_PROJECTION, ITEM_VECTORS, CodedCatalog
 from services.generator.decoding.graphs import Graphs, weights_file
 from services.generator.decoding.providers import Compute
-from services.generator.prompts import DIRECT, SEQUENTIAL, Template, read_templates, select
+from services.generator.decoding.ratings import RatingParts
+from services.generator.prompts import (
+    DIRECT,
+    EXPLANATION,
+    REVIEW,
+    SEQUENTIAL,
+    TEXT,
+    Template,
+    read_templates,
+    render_ids,
+    select,
+    user_text,
+)
 
 _CHECKED_CODES = 1000
 """Codes that are written anew at load, to see that tokenizer and codes belong together."""
@@ -31,6 +44,10 @@ class GeneratorParts:
     direct: Template
     """What is asked when there is no history: names the user alone."""
     graphs: Graphs
+    writing: Mapping[str, tuple[Template, ...]] = field(default_factory=dict)
+    """By task, what a model that writes text is asked; empty for others."""
+    ratings: RatingParts | None = None
+    """What it knows of ratings; None where it has not learned them."""
     told_seen: bool = True
     """Whether a model that reads whole items is told which of them the history holds."""
 
@@ -42,6 +59,35 @@ class GeneratorParts:
         """
         by_name = user is not None and self.section.user_tokens > 0
         return self.section.inputs == "tokens" or by_name
+
+    def words(
+        self,
+        template: Template,
+        user: int | None,
+        history: Sequence[str] = (),
+        **values: str,
+    ) -> list[int]:
+        """A rendered prompt as token ids; of a model that reads whole items, the part before them.
+
+        Args:
+            template: what is asked.
+            user: the user's position in the bundle, or None for an unknown user.
+            history: the codes of the items as text, oldest first, for a model that reads tokens.
+            **values: what else the template has a place for.
+        """
+        return render_ids(
+            template,
+            self._encode,
+            dataset=self.dataset,
+            user=user_text(user, self.section.user_tokens),
+            history=history,
+            max_tokens=self.section.max_input_tokens,
+            **values,
+        )
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text).ids
+        return ids
 
 
 def load_parts(bundle: Bundle, precision: Precision, compute: Compute) -> GeneratorParts:
@@ -78,7 +124,17 @@ def load_parts(bundle: Bundle, precision: Precision, compute: Compute) -> Genera
         template=select(templates, SEQUENTIAL, "seen")[0],
         direct=select(templates, DIRECT, "seen")[0],
         graphs=Graphs.load(bundle, precision, compute, expected),
+        writing=_written(templates) if section.text else {},
+        ratings=RatingParts.read(bundle, templates),
     )
+
+
+def _written(templates: Sequence[Template]) -> dict[str, tuple[Template, ...]]:
+    """The templates that are trained on and answered with text, by task."""
+    return {
+        task: tuple(t for t in templates if (t.task, t.kind, t.output) == (task, "seen", TEXT))
+        for task in (EXPLANATION, REVIEW)
+    }
 
 
 def load_catalog(bundle: Bundle, tokenizer: Tokenizer) -> CodedCatalog:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.catalog import ItemArray, Mask
+from services.generator.decoding.arrays import Leaves
 from services.generator.decoding.trie import Trie
 
 _DEAD: Final = -1e29
@@ -52,19 +53,6 @@ class Ranked:
     def exact(self) -> bool:
         """Whether that is known of all."""
         return self.missed is not None and self.proved == len(self.items)
-
-
-@dataclass(frozen=True)
-class Leaves:
-    """What searches found."""
-
-    node: NDArray[np.int64]
-    """[queries, lists, found] leaves, best first."""
-    score: NDArray[np.float32]
-    """[queries, lists, found] far below every sum of log-probabilities where there is no leaf."""
-    missed: NDArray[np.float32] | None = None
-    """[queries, lists] what no leaf that was missed scores more than; None where that is not
-    known."""
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,7 @@ def test_parquet_with_types(tmp_path: Path) -> None:
             "timestamp": [day + dt.timedelta(seconds=s) for s in (9, 3, 1)],
         }
     ).write_parquet(config.interactions)
+    assert config.items is not None
     pl.DataFrame(
         {
             "item_id": [1, 2],

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,8 @@ from offline.dataset import DataError, Dataset, LogsConfig, read_logs
 from offline.dataset.schema import Item
 from offline.events.table import write_events
 from offline.events.weights import read_weights
-from offline.generator.items.batches import ItemBatches
+from offline.generator.items.families import DirectItems, Sequences, SequentialItems
+from offline.generator.items.model import ItemT5
 from offline.query_encoder.batches import IGNORE, epoch_batches
 from offline.query_encoder.config import QueryEncoderConfig
 from offline.query_encoder.train import train_query_encoder
@@ -111,19 +113,15 @@ def test_a_weight_goes_with_its_item(sizes: list[int], max_history: int, seed: i
 def test_a_weight_goes_with_the_generators_target(seed: int) -> None:
     sizes = [0, 1, 2, 9, 25, 40]
     sequences = [np.arange(1, n + 1, dtype=np.int32) + 100 * u for u, n in enumerate(sizes)]
-    source = ItemBatches(
-        sequences=sequences,
-        times=[np.arange(n) // 3 for n in sizes],
-        sequential=[Template("sequential", "seen", "after {history}", "{target}")],
-        direct=[Template("direct", "seen", "for {user}", "{target}")],
-        words=lambda _template, _user: [7],
-        max_history=10,
-        batch_items=60,
-        direct_share=0.5,
-        history_dropout=0.2,
-        weights=[sequence.astype(np.float32) * EIGHTH for sequence in sequences],
-    )
-    for batch in source.epoch(np.random.default_rng(seed)):
+    weights = [sequence.astype(np.float32) * EIGHTH for sequence in sequences]
+    whole = Sequences(sequences, [np.arange(n) // 3 for n in sizes], weights)
+    model, words = cast(ItemT5, None), lambda _template, _user: [7]
+    after = [Template("sequential", "seen", "after {history}", "{target}")]
+    by_name = [Template("direct", "seen", "for {user}", "{target}")]
+    rng = np.random.default_rng(seed)
+    sequential = SequentialItems(model, whole, after, words, 10, 60, 0.2)
+    direct = DirectItems(model, whole, by_name, words)
+    for batch in [*sequential.batches(rng), *direct.batches(rng, 3)]:
         assert batch.weights is not None
         known = batch.targets != IGNORE
         assert torch.equal(batch.weights[known] * 8, batch.targets[known].float())

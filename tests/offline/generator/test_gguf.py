@@ -10,8 +10,8 @@ from rich.console import Console
 
 from offline.build.cache import StageCache
 from offline.build.config import WarmStart, configure
+from offline.build.generator.pretrained import NAMED, gguf_file
 from offline.build.pipeline import Pipeline
-from offline.build.pretrained import NAMED, gguf_file
 from offline.build.stage import BuildRequest
 from offline.build.stages.generator import GENERATOR
 from offline.build.stages.pretrained import PRETRAINED

@@ -1,13 +1,23 @@
 """Batches of whole items: what is read, what is learned, and how often."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from torch import nn
 
-from offline.generator.items.batches import DIRECT_PAIRS, IGNORE, ItemBatch, ItemBatches
+from offline.generator.items.batches import IGNORE, ItemBatch
 from offline.generator.items.expected import ExpectedItems
+from offline.generator.items.families import (
+    DIRECT_PAIRS,
+    DirectItems,
+    Sequences,
+    SequentialItems,
+)
+from offline.generator.items.model import ItemT5
+from offline.training.families import FamilyLearner
 from services.generator.prompts import Template
 
 AFTER = Template("sequential", "seen", "after {history}", "{target}")
@@ -37,19 +47,14 @@ def batches(
     batch_items: int = 60,
     expected: ExpectedItems | None = None,
 ) -> list[ItemBatch]:
-    source = ItemBatches(
-        sequences=sequences,
-        times=times or [np.arange(len(sequence)) for sequence in sequences],
-        sequential=(AFTER, NEXT),
-        direct=direct,
-        words=words,
-        max_history=max_history,
-        batch_items=batch_items,
-        direct_share=0.5,
-        history_dropout=history_dropout,
-        expected=expected,
+    whole = Sequences(sequences, times or [np.arange(len(sequence)) for sequence in sequences])
+    model = cast(ItemT5, None)  # that learns from them
+    sequential = SequentialItems(
+        model, whole, (AFTER, NEXT), words, max_history, batch_items, history_dropout
     )
-    return source.epoch(np.random.default_rng(epoch))
+    by_name = DirectItems(model, whole, direct, words, expected)
+    learner = FamilyLearner(nn.Identity(), sequential, [(by_name, 0.5)] if direct else [])
+    return [drawn.batch for drawn in learner.batches(np.random.default_rng(epoch))]
 
 
 def rows(made: Sequence[ItemBatch]) -> list[tuple[list[int], list[int]]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from core.codes import code_tokens
 from offline.dataset.schema import Dataset
-from offline.generator.config import ItemTrainConfig
+from offline.generator.config import FamilyShares, ItemTrainConfig
 from offline.generator.items.expected import ExpectedItems
 from offline.generator.items.model import ItemT5
 from offline.generator.items.scores import exact_scores
@@ -72,7 +72,7 @@ def train_here(
         prompts,
         config,
         max_history=6,
-        direct_share=direct_share,
+        shares=FamilyShares(direct=direct_share),
         history_dropout=0.1,
         path=directory / CHECKPOINT if directory else None,
         bar=bar,
@@ -114,7 +114,7 @@ def test_a_users_name_is_learned_from_what_is_expected() -> None:
         prompts,
         CONFIG.model_copy(update={"loop": loop}),
         max_history=6,
-        direct_share=1.0,
+        shares=FamilyShares(direct=1.0),
         history_dropout=0.0,
         expected=ExpectedItems(items, np.ones((len(sequences), 1))),
     )
@@ -187,5 +187,11 @@ def test_prompts_that_cannot_be_learned_are_refused(asked: str) -> None:
     )
     with pytest.raises(PromptError, match="a model that reads whole items"):
         train_items(
-            model, cycles(), wrong, CONFIG, max_history=6, direct_share=0.0, history_dropout=0.0
+            model,
+            cycles(),
+            wrong,
+            CONFIG,
+            max_history=6,
+            shares=FamilyShares(direct=0.0),
+            history_dropout=0.0,
         )

@@ -9,6 +9,7 @@ from offline.generator.export.linear import Linears
 from offline.generator.export.llama.decoder import LlamaDecoder
 from offline.generator.export.llama.layers import LlamaWeights
 from offline.generator.export.llama.prefill import prefill_graph
+from offline.generator.export.llama.text import text_graph
 from offline.onnx_graph import OnnxGraphBuilder
 
 
@@ -38,3 +39,7 @@ class LlamaBackbone(Backbone):
     def decoder(self, graph: OnnxGraphBuilder, linears: Linears, levels: int) -> LlamaDecoder:
         """See `Backbone`."""
         return LlamaDecoder(graph, self.weights, linears, levels)
+
+    def text(self, linears: Linears, max_tokens: int) -> OnnxGraphBuilder:  # noqa: ARG002
+        """See `Backbone`; its positions have no end that a table would need."""
+        return text_graph(self.weights, linears)

@@ -22,6 +22,9 @@ from offline.generator.export.linear import Linears
 from offline.generator.export.residual import Stream, normalize
 from offline.onnx_graph import FLOAT, INT64, Dim, OnnxGraphBuilder
 
+WORDS: Final = "word_head"
+"""The layer that speaks about words, where `lm_head` speaks about the tokens of codes."""
+
 
 @dataclass(frozen=True)
 class T5Weights(Weights):
@@ -59,7 +62,8 @@ class T5Weights(Weights):
             for part in "kv"
         ]
         yield Activation("encoder.final_layer_norm", cross_readers)
-        yield Activation("decoder.final_layer_norm", ["lm_head"])
+        heads = [head for head in ("lm_head", WORDS) if f"{head}.weight" in self.arrays]
+        yield Activation("decoder.final_layer_norm", heads)
 
     def _feed_forward(self, block: str) -> Iterator[Activation]:
         dense = f"{block}.DenseReluDense"
@@ -143,6 +147,10 @@ class T5Layers:
         table[:max_tokens] = self._buckets("encoder", -back, bidirectional=False)
         return self._position_bias(length, table)
 
+    def bias_back(self, positions: int) -> Matrix:
+        """[positions, heads] the decoder's bias of attending 0, 1, 2, … tokens back."""
+        return self._buckets("decoder", -torch.arange(positions), bidirectional=False)
+
     def _bidirectional(self, max_tokens: int) -> Matrix:
         """[2·max - 1, heads] the bias by distance, from furthest back to furthest ahead."""
         distance = torch.arange(-(max_tokens - 1), max_tokens)
@@ -198,6 +206,8 @@ class T5Layers:
         cross: Sequence[KeysValues],
         padding: str,
         past: Sequence[KeysValues] | None = None,
+        *,
+        by_head: bool = False,
     ) -> tuple[str, list[KeysValues]]:
         """Reads rows and returns what the decoder makes of each.
 
@@ -207,6 +217,8 @@ class T5Layers:
             cross: what `encode` returned.
             padding: what `padding_bias` returned.
             past: each layer's keys and values, [batch, past rows, inner], of earlier calls.
+            by_head: whether `past` is [batch, heads, past rows, width] instead; for one row at a
+                time, which costs nothing to write so, and spares attention the transposition.
 
         Returns:
             Normalized states [batch, rows, d_model], and `past` with these rows appended.
@@ -220,9 +232,12 @@ class T5Layers:
             name = f"decoder.block.{layer}.layer"
             normed, stream = self._norm(stream, f"{name}.0.layer_norm")
             query, keys, values = self._project(normed, f"{name}.0.SelfAttention")
+            if by_head:
+                keys, values = (g.reshape(part, 0, self.heads, 1, -1) for part in (keys, values))
             if past is not None:
-                keys = g.op("Concat", past[layer].keys, keys, axis=1)
-                values = g.op("Concat", past[layer].values, values, axis=1)
+                axis = 2 if by_head else 1
+                keys = g.op("Concat", past[layer].keys, keys, axis=axis)
+                values = g.op("Concat", past[layer].values, values, axis=axis)
             extended.append(KeysValues(keys, values))
             stream.update = self._attend(query, extended[-1], bias, f"{name}.0.SelfAttention")
             normed, stream = self._norm(stream, f"{name}.1.layer_norm")

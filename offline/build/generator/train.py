@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import torch
@@ -15,26 +15,41 @@ from transformers import PreTrainedModel, T5ForConditionalGeneration
 
 from core.codes import code_tokens, read_code_texts
 from offline.build.files import FACTS, read_json, write_json
+from offline.build.generator.families import (
+    read_ratings,
+    read_written,
+    save_texts,
+    text_material,
+)
 from offline.dataset.errors import DataError
 from offline.dataset.schema import Dataset
 from offline.generator.items.expected import ExpectedItems, expect
 from offline.generator.items.model import ItemT5
 from offline.generator.items.train import ItemPrompts, train_items
+from offline.generator.subwords import from_texts
+from offline.generator.texts.learned import TextMaterial
 from offline.generator.tokenizer import UNK, extend, from_scratch, level_ids
 from offline.generator.tokens.backbones import (
     from_checkpoint,
     from_preset,
+    loss_of,
     require_positions,
 )
 from offline.generator.tokens.examples import ExampleSource
 from offline.generator.tokens.model import fit_vocabulary, special_tokens
+from offline.generator.tokens.ratings import TokenRatings
 from offline.generator.tokens.rows import start_from_texts
 from offline.generator.tokens.train import train_tokens
 from offline.query_encoder.model import principal_components
+from offline.ratings.rated import RATING_PARTS, Ratings, rating_codes
+from offline.reviews.examples import Written
+from offline.reviews.parts import Part
+from offline.training.families import Family
 from offline.warm.before import Before
 from offline.warm.vocabulary import Vocabulary
 from services.candidate.retrieval.encoders import OnnxQueryEncoder
-from services.generator.prompts import Template, read_templates
+from services.generator.decoding.ratings import RATING_CODES
+from services.generator.prompts import TEXT, Template, read_templates
 
 if TYPE_CHECKING:
     from offline.build.stage import Earlier
@@ -57,6 +72,10 @@ class _Material:
     """[items, levels] token ids."""
     pad: int
     user_tokens: int
+    ratings: Ratings | None
+    """What is learned of ratings; None where the model does not rate."""
+    writing: TextMaterial | None
+    """What a family that writes text learns; None where none does."""
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -65,6 +84,12 @@ class _Material:
         return Vocabulary(
             self.tokenizer, self.codes, data.item_ids, data.user_ids, self.user_tokens
         )
+
+    @property
+    def rating_codes(self) -> NDArray[np.int32]:
+        """The ratings as token ids, int32 [values, levels]."""
+        values = 0 if self.ratings is None else len(self.ratings.values)
+        return rating_codes(values, self.tokenizer, self.codes.shape[1], self.pad)
 
 
 def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path) -> None:
@@ -81,7 +106,7 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
     data = Dataset.load(earlier["dataset"])
     texts = read_code_texts(earlier["codes"] / "codes.txt")
     templates = read_templates(out / "prompts.txt")
-    made, material = _untrained(settings, data, templates, texts, earlier.get("pretrained"))
+    made, material = _untrained(settings, data, earlier, templates, texts)
     before = Before(earlier["warm"]) if settings.warm else None
     if settings.reads_items:
         t5 = cast(T5ForConditionalGeneration, made)  # others are configured to read tokens
@@ -96,39 +121,77 @@ def train_generator(settings: "GeneratorSettings", earlier: "Earlier", out: Path
         curve = _train_tokens(made, material, before, out)
     material.tokenizer.save(str(out / "tokenizer.json"))
     np.save(out / "code_tokens.npy", material.codes, allow_pickle=False)
-    write_json(out / FACTS, {"user_tokens": material.user_tokens, "curve": curve})
+    if material.ratings is not None:
+        np.save(out / RATING_CODES, material.rating_codes, allow_pickle=False)
+        np.save(out / RATING_PARTS, material.ratings.parts, allow_pickle=False)
+    ratings = () if material.ratings is None else material.ratings.values
+    facts = {"user_tokens": material.user_tokens, "ratings": ratings, "curve": curve}
+    if material.writing is not None:
+        facts |= save_texts(material.writing, settings, out)
+    write_json(out / FACTS, facts)
     (out / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _untrained(
     settings: "GeneratorSettings",
     data: Dataset,
+    earlier: "Earlier",
     templates: Sequence[Template],
     texts: Sequence[str],
-    pretrained: Path | None,
 ) -> tuple[PreTrainedModel, _Material]:
     """A model from scratch or from a checkpoint, whose tokenizer knows the codes."""
     model, users = settings.model, _user_tokens(settings, data)
+    written = read_written(settings, data, earlier["dataset"])
+    ratings = read_ratings(settings, data, templates, earlier["dataset"])
+    values = 0 if ratings is None else len(ratings.values)
     if model.checkpoint is None:
-        tokenizer = from_scratch(
-            templates, data.name, texts, user_tokens=users, ends=not settings.reads_items
-        )
+        tokenizer = _from_scratch(settings, data, templates, texts, written, values)
         made = from_preset(model.backbone, model.preset, tokenizer, dropout=model.dropout)
     else:
         dropout = 0.0 if model.lora else model.dropout
-        made, tokenizer = from_checkpoint(pretrained or model.checkpoint, dropout=dropout)
-        tokenizer = extend(tokenizer, texts)
+        source = earlier.get("pretrained") or model.checkpoint
+        made, tokenizer = from_checkpoint(source, dropout=dropout)
+        tokenizer = extend(tokenizer, texts, ratings=values)
         fit_vocabulary(made, tokenizer)
         start_from_texts(made, tokenizer, texts, [item.text for item in data.items])
     pad, eos = special_tokens(made)
     codes = code_tokens(tokenizer, texts, eos=eos, pad=pad, unknown=tokenizer.token_to_id(UNK))
     require_positions(made, model.max_input_tokens + codes.shape[1])
-    return made, _Material(settings, data, templates, tokenizer, texts, codes, pad, users)
+    writing = text_material(settings, written, templates, tokenizer, users) if written else None
+    material = _Material(
+        settings, data, templates, tokenizer, texts, codes, pad, users, ratings, writing
+    )
+    return made, material
+
+
+def _from_scratch(
+    settings: "GeneratorSettings",
+    data: Dataset,
+    templates: Sequence[Template],
+    texts: Sequence[str],
+    written: Written | None,
+    ratings: int,
+) -> Tokenizer:
+    """Whole words of the prompts, or pieces of words for a model that writes text."""
+    users = _user_tokens(settings, data)
+    if written is None:
+        asked = [t for t in templates if t.output != TEXT]
+        ends = not settings.reads_items
+        return from_scratch(asked, data.name, texts, user_tokens=users, ratings=ratings, ends=ends)
+    return from_texts(
+        written.training_texts(),
+        templates,
+        data.name,
+        texts,
+        user_tokens=users,
+        ratings=ratings,
+        pieces=settings.model.texts.pieces,
+    )
 
 
 def _user_tokens(settings: "GeneratorSettings", data: Dataset) -> int:
     """Tokens for users: none where no prompt names one, or where a checkpoint writes its own."""
-    if settings.model.checkpoint is not None or not settings.model.direct_share:
+    if settings.model.checkpoint is not None or not settings.model.families.direct:
         return 0
     return min(settings.model.user_tokens, len(data.user_ids))
 
@@ -175,6 +238,8 @@ def _train_items(
     loop = section.loop.model_copy(update={"seed": settings.seed})
     share = section.item_share_for(sum(map(len, data.train())), len(data.items))
     model = ItemT5(t5, start, material.codes, share)
+    if material.ratings is not None:
+        model.add_ratings(material.rating_codes[:, 0].tolist())
     with Progress() as bar:
         curve = train_items(
             model,
@@ -182,10 +247,14 @@ def _train_items(
             ItemPrompts(material.templates, material.tokenizer, data.name, material.user_tokens),
             section.model_copy(update={"loop": loop}),
             max_history=settings.model.max_history,
-            direct_share=settings.model.direct_share,
+            shares=settings.model.families,
             history_dropout=settings.model.history_dropout,
             expected=expected,
+            rated=None if material.ratings is None else material.ratings.part(Part.TRAINING),
             start=None if before is None else lambda m: before.give(m, material.vocabulary),
+            more=material.writing.families(model, settings.model.families)
+            if material.writing
+            else (),
             path=out / CHECKPOINT,
             bar=bar,
         )
@@ -212,14 +281,24 @@ def _train_tokens(
         max_tokens=settings.model.max_input_tokens,
         targets=section.targets,
         prompts=section.prompts,
-        direct_share=settings.model.direct_share,
+        direct_share=settings.model.families.direct_fraction,
         history_dropout=settings.model.history_dropout,
         pad=material.pad,
         user_tokens=material.user_tokens,
     )
+    others: list[tuple[Family[Any], float]] = []
+    if (ratings := material.ratings) is not None:
+        rated, codes = ratings.part(Part.TRAINING), material.rating_codes
+        family = TokenRatings(loss_of(made), source, rated, codes, section.batch_size)
+        others.append((family, settings.model.families.rating_share))
     with _adapted(made, material), Progress() as bar:
         train_tokens(
-            made, source, section.model_copy(update={"loop": loop}), path=out / CHECKPOINT, bar=bar
+            made,
+            source,
+            section.model_copy(update={"loop": loop}),
+            others=others,
+            path=out / CHECKPOINT,
+            bar=bar,
         )
     made.save_pretrained(out / "model")
     return {}

@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cli.explain.printing import print_explanations
 from cli.support.connection import ConnectionOptions
 from cli.support.diagnostics import diagnosed_items, print_diagnostics
 from cli.support.option_groups import expanded
@@ -49,7 +50,8 @@ ForbidDegraded = Annotated[
     "tandem recommend --user 196 --strategy fuse -k 5\n\n"
     "tandem recommend --history 50,172,181 --filter genre=Drama --filter year=1990..1999\n\n"
     "tandem recommend --user 196 --pin 50=1 --cap genre=3 --diversity 0.3 --diagnostics\n\n"
-    "tandem recommend --user 196 --boost genre=Drama:0.5 --page-size 5"
+    "tandem recommend --user 196 --boost genre=Drama:0.5 --page-size 5\n\n"
+    "tandem recommend --user 196 -k 3 --explain"
 )
 @expanded
 def recommend(
@@ -75,11 +77,17 @@ def recommend(
     diagnostics: Annotated[
         bool, typer.Option("--diagnostics", help="Say where each item comes from.")
     ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Have a model write why each item would be liked."),
+    ] = False,
     connection: ConnectionOptions,
     as_json: AsJson = False,
 ) -> None:
     """Recommend items to a user, or to whoever has a given history."""
     given = _read_history(user, history)
+    if explain and as_json:
+        raise typer.BadParameter("--explain is for people; tandem explain --json has each text")
     with connection.connect() as client:
         response = client.recommend(
             user,
@@ -100,7 +108,18 @@ def recommend(
         if as_json:
             print_json(response)
         else:
-            _print(client, response, given or _stored_history(client, user))
+            _show(client, response, user, given, explain=explain)
+
+
+def _show(
+    client: Client, response: pb.RecommendResponse, user: str, given: list[str], *, explain: bool
+) -> None:
+    """Prints a list, and below it a generated text for each item where that is asked for."""
+    _print(client, response, given or _stored_history(client, user))
+    if explain:
+        items = [item.item_id for item in response.recommendations]
+        titles = Titles(response.recommendations)
+        print_explanations(Console(), client, user, given, items, titles)
 
 
 @rows_app.command(

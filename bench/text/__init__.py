@@ -1,0 +1,1 @@
+"""Writing text, beside others that do."""

@@ -1,0 +1,1 @@
+"""Generated text: explanations and summaries, passed on as the generator writes them."""

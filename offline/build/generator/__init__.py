@@ -1,0 +1,1 @@
+"""What a build does to make its generator."""
