@@ -227,7 +227,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
 LORA: Final[dict[str, Any]] = {
     "generator": {
         "max_input_tokens": 24,
-        "direct_share": 0.0,
+        "families": {"direct": 0.0},
         "tokens": {
             "batch_size": 4,
             "targets": 24,

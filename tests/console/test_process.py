@@ -5,6 +5,8 @@ import http.client
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,7 +17,6 @@ from console.settings import ConsoleSettings
 from core.errors import SettingsError
 from serving.settings import load_settings
 from tests.authority import Authority
-from tests.cli.command import run
 from tests.console.served import ask
 from tests.processes import PATIENCE, Server, servers, wait_until
 
@@ -62,8 +63,10 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     server = console(tmp_path)
     with servers(server):
         server.start()
-        refused = run("console", "--port", str(server.port))
-    assert refused.code == 1
+        # In a process of its own, because a server sets up the logging of its process.
+        command = [sys.executable, "-m", "cli.main", "console", "--port", str(server.port)]
+        refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert refused.returncode == 1
     assert "cannot listen on 127.0.0.1" in refused.stderr
 
 

@@ -70,7 +70,7 @@ async def refused(channel: grpc.aio.Channel, method: Any, **fields: Any) -> tand
 
 
 async def test_each_request_can_name_a_bundle(shops: Shops) -> None:
-    assert len(SINGLE) == 11
+    assert len(SINGLE) == 12
     for method in SINGLE:
         error = await refused(shops.channel, method, bundle="nowhere" * 100)
         expected = (grpc.StatusCode.INVALID_ARGUMENT, "UNKNOWN_BUNDLE_NAME")
