@@ -85,7 +85,7 @@ class GeneratorServicer(RatingMethods, TextMethods):
         TextMethods.__init__(
             self, follower, users, version, preparers, turns, texts, self._metrics.text
         )
-        self.version, self.histories = version, histories
+        self.histories = histories
         run = turns.taken(self._metrics.watched(partial(answer, follower.engine)))
         self.queue = model_queue(run, self._limits)
         """Jobs that wait for the model, which all versions of the engine share."""
@@ -104,6 +104,9 @@ class GeneratorServicer(RatingMethods, TextMethods):
         )
         engine = GeneratorEngine.load(bundle, compute, settings.precision)
         limits = Limits(settings.max_batch, settings.max_queue, settings.max_queue_ms / 1e3)
+        texts = TextLimits(
+            settings.max_texts, settings.max_text_queue, settings.max_text_queue_ms / 1e3
+        )
         feed = None
         if settings.catalog is not None:
             feed = CatalogFeed(settings.catalog, bundle.version, link=link_of(settings))
@@ -114,7 +117,7 @@ class GeneratorServicer(RatingMethods, TextMethods):
             bundle.version,
             limits,
             metrics,
-            settings.text_limits,
+            texts,
             histories,
         )
 

@@ -4,7 +4,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from services.generator.text.queue import TextLimits
 from serving.settings import CallingSettings
 
 
@@ -49,8 +48,3 @@ class GeneratorSettings(CallingSettings):
     max_text_queue_ms: float = Field(
         default=5000.0, gt=0, description="Milliseconds after which a waiting text is shed."
     )
-
-    @property
-    def text_limits(self) -> TextLimits:
-        """How many texts there may be."""
-        return TextLimits(self.max_texts, self.max_text_queue, self.max_text_queue_ms / 1e3)

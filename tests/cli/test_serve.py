@@ -1,5 +1,7 @@
 """`tandem serve`: an option for every setting, and what `all` tells each of the three."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -216,3 +218,10 @@ def test_all_checks_the_settings_of_each_first(
     assert result.code == 1
     assert message in result.stderr
     assert not started.settings
+
+
+def test_settings_load_no_engine() -> None:
+    """The supervisor checks the settings of all servers, and runs none of them."""
+    code = "import cli.serve.all, sys; print(sorted({'faiss', 'onnxruntime'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -62,7 +62,7 @@ def read_explain(request: pb.ExplainRequest, most: int) -> ExplainQuery:
             context.history_item_ids, field="history_item_ids", limit=edge.MAX_HISTORY
         ),
         item_id=edge.identifier(request.item_id, field="item_id"),
-        feature=_short(request.feature, "feature", MAX_FEATURE_BYTES),
+        feature=edge.short_text(request.feature, field="feature", limit=MAX_FEATURE_BYTES),
         options=_read_options(request.options, most),
     )
 
@@ -79,7 +79,7 @@ def read_summarize(request: pb.SummarizeRequest, most: int) -> SummarizeQuery:
     """
     if not request.text.strip():
         raise InvalidArgument("text is empty; send what is to be summarized", reason="EMPTY_TEXT")
-    text = _short(request.text, "text", MAX_TEXT_BYTES)
+    text = edge.short_text(request.text, field="text", limit=MAX_TEXT_BYTES)
     return SummarizeQuery(text, _read_options(request.options, most))
 
 
@@ -103,13 +103,3 @@ def _read_sampling(options: pb.TextOptions) -> Sampling | None:
         )
     seed = options.seed if options.HasField("seed") else secrets.randbelow(_SEEDS)
     return Sampling(options.top_p, seed)
-
-
-def _short(text: str, field: str, limit: int) -> str:
-    if len(text.encode()) > limit:
-        raise InvalidArgument(
-            f"{field} has {len(text.encode())} bytes; send at most {limit}",
-            reason="TEXT_TOO_LONG",
-            limit=str(limit),
-        )
-    return text

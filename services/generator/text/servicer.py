@@ -61,7 +61,7 @@ class TextMethods(pb_grpc.GeneratorServiceServicer):
     ) -> None:
         self.follower = follower
         self._users = users
-        self._version = version
+        self.version = version
         self._preparers = preparers
         self._text_metrics = metrics
         parts = follower.engine.parts
@@ -138,7 +138,7 @@ class TextMethods(pb_grpc.GeneratorServiceServicer):
     def _named(self, engine: GeneratorEngine) -> dict[str, Any]:
         """What every message of a text says."""
         sequence = engine.snapshot.sequence
-        return {"bundle_version": self._version, "catalog_sequence": sequence}
+        return {"bundle_version": self.version, "catalog_sequence": sequence}
 
     async def _warm_up_texts(self) -> None:
         """Writes two tokens, so that the first caller does not pay for it."""
@@ -154,7 +154,10 @@ class TextMethods(pb_grpc.GeneratorServiceServicer):
                 pass
 
     def _follow_texts(self) -> None:
-        if texts := self.texts:
+        texts = self.texts
+        if texts is None:  # those of the version before are let go of
+            self._text_metrics.follow(lambda: 0, lambda: 0)
+        else:
             self._text_metrics.follow(lambda: texts.waiting, lambda: texts.running)
 
     async def _close_texts(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import pytest
 
 from services.generator.catalog.follower import Follower
 from services.generator.decoding.engine import UserContext
+from services.generator.metrics import GeneratorMetrics
 from services.generator.servicer import GeneratorServicer
 from services.generator.text.engine import TextEngine, TextJob
 from services.generator.text.prompts import TextPrompts
@@ -51,6 +53,25 @@ async def servicer(served: Served) -> AsyncIterator[GeneratorServicer]:
 async def stub(servicer: GeneratorServicer) -> AsyncIterator["Stub"]:
     async with serving(servicer, rpc.add_GeneratorServiceServicer_to_server) as channel:
         yield rpc.GeneratorServiceStub(channel)
+
+
+async def test_a_version_without_texts_holds_none_of_another(writer: MadeUp) -> None:
+    metrics = GeneratorMetrics()
+
+    def version() -> GeneratorServicer:
+        users = writer.bundle.histories.user_index
+        return GeneratorServicer(Follower(writer.engine), users, "shop/1", metrics=metrics)
+
+    first, second = version(), version()
+    second.texts = None
+    await first.activate(None)
+    await second.activate(first)
+    assert first.texts is not None
+    gone = weakref.ref(first.texts)
+    await first.close()
+    del first
+    assert gone() is None
+    await second.close()
 
 
 def explain(item: int = 5, **fields: Any) -> pb.ExplainRequest:
