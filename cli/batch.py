@@ -29,12 +29,11 @@ from rich.progress import (
 from cli.support.batch_sender import BatchError, Sender
 from cli.support.connection import GatewayOptions
 from cli.support.option_groups import expanded
-from cli.support.printing import strategy_name
 from cli.support.query_options import ConstraintOptions, MaxResults, Strategy
 from serving.files.replacing import replacing
 from tandem import Client
 from tandem.errors import from_status
-from tandem.requests import item_constraints, strategy_value
+from tandem.requests import item_constraints, name_of, strategy_value
 from tandem.v1 import recommendation_service_pb2 as pb
 
 USER: Final = "user_id"
@@ -219,7 +218,7 @@ def _record(row: Mapping[str, Any], answer: pb.BatchRecommendResponse) -> tuple[
         row.get(USER),
         [item.item_id for item in response.recommendations],
         [item.score for item in response.recommendations],
-        strategy_name(response.strategy),
+        name_of(pb.Strategy, response.strategy),
         response.degraded,
         response.bundle_version,
         response.recommendation_id,

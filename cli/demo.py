@@ -9,11 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cli.support.printing import strategy_name
 from cli.support.titles import Titles
 from core.bundle import Bundle
 from tandem import Client
-from tandem.requests import StrategyName
+from tandem.requests import StrategyName, name_of
 from tandem.v1 import candidate_service_pb2 as candidate_pb
 from tandem.v1 import candidate_service_pb2_grpc as candidate_rpc
 from tandem.v1 import recommendation_service_pb2 as pb
@@ -153,5 +152,5 @@ def _show_recommendations(
         f"{timing.stage} {timing.duration.ToTimedelta().total_seconds() * 1e3:.1f} ms"
         for timing in answer.timings
     )
-    strategy = strategy_name(answer.strategy)
+    strategy = name_of(pb.Strategy, answer.strategy)
     console.print(f"[dim]strategy {strategy}; {steps}; bundle {answer.bundle_version}")

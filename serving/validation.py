@@ -76,6 +76,26 @@ def identifier(value: str, *, field: str) -> str:
     return value
 
 
+def short_text(text: str, *, field: str, limit: int) -> str:
+    """Checks the length of a text.
+
+    Args:
+        text: of any language.
+        field: that it was sent in.
+        limit: bytes of UTF-8 that it may have.
+
+    Raises:
+        InvalidArgument: reason TEXT_TOO_LONG.
+    """
+    if len(text.encode()) > limit:
+        raise InvalidArgument(
+            f"{field} has {len(text.encode())} bytes; send at most {limit}",
+            reason="TEXT_TOO_LONG",
+            limit=str(limit),
+        )
+    return text
+
+
 def item_filter(message: common_pb2.ItemFilter) -> Filter:
     """Translates a filter.
 

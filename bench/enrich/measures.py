@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -65,7 +66,7 @@ def embedding_ranks(arm: Arm, asked: Holdout) -> Ranks:
 
 def retrieval_ranks(arm: Arm, asked: Holdout) -> Ranks:
     """By the query encoder, `[questions]`."""
-    return _ranks(lambda histories: _queries(arm, histories) @ arm.behavior.T, asked)
+    return _ranks(partial(_scores, arm, arm.behavior), asked)
 
 
 def cold_ranks(arm: Arm, asked: Holdout, left_out: NDArray[np.int32], folds: int = 10) -> Ranks:
@@ -88,7 +89,7 @@ def cold_ranks(arm: Arm, asked: Holdout, left_out: NDArray[np.int32], folds: int
         placed = arm.behavior.copy()
         mapped = arm.content[fold] @ projection[:-1] + projection[-1]
         placed[fold] = np.stack([unit(vector) for vector in mapped])
-        ranks[at] = _ranks(lambda h, p=placed: _queries(arm, h) @ p.T, some(asked, at))  # type: ignore[misc]
+        ranks[at] = _ranks(partial(_scores, arm, placed), some(asked, at))
     return ranks
 
 
@@ -98,8 +99,9 @@ def some(asked: Holdout, places: NDArray[np.intp]) -> Holdout:
     return Holdout(asked.users[places], histories, asked.targets[places])
 
 
-def _queries(arm: Arm, histories: Histories) -> FloatArray:
-    return arm.encoder.encode_batch([arm.behavior[h[-MAX_HISTORY:]] for h in histories])
+def _scores(arm: Arm, vectors: FloatArray, histories: Histories) -> FloatArray:
+    queries = arm.encoder.encode_batch([arm.behavior[h[-MAX_HISTORY:]] for h in histories])
+    return queries @ vectors.T
 
 
 def _ranks(score: Callable[[Histories], FloatArray], asked: Holdout) -> Ranks:

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.support.titles import Titles
+from tandem.requests import name_of
 from tandem.v1 import recommendation_service_pb2 as pb
 
 
@@ -59,7 +60,7 @@ def _lines(item: pb.ItemDiagnostics, titles: Titles) -> Iterator[tuple[str, str]
         total = sum(token.log_probability for token in item.code.tokens)
         yield "code", f"{tokens} = {total:.3f}"
     for effect in item.rules:
-        rule = pb.Rule.Name(effect.rule).removeprefix("RULE_").lower()
+        rule = name_of(pb.Rule, effect.rule)
         move = f"{effect.rank_before or '–'} → {effect.rank_after or 'out'}"
         yield "rule", f"{rule}: {move}, {escape(effect.detail)}"
 

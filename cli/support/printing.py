@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.support.titles import Titles
+from tandem.requests import name_of
 from tandem.v1 import recommendation_service_pb2 as pb
 from tandem.v1.generator_service_pb2 import ListProof
 
@@ -79,7 +80,7 @@ def print_missing(console: Console, missing: Sequence[str]) -> None:
 def print_degradations(console: Console, response: pb.RecommendResponse) -> None:
     """Prints which stages failed, and what the gateway did instead."""
     for degradation in response.degradations:
-        fallback = pb.Fallback.Name(degradation.fallback).removeprefix("FALLBACK_").lower()
+        fallback = name_of(pb.Fallback, degradation.fallback)
         instead = "" if degradation.fallback == pb.FALLBACK_NONE else f", {fallback} instead"
         console.print(f"[yellow]without {degradation.stage} ({degradation.reason}){instead}")
 
@@ -90,7 +91,7 @@ def print_timings(console: Console, response: pb.RecommendResponse) -> None:
         f"{timing.stage} {timing.duration.ToMicroseconds() / 1e3:.1f}"
         for timing in response.timings
     )
-    strategy = strategy_name(response.strategy)
+    strategy = name_of(pb.Strategy, response.strategy)
     variant = f", variant {response.variant}" if response.variant else ""
     proof = _proof(response.proof) if response.HasField("proof") else ""
     console.print(f"[dim]{strategy} from {response.bundle_version}{variant}{proof}; ms: {stages}")
@@ -113,8 +114,3 @@ def print_json(response: Message, *, with_defaults: bool = True) -> None:
         always_print_fields_with_no_presence=with_defaults,
     )
     typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
-
-
-def strategy_name(strategy: "pb.Strategy.ValueType") -> str:
-    """A strategy as `--strategy` names it."""
-    return pb.Strategy.Name(strategy).removeprefix("STRATEGY_").lower()

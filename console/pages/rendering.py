@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from google.protobuf.timestamp_pb2 import Timestamp
 from starlette.datastructures import QueryParams
 
+from tandem.requests import name_of
 from tandem.v1 import common_pb2
 from tandem.v1 import recommendation_service_pb2 as pb
 
@@ -58,17 +59,17 @@ def day(time: Timestamp) -> str:
 
 def strategy(value: int) -> str:
     """A strategy by its name."""
-    return pb.Strategy.Name(value).removeprefix("STRATEGY_").lower()  # type: ignore[arg-type]
+    return name_of(pb.Strategy, value)
 
 
 def rule(value: int) -> str:
     """A rule by its name."""
-    return pb.Rule.Name(value).removeprefix("RULE_").lower()  # type: ignore[arg-type]
+    return name_of(pb.Rule, value)
 
 
 def fallback(value: int) -> str:
     """What took the place of a step, in words."""
-    return pb.Fallback.Name(value).removeprefix("FALLBACK_").lower().replace("_", " ")  # type: ignore[arg-type]
+    return name_of(pb.Fallback, value).replace("_", " ")
 
 
 def adding(query: QueryParams, **more: object) -> str:

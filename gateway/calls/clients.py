@@ -1,11 +1,12 @@
 """Clients of the two services: domain values in and out, and errors of the gateway's own tree."""
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from core.errors import Unavailable
 from gateway.calls.attempts import Versioned
@@ -204,22 +205,22 @@ class GeneratorClient(Caller["generator_grpc.GeneratorServiceAsyncStub"]):
         }
         return _answered(found, response)
 
-    async def explain(
+    def explain(
         self, message: generator_pb.ExplainRequest, deadline: Deadline
     ) -> AsyncGenerator[generator_pb.ExplainResponse, None]:
         """Passes on an explanation as it is written."""
-        method = beginning(lambda stub: stub.Explain)
-        begun = await self.unhedged().call(method, message, deadline)
-        async with aclosing(begun.messages(self.service)) as messages:
-            async for each in messages:
-                yield each
+        return self._passed_on(lambda stub: stub.Explain, message, deadline)
 
-    async def summarize(
+    def summarize(
         self, message: generator_pb.SummarizeRequest, deadline: Deadline
     ) -> AsyncGenerator[generator_pb.SummarizeResponse, None]:
         """Passes on a summary as it is written."""
-        method = beginning(lambda stub: stub.Summarize)
-        begun = await self.unhedged().call(method, message, deadline)
+        return self._passed_on(lambda stub: stub.Summarize, message, deadline)
+
+    async def _passed_on(
+        self, method: Callable[[Any], Any], message: Message, deadline: Deadline
+    ) -> AsyncGenerator[Any, None]:
+        begun = await self.unhedged().call(beginning(method), message, deadline)
         async with aclosing(begun.messages(self.service)) as messages:
             async for each in messages:
                 yield each

@@ -1,14 +1,13 @@
 """Turns one query into one answer: history, strategy, rules."""
 
-import asyncio
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from core.bundle import Bundle
-from core.errors import DeadlineExceeded, NotFound, TandemError
+from core.errors import TandemError
 from gateway.deadline import Deadline
 from gateway.domain import Answer, Fallback, Query, ResolvedQuery, Strategy
 from gateway.history import HistoryStore
+from gateway.history.lookup import HISTORY_SHARE, stored_history, unknown_user
 from gateway.metrics import GatewayMetrics
 from gateway.recommend.blend import Weights
 from gateway.recommend.diagnostics import Diagnosis, MadeList
@@ -19,9 +18,6 @@ from gateway.recommend.strategies import STRATEGIES, Generates, StrategyCall
 from gateway.recommend.trace import RequestTrace, Stopwatch
 from gateway.rules import apply_rules, depth
 from serving.telemetry.tracing import annotate
-
-HISTORY_SHARE: Final = 0.25
-"""Of the caller's time, for the history store."""
 
 
 @dataclass(frozen=True)
@@ -170,22 +166,10 @@ class Recommender:
             trace.do_without("history", error, Fallback.NO_HISTORY)
             return None
         if history is None:
-            raise NotFound(
-                f"user {query.user_id!r} has no stored history; send history_item_ids with it",
-                reason="UNKNOWN_USER",
-                user_id=query.user_id,
-            )
+            raise unknown_user(query.user_id)
         return history
 
     async def _stored(self, user_id: str, trace: RequestTrace) -> tuple[str, ...] | None:
         deadline = trace.share(HISTORY_SHARE)
         with trace.watch.stage("history", deadline):
-            try:
-                async with asyncio.timeout(deadline.remaining()):
-                    return await self.histories.history(user_id)
-            except TimeoutError as error:
-                raise DeadlineExceeded(
-                    "the history store did not answer within the caller's deadline",
-                    reason="DEADLINE_EXCEEDED",
-                    service="history",
-                ) from error
+            return await stored_history(self.histories, user_id, deadline)

@@ -1,21 +1,18 @@
 """The methods of RecommendationService that write text."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any
 
-from core.errors import DeadlineExceeded, InvalidArgument, NotFound
+from core.errors import InvalidArgument
 from gateway.admission import Admission
 from gateway.calls.clients import GeneratorClient
 from gateway.deadline import Deadline
 from gateway.history import HistoryStore
+from gateway.history.lookup import HISTORY_SHARE, stored_history, unknown_user
 from serving import validation as edge
 from tandem.v1 import generator_service_pb2 as generator_pb
 from tandem.v1 import recommendation_service_pb2_grpc as pb_grpc
-
-HISTORY_SHARE: Final = 0.25
-"""Of the caller's time, for the history store."""
 
 
 class TextMethods(pb_grpc.RecommendationServiceServicer):
@@ -73,22 +70,8 @@ class TextMethods(pb_grpc.RecommendationServiceServicer):
                 reason="MISSING_USER",
             )
         edge.identifier(user.user_id, field="user_id")
-        user.history_item_ids.extend(await self._stored(user.user_id, deadline))
-
-    async def _stored(self, user_id: str, deadline: Deadline) -> tuple[str, ...]:
-        try:
-            async with asyncio.timeout(deadline.share(HISTORY_SHARE).remaining()):
-                history = await self.histories.history(user_id)
-        except TimeoutError as error:
-            raise DeadlineExceeded(
-                "the history store did not answer within the caller's deadline",
-                reason="DEADLINE_EXCEEDED",
-                service="history",
-            ) from error
+        share = deadline.share(HISTORY_SHARE)
+        history = await stored_history(self.histories, user.user_id, share)
         if history is None:
-            raise NotFound(
-                f"user {user_id!r} has no stored history; send history_item_ids with it",
-                reason="UNKNOWN_USER",
-                user_id=user_id,
-            )
-        return history
+            raise unknown_user(user.user_id)
+        user.history_item_ids.extend(history)

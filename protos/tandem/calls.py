@@ -1,7 +1,8 @@
-"""What all clients have: a connection, and one way to make a unary call on it."""
+"""What all clients have: a connection, one way to make a call on it, and one to read a stream."""
 
+from collections.abc import AsyncGenerator, Generator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 
@@ -63,6 +64,23 @@ class Calls:
         except grpc.RpcError as error:
             raise from_rpc(error) from None
 
+    def _stream(
+        self,
+        method: "grpc.UnaryStreamMultiCallable[Q, R] | grpc.StreamStreamMultiCallable[Q, R]",
+        request: Any,
+        timeout: float | None,
+        request_id: str | None = None,
+    ) -> Generator[R, None, None]:
+        """The answers to a request, or to an iterator of them; the call, which begins with the
+        first, ends with the iteration."""
+        call = method(request, timeout=timeout, metadata=metadata(request_id))
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        finally:
+            call.cancel()
+
     def __enter__(self) -> Self:
         return self
 
@@ -109,6 +127,23 @@ class AsyncCalls:
             )
         except grpc.RpcError as error:
             raise from_rpc(error) from None
+
+    async def _stream(
+        self,
+        method: "grpc.aio.UnaryStreamMultiCallable[Q, R]"
+        " | grpc.aio.StreamStreamMultiCallable[Q, R]",
+        request: Any,
+        timeout: float | None,  # noqa: ASYNC109 - it is sent with the call
+        request_id: str | None = None,
+    ) -> AsyncGenerator[R, None]:
+        call = method(request, timeout=timeout, metadata=metadata(request_id))
+        try:
+            async for response in call:
+                yield response
+        except grpc.RpcError as error:
+            raise from_rpc(error) from None
+        finally:
+            call.cancel()
 
     async def __aenter__(self) -> Self:
         return self

@@ -10,8 +10,7 @@ from typing import Final, Unpack
 
 import grpc
 
-from tandem.channel import Secret, channel_options, metadata
-from tandem.errors import from_rpc
+from tandem.channel import Secret, channel_options
 from tandem.histories import AsyncHistoryCalls, HistoryCalls
 from tandem.items import AsyncItemCalls, ItemCalls
 from tandem.ratings import AsyncRatingCalls, RatingCalls
@@ -200,15 +199,7 @@ class Client(HistoryCalls, ItemCalls, RatingCalls, TextCalls):
         Raises:
             Error: the stream broke; what has no answer yet can be sent again.
         """
-        call = self._stub.BatchRecommend(
-            iter(requests), timeout=timeout, metadata=metadata(request_id)
-        )
-        try:
-            yield from call
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
-        finally:
-            call.cancel()
+        return self._stream(self._stub.BatchRecommend, iter(requests), timeout, request_id)
 
 
 class AsyncClient(AsyncHistoryCalls, AsyncItemCalls, AsyncRatingCalls, AsyncTextCalls):
@@ -264,20 +255,13 @@ class AsyncClient(AsyncHistoryCalls, AsyncItemCalls, AsyncRatingCalls, AsyncText
         request = similar_request(items, bundle=self._bundle, **arguments)
         return await self._call(self._stub.SimilarItems, request, timeout, request_id)
 
-    async def batch_recommend(
+    def batch_recommend(
         self,
         requests: Iterable[pb.BatchRecommendRequest] | AsyncIterable[pb.BatchRecommendRequest],
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - it is sent with the call
+        timeout: float | None = None,
         request_id: str | None = None,
     ) -> AsyncGenerator[pb.BatchRecommendResponse, None]:
         """Streams requests and yields their answers, as `Client.batch_recommend` does."""
         stream = iter(requests) if isinstance(requests, Iterable) else aiter(requests)
-        call = self._stub.BatchRecommend(stream, timeout=timeout, metadata=metadata(request_id))
-        try:
-            async for response in call:
-                yield response
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
-        finally:
-            call.cancel()
+        return self._stream(self._stub.BatchRecommend, stream, timeout, request_id)

@@ -2,14 +2,11 @@
 
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing, closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-import grpc
-
 from tandem.calls import AsyncCalls, Calls
-from tandem.channel import metadata
-from tandem.errors import from_rpc
 from tandem.v1 import recommendation_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -136,18 +133,12 @@ class HistoryCalls(Calls):
             NotFound: nothing is stored of the user.
             Error: the call failed; see `tandem.errors`.
         """
-        call = self._stub.ExportUser(
-            pb.ExportUserRequest(user_id=user_id, bundle=self._bundle),
-            timeout=timeout,
-            metadata=metadata(request_id),
-        )
-        try:
-            for response in call:
+        request = pb.ExportUserRequest(user_id=user_id, bundle=self._bundle)
+        with closing(
+            self._stream(self._stub.ExportUser, request, timeout, request_id)
+        ) as responses:
+            for response in responses:
                 yield from response.events
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
-        finally:
-            call.cancel()
 
     def merge_users(
         self,
@@ -234,19 +225,13 @@ class AsyncHistoryCalls(AsyncCalls):
         request_id: str | None = None,
     ) -> AsyncGenerator[pb.StoredEvent, None]:
         """Reads all that is stored about a user, as `Client.export_user` does."""
-        call = self._stub.ExportUser(
-            pb.ExportUserRequest(user_id=user_id, bundle=self._bundle),
-            timeout=timeout,
-            metadata=metadata(request_id),
-        )
-        try:
-            async for response in call:
+        request = pb.ExportUserRequest(user_id=user_id, bundle=self._bundle)
+        async with aclosing(
+            self._stream(self._stub.ExportUser, request, timeout, request_id)
+        ) as responses:
+            async for response in responses:
                 for each in response.events:
                     yield each
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
-        finally:
-            call.cancel()
 
     async def merge_users(
         self,

@@ -1,8 +1,9 @@
 """The client's arguments as the contract's messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, TypedDict, Unpack
+from typing import Any, Literal, Protocol, TypedDict, Unpack
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from tandem.filters import Condition
@@ -19,6 +20,15 @@ from tandem.v1.generator_service_pb2 import PredictRatingsRequest, RatedItem
 StrategyName = Literal["rerank", "generate", "fuse", "embedding"]
 SpaceName = Literal["content", "behavior"]
 FieldName = Literal["title", "attributes"]
+
+
+class Enum(Protocol):
+    """An enum of the contract, such as `pb.Strategy`."""
+
+    DESCRIPTOR: EnumDescriptor
+
+    def Name(self, number: Any) -> str:  # noqa: N802 - protobuf's
+        """The name of a value."""
 
 
 class ConstraintArguments(TypedDict, total=False):
@@ -101,6 +111,16 @@ def item_constraints(
         allowed_item_ids=only,
         include_seen=include_seen,
     )
+
+
+def name_of(enum: Enum, value: int) -> str:
+    """A value of an enum as people write it: `rerank` of `STRATEGY_RERANK`.
+
+    Args:
+        enum: whose values begin with its own name, such as `pb.Strategy`.
+        value: one of them.
+    """
+    return enum.Name(value).removeprefix(f"{enum.DESCRIPTOR.name.upper()}_").lower()
 
 
 def strategy_value(strategy: StrategyName | None) -> "pb.Strategy.ValueType":

@@ -1,13 +1,9 @@
 """Texts that a model writes, as they come: what both clients have for them."""
 
 from collections.abc import AsyncGenerator, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
-
-import grpc
+from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 
 from tandem.calls import AsyncCalls, Calls
-from tandem.channel import metadata
-from tandem.errors import from_rpc
 from tandem.v1.generator_service_pb2 import (
     ExplainRequest,
     ExplainResponse,
@@ -77,9 +73,7 @@ class TextCalls(Calls):
             Error: the call failed; see `tandem.errors`.
         """
         request = explain_request(user_id, item_id, bundle=self._bundle, **arguments)
-        yield from _read(
-            self._stub.Explain(request, timeout=timeout, metadata=metadata(request_id))
-        )
+        return self._stream(self._stub.Explain, request, timeout, request_id)
 
     def summarize(
         self,
@@ -105,9 +99,7 @@ class TextCalls(Calls):
         """
         options = TextOptions(**arguments)
         request = SummarizeRequest(text=text, options=options, bundle=self._bundle)
-        yield from _read(
-            self._stub.Summarize(request, timeout=timeout, metadata=metadata(request_id))
-        )
+        return self._stream(self._stub.Summarize, request, timeout, request_id)
 
 
 class AsyncTextCalls(AsyncCalls):
@@ -116,45 +108,31 @@ class AsyncTextCalls(AsyncCalls):
     _stub: "pb_grpc.RecommendationServiceAsyncStub"
     _bundle: str
 
-    async def explain(
+    def explain(
         self,
         user_id: str,
         item_id: str,
         *,
-        timeout: float = TEXT_TIMEOUT,  # noqa: ASYNC109 - it is sent with the call
+        timeout: float = TEXT_TIMEOUT,
         request_id: str | None = None,
         **arguments: Unpack[ExplainArguments],
     ) -> AsyncGenerator[ExplainResponse, None]:
         """Yields why a user would like an item, as `Client.explain` does."""
         request = explain_request(user_id, item_id, bundle=self._bundle, **arguments)
-        call = self._stub.Explain(request, timeout=timeout, metadata=metadata(request_id))
-        try:
-            async for response in call:
-                yield response
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
-        finally:
-            call.cancel()
+        return self._stream(self._stub.Explain, request, timeout, request_id)
 
-    async def summarize(
+    def summarize(
         self,
         text: str,
         *,
-        timeout: float = TEXT_TIMEOUT,  # noqa: ASYNC109 - it is sent with the call
+        timeout: float = TEXT_TIMEOUT,
         request_id: str | None = None,
         **arguments: Unpack[TextArguments],
     ) -> AsyncGenerator[SummarizeResponse, None]:
         """Yields a short summary of a text, as `Client.summarize` does."""
         options = TextOptions(**arguments)
         request = SummarizeRequest(text=text, options=options, bundle=self._bundle)
-        call = self._stub.Summarize(request, timeout=timeout, metadata=metadata(request_id))
-        try:
-            async for response in call:
-                yield response
-        except grpc.RpcError as error:
-            raise from_rpc(error) from None
-        finally:
-            call.cancel()
+        return self._stream(self._stub.Summarize, request, timeout, request_id)
 
 
 def explain_request(
@@ -174,13 +152,3 @@ def explain_request(
         options=TextOptions(**options),
         bundle=bundle,
     )
-
-
-def _read(call: Any) -> Iterator[Any]:
-    """The messages of a stream, which ends with the iteration."""
-    try:
-        yield from call
-    except grpc.RpcError as error:
-        raise from_rpc(error) from None
-    finally:
-        call.cancel()

@@ -176,10 +176,4 @@ def _read_text(text: str, space: SpaceName) -> str:
         )
     if not text.strip():
         raise InvalidArgument("text is empty", reason="EMPTY_TEXT")
-    if len(text.encode()) > MAX_TEXT_BYTES:
-        raise InvalidArgument(
-            f"text has {len(text.encode())} bytes; send at most {MAX_TEXT_BYTES}",
-            reason="TEXT_TOO_LONG",
-            limit=str(MAX_TEXT_BYTES),
-        )
-    return text
+    return edge.short_text(text, field="text", limit=MAX_TEXT_BYTES)

@@ -22,13 +22,6 @@ from tests.tiny_bundle import write_tiny_bundle
 ROWS = 25
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    bundle = write_tiny_bundle(tmp_path_factory.mktemp("batch"))
-    with capture_logs(), Gateway(bundle) as gateway:
-        yield gateway
-
-
 @pytest.fixture
 def users(tmp_path: Path) -> Path:
     """Two known users, an unknown one, and histories that were given."""

@@ -1,30 +1,14 @@
 """`tandem explain` and `tandem recommend --explain`, against a writer whose words are foretold."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from core.errors import FailedPrecondition
 from tests.cli.command import run
 from tests.cli.gateway import Gateway
-from tests.tiny_bundle import write_tiny_bundle
 
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    bundle = write_tiny_bundle(tmp_path_factory.mktemp("explain"))
-    with capture_logs(), Gateway(bundle) as gateway:  # what it logs would be on our stdout
-        yield gateway
-
-
-@pytest.fixture(autouse=True)
-def without_the_demo(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TANDEM_ADDRESS", gateway.address)
-    monkeypatch.delenv("TANDEM_BUNDLE", raising=False)
+pytestmark = pytest.mark.usefixtures("asked_by_default")
 
 
 def test_words_are_called_generated_text() -> None:
